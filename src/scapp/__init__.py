@@ -1,0 +1,47 @@
+"""scapp: what happens if I perturb these genes?
+
+From a Perturb-seq screen and a gene network to the expression changes of perturbations that nobody measured.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import logging
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from scapp import baselines, datasets, metrics, model, pl, pp
+
+__version__ = importlib.metadata.version("scapp")
+
+# Loaded when first used: `import scapp` costs nothing, and only `scapp.model` needs torch and scvi-tools.
+_SUBMODULES = ("baselines", "datasets", "metrics", "model", "pl", "pp")
+
+__all__ = ["__version__", "baselines", "datasets", "metrics", "model", "pl", "pp"]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(_SUBMODULES)}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_SUBMODULES})
+
+
+def _show_messages() -> None:
+    """Show messages of level INFO in the terminal, unless the user has set up logging already."""
+    logger = logging.getLogger(__name__)
+    if logger.handlers or logging.getLogger().handlers:
+        return
+    from rich.logging import RichHandler
+
+    logger.setLevel(logging.INFO)
+    logger.addHandler(RichHandler(show_time=False, show_path=False))
+    logger.propagate = False
+
+
+_show_messages()

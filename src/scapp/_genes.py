@@ -1,0 +1,96 @@
+"""What every function needs to know of the genes: their names are unique, and which of them were measured."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from scapp._keys import Key
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+
+def measured_mask(adata: AnnData) -> NDArray[np.bool_]:
+    """Which genes were measured, read from ``var["measured"]``; all of them if there is no such column.
+
+    Genes that were not measured are nodes of the network and possible targets. Their columns of `X` and of the
+    layers hold no data and are never to be read.
+
+    Returns
+    -------
+    Boolean array of shape (n_vars,), a copy.
+
+    Raises
+    ------
+    ValueError
+        If the column holds anything but true and false.
+    """
+    if Key.var.MEASURED not in adata.var:
+        return np.ones(adata.n_vars, dtype=bool)
+    column = adata.var[Key.var.MEASURED]
+    if not (pd.api.types.is_bool_dtype(column.dtype) and not column.isna().any()):
+        found = ", ".join(sorted({repr(value) for value in column.unique()[:5]}))
+        raise ValueError(
+            f"adata.var[{Key.var.MEASURED!r}] must say True or False of each gene, found {found} "
+            f"(dtype {column.dtype}). Restore it, for example with "
+            f"`adata.var[{Key.var.MEASURED!r}] = adata.var[{Key.var.MEASURED!r}].fillna(False).astype(bool)`."
+        )
+    return column.to_numpy(dtype=bool, copy=True)
+
+
+def check_gene_names(adata: AnnData) -> None:
+    """Raise unless each gene has a name and no name occurs twice.
+
+    Raises
+    ------
+    ValueError
+        Naming the genes that occur more than once, or counting those without a name, with the mend.
+    """
+    names = adata.var_names
+    nameless = sum(not isinstance(name, str) or not name.strip() for name in names)
+    if nameless:
+        raise ValueError(
+            f"{nameless} of the {len(names)} adata.var_names are empty or not text. "
+            "Name these genes, or leave them out with `adata = adata[:, adata.var_names.str.strip() != ''].copy()`."
+        )
+    if not names.is_unique:
+        twice = [name for name, times in Counter(names).items() if times > 1]
+        raise ValueError(
+            f"{len(twice)} gene name(s) occur more than once in adata.var_names: {shorten(twice)}. "
+            "A perturbation could not say which of them it means. Make them unique first, "
+            "with `adata.var_names_make_unique()`."
+        )
+
+
+def check_no_view(adata: AnnData, call: str) -> None:
+    """Raise if `adata` is a view, before a function would write into it.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    call
+        The function that is about to write, for example ``"scapp.pp.add_network"``.
+
+    Raises
+    ------
+    ValueError
+        If it is a view, with the mend.
+    """
+    if adata.is_view:
+        raise ValueError(
+            f"{call} writes into adata, and this is a view of another AnnData. Pass a copy: `adata = adata.copy()`."
+        )
+
+
+def shorten(names: Iterable[object], n: int = 5) -> str:
+    """The first `n` names, and how many more there are, for a message."""
+    names = list(names)
+    more = f" and {len(names) - n} more" if len(names) > n else ""
+    return ", ".join(map(str, names[:n])) + more

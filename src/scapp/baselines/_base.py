@@ -1,0 +1,218 @@
+"""What all baselines share: reading the training effects, and writing predictions as `APP` does."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+from scapp._genes import check_gene_names, measured_mask, shorten
+from scapp._keys import Key
+from scapp._perturbations import SEPARATOR, Perturbation, format_label, parse_labels
+from scapp.pp._labels import read_perturbations
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class TrainingEffects:
+    """Log-fold-changes of shape (n_perturbations, n_measured) of parsed perturbations over named genes.
+
+    `control_mean` is the mean expression of the control cells, of shape (n_measured,), or None where it is not known.
+    """
+
+    perturbations: list[Perturbation]
+    genes: list[str]
+    lfc: NDArray[np.float64]
+    control_mean: NDArray[np.float64] | None
+
+    @property
+    def singles(self) -> dict[str, NDArray[np.float64]]:
+        """The log-fold-changes of each gene that was perturbed alone."""
+        return {p[0]: row for p, row in zip(self.perturbations, self.lfc, strict=True) if len(p) == 1}
+
+
+class Baseline(ABC):
+    """A prediction that needs no training worth the name.
+
+    A subclass says how it is fitted to :class:`TrainingEffects` (`_fit`), and how it predicts the measured genes
+    (`_predict`).
+    """
+
+    _training: TrainingEffects | None = None
+
+    def fit(
+        self,
+        effects: AnnData,
+        *,
+        layer: str | None = Key.layers.LFC,
+        perturbation_key: str = Key.obs.PERTURBATION,
+        sep: str = SEPARATOR,
+    ) -> Self:
+        """Fit to the effects of the training perturbations.
+
+        Parameters
+        ----------
+        effects
+            One observation a perturbation, no controls, as :func:`scapp.pp.pseudobulk` returns. Not changed.
+        layer
+            Layer that holds the log-fold-changes; `X` if None.
+        perturbation_key
+            Column of ``effects.obs`` with the labels.
+        sep
+            What joins the genes of a combination.
+
+        Returns
+        -------
+        The fitted baseline itself.
+
+        Raises
+        ------
+        ValueError
+            If the layer or the labels are missing, an observation is a control, two observations are the same
+            perturbation, no gene was measured, or a measured gene has a value that is not finite.
+        TypeError
+            If `effects` is no AnnData.
+        """
+        training = _read_effects(effects, layer=layer, perturbation_key=perturbation_key, sep=sep)
+        self._fit(training)
+        self._training, self._perturbation_key, self._sep = training, perturbation_key, sep
+        self._var, self._measured = effects.var.copy(), measured_mask(effects)
+        return self
+
+    def predict(self, perturbations: Iterable[str]) -> AnnData:
+        """Predict the effects of perturbations of one gene or more.
+
+        Parameters
+        ----------
+        perturbations
+            Labels such as ``"KLF1"`` or ``"KLF1+CEBPA"``, the genes in any order.
+
+        Returns
+        -------
+        A new AnnData with one observation a label, in the order and the spelling asked, and the genes of the effects:
+        ``layers["predicted_lfc"]`` of shape (n_labels, n_vars), float32, and in `X` the predicted mean expression
+        where the mean of the controls is known. Both are NaN for genes that were not measured.
+
+        Raises
+        ------
+        RuntimeError
+            If the baseline has not been fitted.
+        ValueError
+            If a label cannot be read, is a control, or is asked twice.
+        TypeError
+            If `perturbations` is one text and not a list of them.
+        """
+        if self._training is None:
+            raise RuntimeError(f"This {type(self).__name__} has not been fitted: call .fit(effects) first.")
+        names = _check_names(perturbations)
+        parsed = parse_labels(names, control=None, sep=self._sep)
+        controls = [name for name, genes in zip(names, parsed, strict=True) if not genes]
+        if controls:
+            raise ValueError(f"Expected perturbations, found the control: {shorten(controls)}. Its effect is 0.")
+        predicted = self._predict(parsed)
+
+        obs = pd.DataFrame(
+            {
+                self._perturbation_key: np.array(names, dtype=object),
+                Key.obs.N_PERTURBED_GENES: [len(genes) for genes in parsed],
+            },
+            index=pd.Index(names, dtype=object),
+        )
+        lfc = self._over_all_genes(predicted)
+        control_mean = self._training.control_mean
+        X = None if control_mean is None else self._over_all_genes(predicted + control_mean)
+        return AnnData(X=X, obs=obs, var=self._var.copy(), layers={Key.layers.PREDICTED_LFC: lfc})
+
+    def _over_all_genes(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
+        full = np.full((len(values), len(self._measured)), np.nan, dtype=np.float32)
+        full[:, self._measured] = values
+        return full
+
+    @abstractmethod
+    def _fit(self, training: TrainingEffects) -> None:
+        """Learn what `_predict` needs; called before anything of an earlier fit is replaced."""
+
+    @abstractmethod
+    def _predict(self, perturbations: list[Perturbation]) -> NDArray[np.float64]:
+        """Log-fold-changes of shape (n_perturbations, n_measured)."""
+
+    def __repr__(self) -> str:
+        if self._training is None:
+            return f"{type(self).__name__}, not fitted"
+        n, n_genes = self._training.lfc.shape
+        return f"{type(self).__name__}, fitted to {n} perturbations x {n_genes} measured genes"
+
+
+def _read_effects(effects: AnnData, *, layer: str | None, perturbation_key: str, sep: str) -> TrainingEffects:
+    perturbations = read_perturbations(effects, perturbation_key=perturbation_key, control=None, sep=sep)
+    check_gene_names(effects)
+    _check_perturbations(perturbations, perturbation_key)
+    if layer is not None and layer not in effects.layers:
+        layers = ", ".join(repr(key) for key in effects.layers if isinstance(key, str)) or "none"
+        raise ValueError(
+            f"effects has no layer {layer!r}; its layers are {layers}. Calculate effects with "
+            "`scapp.pp.pseudobulk(adata)`, or name the layer of log-fold-changes with layer=…."
+        )
+    values = effects.X if layer is None else effects.layers[layer]
+    if values is None:
+        raise ValueError("effects.X is empty. Name the layer of log-fold-changes with layer=….")
+    measured = measured_mask(effects)
+    if not measured.any():
+        raise ValueError("No gene of these effects was measured: effects.var['measured'] is False throughout.")
+    dense = values.toarray() if sparse.issparse(values) else np.asarray(values)
+    lfc = dense[:, measured].astype(np.float64)
+    genes = effects.var_names[measured].tolist()
+    bad = ~np.isfinite(lfc)
+    if bad.any():
+        raise ValueError(
+            f"{int(bad.sum())} log-fold-changes of measured genes are NaN or infinite, in the genes "
+            f"{shorten(np.array(genes)[bad.any(axis=0)])}. Leave these genes out, or say that they were not measured "
+            "with `effects.var['measured']`."
+        )
+    control_mean = None
+    if Key.var.CONTROL_MEAN in effects.var:
+        control_mean = effects.var[Key.var.CONTROL_MEAN].to_numpy(dtype=np.float64)[measured]
+        if not np.isfinite(control_mean).all():
+            raise ValueError(
+                "effects.var['control_mean'] is NaN or infinite for genes that were measured. "
+                "Calculate it again with `scapp.pp.pseudobulk`, or remove the column."
+            )
+    return TrainingEffects(perturbations, genes, lfc, control_mean)
+
+
+def _check_perturbations(perturbations: list[Perturbation], perturbation_key: str) -> None:
+    if not perturbations:
+        raise ValueError("There are no effects to fit: the AnnData has no observations.")
+    n_controls = perturbations.count(())
+    if n_controls:
+        raise ValueError(
+            f"{n_controls} observation(s) are controls by effects.obs[{perturbation_key!r}]; effects have none. "
+            "If these are cells, pass `scapp.pp.pseudobulk(adata)`."
+        )
+    if len(set(perturbations)) < len(perturbations):
+        seen: set[Perturbation] = set()
+        twice = dict.fromkeys(format_label(p) for p in perturbations if p in seen or seen.add(p))  # type: ignore[func-returns-value]
+        raise ValueError(
+            f"{len(twice)} perturbation(s) have more than one observation: {shorten(twice)}. Expected one observation "
+            "a perturbation; if these are cells, pass `scapp.pp.pseudobulk(adata)`."
+        )
+
+
+def _check_names(perturbations: Iterable[str]) -> list[str]:
+    if isinstance(perturbations, str):
+        raise TypeError(f"Expected a list of labels, found the text {perturbations!r}. Pass [{perturbations!r}].")
+    names = list(perturbations)
+    if not names:
+        raise ValueError("No perturbation is asked: the list of labels is empty.")
+    twice = dict.fromkeys(name for name in names if names.count(name) > 1) if len(set(names)) < len(names) else {}
+    if twice:
+        raise ValueError(f"These labels are asked more than once: {shorten(twice)}. Ask each once.")
+    return names

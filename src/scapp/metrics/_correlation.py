@@ -1,0 +1,76 @@
+"""Correlation of predicted and observed changes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scapp.metrics._arrays import as_number, check_finite, choose_genes, read_array, read_pair
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+
+def pearson_delta(
+    predicted: ArrayLike,
+    observed: ArrayLike,
+    *,
+    reference: ArrayLike | None = None,
+    genes: ArrayLike | None = None,
+) -> float | NDArray[np.float64]:
+    r"""Pearson correlation over the genes of each predicted change with the observed one.
+
+    .. math:: \operatorname{cor}_g(\hat y_g - r_g,\; y_g - r_g)
+
+    With log-fold-changes as input and no reference, this is the correlation of the changes from control ("Pearson
+    delta", :cite:p:`AhlmannEltze2025`). A shift that all perturbations of a screen share makes it high for any
+    prediction that has the shift; with the mean log-fold-change of the training perturbations as `reference`, it says
+    how much of what is specific to a perturbation was predicted :cite:p:`VinasTorne2025`.
+
+    Parameters
+    ----------
+    predicted, observed
+        Log-fold-changes of shape (n_perturbations, n_genes), or (n_genes,).
+    reference
+        What both are compared with, of shape (n_genes,): None for the control, or the mean log-fold-change of the
+        training perturbations.
+    genes
+        Mask or indices of the genes to score; all if None.
+
+    Returns
+    -------
+    One correlation a perturbation, from -1 to 1; a float for 1-d input. NaN means undefined: prediction or observation
+    is the same for all scored genes after subtraction of the reference, as that of
+    :class:`scapp.baselines.NoChange` is. Count these rather than average over the rest.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, a scored value is NaN or infinite, fewer than two genes are scored, or `genes` does not
+        fit.
+    TypeError
+        If an array does not hold numbers.
+    """
+    delta_predicted, delta_observed = read_pair(predicted, observed, genes)
+    if delta_observed.shape[-1] < 2:
+        raise ValueError("A correlation needs at least two genes, found one.")
+    if reference is not None:
+        baseline = read_array(reference, "reference")
+        n_genes = np.shape(observed)[-1]
+        if baseline.shape != (n_genes,):
+            raise ValueError(f"reference has shape {baseline.shape}; expected one value for each of {n_genes} genes.")
+        baseline = choose_genes(baseline, genes)
+        check_finite(baseline, "reference")
+        delta_predicted, delta_observed = delta_predicted - baseline, delta_observed - baseline
+    x, y = _standardise(delta_predicted), _standardise(delta_observed)
+    return as_number(np.clip(np.sum(x * y, axis=-1), -1, 1))
+
+
+def _standardise(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean 0 and length 1 over the genes; NaN where all values are the same."""
+    centred = values - values.mean(axis=-1, keepdims=True)
+    length = np.linalg.norm(centred, axis=-1, keepdims=True)
+    # Rounding leaves a little where all values are the same: that is no variation to correlate.
+    negligible = length <= 1e-7 * np.linalg.norm(values, axis=-1, keepdims=True)
+    return centred / np.where(negligible, np.nan, length)

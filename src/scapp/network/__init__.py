@@ -1,0 +1,39 @@
+"""Pure graph functions on scipy sparse matrices: build, prune, normalise, diffuse, damage.
+
+A network of n genes is a csr matrix of shape (n, n): row = source (regulator), column = target, value =
+weight with its sign. An undirected network is a symmetric matrix. Nothing here knows AnnData, and no
+function changes its argument.
+"""
+
+from scapp.network._adjacency import (
+    csr_to_edge_index,
+    edges_to_csr,
+    is_symmetric,
+    normalize,
+    remove_self_loops,
+    scale_weights,
+    symmetrize,
+    top_k,
+)
+from scapp.network._damage import add_random_edges, remove_edges, rewire
+from scapp.network._diffusion import diffusion, diffusion_embedding, tf_idf, truncated_svd
+from scapp.network._nearest import nearest_neighbors
+
+__all__ = [
+    "add_random_edges",
+    "csr_to_edge_index",
+    "diffusion",
+    "diffusion_embedding",
+    "edges_to_csr",
+    "is_symmetric",
+    "nearest_neighbors",
+    "normalize",
+    "remove_edges",
+    "remove_self_loops",
+    "rewire",
+    "scale_weights",
+    "symmetrize",
+    "tf_idf",
+    "top_k",
+    "truncated_svd",
+]

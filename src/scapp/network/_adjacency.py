@@ -1,0 +1,225 @@
+"""From edges to an adjacency matrix and back; scaling, pruning, normalising."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+
+Duplicates = Literal["max", "mean", "sum", "error"]
+
+
+def edges_to_csr(
+    source: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    n_nodes: int,
+    directed: bool = True,
+    duplicates: Duplicates = "max",
+) -> sparse.csr_matrix:
+    """Build an adjacency matrix from a list of edges.
+
+    Parameters
+    ----------
+    source, target
+        Node numbers of the two ends, each of shape (n_edges,).
+    weight
+        One weight an edge; all one if omitted. Edges of weight zero are no edges.
+    n_nodes
+        The number of nodes.
+    directed
+        If false, every edge is also entered the other way round. A pair listed in both directions is one
+        edge, of the stronger weight: files that list each edge twice mean the same as those that list it once.
+    duplicates
+        What becomes of an edge listed several times in the same direction: the weight of largest magnitude
+        (of two equal ones with opposite signs, the positive), their mean, their sum, or an error.
+
+    Returns
+    -------
+    float32 matrix of shape (n_nodes, n_nodes), row = source, column = target.
+
+    Raises
+    ------
+    ValueError
+        If the arrays differ in length, a node number is out of range, a weight is not finite, or an edge
+        is repeated and `duplicates="error"`.
+    """
+    rows, columns = np.asarray(source, dtype=np.int64), np.asarray(target, dtype=np.int64)
+    values = np.ones(len(rows)) if weight is None else np.asarray(weight, dtype=np.float64)
+    if not (rows.ndim == 1 and rows.shape == columns.shape == values.shape):
+        raise ValueError(
+            f"Edges need one source, target and weight each, found arrays of shape {rows.shape}, {columns.shape}, {values.shape}."
+        )
+    if len(rows) and (min(rows.min(), columns.min()) < 0 or max(rows.max(), columns.max()) >= n_nodes):
+        raise ValueError(f"Node numbers must lie in 0 to {n_nodes - 1}, the {n_nodes} nodes given by n_nodes.")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{(~np.isfinite(values)).sum()} edge weights are NaN or infinite.")
+    rows, columns, values = _merge_duplicates(rows, columns, values, n_nodes, duplicates)
+    adjacency = sparse.csr_matrix((values.astype(np.float32), (rows, columns)), shape=(n_nodes, n_nodes))
+    adjacency.eliminate_zeros()
+    return adjacency if directed else symmetrize(adjacency)
+
+
+def _merge_duplicates(
+    rows: NDArray, columns: NDArray, values: NDArray, n_nodes: int, duplicates: Duplicates
+) -> tuple[NDArray, NDArray, NDArray]:
+    edge = rows * n_nodes + columns
+    # The strongest of each edge comes last, a positive one after a negative one: the result does not depend
+    # on the order in which the edges are listed.
+    order = np.lexsort((values, np.abs(values), edge))
+    edge, values = edge[order], values[order]
+    first = np.flatnonzero(np.r_[True, edge[1:] != edge[:-1]]) if len(edge) else np.zeros(0, dtype=np.int64)
+    counts = np.diff(np.r_[first, len(edge)])
+    if duplicates == "error":
+        if (counts > 1).any():
+            repeated = edge[first][counts > 1]
+            pairs = ", ".join(f"({e // n_nodes}, {e % n_nodes})" for e in repeated[:3])
+            raise ValueError(
+                f"{len(repeated)} edges are listed more than once, the first {pairs}. "
+                "Remove the repeats, or pass duplicates='max', 'mean' or 'sum'."
+            )
+        merged = values
+    elif duplicates == "max":
+        merged = values[first + counts - 1]
+    elif duplicates in ("mean", "sum"):
+        merged = np.add.reduceat(values, first) if len(first) else values
+        if duplicates == "mean":
+            merged = merged / counts
+    else:
+        raise ValueError(f"duplicates must be 'max', 'mean', 'sum' or 'error', found {duplicates!r}.")
+    return edge[first] // n_nodes, edge[first] % n_nodes, merged
+
+
+def csr_to_edge_index(adjacency: sparse.spmatrix) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """List the edges as graph neural networks want them.
+
+    Returns
+    -------
+    The edge index of shape (2, n_edges), first row the sources and second row the targets, in row order; and
+    the weights of shape (n_edges,).
+    """
+    coo = sparse.coo_matrix(as_csr(adjacency))
+    return np.vstack([coo.row, coo.col]).astype(np.int64), coo.data.astype(np.float32)
+
+
+def as_csr(adjacency: sparse.spmatrix) -> sparse.csr_matrix:
+    """A canonical float csr copy: sorted, no stored zeros, no repeated entries."""
+    matrix = sparse.csr_matrix(adjacency, copy=True)
+    if matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"An adjacency matrix must be square, found shape {matrix.shape}.")
+    if not np.issubdtype(matrix.dtype, np.floating):
+        matrix = matrix.astype(np.float32)
+    matrix.sum_duplicates()
+    matrix.eliminate_zeros()
+    matrix.sort_indices()
+    return matrix
+
+
+def is_symmetric(adjacency: sparse.spmatrix) -> bool:
+    """Whether every edge is there both ways with the same weight (up to rounding)."""
+    matrix = as_csr(adjacency)
+    if matrix.nnz == 0:
+        return True
+    return bool(abs(matrix - matrix.T).max() <= 1e-6 * abs(matrix).max())
+
+
+def symmetrize(adjacency: sparse.spmatrix) -> sparse.csr_matrix:
+    """Forget the direction of the edges; of two opposite ones the weight of larger magnitude is kept."""
+    matrix = as_csr(adjacency)
+    index, values = csr_to_edge_index(matrix)
+    n_nodes = matrix.shape[0]
+    rows, columns = np.r_[index[0], index[1]], np.r_[index[1], index[0]]
+    rows, columns, merged = _merge_duplicates(rows, columns, np.r_[values, values], n_nodes, "max")
+    return sparse.csr_matrix((merged, (rows, columns)), shape=matrix.shape)
+
+
+def remove_self_loops(adjacency: sparse.spmatrix) -> sparse.csr_matrix:
+    """Remove the edges from a node to itself."""
+    matrix = as_csr(adjacency)
+    matrix.setdiag(0)
+    matrix.eliminate_zeros()
+    return matrix
+
+
+def scale_weights(adjacency: sparse.spmatrix) -> sparse.csr_matrix:
+    """Divide all weights by the largest magnitude, so that they lie between -1 and 1."""
+    matrix = as_csr(adjacency)
+    if matrix.nnz:
+        matrix.data /= np.abs(matrix.data).max()
+    return matrix
+
+
+def top_k(
+    adjacency: sparse.spmatrix, k: int, *, by: Literal["source", "target", "either"] = "either"
+) -> sparse.csr_matrix:
+    """Keep the strongest edges of every node.
+
+    Parameters
+    ----------
+    adjacency
+        The network.
+    k
+        How many edges a node may keep, by magnitude of the weight. Of equal ones, those to the nodes that
+        come first.
+    by
+        Whether a node ranks its outgoing edges, its incoming ones (as GEARS does), or both, in which case an
+        edge stays if it is among the strongest k of either end; a symmetric network then stays symmetric,
+        and a hub can have more than k edges.
+    """
+    if not isinstance(k, int | np.integer) or k < 1:
+        raise ValueError(f"top_k must be a positive whole number, found {k!r}.")
+    if by not in ("source", "target", "either"):
+        raise ValueError(f"by must be 'source', 'target' or 'either', found {by!r}.")
+    matrix = as_csr(adjacency)
+    index, values = csr_to_edge_index(matrix)
+    keep = np.zeros(len(values), dtype=bool)
+    if by in ("source", "either"):
+        keep |= _rank_within(index[0], index[1], values) < k
+    if by in ("target", "either"):
+        keep |= _rank_within(index[1], index[0], values) < k
+    return sparse.csr_matrix((matrix.data[keep], index[:, keep]), shape=matrix.shape)
+
+
+def _rank_within(group: NDArray, other: NDArray, values: NDArray) -> NDArray:
+    """Rank of each edge among those of its group, the strongest 0."""
+    order = np.lexsort((other, -np.abs(values), group))
+    sizes = np.bincount(group, minlength=group.max(initial=-1) + 1)
+    starts = np.cumsum(sizes) - sizes
+    rank = np.empty(len(group), dtype=np.int64)
+    rank[order] = np.arange(len(group)) - starts[group[order]]
+    return rank
+
+
+def normalize(adjacency: sparse.spmatrix, how: Literal["row", "column", "sym"] = "sym") -> sparse.csr_matrix:
+    r"""Divide the weights by the degrees of the nodes, the degree being the sum of magnitudes.
+
+    Parameters
+    ----------
+    adjacency
+        The network, of weights :math:`A`.
+    how
+        ``"row"``: :math:`D_{out}^{-1} A`, the magnitudes of each row sum to one. ``"column"``:
+        :math:`A D_{in}^{-1}`, those of each column do. ``"sym"``: :math:`D_{out}^{-1/2} A D_{in}^{-1/2}`,
+        whose eigenvalues lie between -1 and 1 if :math:`A` is symmetric.
+
+    Returns
+    -------
+    The normalised matrix, signs kept. The rows and columns of nodes without edges stay empty.
+    """
+    powers = {"row": (1.0, 0.0), "column": (0.0, 1.0), "sym": (0.5, 0.5)}
+    if how not in powers:
+        raise ValueError(f"how must be 'row', 'column' or 'sym', found {how!r}.")
+    matrix = as_csr(adjacency)
+    magnitude = abs(matrix).astype(np.float64)
+    left = _inverse_power(np.asarray(magnitude.sum(axis=1)).ravel(), powers[how][0])
+    right = _inverse_power(np.asarray(magnitude.sum(axis=0)).ravel(), powers[how][1])
+    return sparse.csr_matrix(sparse.diags(left) @ matrix @ sparse.diags(right)).astype(matrix.dtype)
+
+
+def _inverse_power(degree: NDArray, power: float) -> NDArray:
+    inverse = np.zeros_like(degree)
+    np.power(degree, -power, out=inverse, where=degree > 0)
+    return inverse

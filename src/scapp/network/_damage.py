@@ -1,0 +1,152 @@
+"""Damage a network on purpose, to see how much a model depends on it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from scapp.network._adjacency import as_csr, csr_to_edge_index, is_symmetric
+
+
+def remove_edges(adjacency: sparse.spmatrix, fraction: float, *, random_state: int = 0) -> sparse.csr_matrix:
+    """Remove a fraction of the edges at random.
+
+    Parameters
+    ----------
+    adjacency
+        The network. If it is symmetric, an edge is a pair of nodes and stays or goes as a whole.
+    fraction
+        Which part of the edges goes, in [0, 1]; rounded to whole edges.
+    random_state
+        Seed; a larger fraction removes a superset of the edges that a smaller one removes.
+    """
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"fraction must lie between 0 and 1, found {fraction!r}.")
+    matrix, ends, values, directed = _edges(adjacency)
+    order = np.random.default_rng(random_state).permutation(len(values))
+    keep = np.sort(order[round(fraction * len(values)) :])
+    return _assemble(ends[:, keep], values[keep], matrix, directed)
+
+
+def add_random_edges(adjacency: sparse.spmatrix, fraction: float, *, random_state: int = 0) -> sparse.csr_matrix:
+    """Add false edges between random nodes.
+
+    Parameters
+    ----------
+    adjacency
+        The network. If it is symmetric, so is the result.
+    fraction
+        How many edges come, as a part of those there are; rounded to whole edges. They are no self-loops and
+        join nodes that were not joined, and their weights are drawn from those of the true edges.
+    random_state
+        Seed; a larger fraction adds a superset.
+
+    Raises
+    ------
+    ValueError
+        If there is no room for so many edges.
+    """
+    if fraction < 0:
+        raise ValueError(f"fraction must not be negative, found {fraction!r}.")
+    matrix, ends, values, directed = _edges(adjacency)
+    n_nodes, n_new = matrix.shape[0], round(fraction * len(values))
+    n_pairs = n_nodes * (n_nodes - 1) // (1 if directed else 2)
+    n_free = n_pairs - int((ends[0] != ends[1]).sum())
+    if n_new > n_free:
+        raise ValueError(f"{n_new} edges are to be added, but only {n_free} pairs of nodes are not joined.")
+    places, weights = (np.random.default_rng(seed) for seed in np.random.SeedSequence(random_state).spawn(2))
+    new = _free_pairs(n_new, _codes(ends, n_nodes), n_nodes, directed, places)
+    drawn = values[(weights.random(n_new) * len(values)).astype(np.int64)]
+    ends = np.hstack([ends, np.vstack([new // n_nodes, new % n_nodes])])
+    return _assemble(ends, np.r_[values, drawn], matrix, directed)
+
+
+def _free_pairs(n_new: int, taken: NDArray, n_nodes: int, directed: bool, rng: np.random.Generator) -> NDArray:
+    """Codes of random pairs of different nodes that are not taken, without repeats."""
+    if n_nodes <= 1000:  # few enough to list them all
+        everything = np.arange(n_nodes * n_nodes)
+        first, second = everything // n_nodes, everything % n_nodes
+        allowed = everything[(first != second) if directed else (first < second)]
+        return rng.permutation(np.setdiff1d(allowed, taken))[:n_new]
+    new = np.zeros(0, dtype=np.int64)
+    while len(new) < n_new:  # drawing and rejecting is quick while networks are sparse
+        pairs = rng.integers(n_nodes, size=(8192, 2))
+        pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+        candidates = _codes(pairs.T if directed else np.sort(pairs, axis=1).T, n_nodes)
+        candidates = np.r_[new, candidates[~np.isin(candidates, taken)]]
+        new = candidates[np.sort(np.unique(candidates, return_index=True)[1])]
+    return new[:n_new]
+
+
+def rewire(adjacency: sparse.spmatrix, *, n_swaps: float = 10.0, random_state: int = 0) -> sparse.csr_matrix:
+    """Shuffle a network and keep the number of edges of every node.
+
+    Double edge swaps: two random edges (a, b) and (c, d) become (a, d) and (c, b), unless that would make a
+    self-loop or an edge that is there already. In a directed network both the outgoing and the incoming
+    degree of each node stay. Weights travel with the edges; self-loops stay where they are.
+
+    Parameters
+    ----------
+    adjacency
+        The network. If it is symmetric, so is the result.
+    n_swaps
+        Attempted swaps for each edge.
+    random_state
+        Seed.
+
+    References
+    ----------
+    Maslov, Sneppen. Specificity and stability in topology of protein networks. Science 2002.
+    """
+    if n_swaps < 0:
+        raise ValueError(f"n_swaps must not be negative, found {n_swaps!r}.")
+    matrix, ends, values, directed = _edges(adjacency)
+    loops = ends[0] == ends[1]
+    sources, targets = ends[0, ~loops].tolist(), ends[1, ~loops].tolist()
+    n_edges, n_nodes = len(sources), matrix.shape[0]
+
+    def code(a: int, b: int) -> int:
+        return a * n_nodes + b if directed or a < b else b * n_nodes + a
+
+    present = {code(a, b) for a, b in zip(sources, targets, strict=True)}
+    rng = np.random.default_rng(random_state)
+    attempts = round(n_swaps * n_edges) if n_edges > 1 else 0
+    picks = rng.integers(max(n_edges, 1), size=(attempts, 2)).tolist()
+    flips = (rng.random(attempts) < 0.5).tolist()
+    for (i, j), flip in zip(picks, flips, strict=True):
+        a, b, c, d = sources[i], targets[i], sources[j], targets[j]
+        if flip and not directed:  # an undirected edge has no first end
+            c, d = d, c
+        if i == j or a == d or c == b:
+            continue
+        first, second = code(a, d), code(c, b)
+        if first in present or second in present or first == second:
+            continue
+        present -= {code(a, b), code(c, d)}
+        present |= {first, second}
+        sources[i], targets[i], sources[j], targets[j] = a, d, c, b
+    shuffled = np.hstack([np.array([sources, targets], dtype=np.int64).reshape(2, -1), ends[:, loops]])
+    return _assemble(shuffled, np.r_[values[~loops], values[loops]], matrix, directed)
+
+
+def _edges(adjacency: sparse.spmatrix) -> tuple[sparse.csr_matrix, NDArray, NDArray, bool]:
+    """The matrix, its edges (each pair once if symmetric), their weights, and whether it is directed."""
+    matrix = as_csr(adjacency)
+    directed = not is_symmetric(matrix)
+    index, _ = csr_to_edge_index(matrix)
+    once = np.ones(index.shape[1], dtype=bool) if directed else index[0] <= index[1]
+    return matrix, index[:, once], matrix.data[once], directed
+
+
+def _codes(ends: NDArray, n_nodes: int) -> NDArray:
+    return ends[0] * n_nodes + ends[1]
+
+
+def _assemble(ends: NDArray, values: NDArray, like: sparse.csr_matrix, directed: bool) -> sparse.csr_matrix:
+    rows, columns, data = ends[0], ends[1], values
+    if not directed:
+        mirror = rows != columns
+        rows, columns = np.r_[rows, ends[1, mirror]], np.r_[columns, ends[0, mirror]]
+        data = np.r_[values, values[mirror]]
+    return as_csr(sparse.csr_matrix((data.astype(like.dtype), (rows, columns)), shape=like.shape))

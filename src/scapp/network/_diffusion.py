@@ -1,0 +1,193 @@
+"""What is near what in a network: random walk with restart, its embedding, and tf-idf of annotations."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+from scipy.sparse.linalg import eigsh, svds
+
+from scapp.network._adjacency import as_csr, is_symmetric, normalize
+
+
+def diffusion(
+    adjacency: sparse.spmatrix,
+    seeds: ArrayLike | None = None,
+    *,
+    restart: float = 0.5,
+    normalization: Literal["row", "sym"] = "row",
+    min_value: float | None = None,
+    tol: float = 1e-7,
+    chunk_size: int = 512,
+) -> NDArray[np.float32] | sparse.csr_matrix:
+    r"""Random walk with restart (personalised PageRank) from some nodes.
+
+    Solves :math:`P = r \, (I - (1 - r) W)^{-1}` by its series :math:`r \sum_k (1 - r)^k W^k`, where :math:`W`
+    is the normalised network; signs of weights are ignored, direction is followed. A node that no edge
+    leaves keeps the walker, so that each profile of the row-normalised walk sums to one.
+
+    Parameters
+    ----------
+    adjacency
+        The network, directed or symmetric.
+    seeds
+        The nodes from which the walks start; all if omitted.
+    restart
+        Probability :math:`r` of going back to the start at each step, in (0, 1]: the larger, the more local.
+    normalization
+        ``"row"`` for transition probabilities, ``"sym"`` for the symmetric form, which damps hubs and is a
+        kernel (symmetric, positive definite) if the network is symmetric.
+    min_value
+        If given, smaller entries are dropped and a sparse matrix is returned.
+    tol
+        Bound on the neglected rest of the series, relative to the whole.
+    chunk_size
+        How many profiles are computed together; bounds the memory beside the result.
+
+    Returns
+    -------
+    The profiles, of shape (n_seeds, n_nodes): float32 array, or csr matrix if `min_value` is given.
+
+    References
+    ----------
+    Tong, Faloutsos, Pan. Fast random walk with restart and its applications. ICDM 2006.
+    """
+    _check_restart(restart)
+    transition_t = sparse.csr_matrix(_transition(adjacency, normalization).T)
+    n_nodes = transition_t.shape[0]
+    starts = np.arange(n_nodes) if seeds is None else np.atleast_1d(np.asarray(seeds, dtype=np.int64))
+    if len(starts) and (starts.min() < 0 or starts.max() >= n_nodes):
+        raise ValueError(f"Seeds must be node numbers from 0 to {n_nodes - 1}.")
+    # W has spectral radius <= 1, so after k steps the neglected part of the series is (1 - r)^k of the whole.
+    n_steps = 1 if restart == 1 else int(np.ceil(np.log(tol) / np.log1p(-restart)))
+    chunks: list[NDArray | sparse.csr_matrix] = []
+    for i in range(0, len(starts), chunk_size):
+        part = starts[i : i + chunk_size]
+        start = np.zeros((n_nodes, len(part)))
+        start[part, np.arange(len(part))] = restart
+        profile = start.copy()
+        for _ in range(n_steps):
+            profile = start + (1 - restart) * (transition_t @ profile)
+        profile = profile.T.astype(np.float32)
+        chunks.append(profile if min_value is None else sparse.csr_matrix(np.where(profile >= min_value, profile, 0)))
+    if min_value is not None:
+        return sparse.vstack(chunks, format="csr") if chunks else sparse.csr_matrix((0, n_nodes), dtype=np.float32)
+    return np.vstack(chunks) if chunks else np.zeros((0, n_nodes), dtype=np.float32)
+
+
+def diffusion_embedding(
+    adjacency: sparse.spmatrix, n_components: int = 128, *, restart: float = 0.5, random_state: int = 0
+) -> NDArray[np.float32]:
+    r"""Reduce the symmetric diffusion profiles of all nodes by their exact truncated singular value decomposition.
+
+    The profiles :math:`P = r (I - (1 - r) S)^{-1}` share the eigenvectors of the normalised network
+    :math:`S`, and their eigenvalues are :math:`r / (1 - (1 - r) \lambda)`, increasing in :math:`\lambda` and
+    positive. So the largest eigenpairs of the sparse :math:`S` give the decomposition of the dense
+    :math:`P`, which is never formed.
+
+    Parameters
+    ----------
+    adjacency
+        A symmetric network; signs of weights are ignored.
+    n_components
+        Number of dimensions; fewer where the network has fewer nodes.
+    restart
+        As in :func:`diffusion`.
+    random_state
+        Seed of the iteration's start; the result is deterministic.
+
+    Returns
+    -------
+    float32 array of shape (n_nodes, n_components), eigenvectors times their eigenvalues, strongest first, so
+    that dot products of rows approximate those of the profiles.
+
+    Raises
+    ------
+    ValueError
+        If the network is not symmetric.
+    """
+    _check_restart(restart)
+    if not is_symmetric(adjacency):
+        raise ValueError("The diffusion embedding needs a symmetric network; pass symmetrize(adjacency).")
+    walk = _transition(adjacency, "sym")
+    n_nodes = walk.shape[0]
+    n_components = min(n_components, n_nodes)
+    if n_components > n_nodes // 2:  # the iterative solver pays only for few of many
+        values, vectors = np.linalg.eigh(walk.toarray())
+        values, vectors = values[-n_components:], vectors[:, -n_components:]
+    else:
+        start = np.random.default_rng(random_state).standard_normal(n_nodes)
+        values, vectors = eigsh(walk, k=n_components, which="LA", v0=start, tol=1e-7)
+    order = np.argsort(-values, kind="stable")
+    scores = vectors[:, order] * (restart / (1 - (1 - restart) * values[order]))
+    return _fix_signs(scores).astype(np.float32)
+
+
+def tf_idf(membership: sparse.spmatrix) -> sparse.csr_matrix:
+    r"""Weigh annotations by their rarity and give every row unit length.
+
+    Entry (gene, term) becomes :math:`\log(n / n_t)`, where :math:`n_t` of the :math:`n` annotated genes have
+    the term; a term that all have counts nothing. Dot products of rows are then cosine similarities.
+
+    Parameters
+    ----------
+    membership
+        Shape (n_genes, n_terms), non-zero where the gene has the term.
+
+    Returns
+    -------
+    float64 csr matrix of the same shape; rows of genes without a (distinguishing) term are empty.
+    """
+    matrix = sparse.csr_matrix(membership, dtype=np.float64, copy=True)
+    matrix.eliminate_zeros()
+    matrix.data[:] = 1
+    n_annotated = int((np.diff(matrix.indptr) > 0).sum())
+    frequency = np.asarray(matrix.sum(axis=0)).ravel()
+    weights = np.log(max(n_annotated, 1) / np.maximum(frequency, 1))
+    matrix = sparse.csr_matrix(matrix @ sparse.diags(weights))
+    matrix.eliminate_zeros()
+    length = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
+    return sparse.csr_matrix(sparse.diags(np.divide(1, length, out=np.zeros_like(length), where=length > 0)) @ matrix)
+
+
+def truncated_svd(
+    matrix: sparse.spmatrix | NDArray, n_components: int, *, random_state: int = 0
+) -> NDArray[np.float32]:
+    """Left singular vectors times singular values, strongest first, with fixed signs and a fixed start.
+
+    Returns
+    -------
+    float32 array of shape (n_rows, n_components), fewer columns where the matrix has fewer.
+    """
+    n_components = min(n_components, *matrix.shape)
+    if n_components > min(matrix.shape) // 2:
+        dense = sparse.csr_matrix(matrix).toarray()
+        vectors, values, _ = np.linalg.svd(dense.astype(np.float64), full_matrices=False)
+        vectors, values = vectors[:, :n_components], values[:n_components]
+    else:
+        start = np.random.default_rng(random_state).standard_normal(min(matrix.shape))
+        vectors, values, _ = svds(matrix.astype(np.float64), k=n_components, v0=start, tol=1e-5)
+    order = np.argsort(-values, kind="stable")
+    return _fix_signs(vectors[:, order] * values[order]).astype(np.float32)
+
+
+def _fix_signs(scores: NDArray) -> NDArray:
+    """Make the entry of largest magnitude of every column positive."""
+    largest = scores[np.abs(scores).argmax(axis=0), np.arange(scores.shape[1])]
+    return scores * np.where(largest < 0, -1.0, 1.0)
+
+
+def _transition(adjacency: sparse.spmatrix, normalization: Literal["row", "sym"]) -> sparse.csr_matrix:
+    """The walk's matrix in float64: magnitudes, with a self-loop where no edge leaves, normalised."""
+    if normalization not in ("row", "sym"):
+        raise ValueError(f"normalization must be 'row' or 'sym', found {normalization!r}.")
+    magnitude = abs(as_csr(adjacency)).astype(np.float64)
+    dangling = (np.diff(magnitude.indptr) == 0).astype(np.float64)
+    return normalize(magnitude + sparse.diags(dangling), normalization)
+
+
+def _check_restart(restart: float) -> None:
+    if not 0 < restart <= 1:
+        raise ValueError(f"restart must be a probability above 0 and at most 1, found {restart!r}.")

@@ -1,0 +1,192 @@
+"""Annotations of every accepted kind into a sparse matrix of genes by terms."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from scapp.pp._tables import PathLike, existing_file, find_column, is_path, names_of, open_text, plain, read_table
+
+logger = logging.getLogger(__name__)
+
+Annotations: TypeAlias = pd.DataFrame | Mapping[str, Iterable[str]] | PathLike
+# Of the relations of the Gene Ontology, those by which a gene of the child is also one of the parent.
+_INHERITED = {"isa", "is_a", "is a", "part of", "part_of", "partof"}
+
+
+@dataclass(frozen=True)
+class AnnotationTable:
+    """Which gene has which term: boolean csr matrix of shape (n_genes, n_terms), with both names."""
+
+    genes: list[str]
+    terms: list[str]
+    membership: sparse.csr_matrix
+
+    def with_term_sizes(self, min_genes: int, max_genes: int | None) -> AnnotationTable:
+        """Only the terms that have so many genes.
+
+        Raises
+        ------
+        ValueError
+            If no term has.
+        """
+        size = np.bincount(self.membership.indices, minlength=len(self.terms))
+        keep = (size >= min_genes) & (size <= (np.inf if max_genes is None else max_genes))
+        if not keep.any():
+            raise ValueError(
+                f"None of the {len(self.terms)} terms has between min_genes={min_genes} and max_genes={max_genes} genes; "
+                f"their sizes are {size.min()} to {size.max()}."
+            )
+        terms = [term for term, kept in zip(self.terms, keep, strict=True) if kept]
+        return AnnotationTable(self.genes, terms, self.membership[:, keep])
+
+
+def is_gmt(path: PathLike) -> bool:
+    """Whether a path names a file of gene sets."""
+    return str(path).lower().endswith((".gmt", ".gmt.gz"))
+
+
+def read_annotations(annotations: Annotations, *, parents: pd.DataFrame | PathLike | None = None) -> AnnotationTable:
+    """Read annotations.
+
+    Parameters
+    ----------
+    annotations
+        Long table, or its path, whose first two columns are gene and term (further ones are ignored); mapping
+        from term to its genes; or the path of a GMT file (term, description, genes; gzipped or not).
+    parents
+        Long table, or its path, whose first two columns are child term and parent term. A gene that has a term
+        then has all its ancestors as well. With a column ``relationship_type`` (or ``relationship``), only
+        "is a" and "part of" are followed, as a gene that regulates a process is not part of it.
+
+    Raises
+    ------
+    ValueError
+        If there is no annotation, a name is missing, or no term has a parent in `parents`.
+    TypeError
+        If an argument is something else.
+    """
+    if is_path(annotations):
+        annotations = read_gmt(annotations) if is_gmt(annotations) else read_table(annotations)
+    if isinstance(annotations, Mapping):
+        annotations = _from_mapping(annotations)
+    if not isinstance(annotations, pd.DataFrame):
+        raise TypeError(
+            "annotations must be a DataFrame (gene, term, …), a mapping from term to genes, or the path of a table or GMT "
+            f"file, found {type(annotations).__name__}."
+        )
+    gene, term = _first_two(annotations, "annotations", "gene and term")
+    if not len(gene):
+        raise ValueError("There are no annotations in what was given: the table or mapping is empty.")
+    gene_code, genes = pd.factorize(gene, sort=True)
+    term_code, terms = pd.factorize(term, sort=True)
+    membership = _boolean(gene_code, term_code, (len(genes), len(terms)))
+    if parents is None:
+        return AnnotationTable(list(genes), list(terms), membership)
+    all_terms, membership = _propagate(membership, list(terms), parents)
+    return AnnotationTable(list(genes), all_terms, membership)
+
+
+def read_gmt(path: PathLike) -> dict[str, list[str]]:
+    """Read gene sets, one a line: name, description, genes, separated by tabs.
+
+    The weights that Enrichr's libraries put behind a gene (``"KLF1,1.0"``) are left out.
+
+    Raises
+    ------
+    ValueError
+        If a line has fewer than two fields, or the name of a set occurs twice.
+    """
+    sets: dict[str, list[str]] = {}
+    with open_text(existing_file(path)) as file:
+        for number, line in enumerate(file, start=1):
+            fields = [field.strip() for field in line.rstrip("\n").split("\t")]
+            if fields == [""]:
+                continue
+            if len(fields) < 2 or not fields[0]:
+                raise ValueError(
+                    f"Line {number} of {str(path)!r} is no gene set: name, description and genes, separated by tabs."
+                )
+            if fields[0] in sets:
+                raise ValueError(f"The gene set {fields[0]!r} occurs twice in {str(path)!r}, again in line {number}.")
+            genes = (field.split(",")[0].strip() for field in fields[2:])
+            sets[fields[0]] = list(dict.fromkeys(gene for gene in genes if gene))
+    return sets
+
+
+def _from_mapping(sets: Mapping[str, Iterable[str]]) -> pd.DataFrame:
+    for term, genes in sets.items():
+        if isinstance(genes, str):
+            raise TypeError(
+                f"The mapping must give a list of genes for each term, found the text {genes!r} for {term!r}."
+            )
+    pairs = [(gene, term) for term, genes in sets.items() for gene in genes]
+    return pd.DataFrame(pairs, columns=["gene", "term"], dtype=object)
+
+
+def _first_two(table: pd.DataFrame, argument: str, what: str) -> tuple[pd.Series, pd.Series]:
+    if table.shape[1] < 2:
+        raise ValueError(
+            f"The first two columns of {argument} must be {what}, found the columns {', '.join(map(repr, table.columns))}."
+        )
+    for i in (0, 1):
+        if pd.api.types.is_float_dtype(table.dtypes.iloc[i]):
+            raise ValueError(
+                f"The first two columns of {argument} must be {what}, but column {table.columns[i]!r} holds numbers. "
+                "Reorder the columns, as in `table[['gene', 'term']]`."
+            )
+    first, second = what.split(" and ")
+    return names_of(table.iloc[:, 0], first), names_of(table.iloc[:, 1], second)
+
+
+def _boolean(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> sparse.csr_matrix:
+    matrix = sparse.csr_matrix((np.ones(len(rows), dtype=np.int32), (rows, columns)), shape=shape)
+    matrix.sum_duplicates()
+    return matrix.astype(bool)
+
+
+def _propagate(
+    membership: sparse.csr_matrix, terms: list[str], parents: pd.DataFrame | PathLike
+) -> tuple[list[str], sparse.csr_matrix]:
+    table = read_table(parents) if is_path(parents) else parents
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(f"parents must be a DataFrame (child, parent, …) or a path, found {type(table).__name__}.")
+    relation = find_column(table, ["relationship_type", "relationship"])
+    if relation is not None:
+        inherited = table[relation].map(plain).isin(_INHERITED)
+        logger.info(
+            "Following %d of %d relations of terms, those of kind 'is a' and 'part of'.", inherited.sum(), len(table)
+        )
+        table = table[inherited]
+    child, parent = _first_two(table, "parents", "child term and parent term")
+    if not child.isin(set(terms)).any():
+        raise ValueError(
+            f"No annotated term has a parent: the terms are named like {terms[0]!r}, and the first column of parents "
+            f"holds names like {child.iloc[0]!r}."
+            if len(child)
+            else "The table of parents has no rows to follow."
+        )
+    known = dict.fromkeys([*terms, *child, *parent])
+    position = {term: i for i, term in enumerate(known)}
+    n_terms = len(position)
+    # The identity lets a gene keep its terms while it takes those one step up, so that nothing shrinks, circles in
+    # the ontology do no harm, and the steps end when nothing is new.
+    step = _boolean(
+        np.r_[np.arange(n_terms), child.map(position).to_numpy()],
+        np.r_[np.arange(n_terms), parent.map(position).to_numpy()],
+        (n_terms, n_terms),
+    )
+    reached = sparse.csr_matrix(
+        (membership.data, membership.indices, membership.indptr), shape=(membership.shape[0], n_terms)
+    )
+    n_before = -1
+    while reached.nnz > n_before:
+        n_before = reached.nnz
+        reached = sparse.csr_matrix(reached @ step)
+    return list(known), reached

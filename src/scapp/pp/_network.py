@@ -1,0 +1,209 @@
+"""A gene network from any source into ``adata.varp``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from scapp._genes import check_gene_names, check_no_view
+from scapp._keys import Key
+from scapp._perturbations import SEPARATOR
+from scapp.network import edges_to_csr, scale_weights
+from scapp.network import top_k as keep_top_k
+from scapp.pp._edges import read_edges
+from scapp.pp._gene_names import GeneMatcher, NameMatch, perturbed_genes_in
+from scapp.pp._network_report import NetworkReport, check_key_added, count_edges, write_network
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    from scapp.network._adjacency import Duplicates
+    from scapp.pp._edges import Edges
+    from scapp.pp._gene_names import Aliases
+
+
+def add_network(
+    adata: AnnData,
+    edges: Edges,
+    *,
+    key_added: str = Key.varp.NETWORK,
+    source: str | None = None,
+    target: str | None = None,
+    weight: str | None = None,
+    directed: bool | None = None,
+    keep_sign: bool = True,
+    scale: bool = True,
+    min_weight: float | None = None,
+    self_loops: bool = False,
+    duplicates: Duplicates = "max",
+    top_k: int | None = None,
+    aliases: Aliases | None = None,
+    perturbation_key: str | None = Key.obs.PERTURBATION,
+    control: str | None = "control",
+    sep: str = SEPARATOR,
+) -> NetworkReport:
+    """Put a gene network into ``adata.varp[key_added]``.
+
+    Parameters
+    ----------
+    adata
+        Annotated data, changed in place. Its genes, measured or not, are the nodes.
+    edges
+        A table, or the path of one (csv, tsv, parquet; gzipped or not), with one edge a row; the ends and the
+        weight are found under the names usual in decoupler (source, target, weight or mor), STRING (protein1,
+        protein2, combined_score; preferredName_A, preferredName_B, score), GEARS (source, target, importance),
+        regulatory networks (TF or regulator, target) and a few others, in upper or lower case. Or a scipy or
+        numpy matrix of shape (n_vars, n_vars) in the order of ``adata.var_names``, row = source. Or a networkx
+        graph whose nodes are gene names.
+    key_added
+        Where the network goes. Several can be held under several keys.
+    source, target, weight
+        Columns of the table (`weight`: or edge attribute of the graph), where the usual names do not hold.
+    directed
+        Whether edges have a direction. None takes it from the input: a ``DiGraph``, an asymmetric matrix and a
+        table with a column ``TF`` or ``regulator`` are directed, everything else is not. A pair that an undirected
+        network lists both ways is one edge, of the stronger weight.
+    keep_sign
+        Whether negative weights (repression, mode of regulation) stay negative.
+    scale
+        Divide the weights by the largest magnitude.
+    min_weight
+        Leave out edges of smaller magnitude, on the scale of the input (for example 700 for a STRING score).
+    self_loops
+        Keep edges from a gene to itself.
+    duplicates
+        Of an edge that is listed several times: the weight of largest magnitude, the mean, the sum, or an error.
+    top_k
+        Keep the strongest edges of each gene: its incoming ones if the network is directed; if not, those that are
+        among the strongest of either end.
+    aliases
+        Names of genes: mapping from alias to symbol, or a table (or its path) with columns ``alias_symbol`` and
+        ``symbol``. Genes are matched by symbol first; aliases that several symbols share are not used.
+    perturbation_key, control, sep
+        Where perturbations are named, to report perturbed genes that have no edge. The column may be absent.
+
+    Returns
+    -------
+    The coverage report, which is also logged and stored, with the parameters, in
+    ``adata.uns["scapp"]["networks"][key_added]``. The network is a float32 csr matrix of shape (n_vars, n_vars),
+    row = source, column = target; symmetric if undirected.
+
+    Raises
+    ------
+    ValueError
+        If adata is a view or has duplicate genes; if the edges cannot be read (columns not found, wrong shape of the
+        matrix, missing or infinite weights, none at all), hardly any gene matches, or no edge is left. Nothing is
+        written then.
+    """
+    check_no_view(adata, "scapp.pp.add_network")
+    check_gene_names(adata)
+    check_key_added(key_added)
+    if min_weight is not None and not min_weight >= 0:
+        raise ValueError(f"min_weight bounds the magnitude and must not be negative, found {min_weight!r}.")
+    perturbed = perturbed_genes_in(adata, perturbation_key, control, sep)
+
+    table = read_edges(edges, var_names=adata.var_names, source=source, target=target, weight=weight)
+    directed = table.directed if directed is None else directed
+    names = pd.unique(pd.concat([table.edges["source"], table.edges["target"]]))
+    matcher = GeneMatcher(adata.var_names, aliases)
+    match = matcher.match(names)
+    matcher.check_some_match(match, "network", adata.var.columns)
+
+    rows, columns, values, same_name = _by_gene(table.edges, match)
+    n_outside = len(table.edges) - int(table.edges[["source", "target"]].isin(_found(match)).all(axis=1).sum())
+
+    loop = (rows == columns) | same_name
+    weak = (np.abs(values) < (min_weight or 0)) | (values == 0)
+    keep = ~weak if self_loops else ~weak & ~loop
+    n_self_loops, n_weak = int(loop.sum()), int((weak & ~loop).sum())
+    rows, columns, values = rows[keep], columns[keep], values[keep]
+    if not len(rows):
+        raise ValueError(
+            f"No edge is left. Of {len(table.edges)} edges, {n_outside} have an end that is no gene of adata, "
+            f"{n_self_loops} join a gene to itself, and {n_weak} are of zero weight or below min_weight={min_weight}. "
+            "Lower min_weight, or add the missing genes first with `adata = scapp.pp.add_unmeasured_genes(adata, genes=[...])`."
+        )
+    if duplicates == "error":
+        _check_no_repeats(rows, columns, adata.var_names)
+    n_duplicates = len(rows) - _count_pairs(rows, columns, directed)
+    adjacency = edges_to_csr(
+        rows,
+        columns,
+        values if keep_sign else np.abs(values),
+        n_nodes=adata.n_vars,
+        directed=directed,
+        duplicates=duplicates,
+    )
+    if adjacency.nnz == 0:
+        raise ValueError("No edge is left: the weights of repeated edges cancel. Pass duplicates='max'.")
+    n_before = count_edges(adjacency, directed=directed)
+    if top_k is not None:
+        adjacency = keep_top_k(adjacency, top_k, by="target" if directed else "either")
+    if scale:
+        adjacency = scale_weights(adjacency)
+
+    return write_network(
+        adata,
+        adjacency,
+        key=key_added,
+        kind="edges",
+        perturbed=perturbed,
+        directed=directed,
+        n_genes_matched=match.n_genes,
+        n_genes_by_alias=match.n_genes_by_alias,
+        weight_column=table.weight_column,
+        n_listed=len(table.edges),
+        n_outside=n_outside,
+        n_self_loops=n_self_loops,
+        n_weak=n_weak,
+        n_duplicates=n_duplicates,
+        n_pruned=n_before - count_edges(adjacency, directed=directed),
+        n_names=len(names),
+        ambiguous_names=match.ambiguous,
+        params={
+            "keep_sign": keep_sign,
+            "scale": scale,
+            "min_weight": min_weight,
+            "self_loops": self_loops,
+            "duplicates": duplicates,
+            "top_k": top_k,
+        },
+    )
+
+
+def _found(match: NameMatch) -> set[str]:
+    return {match.names[i] for i in match.name}
+
+
+def _by_gene(edges: pd.DataFrame, match: NameMatch) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+    """Edges between genes of adata: source, target, weight, and whether the source calls both by one name.
+
+    A gene that adata holds under two names has its edges under both.
+    """
+    genes = pd.DataFrame({"name": np.asarray(match.names, dtype=object)[match.name], "gene": match.gene})
+    joined = edges.merge(genes.rename(columns={"name": "source", "gene": "row"}), on="source").merge(
+        genes.rename(columns={"name": "target", "gene": "column"}), on="target"
+    )
+    same_name = (joined["source"] == joined["target"]).to_numpy()
+    return joined["row"].to_numpy(), joined["column"].to_numpy(), joined["weight"].to_numpy(), same_name
+
+
+def _check_no_repeats(rows: NDArray, columns: NDArray, var_names: pd.Index) -> None:
+    repeated = pd.DataFrame({"source": rows, "target": columns})
+    repeated = repeated[repeated.duplicated()].drop_duplicates()
+    if len(repeated):
+        first = ", ".join(f"{var_names[a]} -> {var_names[b]}" for a, b in repeated.head(3).itertuples(index=False))
+        raise ValueError(
+            f"{len(repeated)} edges are listed more than once (after matching of aliases), the first: {first}. "
+            "Remove the repeats, or pass duplicates='max', 'mean' or 'sum'."
+        )
+
+
+def _count_pairs(rows: NDArray, columns: NDArray, directed: bool) -> int:
+    ends = np.vstack([rows, columns])
+    if not directed:
+        ends = np.sort(ends, axis=0)
+    return int(np.unique(ends, axis=1).shape[1])

@@ -1,0 +1,250 @@
+"""From cells to effects: one observation a perturbation, with its log-fold-change and the standard error of it."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from scapp._genes import check_gene_names, shorten
+from scapp._keys import Key
+from scapp._perturbations import SEPARATOR, Perturbation, format_label
+from scapp.pp._effects import Effects, calculate_effects
+from scapp.pp._expression import TARGET_SUM, Expression, Scale
+from scapp.pp._labels import column_of_obs, read_perturbations
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
+
+
+def pseudobulk(
+    adata: AnnData,
+    *,
+    perturbation_key: str = "perturbation",
+    control: str = "control",
+    sep: str = SEPARATOR,
+    layer: str | None = None,
+    batch_key: str | None = None,
+    total_counts_key: str | None = None,
+    min_cells: int = 2,
+    on_few_cells: Literal["error", "drop"] = "error",
+    chunk_size: int | None = None,
+) -> AnnData:
+    r"""Effects of the perturbations of a screen, from its cells.
+
+    With :math:`x` the expression log1p(counts per 10,000) of a cell, the log-fold-change (natural logarithm) of
+    perturbation :math:`P` is the mean of :math:`x` over its :math:`n_P` cells minus that over the :math:`n_c` control
+    cells, as in the benchmark of :cite:p:`AhlmannEltze2025`, and its standard error is
+    :math:`\sqrt{s^2_P / n_P + s^2_c / n_c}` with the sample variances :math:`s^2`.
+
+    With `batch_key`, each cell is compared with the control cells of its own batch: let :math:`d_i = x_i - c_{b(i)}`,
+    where :math:`c_b` is the mean of the :math:`n_{cb}` control cells of batch :math:`b`. The log-fold-change is the
+    mean of :math:`d` over the cells of :math:`P`, that is
+    :math:`\sum_b w_b (\bar x_{P,b} - c_b)` with :math:`w_b` the share of its cells that are in batch :math:`b`, and the
+    standard error is :math:`\sqrt{s^2_{d,P} / n_P + \sum_b w_b^2 s^2_{cb} / n_{cb}}`. With a single batch, these are
+    the formulas above.
+
+    Raw counts are recognised (whole numbers) and normalised to 10,000 counts a cell over the measured genes, then
+    log1p is taken; a message of level INFO says so. Log-normalised values are taken as they are. Dense, CSR, CSC and
+    backed matrices give the same numbers; they are read by blocks, so that memory stays near that of the result.
+
+    Parameters
+    ----------
+    adata
+        Cells by genes, in memory or backed. It is not changed.
+    perturbation_key
+        Column of ``adata.obs`` with the label of each cell, such as ``"KLF1"``, ``"KLF1+CEBPA"`` or ``"ctrl+KLF1"``.
+        Labels that name the same genes are one perturbation.
+    control
+        Label of the control cells.
+    sep
+        What joins the genes of a combination in these labels. Labels of the result are joined by ``"+"``.
+    layer
+        Layer that holds the expression; `X` if None.
+    batch_key
+        Column of ``adata.obs``; the controls are then matched within its batches.
+    total_counts_key
+        Column of ``adata.obs`` with the total counts of each cell, where the matrix holds raw counts of a part of the
+        genes only.
+    min_cells
+        The fewest cells that a perturbation may have. A standard error needs two.
+    on_few_cells
+        What to do with perturbations of fewer cells: ``"error"``, or ``"drop"`` with a warning that names them.
+    chunk_size
+        How many cells are read at a time; by default a block takes tens of megabytes.
+
+    Returns
+    -------
+    A new AnnData with one observation a perturbation (controls excluded), in the order of their labels, and the genes
+    of `adata`:
+
+    - ``X`` and ``layers["lfc"]``, ``layers["lfc_se"]``: mean profile over the cells, log-fold-change against control,
+      its standard error; float32 of shape (n_perturbations, n_vars), NaN for genes that were not measured.
+    - ``obs``: the label under `perturbation_key` and as names, ``n_cells``, ``n_perturbed_genes``, and those columns
+      that are constant within each perturbation.
+    - ``var``: that of `adata`, ``control_mean`` and ``control_var`` (over all control cells); ``varm`` and ``varp``
+      (gene features, networks) as in `adata`.
+    - ``uns["n_control_cells"]``, and in ``uns["scapp"]["pseudobulk"]`` how it was calculated and what was dropped.
+
+    Raises
+    ------
+    ValueError
+        If there are no or fewer than two control cells, labels are missing or cannot be read, a perturbation has too
+        few cells, a batch has no controls, gene names occur twice, or the matrix holds NaN, negative values
+        (log-fold-changes, scaled data) or values that were normalised and not logged.
+
+    Examples
+    --------
+    >>> effects = scapp.pp.pseudobulk(adata, control="non-targeting", batch_key="replicate")  # doctest: +SKIP
+    >>> effects["KLF1"].layers["lfc"]  # doctest: +SKIP
+    """
+    if min_cells < 2:
+        raise ValueError(f"min_cells must be at least 2, found {min_cells}: a standard error needs two cells.")
+    if on_few_cells not in ("error", "drop"):
+        raise ValueError(f"on_few_cells must be 'error' or 'drop', found {on_few_cells!r}.")
+    perturbations = read_perturbations(
+        adata, perturbation_key=perturbation_key, control=control, sep=sep, effects_allowed=False
+    )
+    check_gene_names(adata)
+    kept, few = _split_by_cells(perturbations, min_cells=min_cells, drop=on_few_cells == "drop")
+    group = {(): 0, **{genes: i for i, genes in enumerate(kept, start=1)}}
+    groups = np.array([group.get(genes, -1) for genes in perturbations], dtype=np.intp)
+    batches = None if batch_key is None else _read_batches(adata, batch_key, groups)
+    expression = Expression(adata, layer=layer, total_counts_key=total_counts_key, chunk_size=chunk_size)
+
+    _say_what_is_done(expression, few, min_cells, total_counts_key)
+    effects = calculate_effects(expression, groups, len(kept) + 1, batches)
+
+    options: dict[str, Any] = {"control": control, "sep": sep, "layer": layer, "batch_key": batch_key}
+    options |= {"perturbation_key": perturbation_key, "total_counts_key": total_counts_key, "min_cells": min_cells}
+    record = {
+        **{name: value for name, value in options.items() if value is not None},
+        "input": expression.scale.value,
+        "dropped": pd.DataFrame(
+            {Key.obs.PERTURBATION: list(map(format_label, few)), Key.obs.N_CELLS: np.array(list(few.values()), int)}
+        ),
+    }
+    return _assemble(adata, expression, effects, kept, groups, perturbation_key, record)
+
+
+def _split_by_cells(
+    perturbations: list[Perturbation], *, min_cells: int, drop: bool
+) -> tuple[list[Perturbation], dict[Perturbation, int]]:
+    """The perturbations with enough cells, and the cells of those with too few."""
+    n_cells = Counter(perturbations)
+    n_control = n_cells.pop((), 0)
+    if n_control < 2:
+        raise ValueError(f"There is {n_control} control cell; at least 2 are needed for a mean and its standard error.")
+    clash = [gene for genes in n_cells for gene in genes if SEPARATOR in gene]
+    if clash:
+        raise ValueError(
+            f"These gene names hold {SEPARATOR!r}, which joins the genes in labels of the result: {shorten(clash)}. "
+            "Rename them, or pass the separator of these labels with sep=…."
+        )
+    few = {genes: n for genes, n in sorted(n_cells.items()) if n < min_cells}
+    if few and not drop:
+        raise ValueError(
+            f"{len(few)} perturbation(s) have fewer than min_cells={min_cells} cells: {_name(few)}. Leave them out "
+            "with on_few_cells='drop'" + (", or lower min_cells (at least 2)." if min_cells > 2 else ".")
+        )
+    kept = sorted((genes for genes in n_cells if genes not in few), key=format_label)
+    if not kept:
+        raise ValueError(f"No perturbation has at least min_cells={min_cells} cells; there are {len(few)} with fewer.")
+    return kept, few
+
+
+def _name(few: dict[Perturbation, int]) -> str:
+    return shorten([f"{format_label(genes)} ({n})" for genes, n in few.items()], 10)
+
+
+def _read_batches(adata: AnnData, batch_key: str, groups: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Batch of each cell, from 0, with controls in each batch that needs them."""
+    codes, names = pd.factorize(column_of_obs(adata, batch_key, "batch_key"), sort=True)
+    n_controls = np.bincount(codes[groups == 0], minlength=len(names))
+    n_perturbed = np.bincount(codes[groups > 0], minlength=len(names))
+    without = [f"{names[i]!s} ({n_controls[i]})" for i in np.flatnonzero((n_perturbed > 0) & (n_controls < 2))]
+    if without:
+        raise ValueError(
+            f"{len(without)} of the {len(names)} batches in adata.obs[{batch_key!r}] have perturbed cells but fewer "
+            f"than 2 control cells to match them: {shorten(without, 10)}. Leave these batches out, join them with "
+            "others, or compare with all controls by batch_key=None."
+        )
+    return codes
+
+
+def _say_what_is_done(
+    expression: Expression, few: dict[Perturbation, int], min_cells: int, total_counts_key: str | None
+) -> None:
+    if expression.scale is Scale.COUNTS:
+        over = f"adata.obs[{total_counts_key!r}]" if total_counts_key else f"{len(expression.genes)} measured genes"
+        logger.info(
+            "%s holds raw counts: each cell is normalised to %s counts (total: %s) and log1p is taken.",
+            expression.name,
+            f"{TARGET_SUM:,}",
+            over,
+        )
+    if expression.other_scale:
+        warnings.warn(expression.other_scale, UserWarning, stacklevel=3)
+    if few:
+        warnings.warn(
+            f"{len(few)} perturbation(s) with fewer than min_cells={min_cells} cells are left out: {_name(few)}. "
+            "All are listed in uns['scapp']['pseudobulk']['dropped'].",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _assemble(
+    adata: AnnData,
+    expression: Expression,
+    effects: Effects,
+    kept: list[Perturbation],
+    groups: NDArray[np.intp],
+    perturbation_key: str,
+    record: dict[str, Any],
+) -> AnnData:
+    def over_all_genes(values: NDArray[np.float64], dtype: type = np.float32) -> NDArray[Any]:
+        full = np.full((*values.shape[:-1], adata.n_vars), np.nan, dtype=dtype)
+        full[..., expression.measured] = values
+        return full
+
+    labels = [format_label(genes) for genes in kept]
+    obs = _constant_columns(adata.obs.drop(columns=perturbation_key), groups, labels)
+    obs.insert(0, perturbation_key, np.array(labels, dtype=object))
+    obs[Key.obs.N_CELLS] = effects.n_cells[1:]
+    obs[Key.obs.N_PERTURBED_GENES] = [len(genes) for genes in kept]
+    var = adata.var.copy()
+    var[Key.var.CONTROL_MEAN] = over_all_genes(effects.control_mean, np.float64)
+    var[Key.var.CONTROL_VAR] = over_all_genes(effects.control_var, np.float64)
+    uns = copy.deepcopy(dict(adata.uns.get(Key.uns.SCAPP, {})))
+    return AnnData(
+        X=over_all_genes(effects.mean),
+        obs=obs,
+        var=var,
+        layers={Key.layers.LFC: over_all_genes(effects.lfc), Key.layers.LFC_SE: over_all_genes(effects.lfc_se)},
+        varm={key: adata.varm[key].copy() for key in adata.varm},
+        varp={key: adata.varp[key].copy() for key in adata.varp},
+        uns={
+            Key.uns.SCAPP: {**uns, Key.uns.PSEUDOBULK: record},
+            Key.uns.N_CONTROL_CELLS: int(effects.n_cells[0]),
+        },
+    )
+
+
+def _constant_columns(obs: pd.DataFrame, groups: NDArray[np.intp], labels: list[str]) -> pd.DataFrame:
+    """The columns of obs that have one value within each perturbation, one row a perturbation."""
+    perturbed = obs[groups > 0]
+    by_group = perturbed.groupby(groups[groups > 0])
+    constant = [key for key in obs if (by_group[key].nunique(dropna=False) == 1).all()]
+    first = pd.Series(np.arange(len(perturbed))).groupby(groups[groups > 0]).first()
+    rows = perturbed[constant].iloc[first.to_numpy()].copy()
+    rows.index = pd.Index(labels)
+    return rows

@@ -1,0 +1,173 @@
+"""Choosing the genes to work with: the highly variable ones, and every measured gene that was perturbed."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+from scapp._genes import check_gene_names, measured_mask
+from scapp._keys import Key
+from scapp._perturbations import SEPARATOR, perturbed_genes
+from scapp.pp._expression import Expression, Scale, get_matrix
+from scapp.pp._labels import column_of_obs, is_effects, read_perturbations
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
+
+REASONS = ["unmeasured", "highly variable", "perturbed"]
+Flavor = Literal["seurat", "cell_ranger", "seurat_v3", "seurat_v3_paper"]
+
+
+def select_genes(
+    adata: AnnData,
+    n_top_genes: int = 2000,
+    *,
+    perturbation_key: str = "perturbation",
+    control: str | None = "control",
+    sep: str = SEPARATOR,
+    layer: str | None = None,
+    flavor: Flavor = "seurat",
+    batch_key: str | None = None,
+) -> AnnData:
+    """Keep the highly variable genes, and every measured gene that was perturbed.
+
+    Cells are ranked by :func:`scanpy.pp.highly_variable_genes`; raw counts are recognised and log-normalised for the
+    ranking, on a copy (flavors ``"seurat_v3"`` and ``"seurat_v3_paper"`` take the counts as they are). Effects, one
+    observation a perturbation, are ranked by the mean square of their log-fold-changes.
+
+    Parameters
+    ----------
+    adata
+        Cells by genes, or effects. It is not changed. Where it is backed, the result is in memory.
+    n_top_genes
+        How many highly variable genes to keep; all, where there are no more. Perturbed genes come on top of them.
+    perturbation_key
+        Column of ``adata.obs`` with the labels.
+    control
+        Label of the control cells; None for effects. A table in which each observation is its own perturbation and
+        none is a control is taken as effects in any case.
+    sep
+        What joins the genes of a combination.
+    layer
+        Layer that holds the expression; if None, `X`, or for effects ``layers["lfc"]`` where there is one.
+    flavor
+        The method of scanpy that ranks the genes of cells.
+    batch_key
+        Column of ``adata.obs``; the genes of cells are then ranked within its batches, as scanpy does.
+
+    Returns
+    -------
+    A new AnnData with the genes that were kept, in their order, with ``var["highly_variable"]`` (bool),
+    ``var["selected_as"]`` (why it was kept: ``"highly variable"``, ``"perturbed"``, or ``"unmeasured"`` for genes with
+    ``var["measured"]`` false, all of which stay) and the counts of these in ``uns["scapp"]["select_genes"]``. A message
+    of level INFO says how many were kept for each reason.
+
+    Raises
+    ------
+    ValueError
+        If `n_top_genes` is below 1, labels cannot be read, gene names occur twice, or the matrix holds what cannot be
+        ranked: NaN, negative values among cells, values that were normalised and not logged.
+    """
+    if n_top_genes < 1:
+        raise ValueError(f"n_top_genes must be at least 1, found {n_top_genes}.")
+    perturbations = read_perturbations(adata, perturbation_key=perturbation_key, control=control, sep=sep)
+    check_gene_names(adata)
+    if batch_key is not None:
+        column_of_obs(adata, batch_key, "batch_key")
+
+    measured = measured_mask(adata)
+    variable = np.zeros(adata.n_vars, dtype=bool)
+    if control is None or is_effects(perturbations):
+        variable[measured] = _most_changed(adata, layer, n_top_genes)
+    else:
+        variable[measured] = _highly_variable(adata, layer, n_top_genes, flavor, batch_key)
+    perturbed = np.asarray(adata.var_names.isin(perturbed_genes(perturbations)))
+
+    reason = np.select([~measured, variable, perturbed], REASONS, default="")
+    kept = adata[:, reason != ""]
+    selected = kept.to_memory() if adata.isbacked else kept.copy()
+    reason = reason[reason != ""]
+    selected.var[Key.var.HIGHLY_VARIABLE] = reason == "highly variable"
+    selected.var[Key.var.SELECTED_AS] = pd.Categorical(reason, categories=REASONS)
+    counts = {why: int((reason == why).sum()) for why in REASONS}
+    selected.uns[Key.uns.SCAPP] = {
+        **copy.deepcopy(dict(selected.uns.get(Key.uns.SCAPP, {}))),
+        Key.uns.SELECT_GENES: {
+            "n_top_genes": n_top_genes,
+            **{f"n_{why.replace(' ', '_')}": n for why, n in counts.items()},
+        },
+    }
+    logger.info(
+        "%d of %d genes: %d highly variable%s%s.",
+        selected.n_vars,
+        adata.n_vars,
+        counts["highly variable"],
+        f", {counts['perturbed']} more kept because they were perturbed",
+        f", {counts['unmeasured']} that were not measured" if counts["unmeasured"] else "",
+    )
+    return selected
+
+
+def _highly_variable(
+    adata: AnnData, layer: str | None, n_top_genes: int, flavor: Flavor, batch_key: str | None
+) -> NDArray[np.bool_]:
+    """Which of the measured genes of these cells scanpy finds highly variable."""
+    expression = Expression(adata, layer=layer)
+    wants_counts = flavor.startswith("seurat_v3")
+    if wants_counts and expression.scale is not Scale.COUNTS:
+        raise ValueError(
+            f"flavor={flavor!r} ranks raw counts, but {expression.name} holds log-normalised values. Name the layer of "
+            "the counts with layer=…, or take flavor='seurat'."
+        )
+    if n_top_genes >= len(expression.genes):
+        return np.ones(len(expression.genes), dtype=bool)
+    import scanpy as sc
+
+    cells = AnnData(
+        _in_memory(expression, normalise=not wants_counts),
+        obs=pd.DataFrame(index=adata.obs_names) if batch_key is None else adata.obs[[batch_key]].copy(),
+        var=pd.DataFrame(index=expression.genes),
+    )
+    ranked = sc.pp.highly_variable_genes(
+        cells, n_top_genes=n_top_genes, flavor=flavor, batch_key=batch_key, inplace=False
+    )
+    return ranked.loc[expression.genes, "highly_variable"].to_numpy(dtype=bool)
+
+
+def _in_memory(expression: Expression, *, normalise: bool) -> np.ndarray | sparse.csr_matrix:
+    """All blocks side by side, float32, sparse if they are."""
+    blocks = list(expression.blocks(normalise=normalise))
+    small = [block.values.astype(np.float32) for block in blocks]
+    by_genes = blocks[0].rows == blocks[-1].rows
+    if sparse.issparse(small[0]):
+        return (sparse.hstack if by_genes else sparse.vstack)(small, format="csr")
+    return np.concatenate(small, axis=1 if by_genes else 0)
+
+
+def _most_changed(adata: AnnData, layer: str | None, n_top_genes: int) -> NDArray[np.bool_]:
+    """Which of the measured genes have the largest mean square log-fold-change."""
+    if layer is None and Key.layers.LFC in adata.layers:
+        layer = Key.layers.LFC
+    matrix, name = get_matrix(adata, layer)
+    values = matrix[:, :]
+    values = values.toarray() if sparse.issparse(values) else np.asarray(values)
+    values = values[:, measured_mask(adata)].astype(np.float64)
+    finite = np.isfinite(values)
+    if not finite.all():
+        raise ValueError(
+            f"{name} holds {(~finite).sum()} NaN or infinite values among the measured genes, which cannot be ranked. "
+            "Replace them, leave these genes out, or name another layer with layer=…."
+        )
+    # A stable sort, so that ties are kept in the order of the genes.
+    order = np.argsort(-np.square(values).mean(axis=0), kind="stable")
+    chosen = np.zeros(values.shape[1], dtype=bool)
+    chosen[order[:n_top_genes]] = True
+    return chosen

@@ -1,0 +1,263 @@
+"""Networks that are computed: co-expression in control cells, similarity of annotation."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from scipy import sparse, stats
+
+from scapp._genes import check_gene_names, check_no_view
+from scapp._keys import Key
+from scapp._perturbations import SEPARATOR, check_control
+from scapp.network import nearest_neighbors, tf_idf
+from scapp.pp._annotations import read_annotations
+from scapp.pp._expression import Expression
+from scapp.pp._gene_names import GeneMatcher, perturbed_genes_in
+from scapp.pp._labels import column_of_obs
+from scapp.pp._network_report import NetworkReport, check_key_added, write_network
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    from scapp.pp._annotations import Annotations
+    from scapp.pp._gene_names import Aliases
+    from scapp.pp._tables import PathLike
+
+MIN_CELLS = 10
+
+
+def coexpression_network(
+    adata: AnnData,
+    *,
+    perturbation_key: str = Key.obs.PERTURBATION,
+    control: str = "control",
+    sep: str = SEPARATOR,
+    layer: str | None = None,
+    total_counts_key: str | None = None,
+    n_neighbors: int = 20,
+    min_correlation: float = 0.2,
+    method: Literal["pearson", "spearman"] = "pearson",
+    key_added: str = "coexpression",
+) -> NetworkReport:
+    """Join each gene to those with which it correlates most in the control cells.
+
+    Perturbed cells are left out, as their correlations hold the effects that are to be predicted.
+
+    Parameters
+    ----------
+    adata
+        Cells, changed in place.
+    perturbation_key, control, sep
+        Column of ``adata.obs`` with the labels, the label of control cells, and what joins the genes of a label.
+    layer
+        Layer of the expression, ``X`` if None. Raw counts are recognised and brought to the natural log of counts
+        per 10,000 plus one; log-normalised values are taken as they are.
+    total_counts_key
+        Column of ``adata.obs`` with the total counts of each cell, for raw counts of a part of the genes.
+    n_neighbors
+        How many genes each gene chooses, by magnitude of the correlation; it has more if others choose it.
+    min_correlation
+        Smaller magnitudes give no edge. Correlations of n cells scatter by about 1/sqrt(n) when there is none.
+    method
+        Pearson correlation, or that of the ranks (Spearman).
+    key_added
+        Where the network goes.
+
+    Returns
+    -------
+    The report, also logged and stored in ``adata.uns["scapp"]["networks"][key_added]``. The network in
+    ``adata.varp[key_added]`` is a symmetric float32 csr matrix of shape (n_vars, n_vars), whose weights are the
+    correlations with their sign. Genes that were not measured, or are constant in the control cells, have no edge.
+
+    Raises
+    ------
+    ValueError
+        If adata is a view or has duplicate genes, no or fewer than 10 cells are labelled `control`, the expression
+        cannot be used, or no correlation is large enough. Nothing is written then.
+    """
+    check_no_view(adata, "scapp.pp.coexpression_network")
+    check_gene_names(adata)
+    check_key_added(key_added)
+    if method not in ("pearson", "spearman"):
+        raise ValueError(f"method must be 'pearson' or 'spearman', found {method!r}.")
+    labels = column_of_obs(adata, perturbation_key, "perturbation_key")
+    check_control(labels, control)
+    perturbed = perturbed_genes_in(adata, perturbation_key, control, sep)
+    cells = (labels == control).to_numpy()
+    if cells.sum() < MIN_CELLS:
+        raise ValueError(
+            f"Only {cells.sum()} cells are labelled {control!r}; correlations of fewer than {MIN_CELLS} cells say nothing. "
+            "Use scapp.pp.add_network or scapp.pp.similarity_network instead."
+        )
+    expression = Expression(adata, layer=layer, total_counts_key=total_counts_key)
+    values = _dense(expression, cells)
+    if method == "spearman":
+        values = stats.rankdata(values, axis=0)
+    standardised, varies = _standardise(values)
+    measured = np.flatnonzero(expression.measured)
+    nodes = measured[varies]
+    network = nearest_neighbors(
+        lambda part: standardised[:, part].T @ standardised,
+        len(nodes),
+        n_neighbors=n_neighbors,
+        min_similarity=min_correlation,
+    )
+    if network.nnz == 0:
+        raise ValueError(
+            f"No two genes correlate by {min_correlation} or more in the {cells.sum()} control cells. Lower min_correlation."
+        )
+    if 2 / np.sqrt(cells.sum()) > min_correlation:
+        warnings.warn(
+            f"With {cells.sum()} control cells, correlations of {min_correlation} occur by chance (their standard "
+            f"deviation is {1 / np.sqrt(cells.sum()):.2g}). Raise min_correlation to {2 / np.sqrt(cells.sum()):.2g} or more.",
+            stacklevel=2,
+        )
+    return write_network(
+        adata,
+        _embed(network, nodes, adata.n_vars),
+        key=key_added,
+        kind="coexpression",
+        perturbed=perturbed,
+        n_genes_matched=len(measured),
+        n_genes_by_alias=0,
+        weight_column=f"{method} correlation",
+        constant_genes=tuple(adata.var_names[measured[~varies]]),
+        params={
+            "control": control,
+            "layer": layer,
+            "n_neighbors": n_neighbors,
+            "min_correlation": min_correlation,
+            "method": method,
+            "n_control_cells": int(cells.sum()),
+        },
+    )
+
+
+def similarity_network(
+    adata: AnnData,
+    annotations: Annotations,
+    *,
+    parents: pd.DataFrame | PathLike | None = None,
+    n_neighbors: int = 20,
+    min_similarity: float = 0.0,
+    min_genes: int = 2,
+    max_genes: int | None = 1000,
+    key_added: str = "similarity",
+    aliases: Aliases | None = None,
+    perturbation_key: str | None = Key.obs.PERTURBATION,
+    control: str | None = "control",
+    sep: str = SEPARATOR,
+) -> NetworkReport:
+    """Join each gene to those whose annotation is most like its own.
+
+    The similarity of two genes is the cosine of their terms weighted by tf-idf: a rare term that both have counts
+    much, one that all genes have counts nothing. Rarity is judged among all annotated genes, those of adata or not.
+
+    Parameters
+    ----------
+    adata
+        Annotated data, changed in place. Its genes, measured or not, are the nodes.
+    annotations
+        Long table, or its path, whose first two columns are gene and term; mapping from term to genes; or the path
+        of a GMT file. For example gene sets, pathways, or direct annotations of the Gene Ontology with `parents`.
+    parents
+        Long table, or its path, whose first two columns are child term and parent term: a gene then has the
+        ancestors of its terms as well. Relations other than "is a" and "part of" are not followed.
+    n_neighbors
+        How many genes each gene chooses; it has more if others choose it.
+    min_similarity
+        Smaller similarities, between 0 and 1, give no edge; zero never does.
+    min_genes, max_genes
+        Terms with fewer or more annotated genes are left out; None for no bound. Broad terms tell little, and the
+        time grows with the square of their size.
+    key_added
+        Where the network goes.
+    aliases
+        Names of genes, as in :func:`scapp.pp.add_network`.
+    perturbation_key, control, sep
+        Where perturbations are named, to report perturbed genes that have no edge. The column may be absent.
+
+    Returns
+    -------
+    The report, also logged and stored in ``adata.uns["scapp"]["networks"][key_added]``. The network in
+    ``adata.varp[key_added]`` is a symmetric float32 csr matrix of shape (n_vars, n_vars), with the similarities as
+    weights.
+
+    Raises
+    ------
+    ValueError
+        If adata is a view or has duplicate genes, the annotations cannot be read, hardly any gene matches, or no
+        similarity is large enough. Nothing is written then.
+    """
+    check_no_view(adata, "scapp.pp.similarity_network")
+    check_gene_names(adata)
+    check_key_added(key_added)
+    perturbed = perturbed_genes_in(adata, perturbation_key, control, sep)
+    table = read_annotations(annotations, parents=parents)
+    matcher = GeneMatcher(adata.var_names, aliases)
+    match = matcher.match(table.genes)
+    matcher.check_some_match(match, "annotations", adata.var.columns)
+    row, tied = match.best_names(adata.n_vars)
+    nodes = np.flatnonzero(row >= 0)
+    weights = tf_idf(table.with_term_sizes(min_genes, max_genes).membership)[row[nodes]].astype(np.float32)
+    transposed = weights.T.tocsr()
+    network = nearest_neighbors(
+        lambda part: (weights[part] @ transposed).toarray(),
+        len(nodes),
+        n_neighbors=n_neighbors,
+        min_similarity=min_similarity,
+    )
+    if network.nnz == 0:
+        raise ValueError(
+            f"No two of the {len(nodes)} annotated genes of adata are similar by min_similarity={min_similarity} or more. "
+            f"Lower it, or let broader terms count: max_genes={max_genes}."
+        )
+    return write_network(
+        adata,
+        _embed(network, nodes, adata.n_vars),
+        key=key_added,
+        kind="similarity",
+        perturbed=perturbed,
+        n_genes_matched=len(nodes),
+        n_genes_by_alias=sum(
+            table.genes[i] != gene for i, gene in zip(row[nodes], adata.var_names[nodes], strict=True)
+        ),
+        weight_column="tf-idf cosine",
+        n_names=len(table.genes),
+        ambiguous_names=(*match.ambiguous, *adata.var_names[tied]),
+        params={
+            "n_neighbors": n_neighbors,
+            "min_similarity": min_similarity,
+            "min_genes": min_genes,
+            "max_genes": max_genes,
+            "propagated": parents is not None,
+        },
+    )
+
+
+def _dense(expression: Expression, cells: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Log-normalised expression of some cells, of shape (n_cells, n_measured)."""
+    values = np.empty((int(cells.sum()), len(expression.genes)), dtype=np.float32)
+    position = np.concatenate([[0], np.cumsum(cells)])
+    for block in expression.blocks(cells):
+        part = block.values[cells[block.rows]]
+        rows = slice(position[block.rows.start], position[block.rows.stop])
+        values[rows, block.columns] = part.toarray() if sparse.issparse(part) else part
+    return values
+
+
+def _standardise(values: NDArray) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Columns of mean zero and length one, without the constant ones; and which are not constant."""
+    varies = values.max(axis=0) > values.min(axis=0)
+    centred = values[:, varies] - values[:, varies].mean(axis=0, dtype=np.float64)
+    return (centred / np.linalg.norm(centred, axis=0)).astype(np.float32), varies
+
+
+def _embed(network: sparse.csr_matrix, nodes: NDArray[np.intp], n_nodes: int) -> sparse.csr_matrix:
+    """The network of some nodes as one of all, the others without edges."""
+    coo = network.tocoo()
+    return sparse.csr_matrix((coo.data, (nodes[coo.row], nodes[coo.col])), shape=(n_nodes, n_nodes))

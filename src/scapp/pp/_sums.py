@@ -1,0 +1,98 @@
+"""Sums over groups of cells, in one pass over the blocks of a matrix."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import sparse
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from scapp.pp._expression import Expression
+
+
+class GroupSums:
+    """Sums over the cells of each group, of the expression x, of x squared, and of x times a reference.
+
+    Parameters
+    ----------
+    expression
+        The cells.
+    groups
+        Group of each cell, from 0; -1 leaves the cell out. Shape (n_obs,).
+    n_groups
+        How many groups there are.
+    reference
+        Reference profiles r, one for each batch, of shape (n_batches, n_genes), for the sums of x times r; optional.
+    batches
+        Batch of each cell, shape (n_obs,); goes with `reference`.
+
+    Attributes
+    ----------
+    n_cells
+        Cells of each group, shape (n_groups,).
+    values, squares, products
+        The sums, float64 of shape (n_groups, n_genes); `products` is None without a reference.
+    """
+
+    def __init__(
+        self,
+        expression: Expression,
+        groups: NDArray[np.intp],
+        n_groups: int,
+        *,
+        reference: NDArray[np.float64] | None = None,
+        batches: NDArray[np.intp] | None = None,
+    ) -> None:
+        shape = (n_groups, len(expression.genes))
+        self.n_cells = np.bincount(groups[groups >= 0], minlength=n_groups)
+        self.values = np.zeros(shape)
+        self.squares = np.zeros(shape)
+        self.products = None if reference is None else np.zeros(shape)
+
+        for block in expression.blocks(groups >= 0):
+            present, indicator = _indicator(groups[block.rows])
+            x, genes = block.values, block.columns
+            self.values[present, genes] += _dense(indicator @ x)
+            self.squares[present, genes] += _dense(indicator @ (x.power(2) if sparse.issparse(x) else x**2))
+            if self.products is not None and reference is not None and batches is not None:
+                times = _times_reference(x, reference[:, genes], batches[block.rows])
+                self.products[present, genes] += _dense(indicator @ times)
+
+    def means(self) -> NDArray[np.float64]:
+        """Mean of each group; NaN for a group without cells."""
+        with np.errstate(invalid="ignore"):
+            return self.values / self.n_cells[:, None]
+
+    def errors(self) -> NDArray[np.float64]:
+        """Squared standard error of each mean: the sample variance over the number of cells; NaN below two cells."""
+        n = self.n_cells[:, None]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            # In place, because these are the largest arrays there are.
+            errors = self.values**2
+            errors /= -n
+            errors += self.squares
+            np.maximum(errors, 0.0, out=errors)  # rounding of what does not vary
+            errors /= n * (n - 1)
+        return errors
+
+
+def _indicator(groups: NDArray[np.intp]) -> tuple[NDArray[np.intp], sparse.csr_matrix]:
+    """The groups that occur, and which cells belong to each, so that one product sums over the cells of each group."""
+    cells = np.flatnonzero(groups >= 0)
+    present, group = np.unique(groups[cells], return_inverse=True)
+    ones = np.ones(len(cells))
+    return present, sparse.csr_matrix((ones, (group, cells)), shape=(len(present), len(groups)))
+
+
+def _times_reference(x: Any, reference: NDArray[np.float64], batches: NDArray[np.intp]) -> Any:
+    if not sparse.issparse(x):
+        return x * reference[batches]
+    rows = np.repeat(batches, np.diff(x.indptr))
+    return sparse.csr_matrix((x.data * reference[rows, x.indices], x.indices, x.indptr), shape=x.shape)
+
+
+def _dense(values: Any) -> NDArray[np.float64]:
+    return values.toarray() if sparse.issparse(values) else values

@@ -1,0 +1,57 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+# Pictures are drawn without a screen; must be set before anything imports pyplot.
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of the real data sets: ``$SCAPP_TEST_DATA``, or ``../shared/data`` beside the repository.
+
+    Tests that need it are skipped where it is absent, or fail if ``SCAPP_REQUIRE_DATA`` is set, as it is in CI.
+    """
+    default = Path(__file__).parents[1] / ".." / "shared" / "data"
+    folder = Path(os.environ.get("SCAPP_TEST_DATA") or default).resolve()
+    if folder.is_dir():
+        return folder
+    reason = f"no real data in {folder}: put it there, or name its folder in SCAPP_TEST_DATA"
+    if os.environ.get("SCAPP_REQUIRE_DATA"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def tasks() -> ModuleType:
+    """The measured tasks of `benchmarks/tasks.py`, which is no package: tests and benchmarks hold out the same."""
+    path = Path(__file__).parents[1] / "benchmarks" / "tasks.py"
+    if not path.is_file():
+        pytest.skip("no benchmarks beside the tests")
+    spec = importlib.util.spec_from_file_location("benchmark_tasks", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def _messages_reach_caplog(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let `caplog` see what scapp logs, whether or not scapp shows its messages by itself."""
+    logger = logging.getLogger("scapp")
+    level = logger.level
+    monkeypatch.setattr(logger, "propagate", True)
+    logger.setLevel(logging.INFO)
+    yield
+    logger.setLevel(level)
