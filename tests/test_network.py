@@ -272,9 +272,10 @@ def test_the_diffusion_embedding_refuses_a_directed_network():
 
 
 def test_tf_idf_agrees_with_the_formula_by_hand():
-    # Term 0: both annotated genes have it, and it counts nothing; gene 2 has no term and does not count as annotated.
-    membership = sparse.csr_matrix([[1, 1, 0, 1], [1, 0, 5, 0], [0, 0, 0, 0]])
-    expected = [[0, 1 / np.sqrt(2), 0, 1 / np.sqrt(2)], [0, 0, 1, 0], [0, 0, 0, 0]]
+    membership = sparse.csr_matrix([[1, 1, 0, 1], [1, 0, 5, 1], [1, 0, 0, 0]])  # all have term 0, two have term 3
+    rare, common = np.log(3), np.log(3 / 2)
+    length = np.hypot(rare, common)
+    expected = np.array([[0, rare, 0, common], [0, 0, rare, common], [0, 0, 0, 0]]) / length
     np.testing.assert_allclose(network.tf_idf(membership).toarray(), expected)
 
 
@@ -308,6 +309,14 @@ def test_nearest_neighbors_are_those_of_the_whole_table(chunk_size):
         lambda part: similarity[part], 20, n_neighbors=4, min_similarity=1.0, chunk_size=chunk_size
     )
     np.testing.assert_allclose(found.toarray(), expected, rtol=1e-6)
+
+
+def test_of_equally_near_neighbors_the_first_are_chosen_and_a_lonely_node_has_none():
+    similarity = np.ones((5, 5))
+    found = network.nearest_neighbors(lambda part: similarity[part], 5, n_neighbors=1)
+    np.testing.assert_array_equal(found.toarray()[0], [0, 1, 1, 1, 1])
+    assert found.nnz == 8
+    assert network.nearest_neighbors(lambda part: similarity[part, :1], 1, n_neighbors=1).nnz == 0
 
 
 # Damage

@@ -38,7 +38,7 @@ class Additive(Baseline):
                 "model needs the effects of single genes to sum. Include them in the effects, or use scapp.baselines.Mean."
             )
         self._singles = singles
-        self._mean_single = np.mean(list(singles.values()), axis=0)
+        self._mean_single = np.array(list(singles.values())).mean(axis=0)
 
     def _predict(self, perturbations: list[Perturbation]) -> NDArray[np.float64]:
         self._warn_of_unknown(perturbations)

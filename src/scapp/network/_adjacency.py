@@ -96,6 +96,11 @@ def _merge_duplicates(
 def csr_to_edge_index(adjacency: sparse.spmatrix) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """List the edges as graph neural networks want them.
 
+    Parameters
+    ----------
+    adjacency
+        The network.
+
     Returns
     -------
     The edge index of shape (2, n_edges), first row the sources and second row the targets, in row order; and
@@ -119,7 +124,13 @@ def as_csr(adjacency: sparse.spmatrix) -> sparse.csr_matrix:
 
 
 def is_symmetric(adjacency: sparse.spmatrix) -> bool:
-    """Whether every edge is there both ways with the same weight (up to rounding)."""
+    """Whether every edge is there both ways with the same weight (up to rounding).
+
+    Parameters
+    ----------
+    adjacency
+        The network.
+    """
     matrix = as_csr(adjacency)
     if matrix.nnz == 0:
         return True
@@ -127,7 +138,13 @@ def is_symmetric(adjacency: sparse.spmatrix) -> bool:
 
 
 def symmetrize(adjacency: sparse.spmatrix) -> sparse.csr_matrix:
-    """Forget the direction of the edges; of two opposite ones the weight of larger magnitude is kept."""
+    """Forget the direction of the edges; of two opposite ones the weight of larger magnitude is kept.
+
+    Parameters
+    ----------
+    adjacency
+        The network.
+    """
     matrix = as_csr(adjacency)
     index, values = csr_to_edge_index(matrix)
     n_nodes = matrix.shape[0]
@@ -137,7 +154,13 @@ def symmetrize(adjacency: sparse.spmatrix) -> sparse.csr_matrix:
 
 
 def remove_self_loops(adjacency: sparse.spmatrix) -> sparse.csr_matrix:
-    """Remove the edges from a node to itself."""
+    """Remove the edges from a node to itself.
+
+    Parameters
+    ----------
+    adjacency
+        The network.
+    """
     matrix = as_csr(adjacency)
     matrix.setdiag(0)
     matrix.eliminate_zeros()
@@ -145,7 +168,13 @@ def remove_self_loops(adjacency: sparse.spmatrix) -> sparse.csr_matrix:
 
 
 def scale_weights(adjacency: sparse.spmatrix) -> sparse.csr_matrix:
-    """Divide all weights by the largest magnitude, so that they lie between -1 and 1."""
+    """Divide all weights by the largest magnitude, so that they lie between -1 and 1.
+
+    Parameters
+    ----------
+    adjacency
+        The network.
+    """
     matrix = as_csr(adjacency)
     if matrix.nnz:
         matrix.data /= np.abs(matrix.data).max()

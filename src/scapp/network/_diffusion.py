@@ -128,8 +128,8 @@ def diffusion_embedding(
 def tf_idf(membership: sparse.spmatrix) -> sparse.csr_matrix:
     r"""Weigh annotations by their rarity and give every row unit length.
 
-    Entry (gene, term) becomes :math:`\log(n / n_t)`, where :math:`n_t` of the :math:`n` annotated genes have
-    the term; a term that all have counts nothing. Dot products of rows are then cosine similarities.
+    Entry (gene, term) becomes :math:`\log(n / n_t)`, where :math:`n_t` of the :math:`n` genes have the term; a
+    term that all have counts nothing. Dot products of rows are then cosine similarities.
 
     Parameters
     ----------
@@ -143,9 +143,8 @@ def tf_idf(membership: sparse.spmatrix) -> sparse.csr_matrix:
     matrix = sparse.csr_matrix(membership, dtype=np.float64, copy=True)
     matrix.eliminate_zeros()
     matrix.data[:] = 1
-    n_annotated = int((np.diff(matrix.indptr) > 0).sum())
     frequency = np.asarray(matrix.sum(axis=0)).ravel()
-    weights = np.log(max(n_annotated, 1) / np.maximum(frequency, 1))
+    weights = np.log(matrix.shape[0] / np.maximum(frequency, 1))
     matrix = sparse.csr_matrix(matrix @ sparse.diags(weights))
     matrix.eliminate_zeros()
     length = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
@@ -156,6 +155,15 @@ def truncated_svd(
     matrix: sparse.spmatrix | NDArray, n_components: int, *, random_state: int = 0
 ) -> NDArray[np.float32]:
     """Left singular vectors times singular values, strongest first, with fixed signs and a fixed start.
+
+    Parameters
+    ----------
+    matrix
+        Sparse or dense, of shape (n_rows, n_columns).
+    n_components
+        Number of dimensions.
+    random_state
+        Seed of the iteration's start; the result is deterministic.
 
     Returns
     -------

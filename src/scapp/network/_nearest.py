@@ -50,10 +50,18 @@ def nearest_neighbors(
         values = np.array(similarity_rows(slice(start, min(start + chunk_size, n_nodes))), dtype=np.float32)
         rows = np.arange(len(values))
         values[rows, start + rows] = 0
-        # A stable sort, so that ties go to the nodes that come first, on every machine.
-        nearest = np.argsort(-np.abs(values), axis=1, kind="stable")[:, :n_neighbors]
-        chosen = np.take_along_axis(values, nearest, axis=1)
-        keep = (chosen != 0) & (np.abs(chosen) >= min_similarity)
-        edges.append((np.repeat(start + rows, keep.sum(axis=1)), nearest[keep], chosen[keep]))
+        chosen = _strongest(np.abs(values), n_neighbors) & (values != 0) & (np.abs(values) >= min_similarity)
+        near, neighbor = np.nonzero(chosen)
+        edges.append((start + near, neighbor, values[near, neighbor]))
     rows, columns, weights = (np.concatenate(part) for part in zip(*edges, strict=True))
     return symmetrize(sparse.csr_matrix((weights, (rows, columns)), shape=(n_nodes, n_nodes)))
+
+
+def _strongest(magnitude: NDArray, k: int) -> NDArray[np.bool_]:
+    """The k largest of each row; of equal ones those that come first, on every machine."""
+    if k == 0:
+        return np.zeros(magnitude.shape, dtype=bool)
+    smallest = np.partition(magnitude, -k, axis=1)[:, [-k]]
+    above, equal = magnitude > smallest, magnitude == smallest
+    room = k - above.sum(axis=1, keepdims=True)
+    return above | (equal & (np.cumsum(equal, axis=1) <= room))

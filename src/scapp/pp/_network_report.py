@@ -48,7 +48,7 @@ class NetworkReport:
     weight_column
         Where the weights come from; empty if all are one.
     n_listed
-        Rows of the input.
+        Rows of the input. (A gene that adata holds under two names has its edges under both.)
     n_outside
         Of these, edges with an end that is no gene of adata.
     n_self_loops, n_weak, n_duplicates, n_pruned

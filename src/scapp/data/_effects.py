@@ -1,0 +1,124 @@
+"""The table of effects that a model is trained on."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+from scapp._genes import check_gene_names, measured_mask, shorten
+from scapp._keys import Key
+from scapp._perturbations import check_known, format_label, parse_labels, perturbed_genes
+from scapp.pp._labels import column_of_obs
+from scapp.pp._pseudobulk import pseudobulk
+
+# With fewer perturbations there is nothing to learn from, and none to validate on.
+MIN_PERTURBATIONS = 4
+# Log-fold-changes are of the order of one; whole numbers beyond this are counts.
+LARGEST_LFC = 50.0
+
+
+def read_effects(
+    adata: AnnData,
+    *,
+    perturbation_key: str,
+    control: str | None,
+    layer: str | None,
+    sep: str,
+    batch_key: str | None,
+) -> AnnData:
+    """Effects of the perturbations in `adata`, with the genes perturbed checked to be nodes.
+
+    Parameters
+    ----------
+    adata
+        Cells with controls, or effects if `control` is None. Not changed.
+    perturbation_key, control, layer, sep, batch_key
+        As in :meth:`scapp.model.APP.setup_anndata`.
+
+    Returns
+    -------
+    AnnData with one observation a perturbation, ``layers["lfc"]`` and, where known, ``layers["lfc_se"]``.
+
+    Raises
+    ------
+    ValueError
+        For each kind of input that cannot be learned from, with the mend.
+    """
+    check_gene_names(adata)
+    labels = column_of_obs(adata, perturbation_key, "perturbation_key")
+    perturbations = parse_labels(labels, control=control, sep=sep)
+    check_known([p for p in set(perturbations) if p], adata.var_names.tolist())
+    if control is not None:
+        effects = pseudobulk(
+            adata, perturbation_key=perturbation_key, control=control, sep=sep, layer=layer, batch_key=batch_key
+        )
+    else:
+        effects = _given_effects(adata, perturbation_key, perturbations, layer, sep)
+    if effects.n_obs < MIN_PERTURBATIONS:
+        raise ValueError(
+            f"Found {effects.n_obs} perturbation(s) ({shorten(effects.obs_names)}), expected at least {MIN_PERTURBATIONS}: "
+            "a model that is to predict other perturbations cannot be learned from so few."
+        )
+    return effects
+
+
+def _given_effects(adata: AnnData, key: str, perturbations: list, layer: str | None, sep: str) -> AnnData:
+    if layer is not None and layer not in adata.layers:
+        layers = shorten(repr(k) for k in adata.layers if isinstance(k, str)) or "none"
+        raise ValueError(f"adata has no layer {layer!r}; its layers are {layers}. Name the log-fold-changes with layer=….")
+    controls = perturbations.count(())
+    if controls:
+        raise ValueError(
+            f"{controls} observation(s) are labelled as controls, but control=None says that these are effects. "
+            "If these are cells, pass control='…' with their label; if not, leave these observations out."
+        )
+    names = [format_label(p) for p in perturbations]
+    twice = pd.Index(names)[pd.Index(names).duplicated()].unique()
+    if len(twice):
+        raise ValueError(
+            f"{len(twice)} perturbation(s) have more than one observation ({shorten(twice)}); effects have one each. "
+            "If these are cells, pass control='…' with the label of the control cells."
+        )
+    values = adata.X if layer is None else adata.layers[layer]
+    values = np.asarray(values.toarray() if sparse.issparse(values) else values, dtype=np.float32)
+    measured = measured_mask(adata)
+    _check_lfc(values[:, measured], adata.var_names[measured], "adata.X" if layer is None else f"adata.layers[{layer!r}]")
+    layers = {Key.layers.LFC: values}
+    if Key.layers.LFC_SE in adata.layers:
+        layers[Key.layers.LFC_SE] = np.asarray(adata.layers[Key.layers.LFC_SE], dtype=np.float32)
+    obs = pd.DataFrame({Key.obs.N_PERTURBED_GENES: [len(p) for p in perturbations]}, index=pd.Index(names, dtype=object))
+    return AnnData(obs=obs, var=adata.var.copy(), layers=layers)
+
+
+def _check_lfc(values: np.ndarray, genes: pd.Index, where: str) -> None:
+    if not values.shape[1]:
+        raise ValueError("No gene was measured: adata.var['measured'] is False throughout.")
+    bad = ~np.isfinite(values)
+    if bad.any():
+        raise ValueError(
+            f"{int(bad.sum())} values of {where} are NaN or infinite, in the genes {shorten(genes[bad.any(axis=0)])}. "
+            "Leave these genes out, or mark genes that were not measured in adata.var['measured']."
+        )
+    if (values >= 0).all() and (values.max() > LARGEST_LFC or (values == np.round(values)).all()) and values.any():
+        raise ValueError(
+            f"{where} holds no negative value and looks like counts or expression, not like log-fold-changes. "
+            "If these are cells, pass control='…' with the label of the control cells; "
+            "if the log-fold-changes stand in a layer, name it with layer='lfc'."
+        )
+    if np.abs(values).max() > LARGEST_LFC:
+        raise ValueError(
+            f"{where} reaches {np.abs(values).max():.3g}; natural log-fold-changes stay far below {LARGEST_LFC:.0f}. "
+            "Calculate them with `scapp.pp.pseudobulk`."
+        )
+    silent = ~values.any(axis=1)
+    if silent.any():
+        warnings.warn(f"{int(silent.sum())} perturbation(s) have no effect on any gene.", UserWarning, stacklevel=4)
+
+
+def targets_of(effects: AnnData) -> list[str]:
+    """All genes perturbed in a table of effects."""
+    return perturbed_genes(parse_labels(effects.obs_names, control=None))

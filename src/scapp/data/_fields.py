@@ -1,0 +1,224 @@
+"""Fields of the scvi-tools registry for what it has none for: genes as nodes, a network, gene features, effects.
+
+What a field registers is saved with the model, so a model is loaded without its training data.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from anndata import AnnData
+from scipy import sparse
+from scvi.data.fields import BaseAnnDataField
+
+from scapp._genes import check_gene_names, measured_mask, shorten
+from scapp._keys import Key
+from scapp._perturbations import near_matches
+from scapp.data._effects import read_effects
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class _Field(BaseAnnDataField):
+    """What these fields share: they read one slot of the AnnData and write nothing into it."""
+
+    _attr_name = ""
+
+    def __init__(self, registry_key: str, attr_key: str | None):
+        super().__init__()
+        self._registry_key, self._attr_key = registry_key, attr_key
+
+    @property
+    def registry_key(self) -> str:
+        return self._registry_key
+
+    @property
+    def attr_name(self) -> str:
+        return self._attr_name
+
+    @property
+    def attr_key(self) -> str | None:
+        return self._attr_key
+
+    @property
+    def is_empty(self) -> bool:
+        return False
+
+    def get_data_registry(self) -> dict:
+        """Nothing that could be loaded by observation: networks and features belong to the genes."""
+        return {}
+
+    def validate_field(self, adata: AnnData) -> None:
+        """Reading is validating; see `_read`."""
+
+    def register_field(self, adata: AnnData) -> dict:
+        super().register_field(adata)
+        return self._read(adata)
+
+    @abstractmethod
+    def _read(self, adata: AnnData) -> dict:
+        """The state that is saved with the model."""
+
+    def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs: Any) -> dict:
+        """Another AnnData needs no network and no features: those of the training stand."""
+        return dict(state_registry)
+
+    def get_summary_stats(self, state_registry: dict) -> dict:
+        return {}
+
+    def view_state_registry(self, state_registry: dict) -> None:
+        return None
+
+
+class GenesField(_Field):
+    """The genes, their order, and which of them were measured."""
+
+    _attr_name = "var"
+
+    def _read(self, adata: AnnData) -> dict:
+        check_gene_names(adata)
+        return {"var_names": np.asarray(adata.var_names, dtype=str), "measured": measured_mask(adata)}
+
+    def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs: Any) -> dict:
+        check_same_genes(state_registry["var_names"], adata_target)
+        return dict(state_registry)
+
+    def get_summary_stats(self, state_registry: dict) -> dict:
+        return {"n_vars": len(state_registry["var_names"]), "n_measured_genes": int(state_registry["measured"].sum())}
+
+
+class NetworkField(_Field):
+    """A gene network in ``varp``; its edges live in the registry."""
+
+    _attr_name = "varp"
+
+    def _read(self, adata: AnnData) -> dict:
+        key = self.attr_key
+        if key not in adata.varp:
+            found = shorten(map(repr, adata.varp.keys())) or "none"
+            raise ValueError(
+                f"adata.varp has no network {key!r}; it holds {found}. "
+                f"Add one with `scapp.pp.add_network(adata, edges, key_added={key!r})`, or name it with network_key=…."
+            )
+        matrix = sparse.coo_matrix(adata.varp[key])
+        if matrix.shape != (adata.n_vars, adata.n_vars):
+            raise ValueError(f"adata.varp[{key!r}] has the shape {matrix.shape}, expected {(adata.n_vars,) * 2}.")
+        n_bad = int((~np.isfinite(matrix.data)).sum())
+        if n_bad:
+            raise ValueError(
+                f"{n_bad} weights of adata.varp[{key!r}] are NaN or infinite. "
+                "Correct the edges, and add the network again with `scapp.pp.add_network`."
+            )
+        keep = (matrix.data != 0) & (matrix.row != matrix.col)
+        if not keep.any():
+            raise ValueError(
+                f"The network adata.varp[{key!r}] has no edges between different genes, so it says nothing. "
+                "Check that its gene names match adata.var_names, and add it again with `scapp.pp.add_network`."
+            )
+        return {
+            "edge_index": np.vstack([matrix.row[keep], matrix.col[keep]]).astype(np.int64),
+            "edge_weight": matrix.data[keep].astype(np.float32),
+        }
+
+    def get_summary_stats(self, state_registry: dict) -> dict:
+        return {f"n_{self.registry_key}_edges": state_registry["edge_index"].shape[1]}
+
+
+class GeneFeaturesField(_Field):
+    """Gene features in ``varm``; a row of NaN marks a gene without."""
+
+    _attr_name = "varm"
+
+    def _read(self, adata: AnnData) -> dict:
+        key = self.attr_key
+        if key not in adata.varm:
+            found = shorten(map(repr, adata.varm.keys())) or "none"
+            raise ValueError(
+                f"adata.varm has no gene features {key!r}; it holds {found}. "
+                f"Add them with `scapp.pp.add_gene_features(adata, features, key_added={key!r})`."
+            )
+        values = adata.varm[key]
+        values = values.toarray() if sparse.issparse(values) else np.asarray(values)
+        values = values.astype(np.float32).reshape(adata.n_vars, -1)
+        missing = np.isnan(values).all(axis=1)
+        bad = ~np.isfinite(values[~missing]).all(axis=1)
+        if bad.any():
+            genes = shorten(adata.var_names[~missing][bad])
+            raise ValueError(
+                f"{int(bad.sum())} rows of adata.varm[{key!r}] are partly NaN or infinite ({genes}). "
+                "Fill them, or mark a gene without features by a row that is NaN throughout."
+            )
+        if missing.all():
+            raise ValueError(f"No gene has features in adata.varm[{key!r}]: every row is NaN.")
+        return {"values": values}
+
+
+class EffectsField(_Field):
+    """The effects of the training perturbations, computed once from cells or taken as they are."""
+
+    _attr_name = "obs"
+
+    def __init__(self, registry_key: str, attr_key: str, **options: Any):
+        super().__init__(registry_key, attr_key)
+        self.options = options
+        self._effects: AnnData | None = None
+
+    def effects(self, adata: AnnData) -> AnnData:
+        """The effects that were registered; computed again only if they were not kept."""
+        if self._effects is None:
+            self._effects = read_effects(adata, perturbation_key=self.attr_key, **self.options)
+        return self._effects
+
+    def _read(self, adata: AnnData) -> dict:
+        self._effects = None
+        effects = self.effects(adata)
+        state = {
+            "perturbations": np.asarray(effects.obs_names, dtype=str),
+            "from_cells": self.options["control"] is not None,
+        }
+        if Key.var.CONTROL_MEAN in effects.var:
+            state["control_mean"] = effects.var[Key.var.CONTROL_MEAN].to_numpy(dtype=np.float32)
+        return state
+
+    def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs: Any) -> dict:
+        if self.attr_key not in adata_target.obs:
+            columns = shorten(map(repr, adata_target.obs.columns), 12) or "none"
+            raise ValueError(f"adata.obs has no column {self.attr_key!r}, which holds the perturbations; it has {columns}.")
+        return dict(state_registry)
+
+    def get_summary_stats(self, state_registry: dict) -> dict:
+        return {"n_perturbations": len(state_registry["perturbations"])}
+
+    def __deepcopy__(self, memo: dict) -> EffectsField:
+        """Copies made for other AnnData do not drag the training effects along."""
+        return type(self)(self._registry_key, self._attr_key, **self.options)
+
+
+def check_same_genes(expected: np.ndarray, adata: AnnData) -> None:
+    """Raise unless `adata` has the genes of the training, in that order."""
+    found = np.asarray(adata.var_names, dtype=str)
+    if np.array_equal(expected, found):
+        return
+    mend = "Bring them into the order of the training with `adata = adata[:, model.genes].copy()`."
+    if set(expected) == set(found):
+        raise ValueError(f"The genes of this AnnData stand in another order than at training. {mend}")
+    absent = [gene for gene in expected if gene not in set(found)]
+    extra = [gene for gene in found if gene not in set(expected)]
+    like = near_matches(absent[0], extra) if absent else []
+    hint = f" Is {like[0]!r} {absent[0]!r}?" if like else ""
+    raise ValueError(
+        f"This AnnData has {len(found)} genes, the model was trained with {len(expected)}: {len(absent)} of them are missing "
+        f"here ({shorten(absent) or 'none'}), {len(extra)} are additional ({shorten(extra) or 'none'}).{hint} "
+        f"Add missing ones with `scapp.pp.add_unmeasured_genes`. {mend}"
+    )
+
+
+NETWORK, FEATURES, GENES, EFFECTS = "network", "gene_features", "genes", "effects"
+
+
+def numbered(key: str, make: Callable[[str, str], _Field], attr_keys: list[str]) -> list[_Field]:
+    """One field for each slot, under registry keys such as ``"network_0"``."""
+    return [make(f"{key}_{k}", attr_key) for k, attr_key in enumerate(attr_keys)]

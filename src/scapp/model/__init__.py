@@ -1,0 +1,5 @@
+"""The model."""
+
+from scapp.model._app import APP
+
+__all__ = ["APP"]

@@ -1,0 +1,20 @@
+"""The model as torch modules: tensors in, log-fold-changes and attention out. Nothing here knows AnnData."""
+
+from scapp.module._anchor import Anchor
+from scapp.module._app import APPModule
+from scapp.module._attention import AdditiveAttention, MeanPooling
+from scapp.module._decoder import LinearDecoder, MLPDecoder, RidgeDecoder
+from scapp.module._encoder import GraphEncoder, IdentityEncoder, RandomEncoder
+
+__all__ = [
+    "APPModule",
+    "AdditiveAttention",
+    "Anchor",
+    "GraphEncoder",
+    "IdentityEncoder",
+    "LinearDecoder",
+    "MLPDecoder",
+    "MeanPooling",
+    "RandomEncoder",
+    "RidgeDecoder",
+]

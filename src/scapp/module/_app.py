@@ -1,0 +1,283 @@
+"""The APP module: main effects of single genes, an interaction term for combinations, and the anchor that joins them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from scvi.module.base import BaseModuleClass, LossOutput
+from torch import Tensor, nn
+
+from scapp.module._anchor import Anchor, composition_of
+from scapp.module._encoder import Graph
+from scapp.module._prediction import Genes, PredictionMixin, Units
+from scapp.module._predictor import Architecture, Predictor
+
+# Singular values of the measured singles are soft-thresholded by this share of their median before they become features.
+SIGNATURE_THRESHOLD = 0.4
+N_SIGNATURES = 128
+# Fewer single perturbations than this do not support main effects of their own; combinations then share in them.
+MIN_SINGLES = 3
+
+
+class APPModule(PredictionMixin, BaseModuleClass):
+    r"""The ensemble.
+
+    With the anchor, the effect of perturbing the genes P is
+
+    .. math::
+        \Delta y_P = c \odot \sum_{p \in P} \tilde y_p + W_D\, s_P + b_D,
+
+    where :math:`\tilde y_p` is the measured effect of p alone, denoised, or, where there is none, the effect that equations
+    1 to 7 predict for p; the last two terms, equations 1 to 7 for the pair, appear for combinations only.
+    Without the anchor, equations 1 to 7 predict all perturbations at once.
+
+    Parameters
+    ----------
+    perturbations
+        The nodes that each training perturbation holds.
+    n_genes
+        Number of measured genes.
+    graphs
+        Pairs of `edge_index` (2, n_edges) and `edge_weight` (n_edges,) of each network.
+    features
+        Gene features of shape (n_nodes, sum of `block_sizes`).
+    block_sizes
+        Widths of the blocks of features.
+    n_models
+        Members of the ensemble.
+    anchor
+        Whether combinations are anchored.
+    architecture
+        The choices that all members share.
+    """
+
+    features: Tensor
+    signatures: Tensor
+    targets: Tensor
+    singles_error: Tensor
+    started: Tensor
+
+    def __init__(
+        self,
+        *,
+        perturbations: Sequence[Genes],
+        n_genes: int,
+        graphs: Sequence[tuple[Tensor, Tensor]],
+        features: Tensor,
+        block_sizes: Sequence[int],
+        n_models: int,
+        anchor: bool,
+        architecture: Architecture,
+    ):
+        super().__init__()
+        self.perturbations = list(perturbations)
+        self.anchored = anchor
+        self.n_networks = len(graphs)
+        for k, (edge_index, edge_weight) in enumerate(graphs):
+            self.register_buffer(f"edge_index_{k}", torch.as_tensor(edge_index), persistent=False)
+            self.register_buffer(f"edge_weight_{k}", torch.as_tensor(edge_weight), persistent=False)
+        n_nodes = len(features)
+        is_single = [len(genes) == 1 for genes in self.perturbations]
+        self.single_rows = [i for i, single in enumerate(is_single) if single]
+        self.combination_rows = [i for i, single in enumerate(is_single) if not single]
+        self.single_column = {self.perturbations[i][0]: k for k, i in enumerate(self.single_rows)}
+        self.main_rows = self.single_rows
+        if not anchor or len(self.single_rows) < MIN_SINGLES:
+            self.main_rows = list(range(len(self.perturbations)))
+
+        self.register_buffer("features", features)
+        self.register_buffer("targets", torch.zeros(len(self.perturbations), n_genes))
+        self.register_buffer("singles_error", torch.zeros(len(self.single_rows), n_genes))
+        self.register_buffer("started", torch.zeros((), dtype=torch.bool))
+        shared = {
+            "n_nodes": n_nodes,
+            "n_networks": self.n_networks,
+            "n_genes": n_genes,
+            "architecture": architecture,
+        }
+        self.main = nn.ModuleList(Predictor(block_sizes, **shared) for _ in range(n_models))
+        self.anchor: Anchor | None = None
+        self.interaction = nn.ModuleList()
+        n_signatures = min(N_SIGNATURES, len(self.single_rows)) if anchor else 0
+        self.register_buffer("signatures", torch.zeros(n_nodes, n_signatures))
+        if anchor:
+            self.anchor = Anchor(len(self.single_rows), n_genes)
+        if anchor and len(self.combination_rows) >= MIN_SINGLES:
+            sizes = [*block_sizes, n_signatures] if n_signatures else list(block_sizes)
+            self.interaction.extend(Predictor(sizes, constant=0.3, **shared) for _ in range(n_models))
+
+    # ------------------------------------------------------------------ what the members see
+
+    @property
+    def graphs(self) -> list[Graph]:
+        """The networks."""
+        return [Graph(getattr(self, f"edge_index_{k}"), getattr(self, f"edge_weight_{k}")) for k in range(self.n_networks)]
+
+    @property
+    def interaction_features(self) -> Tensor:
+        """Gene features joined by what each measured single perturbation does; zero for the other genes.
+
+        They describe perturbations that are not targets of the interaction term, so no target is among its inputs.
+        """
+        return torch.cat([self.features, self.signatures], dim=1)
+
+    # ------------------------------------------------------------------ training
+
+    @torch.no_grad()
+    def prepare(self, rows: Sequence[int]) -> None:
+        """Fix what does not change while training on `rows`: units, anchor, features, and where the members start."""
+        self._fit_rows = list(rows)
+        main_genes = sorted({gene for i in self.main_rows for gene in self.perturbations[i]})
+        self._main_units = self.gene_units(main_genes)
+        self._main_counts = None
+        if self.main_rows != self.single_rows:
+            column = {gene: k for k, gene in enumerate(main_genes)}
+            self._main_counts = composition_of([self.perturbations[i] for i in self.main_rows], column).to(self.features)
+        if not self.anchored:
+            composition = self._main_counts
+            self._main_units, self._main_counts = self._combine(self._main_units, composition), None
+        nodes = torch.as_tensor(main_genes, device=self.features.device)
+        if not self.started:
+            for member in self.main:
+                member.start(self.features, self.graphs, nodes)
+        if self.interaction:
+            combinations = [self.perturbations[i] for i in self.combination_rows]
+            self._interaction_units = self._units(combinations)
+            self._set_signatures()
+            if not self.started:
+                perturbed = sorted({gene for genes in combinations for gene in genes})
+                for member in self.interaction:
+                    member.start(self.interaction_features, self.graphs, torch.as_tensor(perturbed, device=nodes.device))
+        self.started.fill_(True)
+        self._solve_main()
+        self._fit_anchor()
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Fit anchor and decoders to all training perturbations, now that encoders and attention are trained."""
+        self.prepare(range(len(self.perturbations)))
+        residual = self._interaction_targets()
+        for member in self.interaction:
+            states, _ = member.states(self.interaction_features, self.graphs, *self._interaction_units)
+            member.decoder.finish(states, None, residual)
+
+    def inference(self, *args, **kwargs) -> dict:
+        """All is in `loss`: the closed form needs the training perturbations together."""
+        return {}
+
+    def generative(self, *args, **kwargs) -> dict:
+        """See `inference`."""
+        return {}
+
+    def _get_inference_input(self, tensors: dict[str, Tensor], **kwargs) -> dict:
+        return {}
+
+    def _get_generative_input(self, tensors: dict[str, Tensor], inference_outputs: dict, **kwargs) -> dict:
+        return {}
+
+    def loss(self, tensors: dict[str, Tensor], inference_outputs: dict, generative_outputs: dict) -> LossOutput:
+        """Mean length of the residual over perturbations, relative to that of predicting no effect beyond the mean.
+
+        The residuals are those of leaving each training perturbation out (closed form) or, if `tensors` holds rows
+        ``"held_out"``, those of the held-out perturbations.
+        """
+        fit = tensors["fit"].tolist()
+        held_out = tensors["held_out"].tolist() if "held_out" in tensors else None
+        parts = {
+            "main": self._part_loss(
+                self.main, self.features, self._main_units, self._main_counts, self.targets[self.main_rows],
+                self.main_rows, fit, held_out, center=True,
+            )
+        }  # fmt: skip
+        if self.interaction:
+            parts["interaction"] = self._part_loss(
+                self.interaction, self.interaction_features, self._interaction_units, None, self._interaction_targets(),
+                self.combination_rows, fit, held_out, center=False,
+            )  # fmt: skip
+        known = {name: value for name, value in parts.items() if value is not None}
+        total = torch.stack(list(known.values())).mean() if known else self.features.new_zeros(())
+        return LossOutput(
+            loss=total,
+            n_obs_minibatch=len(fit if held_out is None else held_out),
+            extra_metrics={name: value.detach() for name, value in known.items()},
+        )
+
+    def _part_loss(
+        self,
+        members: nn.ModuleList,
+        features: Tensor,
+        units: Units,
+        counts: Tensor | None,
+        targets: Tensor,
+        rows: list[int],
+        fit: list[int],
+        held_out: list[int] | None,
+        *,
+        center: bool,
+    ) -> Tensor | None:
+        position = {row: k for k, row in enumerate(rows)}
+        f = [position[row] for row in fit if row in position]
+        h = [position[row] for row in held_out if row in position] if held_out is not None else None
+        if not f or (h is not None and not h):
+            return None
+        # Rows that share states (sums of genes) need all states; otherwise each row is its own state.
+        states_of, counts_of = (lambda k: k), (lambda k: None)
+        if counts is not None:
+            states_of, counts_of = (lambda k: slice(None)), (lambda k: counts[k])
+        y = targets[f]
+        null = targets[f if h is None else h] - (y.mean(0) if center else 0)
+        scale = null.norm(dim=1).mean().clamp_min(1e-12)
+        losses = []
+        for member in members:
+            states, _ = member.states(features, self.graphs, *units)
+            if h is None:
+                residual = member.decoder.residuals(states[states_of(f)], counts_of(f), y)
+            else:
+                new = member.decoder.held_out(
+                    states[states_of(f)], counts_of(f), y, states[states_of(h)], counts_of(h)
+                )
+                residual = targets[h] - new
+            losses.append(residual.norm(dim=1).mean() / scale)
+        return torch.stack(losses).mean()
+
+    def sample(self, *args, **kwargs) -> None:
+        """Not a generative model of cells."""
+        raise TypeError("APP predicts the mean effect of a perturbation; it does not sample cells.")
+
+    def _solve_main(self) -> None:
+        fit = set(self._fit_rows)
+        chosen = [k for k, row in enumerate(self.main_rows) if row in fit]
+        if not chosen:
+            return
+        targets = self.targets[self.main_rows][chosen]
+        for member in self.main:
+            states, _ = member.states(self.features, self.graphs, *self._main_units)
+            if self._main_counts is None:
+                member.decoder.finish(states[chosen], None, targets)
+            else:
+                member.decoder.finish(states, self._main_counts[chosen], targets)
+
+    def _set_signatures(self) -> None:
+        if not self.signatures.shape[1]:
+            return
+        factors = torch.linalg.svd(self.targets[self.single_rows], full_matrices=False)
+        values = (factors.S - SIGNATURE_THRESHOLD * factors.S.median()).clamp_min(0)
+        scores = (factors.U * values)[:, : self.signatures.shape[1]]
+        size = scores.square().sum(1).mean().sqrt().clamp_min(1e-12)
+        self.signatures.zero_()
+        self.signatures[list(self.single_column)] = scores / size
+
+    def _fit_anchor(self) -> None:
+        if self.anchor is None:
+            return
+        fit = set(self._fit_rows)
+        rows = [i for i in self.combination_rows if i in fit]
+        combinations = [self.perturbations[i] for i in rows]
+        composition = composition_of(combinations, self.single_column).to(self.features)
+        singles = self.targets[self.single_rows]
+        self.anchor.fit(singles, composition, self._rest(combinations), self.targets[rows])
+        self._anchored = self._anchor_of([self.perturbations[i] for i in self.combination_rows])
+
+    def _interaction_targets(self) -> Tensor:
+        return self.targets[self.combination_rows] - self._anchored

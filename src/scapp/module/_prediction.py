@@ -1,0 +1,168 @@
+"""Predicting perturbations with a trained ensemble."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from scapp.module._anchor import Anchor, composition_of
+from scapp.module._diffusion import diffuse
+
+if TYPE_CHECKING:
+    from scapp.module._encoder import Graph
+
+Genes = tuple[int, ...]
+# Combinations whose attention over all genes is held in memory at one time.
+CHUNK = 512
+
+
+class Units(NamedTuple):
+    """Perturbations as the attention sees them: `membership` (n, n_nodes), rows sum to one, and the priors it implies."""
+
+    membership: Tensor
+    priors: list[Tensor]
+
+
+class Prediction(NamedTuple):
+    """Log-fold-changes and their standard deviations (n, n_genes), attention (n, n_nodes)."""
+
+    lfc: Tensor
+    std: Tensor
+    attention: Tensor
+
+
+class PredictionMixin:
+    """How :class:`APPModule` looks at perturbations, and what it predicts once it is trained."""
+
+    main: nn.ModuleList
+    interaction: nn.ModuleList
+    anchor: Anchor | None
+    anchored: bool
+    features: Tensor
+    targets: Tensor
+    singles_error: Tensor
+    single_column: dict[int, int]
+    interaction_features: Tensor
+    graphs: list[Graph]
+
+    def gene_units(self, nodes: Sequence[int]) -> Units:
+        """Units of genes perturbed alone."""
+        index = torch.as_tensor(list(nodes), dtype=torch.long, device=self.features.device)
+        membership = torch.zeros(len(index), len(self.features), device=self.features.device)
+        membership[torch.arange(len(index)), index] = 1
+        return Units(membership, [diffuse(membership, graph) for graph in self.graphs])
+
+    def _combine(self, genes: Units, composition: Tensor) -> Units:
+        """Units of combinations of genes: all is linear in the membership, so the walks are averaged, not walked again."""
+        share = composition / composition.sum(1, keepdim=True)
+        return Units(share @ genes.membership, [share @ prior for prior in genes.priors])
+
+    def _units(self, perturbations: Sequence[Genes]) -> Units:
+        nodes = sorted({gene for genes in perturbations for gene in genes})
+        composition = composition_of(perturbations, {gene: k for k, gene in enumerate(nodes)}).to(self.features)
+        return self._combine(self.gene_units(nodes), composition)
+
+    @torch.inference_mode()
+    def predict(self, perturbations: Sequence[Genes]) -> Prediction:
+        """Effects of some perturbations, each a tuple of nodes.
+
+        A single perturbation that was measured is predicted as measured, denoised; see :class:`APPModule` for the others.
+        """
+        nodes = sorted({gene for genes in perturbations for gene in genes})
+        composition = composition_of(perturbations, {gene: k for k, gene in enumerate(nodes)}).to(self.features)
+        genes = self.gene_units(nodes)
+        if not self.anchored:
+            parts = [
+                _average(self._member_predictions(self.main, self.features, self._combine(genes, part)))
+                for part in composition.split(CHUNK)
+            ]
+            return _join(parts)
+        own = self._own_effects(nodes, genes)
+        parts = [
+            self._predict_anchored(list(perturbations[i : i + CHUNK]), composition[i : i + CHUNK], genes, own)
+            for i in range(0, len(composition), CHUNK)
+        ]
+        return _join(parts)
+
+    @torch.inference_mode()
+    def gene_embeddings(self) -> Tensor:
+        """Embeddings of all genes, those of the members side by side: (n_nodes, n_models * n_hidden)."""
+        return torch.cat([member.embed(self.features, self.graphs) for member in self.main], dim=1)
+
+    @torch.inference_mode()
+    def perturbation_embeddings(self, perturbations: Sequence[Genes]) -> Tensor:
+        """Cell states of the main effects, those of heads and members side by side."""
+        units = self._units(perturbations)
+        states = [member.states(self.features, self.graphs, *units)[0].flatten(1) for member in self.main]
+        return torch.cat(states, dim=1)
+
+    def _own_effects(self, nodes: list[int], genes: Units) -> Prediction:
+        """Effect of each gene alone: measured and denoised where there is a measurement, predicted elsewhere."""
+        assert self.anchor is not None
+        lfc, std, attention = _average(self._member_predictions(self.main, self.features, genes))
+        measured = [k for k, node in enumerate(nodes) if node in self.single_column]
+        rows = [self.single_column[nodes[k]] for k in measured]
+        lfc[measured], std[measured] = self.anchor.singles[rows], self.singles_error[rows]
+        return Prediction(lfc, std, attention)
+
+    def _predict_anchored(
+        self, perturbations: list[Genes], composition: Tensor, genes: Units, own: Prediction
+    ) -> Prediction:
+        assert self.anchor is not None
+        alone = torch.tensor([len(p) == 1 for p in perturbations], device=composition.device)
+        share = composition / composition.sum(1, keepdim=True)
+        lfc, variance = composition @ own.lfc, composition @ own.std.square()
+        attention = share @ own.attention
+        combined = ~alone
+        lfc[combined] *= self.anchor.scale
+        variance[combined] *= self.anchor.scale.square()
+        if combined.any() and len(self.interaction):
+            units = self._combine(genes, composition[combined])
+            added = _average(self._member_predictions(self.interaction, self.interaction_features, units))
+            lfc[combined] += added.lfc
+            # The noise of the interaction term is that of whole combinations, that of measured singles included.
+            unmeasured = torch.tensor([node not in self.single_column for node in self._nodes_of(genes)]).to(composition)
+            variance[combined] = (
+                (composition[combined] * unmeasured) @ own.std.square() * self.anchor.scale.square() + added.std.square()
+            )
+            attention[combined] = added.attention
+        return Prediction(lfc, variance.sqrt(), attention)
+
+    def _anchor_of(self, combinations: Sequence[Genes]) -> Tensor:
+        assert self.anchor is not None
+        composition = composition_of(combinations, self.single_column).to(self.features)
+        return self.anchor(composition, self._rest(combinations))
+
+    def _rest(self, combinations: Sequence[Genes]) -> Tensor:
+        """Sum of the predicted effects of those genes of each combination that were not measured alone."""
+        nodes = sorted({gene for genes in combinations for gene in genes} - set(self.single_column))
+        if not nodes:
+            return self.targets.new_zeros(len(combinations), self.targets.shape[1])
+        effects = _average(self._member_predictions(self.main, self.features, self.gene_units(nodes))).lfc
+        return composition_of(combinations, {gene: k for k, gene in enumerate(nodes)}).to(effects) @ effects
+
+    def _member_predictions(self, members: nn.ModuleList, features: Tensor, units: Units) -> list[Prediction]:
+        predictions = []
+        for member in members:
+            states, attention = member.states(features, self.graphs, *units)
+            decoder = member.decoder
+            predictions.append(Prediction(decoder(states, None), decoder.uncertainty(states, None), attention.mean(1)))
+        return predictions
+
+    def _nodes_of(self, genes: Units) -> list[int]:
+        return genes.membership.argmax(1).tolist()
+
+
+def _average(members: list[Prediction]) -> Prediction:
+    """Mean over members; the variance is their mean variance and the spread of their means."""
+    lfc = torch.stack([m.lfc for m in members])
+    spread = lfc.var(0, unbiased=False)
+    variance = torch.stack([m.std for m in members]).square().mean(0) + spread
+    return Prediction(lfc.mean(0), variance.sqrt(), torch.stack([m.attention for m in members]).mean(0))
+
+
+def _join(parts: list[Prediction]) -> Prediction:
+    return Prediction(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))

@@ -1,0 +1,139 @@
+"""One chain of encoder, attention and decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from scapp.module._attention import AdditiveAttention, MeanPooling
+from scapp.module._decoder import LinearDecoder, MLPDecoder, RidgeDecoder
+from scapp.module._encoder import Activation, Aggregation, Graph, GraphEncoder, IdentityEncoder, RandomEncoder
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The choices that define a chain; :class:`scapp.model.APP` documents them."""
+
+    n_hidden: int = 64
+    n_layers: int = 1
+    n_attention: int = 8
+    n_free_heads: int = 0
+    aggregation: Aggregation = "mean"
+    activation: Activation = "leaky_relu"
+    encoder: Literal["gnn", "identity", "random"] = "gnn"
+    pooling: Literal["attention", "mean"] = "attention"
+    decoder: Literal["linear", "mlp"] = "linear"
+    closed_form: bool = True
+    priors: bool = True
+
+
+class Predictor(nn.Module):
+    """Encoder, attention and decoder of one member of the ensemble.
+
+    Parameters
+    ----------
+    block_sizes
+        Widths of the blocks of gene features; each has a learned scale.
+    n_nodes
+        Number of genes of the network.
+    n_networks
+        Number of networks.
+    n_genes
+        Number of genes to predict.
+    architecture
+        The choices.
+    penalty, constant
+        Where training of the closed-form decoder starts.
+    """
+
+    column_block: Tensor
+
+    def __init__(
+        self,
+        block_sizes: Sequence[int],
+        *,
+        n_nodes: int,
+        n_networks: int,
+        n_genes: int,
+        architecture: Architecture,
+        penalty: float = 4.0,
+        constant: float = 3.0,
+    ):
+        super().__init__()
+        a = architecture
+        self.architecture = a
+        self.log_feature_scale = nn.Parameter(torch.zeros(len(block_sizes)), requires_grad=a.closed_form)
+        self.register_buffer(
+            "column_block",
+            torch.repeat_interleave(torch.arange(len(block_sizes)), torch.tensor(list(block_sizes))),
+            persistent=False,
+        )
+        self.encoder: GraphEncoder | IdentityEncoder | RandomEncoder
+        if a.encoder == "gnn":
+            self.encoder = GraphEncoder(
+                sum(block_sizes),
+                a.n_hidden,
+                n_layers=a.n_layers,
+                n_networks=n_networks,
+                aggregation=a.aggregation,
+                activation=a.activation,
+                learn_gates=a.closed_form,
+            )
+        else:
+            self.encoder = {"identity": IdentityEncoder, "random": RandomEncoder}[a.encoder](n_nodes, a.n_hidden)
+        self.pooling: AdditiveAttention | MeanPooling = MeanPooling()
+        if a.pooling == "attention":
+            n_prior_heads = 1 + n_networks if a.priors else 0
+            n_free_heads = max(a.n_free_heads, 0 if a.priors else 1)
+            self.pooling = AdditiveAttention(
+                a.n_hidden, n_attention=a.n_attention, n_prior_heads=n_prior_heads, n_free_heads=n_free_heads
+            )
+        self.decoder: RidgeDecoder | LinearDecoder | MLPDecoder
+        shape = (self.pooling.n_heads, a.n_hidden, n_genes)
+        if a.decoder == "mlp":
+            self.decoder = MLPDecoder(*shape)
+        elif a.closed_form:
+            self.decoder = RidgeDecoder(*shape, penalty=penalty, constant=constant)
+        else:
+            self.decoder = LinearDecoder(*shape)
+
+    def embed(self, features: Tensor, graphs: Sequence[Graph]) -> Tensor:
+        """Gene embeddings of shape (n_nodes, n_hidden)."""
+        return self.encoder(features * self.log_feature_scale.exp()[self.column_block], graphs)
+
+    def states(
+        self, features: Tensor, graphs: Sequence[Graph], membership: Tensor, priors: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Cell states (n, n_heads, n_hidden) and attention (n, n_heads, n_nodes) of some perturbations."""
+        return self.pooling(self.embed(features, graphs), membership, [membership, *priors])
+
+    @torch.no_grad()
+    def start(self, features: Tensor, graphs: Sequence[Graph], nodes: Tensor) -> None:
+        """Begin where the closed form is good already: principal components of the perturbed genes' features.
+
+        Parameters
+        ----------
+        features
+            Features of all genes.
+        graphs
+            The networks.
+        nodes
+            The perturbed genes.
+        """
+        if not self.architecture.closed_form:
+            return
+        n_hidden = self.architecture.n_hidden
+        if isinstance(self.encoder, GraphEncoder):
+            # A rotation of its own for each member: activation and attention then see the components from another side.
+            rotation = torch.linalg.qr(torch.randn(n_hidden, n_hidden)).Q.to(features)
+            rows = features[nodes] if len(nodes) >= n_hidden else features
+            self.encoder.start_from_components(rows, rotation)
+        if isinstance(self.pooling, AdditiveAttention):
+            size = self.embed(features, graphs)[nodes].norm(dim=1).mean().clamp_min(1e-6)
+            for weight in (self.pooling.W_c, self.pooling.W_h):
+                weight.copy_(torch.randn_like(weight) / size)
+            self.pooling.v.copy_(torch.randn_like(self.pooling.v) * 0.1)
