@@ -128,15 +128,19 @@ class APPModule(PredictionMixin, BaseModuleClass):
     def prepare(self, rows: Sequence[int]) -> None:
         """Fix what does not change while training on `rows`: units, anchor, features, and where the members start."""
         self._fit_rows = list(rows)
-        main_genes = sorted({gene for i in self.main_rows for gene in self.perturbations[i]})
-        self._main_units = self.gene_units(main_genes)
+        # Each single is a unit of its own, in the order of the targets; combinations are sums or averages of genes.
+        main_genes = [self.perturbations[i][0] for i in self.single_rows]
         self._main_counts = None
         if self.main_rows != self.single_rows:
+            main_genes = sorted({gene for i in self.main_rows for gene in self.perturbations[i]})
+        self._main_units = self.gene_units(main_genes)
+        if self.main_rows != self.single_rows:
             column = {gene: k for k, gene in enumerate(main_genes)}
-            self._main_counts = composition_of([self.perturbations[i] for i in self.main_rows], column).to(self.features)
-        if not self.anchored:
-            composition = self._main_counts
-            self._main_units, self._main_counts = self._combine(self._main_units, composition), None
+            counts = composition_of([self.perturbations[i] for i in self.main_rows], column).to(self.features)
+            if self.anchored:
+                self._main_counts = counts
+            else:
+                self._main_units = self._combine(self._main_units, counts)
         nodes = torch.as_tensor(main_genes, device=self.features.device)
         if not self.started:
             for member in self.main:
