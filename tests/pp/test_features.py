@@ -154,7 +154,7 @@ def test_a_gene_whose_terms_say_nothing_has_no_features():
 
 
 @pytest.mark.parametrize("form", ["frame", "file", "graph", "matrix"])
-def test_all_components_of_a_network_give_the_cosines_of_the_diffusion_profiles_exactly(tmp_path: Path, form):
+def test_all_components_of_a_network_give_the_products_of_the_diffusion_profiles_exactly(tmp_path: Path, form):
     edges: Any = EDGES
     genes = list("ABCDE")
     if form == "file":
@@ -170,7 +170,7 @@ def test_all_components_of_a_network_give_the_cosines_of_the_diffusion_profiles_
     report = add_gene_features(adata, edges, key_added="f", restart=0.3)
     adjacency = network.edges_to_csr(range(5), [1, 2, 3, 4, 0], EDGES["weight"], n_nodes=5, directed=False)
     profiles = np.asarray(network.diffusion(adjacency, restart=0.3, normalization="sym"))
-    expected = pd.DataFrame(cosine(profiles), index=genes, columns=genes)
+    expected = pd.DataFrame(profiles @ profiles.T, index=genes, columns=genes)
     found = [gene for gene in present if gene in genes]
     rows = adata.varm["f"][adata.var_names.get_indexer(found)]
     np.testing.assert_allclose(rows @ rows.T, expected.loc[found, found], atol=1e-5)
@@ -184,7 +184,7 @@ def test_paths_through_genes_that_adata_does_not_hold_count():
     edges = pd.DataFrame({"source": ["A", "hub", "D"], "target": ["hub", "C", "other"]})
     add_gene_features(adata, edges, key_added="f")
     a, c, d = adata.varm["f"]
-    assert a @ c > 0.2
+    assert a @ c > 0.1 * (a @ a)
     assert a @ d == pytest.approx(0, abs=1e-6)
 
 
@@ -340,13 +340,13 @@ def test_text_embeddings_are_copied_bit_by_bit(real, shared_data):
 
 
 @pytest.mark.parametrize("key", ["go", "string"])
-def test_real_features_have_unit_rows_and_put_relatives_together(real, key):
+def test_real_features_put_relatives_together(real, key):
     features = real.varm[key]
     have = np.isfinite(features).all(axis=1)
     assert (np.isnan(features).all(axis=1) == ~have).all()
     assert have.sum() > 1500
-    np.testing.assert_allclose(np.linalg.norm(features[have], axis=1), 1, rtol=1e-5)
-    similarity = features[have] @ features[have].T
+    assert np.linalg.norm(features[have], axis=1).max() < 1.1
+    similarity = cosine(features[have])
     genes = real.var_names[have]
     for gene, relative in (("CDKN1A", "CDKN1B"), ("CEBPA", "CEBPB")):
         i, j = genes.get_indexer([gene, relative])

@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["table", "annotations", "network"]
 N_COMPONENTS = 128
-# Below this share of a unit vector, what the decomposition holds of a gene is rounding, and scaling it to
-# length one would invent features.
+# Below this length, what the decomposition holds of a gene is rounding.
 SMALLEST_LENGTH = 1e-4
 # Every connected component of a network has an eigenvector of eigenvalue one, before all that say something about the
 # others, so that many small ones would leave nothing for the large.
@@ -88,7 +87,7 @@ def read_features(
         "random_state": random_state,
     }
     values = truncated_svd(weights, n_components, random_state=random_state)
-    return _unit_rows("annotations", table.genes, values, params)
+    return _known_rows("annotations", table.genes, values, params)
 
 
 def _load(path: PathLike) -> Any:
@@ -194,7 +193,7 @@ def _from_network(
         "random_state": random_state,
         "weight_column": table.weight_column,
     }
-    return _unit_rows("network", list(names), values, params)
+    return _known_rows("network", list(names), values, params)
 
 
 def _large_components(adjacency: sparse.csr_matrix) -> NDArray[np.bool_]:
@@ -203,14 +202,17 @@ def _large_components(adjacency: sparse.csr_matrix) -> NDArray[np.bool_]:
     return (np.bincount(component) >= SMALLEST_COMPONENT * len(component))[component]
 
 
-def _unit_rows(kind: Kind, genes: list[str], values: NDArray, params: dict[str, Any]) -> FeatureSource:
-    """Scale rows to length one, without the genes of which the decomposition holds nothing."""
-    length = np.linalg.norm(values, axis=1)
-    keep = length > SMALLEST_LENGTH
+def _known_rows(kind: Kind, genes: list[str], values: NDArray, params: dict[str, Any]) -> FeatureSource:
+    """Leave out the genes of which the decomposition holds nothing.
+
+    The rows keep their lengths: stretching all to one would blow up the genes of which it holds little, and cost a third of
+    what the features are worth on unseen genes (docs/model_log.md).
+    """
+    keep = np.linalg.norm(values, axis=1) > SMALLEST_LENGTH
     if not keep.any():
         raise ValueError("The decomposition is empty: no term or edge distinguishes one gene from another.")
     kept = [gene for gene, held in zip(genes, keep, strict=True) if held]
-    return FeatureSource(kind, kept, (values[keep] / length[keep, None]).astype(np.float32), params)
+    return FeatureSource(kind, kept, values[keep].astype(np.float32), params)
 
 
 def _read_npz(path: PathLike) -> pd.DataFrame:

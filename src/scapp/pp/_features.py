@@ -125,8 +125,8 @@ def add_gene_features(
     n_components
         Number of features that annotations (tf-idf, weighted as in `similarity_network`) and networks (diffusion
         profiles) are reduced to by a truncated singular value decomposition, 128 if None. It is computed over all
-        genes of the source, those of adata or not, and rows are scaled to length one, so that dot products
-        approximate cosine similarities. A table is kept as it is if None, and reduced to its principal
+        genes of the source, those of adata or not; dot products of rows approximate the cosine similarities of
+        annotations and the dot products of diffusion profiles. A table is kept as it is if None, and reduced to its principal
         components if a number is given.
     parents
         For annotations: table of child and parent terms, to pass annotation on to the ancestors.

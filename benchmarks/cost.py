@@ -1,0 +1,70 @@
+"""Time, memory and size of the main paths, as a Markdown table; run on an otherwise idle machine.
+
+    python benchmarks/cost.py --data ../shared/data
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+def import_seconds() -> float:
+    begin = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import scapp"], check=True)
+    return time.perf_counter() - begin
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path(__file__).parents[1] / "../shared/data")
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    rows = [("`import scapp`, seconds", f"{import_seconds():.2f}")]
+
+    import scvi
+    from measured_tasks import with_networks
+    from tasks import doubles_task, norman_effects, replogle_effects, singles_task
+
+    import scapp
+
+    torch.set_num_threads(args.threads)
+    scvi.settings.seed = 0
+    for task, splits, effects in (
+        ("doubles", doubles_task, norman_effects),
+        ("singles", singles_task, replogle_effects),
+    ):
+        features = ["go", "string"] if task == "singles" else None
+        full = with_networks(effects(args.data), args.data / "networks", gene_ontology=features is not None)
+        train = full[splits(args.data)[0].train.obs_names].copy()
+        begin = time.perf_counter()
+        scapp.model.APP.setup_anndata(train, control=None, layer="lfc", gene_features_key=features)
+        model = scapp.model.APP(train)
+        model.train(enable_progress_bar=False)
+        rows.append((f"{task}: set up and train, seconds", f"{time.perf_counter() - begin:.1f}"))
+        n = model.n_parameters
+        rows.append((f"{task}: parameters of each of {n['models']} models", f"{n['trained']:,} trained, {n['solved']:,} solved"))
+        rows.append((f"{task}: peak memory so far, GB", f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f}"))
+        if task == "doubles":
+            singles = train.obs_names[train.obs["n_perturbed_genes"] == 1]
+            pairs = ["+".join(pair) for pair in itertools.combinations(singles, 2)]
+            begin = time.perf_counter()
+            model.predict(pairs)
+            seconds = time.perf_counter() - begin
+            rows.append((f"predict all {len(pairs):,} pairs, ms a perturbation", f"{1000 * seconds / len(pairs):.3f}"))
+    print("| what | measured |\n|---|---|")
+    for name, value in rows:
+        print(f"| {name} | {value} |")
+
+
+if __name__ == "__main__":
+    main()
