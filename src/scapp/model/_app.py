@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_EPOCHS = 40
+MAX_EPOCHS_PAPER = 100
+# What Lightning says of a data loader with one batch of indices; true, and of no use to a user.
+CHATTER = (".*number of training batches.*", ".*infer the `batch_size`.*", ".*LeafSpec.*", ".*does not have many workers.*")
 
 
 class APP(BaseModelClass):
@@ -62,7 +65,7 @@ class APP(BaseModelClass):
     n_layers
         Graph layers :math:`L`; 1, or 2 for the paper's form.
     n_attention
-        Width of the tanh layer of an attention head; 8, or `n_hidden` for the paper's form.
+        Width of the tanh layer of an attention head; 8, or 32 for the paper's form.
     n_heads
         Attention heads without a prior, besides one for the perturbed genes and one for each network; 0, or 1 for the
         paper's form, which has no priors.
@@ -246,7 +249,7 @@ class APP(BaseModelClass):
         Parameters
         ----------
         max_epochs
-            Passes over all perturbations; 40, or 400 for the paper's form. With 0 only what has a closed form is fitted.
+            Passes over all perturbations; 40, or 100 for the paper's form. With 0 only what has a closed form is fitted.
         validation_size
             Share of the singles and of the combinations held out; 0 trains for `max_epochs` without validation.
         early_stopping
@@ -267,7 +270,7 @@ class APP(BaseModelClass):
         """
         paper = not self.module.main[0].architecture.closed_form
         if max_epochs is None:
-            max_epochs = 400 if paper else MAX_EPOCHS
+            max_epochs = MAX_EPOCHS_PAPER if paper else MAX_EPOCHS
         if not self.module.targets.any():
             raise RuntimeError("This model holds no training effects; load it with its state, or make a new one.")
         self.module.train()  # Lightning leaves the module in evaluation mode after a first training
@@ -303,7 +306,10 @@ class APP(BaseModelClass):
             callbacks=callbacks,
             **trainer_kwargs,
         )
-        runner()
+        with warnings.catch_warnings():
+            for message in CHATTER:
+                warnings.filterwarnings("ignore", message=message)
+            runner()
 
     def predict(self, perturbations: Iterable[str] | None = None, *, adata: AnnData | None = None) -> AnnData | None:
         """Predict the effects of perturbations, measured or not.

@@ -13,7 +13,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "paper": {
         "n_models": 1, "anchor": False, "closed_form": False, "priors": False, "n_hidden": 64, "n_layers": 2,
-        "n_attention": 64, "n_free_heads": 1, "aggregation": "mean", "activation": "relu",
+        "n_attention": 32, "n_free_heads": 1, "aggregation": "mean", "activation": "relu",
     },
 }  # fmt: skip
 CHOICES = {

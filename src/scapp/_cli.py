@@ -1,0 +1,117 @@
+"""The command ``scapp``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import scapp
+
+DESCRIPTION = "Predict the effects of gene perturbations that nobody has measured."
+DEMO = """\
+Run scapp's main job from beginning to end: effects from a screen, a network, training, predictions.
+A fifth of the combinations and of the single perturbations is held out, predicted and scored.
+Without --data a screen is simulated; nothing is downloaded."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    argv
+        Arguments; those of the process if None.
+
+    Returns
+    -------
+    Exit status: 0, or 2 for input that cannot be used.
+    """
+    args = _parser().parse_args(argv)
+    try:
+        _demo(args)
+    except (ValueError, OSError) as error:
+        print(f"scapp: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("scapp", description=DESCRIPTION)
+    parser.add_argument("--version", action="version", version=f"scapp {scapp.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    demo = commands.add_parser(
+        "demo", help="the whole way on a simulated screen or on yours", description=DEMO,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    yours = demo.add_argument_group("your own screen")
+    yours.add_argument("--data", type=Path, metavar="FILE.h5ad", help="cells with controls, or effects")
+    yours.add_argument("--network", type=Path, metavar="EDGES.tsv", help="table of edges: source, target, weight")
+    yours.add_argument("--perturbation-key", default="perturbation", metavar="COLUMN", help="column of obs with the labels")
+    yours.add_argument("--control", default="control", metavar="LABEL", help="label of control cells; 'none' for effects")
+    yours.add_argument("--layer", metavar="LAYER", help="layer with the values; X if not given")
+    yours.add_argument("--batch-key", metavar="COLUMN", help="compare cells with the controls of their batch")
+    yours.add_argument("--sep", default="+", help="what joins the genes of a combination (default: +)")
+    yours.add_argument("--gene-aliases", type=Path, metavar="FILE", help="table alias_symbol, symbol for renamed genes")
+    demo.add_argument("--n-models", type=int, metavar="N", help="networks that are trained and averaged (default: 3)")
+    demo.add_argument("--seed", type=int, default=0, help="of simulation, hold-out and training (default: 0)")
+    demo.add_argument("--output", type=Path, default=Path("scapp_demo"), metavar="FOLDER", help="default: scapp_demo")
+    demo.add_argument("--overwrite", action="store_true", help="replace the folder if it is there")
+    return parser
+
+
+def _demo(args: argparse.Namespace) -> None:
+    if (args.data is None) != (args.network is None):
+        raise ValueError("--data and --network belong together: a screen needs a network, and the simulation brings its own.")
+    # Matplotlib, torch and scvi-tools load only now, so that --help and wrong arguments are answered at once.
+    import matplotlib as mpl
+    from rich.console import Console
+
+    from scapp import _demo as demo
+
+    mpl.use("Agg")
+    console = Console()
+    begin = time.perf_counter()
+    with demo.complete_folder(args.output, overwrite=args.overwrite) as folder:
+        if args.data is None:
+            screen = demo.simulated_screen(args.seed, console.print)
+        else:
+            control = None if args.control.lower() == "none" else args.control
+            screen = demo.screen_of(
+                args.data, args.network, console.print, perturbation_key=args.perturbation_key, control=control,
+                layer=args.layer, batch_key=args.batch_key, sep=args.sep, aliases=args.gene_aliases,
+            )  # fmt: skip
+        console.print("Training on the perturbations that are not held out …")
+        model, predicted, scores = demo.train_and_score(screen, seed=args.seed, n_models=args.n_models)
+        _print_scores(console, scores)
+        written = demo.write(folder, model, predicted, scores)
+    console.print(f"Wrote {', '.join(written)} into {args.output} ({time.perf_counter() - begin:.0f} s in all)")
+
+
+def _print_scores(console, scores) -> None:  # noqa: ANN001
+    from rich.table import Table
+
+    if not len(scores):
+        console.print("Fewer than five perturbations of each kind: nothing was held out, so there is nothing to score.")
+        return
+    table = Table(title="Held-out perturbations, mean over perturbations")
+    for name, justify in (("held out", "left"), ("n", "right"), ("method", "left"), ("L2 (less is better)", "right")):
+        table.add_column(name, justify=justify)
+    table.add_column("Pearson delta (more is better)", justify="right")
+    for kind, rows in scores.groupby("kind", sort=False):
+        best = rows.groupby("method")["l2"].mean().idxmin()
+        for method, part in rows.groupby("method", sort=False):
+            style = "bold" if method == best else ""
+            table.add_row(
+                str(kind), str(part["perturbation"].nunique()), str(method), f"{part['l2'].mean():.2f}",
+                f"{part['pearson_delta'].mean():.2f}", style=style,
+            )  # fmt: skip
+        table.add_section()
+    console.print(table)
+    console.print("L2 is the distance between predicted and observed log-fold-changes over the 1,000 highest expressed genes.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""Scores of methods as bars."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from scapp.pl._figure import PALETTE, axes, done
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LABELS = {"l2": "L2 distance to the observed effect", "pearson_delta": "Pearson correlation of the changes"}
+
+
+def scores(
+    table: pd.DataFrame,
+    *,
+    metric: str = "l2",
+    ax: Axes | None = None,
+    figsize: tuple[float, float] = (5.0, 3.0),
+    show: bool | None = None,
+    save: str | Path | None = None,
+    return_fig: bool = False,
+) -> Axes | Figure | None:
+    """Mean score of each method, one group of bars for each kind of held-out perturbation.
+
+    Parameters
+    ----------
+    table
+        One row a method and perturbation, with the columns ``method``, ``kind`` and the metric.
+    metric
+        Column to show.
+    ax, figsize
+        Where to draw, or the size of a new figure in inches.
+    show, save, return_fig
+        As in scanpy: show the figure, save it to this path, return the figure.
+
+    Returns
+    -------
+    The axes; the figure if `return_fig`; None if shown. Whiskers are 95 % intervals of the mean over perturbations.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing.
+    """
+    missing = {"method", "kind", metric} - set(table.columns)
+    if missing:
+        raise ValueError(f"The table has no column {', '.join(sorted(missing))}; it has {', '.join(table.columns)}.")
+    methods, kinds = pd.unique(table["method"]), pd.unique(table["kind"])
+    ax = axes(ax, figsize)
+    width = 0.8 / len(methods)
+    for m, method in enumerate(methods):
+        for k, kind in enumerate(kinds):
+            values = table.loc[(table["method"] == method) & (table["kind"] == kind), metric].dropna().to_numpy()
+            if not len(values):
+                continue
+            error = 1.96 * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0
+            ax.bar(
+                k + (m - (len(methods) - 1) / 2) * width,
+                values.mean(),
+                width * 0.9,
+                yerr=error,
+                color=PALETTE[m % len(PALETTE)],
+                error_kw={"linewidth": 1},
+            )
+    handles = [ax.bar(0, 0, color=PALETTE[m % len(PALETTE)]) for m in range(len(methods))]
+    ax.legend(handles, methods, fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    counts = table.groupby("kind")["perturbation"].nunique() if "perturbation" in table else None
+    names = [kind if counts is None else f"{kind}\n(n = {counts[kind]})" for kind in kinds]
+    ax.set_xticks(range(len(kinds)), names, fontsize=8)
+    ax.set_ylabel(LABELS.get(metric, metric), fontsize=8)
+    ax.axhline(0, color="black", linewidth=0.8)
+    ax.spines[["top", "right"]].set_visible(False)
+    return done(ax, show=show, save=save, return_fig=return_fig)
