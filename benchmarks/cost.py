@@ -1,6 +1,6 @@
 """Time, memory and size of the main paths, as a Markdown table; run on an otherwise idle machine.
 
-    python benchmarks/cost.py --data ../shared/data
+python benchmarks/cost.py --data ../shared/data
 """
 
 from __future__ import annotations
@@ -52,8 +52,12 @@ def main() -> None:
         model.train(enable_progress_bar=False)
         rows.append((f"{task}: set up and train, seconds", f"{time.perf_counter() - begin:.1f}"))
         n = model.n_parameters
-        rows.append((f"{task}: parameters of each of {n['models']} models", f"{n['trained']:,} trained, {n['solved']:,} solved"))
-        rows.append((f"{task}: peak memory so far, GB", f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f}"))
+        rows.append(
+            (f"{task}: parameters of each of {n['models']} models", f"{n['trained']:,} trained, {n['solved']:,} solved")
+        )
+        rows.append(
+            (f"{task}: peak memory so far, GB", f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f}")
+        )
         if task == "doubles":
             singles = train.obs_names[train.obs["n_perturbed_genes"] == 1]
             pairs = ["+".join(pair) for pair in itertools.combinations(singles, 2)]

@@ -38,9 +38,7 @@ def with_networks(effects: ad.AnnData, networks: Path, *, gene_ontology: bool) -
         scapp.pp.add_gene_features(
             adata, networks / "gene2go_human_2022-09.tsv.gz", key_added="go", n_components=256, aliases=aliases, **go
         )
-        scapp.pp.add_gene_features(
-            adata, string, key_added="string", kind="network", n_components=256, aliases=aliases
-        )
+        scapp.pp.add_gene_features(adata, string, key_added="string", kind="network", n_components=256, aliases=aliases)
     return adata
 
 
@@ -79,7 +77,11 @@ def score(methods: dict[str, Callable], splits: list[Split]) -> pd.DataFrame:
                 inside = np.abs(lfc - observed) < 1.2816 * predicted.layers["predicted_lfc_std"]
                 table["coverage_80"] = inside.mean(axis=1)
             rows.append(table)
-            print(f"{name}, split {split.seed}: L2 {table['l2'].mean():.3f} ({seconds:.1f} s)", file=sys.stderr, flush=True)
+            print(
+                f"{name}, split {split.seed}: L2 {table['l2'].mean():.3f} ({seconds:.1f} s)",
+                file=sys.stderr,
+                flush=True,
+            )
     return pd.concat(rows, ignore_index=True)
 
 
@@ -108,7 +110,10 @@ def summary(scores: pd.DataFrame, reference: str) -> pd.DataFrame:
 
 def markdown(table: pd.DataFrame) -> str:
     lines = ["| method | " + " | ".join(table.columns) + " |", "|---" * (len(table.columns) + 1) + "|"]
-    lines += ["| " + " | ".join([str(name), *map(str, row)]) + " |" for name, row in zip(table.index, table.to_numpy(), strict=True)]
+    lines += [
+        "| " + " | ".join([str(name), *map(str, row)]) + " |"
+        for name, row in zip(table.index, table.to_numpy(), strict=True)
+    ]
     return "\n".join(lines)
 
 

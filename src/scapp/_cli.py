@@ -7,8 +7,13 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import scapp
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
 
 DESCRIPTION = "Predict the effects of gene perturbations that nobody has measured."
 DEMO = """\
@@ -49,8 +54,12 @@ def _parser() -> argparse.ArgumentParser:
     yours = demo.add_argument_group("your own screen")
     yours.add_argument("--data", type=Path, metavar="FILE.h5ad", help="cells with controls, or effects")
     yours.add_argument("--network", type=Path, metavar="EDGES.tsv", help="table of edges: source, target, weight")
-    yours.add_argument("--perturbation-key", default="perturbation", metavar="COLUMN", help="column of obs with the labels")
-    yours.add_argument("--control", default="control", metavar="LABEL", help="label of control cells; 'none' for effects")
+    yours.add_argument(
+        "--perturbation-key", default="perturbation", metavar="COLUMN", help="column of obs with the labels"
+    )
+    yours.add_argument(
+        "--control", default="control", metavar="LABEL", help="label of control cells; 'none' for effects"
+    )
     yours.add_argument("--layer", metavar="LAYER", help="layer with the values; X if not given")
     yours.add_argument("--batch-key", metavar="COLUMN", help="compare cells with the controls of their batch")
     yours.add_argument("--sep", default="+", help="what joins the genes of a combination (default: +)")
@@ -64,7 +73,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _demo(args: argparse.Namespace) -> None:
     if (args.data is None) != (args.network is None):
-        raise ValueError("--data and --network belong together: a screen needs a network, and the simulation brings its own.")
+        raise ValueError(
+            "--data and --network belong together: a screen needs a network, and the simulation brings its own."
+        )
     # Matplotlib, torch and scvi-tools load only now, so that --help and wrong arguments are answered at once.
     import matplotlib as mpl
     from rich.console import Console
@@ -90,15 +101,17 @@ def _demo(args: argparse.Namespace) -> None:
     console.print(f"Wrote {', '.join(written)} into {args.output} ({time.perf_counter() - begin:.0f} s in all)")
 
 
-def _print_scores(console, scores) -> None:  # noqa: ANN001
+def _print_scores(console: Console, scores: pd.DataFrame) -> None:
     from rich.table import Table
 
     if not len(scores):
         console.print("Fewer than five perturbations of each kind: nothing was held out, so there is nothing to score.")
         return
     table = Table(title="Held-out perturbations, mean over perturbations")
-    for name, justify in (("held out", "left"), ("n", "right"), ("method", "left"), ("L2 (less is better)", "right")):
-        table.add_column(name, justify=justify)
+    table.add_column("held out")
+    table.add_column("n", justify="right")
+    table.add_column("method")
+    table.add_column("L2 (less is better)", justify="right")
     table.add_column("Pearson delta (more is better)", justify="right")
     for kind, rows in scores.groupby("kind", sort=False):
         best = rows.groupby("method")["l2"].mean().idxmin()
@@ -110,7 +123,9 @@ def _print_scores(console, scores) -> None:  # noqa: ANN001
             )  # fmt: skip
         table.add_section()
     console.print(table)
-    console.print("L2 is the distance between predicted and observed log-fold-changes over the 1,000 highest expressed genes.")
+    console.print(
+        "L2 is the distance between predicted and observed log-fold-changes over the 1,000 highest expressed genes."
+    )
 
 
 if __name__ == "__main__":

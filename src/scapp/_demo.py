@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anndata as ad
 import numpy as np
@@ -17,6 +18,10 @@ from scapp import baselines, datasets, metrics, pl, pp
 from scapp._genes import measured_mask
 from scapp._keys import Key
 from scapp._perturbations import parse_labels, perturbed_genes
+
+if TYPE_CHECKING:
+    from scapp.baselines._base import Baseline
+    from scapp.model import APP
 
 KINDS = ("held-out combinations", "unseen genes")
 MAX_GENES = 2000
@@ -74,7 +79,9 @@ def screen_of(
     if effects.n_vars > MAX_GENES:
         effects = pp.select_genes(effects, MAX_GENES, perturbation_key=perturbation_key, control=None)
     effects = pp.add_unmeasured_genes(effects, perturbation_key=perturbation_key, control=None)
-    report(f"{effects.n_obs} perturbations x {effects.n_vars:,} genes, {int(measured_mask(effects).sum()):,} of them measured")
+    report(
+        f"{effects.n_obs} perturbations x {effects.n_vars:,} genes, {int(measured_mask(effects).sum()):,} of them measured"
+    )
     coverage = pp.add_network(effects, network, aliases=aliases, perturbation_key=perturbation_key, control=None)
     report(str(coverage))
     return Screen(effects, perturbation_key)
@@ -116,7 +123,9 @@ def _a_fifth(names: list[str], rng: np.random.Generator) -> list[str]:
     return sorted(rng.choice(names, size=max(1, len(names) // 5), replace=False).tolist())
 
 
-def train_and_score(screen: Screen, *, seed: int, n_models: int | None, progress: bool = True):  # noqa: ANN201
+def train_and_score(
+    screen: Screen, *, seed: int, n_models: int | None, progress: bool = True
+) -> tuple[APP, ad.AnnData, pd.DataFrame]:
     """Train on the rest, predict what is held out, and score it beside the baselines.
 
     Returns
@@ -150,7 +159,7 @@ def _scores(predicted: ad.AnnData, train: ad.AnnData, held: dict[str, list[str]]
         names = held[kind]
         if not names:
             continue
-        methods = {"mean": baselines.Mean()}
+        methods: dict[str, Baseline] = {"mean": baselines.Mean()}
         if kind == KINDS[0]:
             methods = {"additive": baselines.Additive(), "shrunk additive": baselines.ShrunkAdditive(), **methods}
         lfc = {name: method.fit(train, perturbation_key=key).predict(names) for name, method in methods.items()}
@@ -169,10 +178,12 @@ def _scores(predicted: ad.AnnData, train: ad.AnnData, held: dict[str, list[str]]
                     }
                 )
             )
-    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["kind", "method", "perturbation", "l2"])
+    return (
+        pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["kind", "method", "perturbation", "l2"])
+    )
 
 
-def write(folder: Path, model, predicted: ad.AnnData, scores: pd.DataFrame) -> list[str]:  # noqa: ANN001
+def write(folder: Path, model: APP, predicted: ad.AnnData, scores: pd.DataFrame) -> list[str]:
     """Write predictions, model, scores and pictures into a folder; returns their names."""
     predicted.write_h5ad(folder / "predictions.h5ad")
     model.save(str(folder / "model"), overwrite=True, save_anndata=False)
@@ -206,7 +217,9 @@ def complete_folder(output: Path, *, overwrite: bool) -> Iterator[Path]:
     if output.exists() and not output.is_dir():
         raise FileExistsError(f"{str(output)!r} is a file. Name a folder with --output.")
     if output.exists() and any(output.iterdir()) and not overwrite:
-        raise FileExistsError(f"The folder {str(output)!r} is not empty. Name another with --output, or pass --overwrite.")
+        raise FileExistsError(
+            f"The folder {str(output)!r} is not empty. Name another with --output, or pass --overwrite."
+        )
     output.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
     try:

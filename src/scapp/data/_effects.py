@@ -69,7 +69,9 @@ def read_effects(
 def _given_effects(adata: AnnData, key: str, perturbations: list, layer: str | None, sep: str) -> AnnData:
     if layer is not None and layer not in adata.layers:
         layers = shorten(repr(k) for k in adata.layers if isinstance(k, str)) or "none"
-        raise ValueError(f"adata has no layer {layer!r}; its layers are {layers}. Name the log-fold-changes with layer=….")
+        raise ValueError(
+            f"adata has no layer {layer!r}; its layers are {layers}. Name the log-fold-changes with layer=…."
+        )
     controls = perturbations.count(())
     if controls:
         raise ValueError(
@@ -86,12 +88,16 @@ def _given_effects(adata: AnnData, key: str, perturbations: list, layer: str | N
     values = adata.X if layer is None else adata.layers[layer]
     values = np.asarray(values.toarray() if sparse.issparse(values) else values, dtype=np.float32)
     measured = measured_mask(adata)
-    _check_lfc(values[:, measured], adata.var_names[measured], "adata.X" if layer is None else f"adata.layers[{layer!r}]")
-    layers = {Key.layers.LFC: values}
+    _check_lfc(
+        values[:, measured], adata.var_names[measured], "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+    )
+    found = {Key.layers.LFC: values}
     if Key.layers.LFC_SE in adata.layers:
-        layers[Key.layers.LFC_SE] = np.asarray(adata.layers[Key.layers.LFC_SE], dtype=np.float32)
-    obs = pd.DataFrame({Key.obs.N_PERTURBED_GENES: [len(p) for p in perturbations]}, index=pd.Index(names, dtype=object))
-    return AnnData(obs=obs, var=adata.var.copy(), layers=layers)
+        found[Key.layers.LFC_SE] = np.asarray(adata.layers[Key.layers.LFC_SE], dtype=np.float32)
+    obs = pd.DataFrame(
+        {Key.obs.N_PERTURBED_GENES: [len(p) for p in perturbations]}, index=pd.Index(names, dtype=object)
+    )
+    return AnnData(obs=obs, var=adata.var.copy(), layers=found)
 
 
 def _check_lfc(values: np.ndarray, genes: pd.Index, where: str) -> None:

@@ -163,18 +163,13 @@ class EffectsField(_Field):
 
     def __init__(self, registry_key: str, attr_key: str, **options: Any):
         super().__init__(registry_key, attr_key)
+        self.perturbation_key = attr_key
         self.options = options
-        self._effects: AnnData | None = None
-
-    def effects(self, adata: AnnData) -> AnnData:
-        """The effects that were registered; computed again only if they were not kept."""
-        if self._effects is None:
-            self._effects = read_effects(adata, perturbation_key=self.attr_key, **self.options)
-        return self._effects
+        # What was registered; None where a trained model's registry was transferred, whose effects stand in its weights.
+        self.effects: AnnData | None = None
 
     def _read(self, adata: AnnData) -> dict:
-        self._effects = None
-        effects = self.effects(adata)
+        self.effects = effects = read_effects(adata, perturbation_key=self.perturbation_key, **self.options)
         state = {
             "perturbations": np.asarray(effects.obs_names, dtype=str),
             "from_cells": self.options["control"] is not None,
@@ -186,7 +181,9 @@ class EffectsField(_Field):
     def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs: Any) -> dict:
         if self.attr_key not in adata_target.obs:
             columns = shorten(map(repr, adata_target.obs.columns), 12) or "none"
-            raise ValueError(f"adata.obs has no column {self.attr_key!r}, which holds the perturbations; it has {columns}.")
+            raise ValueError(
+                f"adata.obs has no column {self.attr_key!r}, which holds the perturbations; it has {columns}."
+            )
         return dict(state_registry)
 
     def get_summary_stats(self, state_registry: dict) -> dict:
@@ -194,7 +191,7 @@ class EffectsField(_Field):
 
     def __deepcopy__(self, memo: dict) -> EffectsField:
         """Copies made for other AnnData do not drag the training effects along."""
-        return type(self)(self._registry_key, self._attr_key, **self.options)
+        return type(self)(self._registry_key, self.perturbation_key, **self.options)
 
 
 def check_same_genes(expected: np.ndarray, adata: AnnData) -> None:

@@ -49,4 +49,4 @@ class PerturbationSplitter(LightningDataModule):
 
 
 def _one_batch(batch: dict[str, torch.Tensor]) -> DataLoader:
-    return DataLoader([batch], batch_size=None)
+    return DataLoader([batch], batch_size=None)  # type: ignore[arg-type]

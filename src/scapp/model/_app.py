@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,6 @@ from scapp._genes import check_no_view, shorten
 from scapp._keys import Key
 from scapp._perturbations import check_known, parse_labels
 from scapp.data import EffectsField, GeneFeaturesField, GenesField, NetworkField, PerturbationSplitter
-from scapp.data._effects import targets_of
 from scapp.data._fields import EFFECTS, FEATURES, GENES, NETWORK, numbered
 from scapp.model._inputs import Registered
 from scapp.model._plan import KeepBest, PerturbationTrainingPlan
@@ -37,7 +36,12 @@ logger = logging.getLogger(__name__)
 MAX_EPOCHS = 40
 MAX_EPOCHS_PAPER = 100
 # What Lightning says of a data loader with one batch of indices; true, and of no use to a user.
-CHATTER = (".*number of training batches.*", ".*infer the `batch_size`.*", ".*LeafSpec.*", ".*does not have many workers.*")
+CHATTER = (
+    ".*number of training batches.*",
+    ".*infer the `batch_size`.*",
+    ".*LeafSpec.*",
+    ".*does not have many workers.*",
+)
 
 
 class APP(BaseModelClass):
@@ -139,7 +143,7 @@ class APP(BaseModelClass):
         self.module = self._module_cls(
             perturbations=registered.perturbations,
             n_genes=int(registered.measured.sum()),
-            graphs=registered.networks,
+            graphs=registered.graphs(),
             features=features,
             block_sizes=block_sizes,
             n_models=n_models,
@@ -278,7 +282,6 @@ class APP(BaseModelClass):
             self.module.finish()
             self.module.eval()
             self.is_trained_ = True
-            self.history_ = {}
             return
         splitter = self._data_splitter_cls([len(p) for p in self.module.perturbations], validation_size=validation_size)
         validated = splitter.n_val > 0
@@ -306,10 +309,18 @@ class APP(BaseModelClass):
             callbacks=callbacks,
             **trainer_kwargs,
         )
+        if not self.history_:
+            self.is_trained_ = False  # scvi-tools would append to a history that a fit without epochs has not begun
         with warnings.catch_warnings():
             for message in CHATTER:
                 warnings.filterwarnings("ignore", message=message)
             runner()
+
+    @overload
+    def predict(self, perturbations: Iterable[str], *, adata: None = None) -> AnnData: ...
+
+    @overload
+    def predict(self, perturbations: None = None, *, adata: AnnData | None = None) -> None: ...
 
     def predict(self, perturbations: Iterable[str] | None = None, *, adata: AnnData | None = None) -> AnnData | None:
         """Predict the effects of perturbations, measured or not.
@@ -411,11 +422,10 @@ class APP(BaseModelClass):
 
     def _fill_targets(self) -> None:
         """Give the module the training effects, unless the weights of a saved model will bring them."""
-        field = next(field for field in self.adata_manager.fields if isinstance(field, EffectsField))
-        effects = field.effects(self.adata)
+        effects = next(field.effects for field in self.adata_manager.fields if isinstance(field, EffectsField))
+        if effects is None:
+            return
         r = self._registered
-        if effects.obs_names.tolist() != r.labels:
-            return  # loading with other data: the saved state holds the targets
         lfc = np.asarray(effects.layers[Key.layers.LFC], dtype=np.float32)[:, r.measured]
         self.module.targets.copy_(torch.as_tensor(lfc))
         if Key.layers.LFC_SE in effects.layers and self.module.single_rows:

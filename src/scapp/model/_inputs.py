@@ -46,6 +46,10 @@ class Registered:
         (source, target), weight = self.networks[k]
         return sparse.csr_matrix((weight, (source, target)), shape=(len(self.genes),) * 2)
 
+    def graphs(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Edges and weights of the networks, as tensors."""
+        return [(torch.as_tensor(edges), torch.as_tensor(weights)) for edges, weights in self.networks]
+
     def has_edges(self) -> np.ndarray:
         """Which genes have an edge in any network."""
         found = np.zeros(len(self.genes), dtype=bool)

@@ -53,7 +53,8 @@ class PerturbationTrainingPlan(TrainingPlan):
         self.module.finish()
 
     def configure_optimizers(self) -> Any:
-        scalars, weights = [], []
+        scalars: list[torch.nn.Parameter] = []
+        weights: list[torch.nn.Parameter] = []
         for name, parameter in self.module.named_parameters():
             if parameter.requires_grad:
                 (scalars if name.rsplit(".", 1)[-1] in SCALARS else weights).append(parameter)

@@ -41,7 +41,9 @@ def over_all_genes(values: np.ndarray, measured: np.ndarray) -> np.ndarray:
     return full
 
 
-def new_anndata(results: Results, genes: Sequence[str], measured: np.ndarray, control_mean: np.ndarray | None) -> AnnData:
+def new_anndata(
+    results: Results, genes: Sequence[str], measured: np.ndarray, control_mean: np.ndarray | None
+) -> AnnData:
     """Predictions as an AnnData of their own; `X` is the predicted mean expression where that of the controls is known."""
     var = pd.DataFrame({Key.var.MEASURED: measured}, index=pd.Index(genes, dtype=object))
     X = None

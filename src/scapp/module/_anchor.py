@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -98,11 +98,11 @@ def _gene_scales(additive: Tensor, targets: Tensor, shrinkage: float) -> tuple[T
     return numerator / denominator, (numerator - product) / (denominator - square)
 
 
-def composition_of(perturbations: list[tuple[int, ...]], columns: dict[int, int]) -> Tensor:
+def composition_of(perturbations: Sequence[tuple[int, ...]], columns: dict[int, int]) -> Tensor:
     """How often each of some genes occurs in each perturbation, of shape (n_perturbations, n_columns)."""
     matrix = torch.zeros(len(perturbations), len(columns))
-    pairs = itertools.chain.from_iterable(((i, gene) for gene in genes) for i, genes in enumerate(perturbations))
-    for i, gene in pairs:
-        if gene in columns:
-            matrix[i, columns[gene]] += 1
+    for i, genes in enumerate(perturbations):
+        for gene in genes:
+            if gene in columns:
+                matrix[i, columns[gene]] += 1
     return matrix

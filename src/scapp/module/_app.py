@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from scvi.module.base import BaseModuleClass, LossOutput
@@ -90,7 +91,7 @@ class APPModule(PredictionMixin, BaseModuleClass):
         self.register_buffer("targets", torch.zeros(len(self.perturbations), n_genes))
         self.register_buffer("singles_error", torch.zeros(len(self.single_rows), n_genes))
         self.register_buffer("started", torch.zeros((), dtype=torch.bool))
-        shared = {
+        shared: dict[str, Any] = {
             "n_nodes": n_nodes,
             "n_networks": self.n_networks,
             "n_genes": n_genes,
@@ -112,7 +113,9 @@ class APPModule(PredictionMixin, BaseModuleClass):
     @property
     def graphs(self) -> list[Graph]:
         """The networks."""
-        return [Graph(getattr(self, f"edge_index_{k}"), getattr(self, f"edge_weight_{k}")) for k in range(self.n_networks)]
+        return [
+            Graph(getattr(self, f"edge_index_{k}"), getattr(self, f"edge_weight_{k}")) for k in range(self.n_networks)
+        ]
 
     @property
     def interaction_features(self) -> Tensor:
@@ -152,7 +155,9 @@ class APPModule(PredictionMixin, BaseModuleClass):
             if not self.started:
                 perturbed = sorted({gene for genes in combinations for gene in genes})
                 for member in self.interaction:
-                    member.start(self.interaction_features, self.graphs, torch.as_tensor(perturbed, device=nodes.device))
+                    member.start(
+                        self.interaction_features, self.graphs, torch.as_tensor(perturbed, device=nodes.device)
+                    )
         self.started.fill_(True)
         self._solve_main()
         self._fit_anchor()
@@ -161,23 +166,25 @@ class APPModule(PredictionMixin, BaseModuleClass):
     def finish(self) -> None:
         """Fit anchor and decoders to all training perturbations, now that encoders and attention are trained."""
         self.prepare(range(len(self.perturbations)))
+        if not self.interaction:
+            return
         residual = self._interaction_targets()
         for member in self.interaction:
             states, _ = member.states(self.interaction_features, self.graphs, *self._interaction_units)
             member.decoder.finish(states, None, residual)
 
-    def inference(self, *args, **kwargs) -> dict:
+    def inference(self, *args: Any, **kwargs: Any) -> dict:
         """All is in `loss`: the closed form needs the training perturbations together."""
         return {}
 
-    def generative(self, *args, **kwargs) -> dict:
+    def generative(self, *args: Any, **kwargs: Any) -> dict:
         """See `inference`."""
         return {}
 
-    def _get_inference_input(self, tensors: dict[str, Tensor], **kwargs) -> dict:
+    def _get_inference_input(self, tensors: dict[str, Tensor], **kwargs: Any) -> dict:
         return {}
 
-    def _get_generative_input(self, tensors: dict[str, Tensor], inference_outputs: dict, **kwargs) -> dict:
+    def _get_generative_input(self, tensors: dict[str, Tensor], inference_outputs: dict, **kwargs: Any) -> dict:
         return {}
 
     def loss(self, tensors: dict[str, Tensor], inference_outputs: dict, generative_outputs: dict) -> LossOutput:
@@ -238,14 +245,12 @@ class APPModule(PredictionMixin, BaseModuleClass):
             if h is None:
                 residual = member.decoder.residuals(states[states_of(f)], counts_of(f), y)
             else:
-                new = member.decoder.held_out(
-                    states[states_of(f)], counts_of(f), y, states[states_of(h)], counts_of(h)
-                )
+                new = member.decoder.held_out(states[states_of(f)], counts_of(f), y, states[states_of(h)], counts_of(h))
                 residual = targets[h] - new
             losses.append(residual.norm(dim=1).mean() / scale)
         return torch.stack(losses).mean()
 
-    def sample(self, *args, **kwargs) -> None:
+    def sample(self, *args: Any, **kwargs: Any) -> None:
         """Not a generative model of cells."""
         raise TypeError("APP predicts the mean effect of a perturbation; it does not sample cells.")
 

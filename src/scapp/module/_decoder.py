@@ -57,7 +57,9 @@ class RidgeDecoder(nn.Module):
         design = self._design(states, counts, *self._standard(states))
         return ridge_leave_one_out(design, targets, self.log_penalty.exp())
 
-    def held_out(self, states: Tensor, counts: Tensor | None, targets: Tensor, new: Tensor, new_counts: Tensor | None) -> Tensor:
+    def held_out(
+        self, states: Tensor, counts: Tensor | None, targets: Tensor, new: Tensor, new_counts: Tensor | None
+    ) -> Tensor:
         standard = self._standard(states)
         solution = ridge_solve(self._design(states, counts, *standard), targets, self.log_penalty.exp())
         return self._design(new, new_counts, *standard) @ solution
@@ -113,7 +115,9 @@ class _GradientDecoder(nn.Module):
     def residuals(self, states: Tensor, counts: Tensor | None, targets: Tensor) -> Tensor:
         return targets - self(states, counts)
 
-    def held_out(self, states: Tensor, counts: Tensor | None, targets: Tensor, new: Tensor, new_counts: Tensor | None) -> Tensor:
+    def held_out(
+        self, states: Tensor, counts: Tensor | None, targets: Tensor, new: Tensor, new_counts: Tensor | None
+    ) -> Tensor:
         return self(new, new_counts)
 
     @torch.no_grad()

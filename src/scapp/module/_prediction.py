@@ -124,10 +124,12 @@ class PredictionMixin:
             added = _average(self._member_predictions(self.interaction, self.interaction_features, units))
             lfc[combined] += added.lfc
             # The noise of the interaction term is that of whole combinations, that of measured singles included.
-            unmeasured = torch.tensor([node not in self.single_column for node in self._nodes_of(genes)]).to(composition)
-            variance[combined] = (
-                (composition[combined] * unmeasured) @ own.std.square() * self.anchor.scale.square() + added.std.square()
+            unmeasured = torch.tensor([node not in self.single_column for node in self._nodes_of(genes)]).to(
+                composition
             )
+            variance[combined] = (
+                composition[combined] * unmeasured
+            ) @ own.std.square() * self.anchor.scale.square() + added.std.square()
             attention[combined] = added.attention
         return Prediction(lfc, variance.sqrt(), attention)
 

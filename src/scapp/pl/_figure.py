@@ -31,7 +31,8 @@ def axes(ax: Axes | None, figsize: tuple[float, float]) -> Axes:
 
 def done(ax: Axes, *, show: bool | None, save: str | Path | None, return_fig: bool) -> Axes | Figure | None:
     """Save, show or return, by scanpy's habits; `show` None is ``scanpy.settings.autoshow``."""
-    figure = ax.get_figure()
+    figure = ax.get_figure(root=True)
+    assert figure is not None
     if save is not None:
         figure.savefig(save, dpi=200, bbox_inches="tight")
     if return_fig:

@@ -48,7 +48,10 @@ def training_history(
     if not history or "train_loss" not in history:
         raise ValueError("There is no training history: call `model.train()` with at least one epoch first.")
     ax = axes(ax, figsize)
-    curves = {"train_loss": ("training (leave-one-out)", BLUE), "validation_loss": ("held-out perturbations", VERMILION)}
+    curves = {
+        "train_loss": ("training (leave-one-out)", BLUE),
+        "validation_loss": ("held-out perturbations", VERMILION),
+    }
     for key, (name, color) in curves.items():
         if key in history:
             values = history[key].iloc[:, 0].astype(float)

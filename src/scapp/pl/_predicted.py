@@ -65,15 +65,18 @@ def predicted_vs_observed(
     pad = 0.08 * (high - low or 1)
     ax.plot([low - pad, high + pad], [low - pad, high + pad], color=GREY, linewidth=1, linestyle="--", zorder=1)
     ax.scatter(x, y, s=8, color=BLUE, alpha=0.6, linewidth=0, zorder=2)
-    for i in np.argsort(-np.abs(x), kind="stable")[:n_top]:
+    named = np.argsort(-np.abs(x), kind="stable")[:n_top]
+    height = (high - low + 2 * pad) / (figsize[1] * 7)  # of a line of text, in the units of the data
+    for i, y_text in zip(named, _apart(y[named], height), strict=True):
         right = x[i] < (low + high) / 2
         ax.annotate(
             names[i],
             (x[i], y[i]),
-            xytext=(4 if right else -4, 2),
-            textcoords="offset points",
+            xytext=(x[i] + (0.6 if right else -0.6) * height, y_text),
             ha="left" if right else "right",
+            va="center",
             fontsize=6,
+            arrowprops={"arrowstyle": "-", "linewidth": 0.3, "shrinkA": 0, "shrinkB": 1},
         )
     ax.set(xlim=(low - pad, high + pad), ylim=(low - pad, high + pad), aspect="equal")
     ax.set_xlabel(f"observed {LFC_UNIT}", fontsize=8)
@@ -81,3 +84,12 @@ def predicted_vs_observed(
     ax.set_title(f"{perturbation} ({known.sum()} genes)", fontsize=9)
     ax.spines[["top", "right"]].set_visible(False)
     return done(ax, show=show, save=save, return_fig=return_fig)
+
+
+def _apart(heights: np.ndarray, least: float) -> np.ndarray:
+    """Heights of labels, moved up as little as keeps them from overlapping."""
+    placed = heights.astype(float)
+    order = np.argsort(heights, kind="stable")
+    for below, above in zip(order[:-1], order[1:], strict=True):
+        placed[above] = max(placed[above], placed[below] + least)
+    return placed

@@ -1,0 +1,292 @@
+"""The life of a model, as a user leads it."""
+
+from __future__ import annotations
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy as sc
+import scvi
+import torch
+from lightning.pytorch.callbacks import Callback
+from scipy import sparse
+
+import scapp
+from scapp.metrics import l2
+from scapp.model import APP
+
+LAYERS = ("predicted_lfc", "predicted_lfc_std", "attention")
+
+
+def test_names_are_predicted_in_the_order_and_spelling_asked(trained):
+    names = ["g3+g1", "g20", "g2", "g1+g3+g15"]
+    predicted = trained.predict(names)
+    assert predicted.obs_names.tolist() == names
+    assert predicted.var_names.tolist() == trained.genes
+    assert predicted.obs["perturbation"].tolist() == names
+    alone = trained.predict(["g1+g3"]).layers["predicted_lfc"][0]
+    np.testing.assert_allclose(alone, predicted.layers["predicted_lfc"][0], atol=1e-5)
+    assert predicted.obs["n_perturbed_genes"].tolist() == [2, 1, 1, 3]
+    assert predicted.obs["in_training"].tolist() == [False, False, True, False]
+    assert predicted.obs["n_singles_measured"].tolist() == [2, 0, 1, 3]
+    for layer in LAYERS:
+        assert np.isfinite(predicted.layers[layer]).all()
+
+
+def test_the_control_token_of_a_label_is_no_gene(trained):
+    a, b = (trained.predict([name]).layers["predicted_lfc"] for name in ("g20+ctrl", "g20"))
+    np.testing.assert_array_equal(a, b)
+
+
+def test_attention_of_every_perturbation_sums_to_one(trained):
+    attention = trained.get_attention(["g1", "g20", "g1+g2", "g20+g21"])
+    np.testing.assert_allclose(attention.sum(axis=1), 1, rtol=1e-5)
+    assert (attention.to_numpy() >= 0).all()
+    assert attention.columns.tolist() == trained.genes
+
+
+def test_predicted_expression_is_control_plus_effect_and_never_negative(effects, make):
+    effects.var["control_mean"] = 0.05
+    predicted = make(effects).predict(["g1", "g20"])
+    expected = np.maximum(0.05 + predicted.layers["predicted_lfc"], 0)
+    np.testing.assert_allclose(predicted.X, expected, atol=1e-6)
+    assert (predicted.X == 0).any()
+
+
+def test_planted_effects_are_learned_better_than_by_mean_and_additive(effects, make):
+    held_out = ["g12", "g13", "g14", "g15", "g0+g9", "g1+g8", "g2+g7"]
+    train = effects[~effects.obs_names.isin(held_out)].copy()
+    observed = effects[held_out].layers["lfc"]
+    predicted = make(train, max_epochs=20).predict(held_out).layers["predicted_lfc"]
+    mean = scapp.baselines.Mean().fit(train).predict(held_out[:4]).layers["predicted_lfc"]
+    additive = scapp.baselines.Additive().fit(train).predict(held_out[4:]).layers["predicted_lfc"]
+    assert l2(predicted[:4], observed[:4]).mean() < 0.5 * l2(mean, observed[:4]).mean()
+    assert l2(predicted[4:], observed[4:]).mean() < 0.5 * l2(additive, observed[4:]).mean()
+
+
+def test_predicting_in_place_adds_only_what_the_docstring_names(effects, make, assert_same):
+    model = make(effects)
+    before = effects.copy()
+    assert model.predict() is None
+    assert set(effects.layers) - set(before.layers) == set(LAYERS)
+    assert set(effects.uns) - set(before.uns) == {"attention_genes", "scapp"}
+    named = model.predict(effects.obs_names)
+    for layer in LAYERS:
+        np.testing.assert_array_equal(effects.layers[layer], named.layers[layer])
+        del effects.layers[layer]
+    del effects.uns["attention_genes"], effects.uns["scapp"]
+    assert_same(effects, before)
+
+
+def test_scanpy_plots_the_attention_genes_as_it_plots_any_ranked_genes(effects, make):
+    effects.X = effects.layers["lfc"].copy()
+    make(effects).predict()
+    adata = effects[:6].copy()
+    groups = adata.obs_names.tolist()
+    options = {"groups": groups, "n_genes": 3, "key": "attention_genes", "show": False}
+    sc.pl.rank_genes_groups(effects, **options)
+    for plot in (sc.pl.rank_genes_groups_dotplot, sc.pl.rank_genes_groups_heatmap, sc.pl.rank_genes_groups_matrixplot):
+        plot(effects, dendrogram=False, **options)
+    ranked = sc.get.rank_genes_groups_df(effects, group="g1+g2", key="attention_genes")
+    assert ranked["scores"].is_monotonic_decreasing
+    assert set(ranked["names"]) == set(effects.var_names)
+    attention = pd.Series(effects["g1+g2"].layers["attention"].ravel(), index=effects.var_names)
+    np.testing.assert_allclose(ranked["scores"], attention[ranked["names"]])
+
+
+def test_everything_written_survives_h5ad_whatever_the_labels(effects, make, tmp_path, assert_same):
+    effects.var_names = [name.replace("g1", "HLA/1") for name in effects.var_names]
+    labels = [name.replace("g1", "HLA/1") for name in effects.obs_names]
+    effects.obs_names, effects.obs["perturbation"] = labels, labels
+    model = make(effects)
+    model.predict()
+    predicted = model.predict(["HLA/1+g2", "g20"])
+    for adata in (effects, predicted):
+        adata.write_h5ad(tmp_path / "a.h5ad")
+        again = ad.read_h5ad(tmp_path / "a.h5ad")
+        for layer in LAYERS:
+            np.testing.assert_array_equal(again.layers[layer], adata.layers[layer])
+    names = ad.read_h5ad(tmp_path / "a.h5ad").uns["scapp"]["prediction"]
+    assert names["model"] == "APP"
+    effects.write_h5ad(tmp_path / "b.h5ad")
+    ranked = ad.read_h5ad(tmp_path / "b.h5ad").uns["attention_genes"]
+    assert list(ranked["names"].dtype.names) == labels
+
+
+@pytest.mark.parametrize("how", ["saved data", "other data", "no data"])
+def test_a_loaded_model_predicts_the_same_numbers(effects, make, tmp_path, how):
+    model = make(effects)
+    names = ["g1", "g20", "g1+g2", "g1+g20", "g20+g21"]
+    expected = model.predict(names)
+    model.save(tmp_path / "m", save_anndata=how == "saved data")
+    other = ad.AnnData(
+        np.zeros((2, effects.n_vars), dtype=np.float32),
+        obs=pd.DataFrame({"perturbation": ["g30", "g31"]}, index=["a", "b"]),
+        var=pd.DataFrame(index=effects.var_names),
+        layers={"lfc": np.zeros((2, effects.n_vars), dtype=np.float32)},
+    )
+    data = {"saved data": None, "other data": other, "no data": False}[how]
+    loaded = APP.load(tmp_path / "m", adata=data)
+    found = loaded.predict(names)
+    for layer in LAYERS:
+        np.testing.assert_allclose(found.layers[layer], expected.layers[layer], atol=1e-6)
+    np.testing.assert_allclose(found.X, expected.X, atol=1e-6)
+    assert (loaded.network != model.network).nnz == 0
+    assert found.obs.equals(expected.obs)
+    if how == "other data":
+        loaded.predict()
+        np.testing.assert_allclose(
+            other.layers["predicted_lfc"], model.predict(["g30", "g31"]).layers["predicted_lfc"], atol=1e-6
+        )
+
+
+def test_one_seed_gives_the_same_numbers_and_another_gives_others(effects, make):
+    first, again = (make(effects.copy()).predict(["g20"]).layers["predicted_lfc"] for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    scvi.settings.seed = 1
+    APP.setup_anndata(effects, control=None, layer="lfc")
+    other = APP(effects, n_models=2, n_hidden=8)
+    other.train(max_epochs=3, enable_progress_bar=False)
+    assert not np.allclose(other.predict(["g20"]).layers["predicted_lfc"], first)
+
+
+def test_history_holds_training_and_validation_loss_of_whole_held_out_perturbations(trained):
+    assert {"train_loss", "validation_loss"} <= set(trained.history)
+    assert len(trained.history["train_loss"]) == 3
+    train, held_out = set(trained.train_indices), set(trained.validation_indices)
+    assert not train & held_out
+    assert len(train | held_out) == len(trained.module.perturbations)
+    kinds = {len(trained.module.perturbations[i]) for i in held_out}
+    assert kinds == {1, 2}
+
+
+def test_training_twice_goes_on_in_training_mode(effects, make):
+    model = make(effects)
+    weight = model.module.main[0].encoder.layers[0].weight.detach().clone()
+
+    class Modes(Callback):
+        modes: list[bool] = []
+
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            self.modes.append(pl_module.module.training)
+
+        def on_fit_start(self, trainer, pl_module):
+            torch.testing.assert_close(pl_module.module.main[0].encoder.layers[0].weight, weight)
+
+    model.train(max_epochs=2, validation_size=0, callbacks=[Modes()], enable_progress_bar=False)
+    assert Modes.modes == [True, True]
+    assert not model.module.training
+    assert not torch.equal(model.module.main[0].encoder.layers[0].weight, weight)
+
+
+def test_no_epochs_fit_what_has_a_closed_form(effects, make):
+    model = make(effects, max_epochs=0)
+    error = l2(model.predict(effects.obs_names).layers["predicted_lfc"], effects.layers["lfc"]).mean()
+    assert error < 0.7 * np.linalg.norm(effects.layers["lfc"], axis=1).mean()
+
+
+def test_a_screen_of_combinations_alone_predicts_their_genes(effects, make):
+    pairs = effects[effects.obs_names.str.contains(r"\+")].copy()
+    model = make(pairs, max_epochs=5)
+    single = model.predict(["g1"]).layers["predicted_lfc"][0]
+    assert np.corrcoef(single, effects["g1"].layers["lfc"][0])[0, 1] > 0.6
+
+
+def test_a_screen_of_singles_alone_predicts_combinations_as_their_sum(effects, make):
+    singles = effects[~effects.obs_names.str.contains(r"\+")].copy()
+    model = make(singles)
+    lfc = model.predict(["g1", "g2", "g1+g2"]).layers["predicted_lfc"]
+    np.testing.assert_allclose(lfc[2], lfc[0] + lfc[1], atol=1e-5)
+
+
+def test_several_networks_and_features_are_used_together(effects, make):
+    effects.varp["other"] = sparse.random(40, 40, 0.1, format="csr", dtype=np.float32, random_state=0)
+    features = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
+    features[30:] = np.nan
+    effects.varm["go"] = features
+    setup = {"network_key": ["network", "other"], "gene_features_key": ["go"]}
+    model = make(effects, setup=setup)
+    assert set(model.network) == {"network", "other"}
+    assert np.isfinite(model.predict(["g35+g1"]).layers["predicted_lfc"]).all()
+    plain = make(effects).predict(["g20"]).layers["predicted_lfc"]
+    assert not np.allclose(model.predict(["g20"]).layers["predicted_lfc"], plain)
+
+
+def test_unmeasured_genes_are_targets_and_nodes_without_a_log_fold_change(effects, make):
+    effects = effects[:, :38].copy()
+    full = scapp.pp.add_unmeasured_genes(effects, ["NEW"], control=None)
+    network = full.varp["network"].tolil()
+    network[38, 0] = network[0, 38] = 1
+    full.varp["network"] = network.tocsr()
+    predicted = make(full).predict(["NEW", "NEW+g1"])
+    assert np.isnan(predicted[:, "NEW"].layers["predicted_lfc"]).all()
+    assert np.isfinite(predicted[:, "g0"].layers["predicted_lfc"]).all()
+    assert predicted[:, "NEW"].layers["attention"].min() > 0
+    assert not predicted.obs["uninformed"].any()
+
+
+def test_a_gene_without_edges_and_features_warns_and_is_flagged(effects, make):
+    full = scapp.pp.add_unmeasured_genes(effects, ["LONELY"], control=None)
+    model = make(full)
+    with pytest.warns(UserWarning, match="LONELY"):
+        predicted = model.predict(["LONELY", "g1"])
+    assert predicted.obs["uninformed"].tolist() == [True, False]
+    assert np.isfinite(predicted[:, "g0"].layers["predicted_lfc"]).all()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"encoder": "identity"}, {"encoder": "random"}, {"pooling": "mean"}, {"decoder": "mlp"}, {"anchor": False},
+        {"preset": "paper"}, {"aggregation": "max", "activation": "relu", "n_layers": 2}, {"aggregation": "sum"},
+        {"n_heads": 2, "n_attention": 4}, {"n_models": 1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_every_choice_trains_and_predicts_something_of_its_own(effects, make, options, trained):
+    lfc = make(effects.copy(), **options).predict(["g20", "g1+g2"]).layers["predicted_lfc"]
+    assert np.isfinite(lfc).all()
+    assert not np.allclose(lfc, trained.predict(["g20", "g1+g2"]).layers["predicted_lfc"])
+
+
+def test_cells_and_their_pseudobulk_give_the_same_model(simulated, make):
+    cells, _ = simulated
+    by_cells = make(cells.copy(), setup={"control": "control", "layer": None, "batch_key": "batch"})
+    effects = scapp.pp.pseudobulk(cells, batch_key="batch")
+    by_effects = make(effects)
+    singles = effects.obs_names[effects.obs["n_perturbed_genes"] == 1]
+    names = [*singles[:3], "+".join(singles[:2])]
+    for layer in LAYERS:
+        np.testing.assert_allclose(
+            by_cells.predict(names).layers[layer], by_effects.predict(names).layers[layer], atol=1e-5
+        )
+
+
+def test_cells_get_the_prediction_of_their_perturbation_and_controls_none(simulated, make):
+    cells = simulated[0].copy()
+    model = make(cells, setup={"control": "control", "layer": None})
+    model.predict()
+    is_control = (cells.obs["perturbation"] == "control").to_numpy()
+    assert (cells.layers["predicted_lfc"][is_control] == 0).all()
+    assert np.isnan(cells.layers["attention"][is_control]).all()
+    label = cells.obs["perturbation"][~is_control].iloc[0]
+    rows = (cells.obs["perturbation"] == label).to_numpy()
+    expected = model.predict([label]).layers["predicted_lfc"]
+    np.testing.assert_allclose(cells.layers["predicted_lfc"][rows], np.repeat(expected, rows.sum(), axis=0), atol=1e-5)
+
+
+def test_the_model_says_what_it_is(trained, capsys):
+    print(repr(trained))
+    shown = capsys.readouterr().out
+    for part in ("APP", "40 genes", "16 single", "trained by gradient", "Trained"):
+        assert part in shown
+    trained.view_anndata_setup()
+    assert "genes" in capsys.readouterr().out
+
+
+def test_embeddings_have_a_row_for_each_gene_and_perturbation(trained):
+    assert trained.get_gene_embeddings().shape == (40, 2 * 8)
+    embeddings = trained.get_perturbation_embeddings(["g1", "g1+g2"])
+    assert embeddings.index.tolist() == ["g1", "g1+g2"]
+    assert np.isfinite(embeddings.to_numpy()).all()
