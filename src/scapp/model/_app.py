@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, overload
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 import rich.pretty  # noqa: F401  scvi-tools 1.4 forgets it where it shows its registry
 import torch
 from anndata import AnnData
@@ -17,19 +16,18 @@ from scvi.data import AnnDataManager
 from scvi.model.base import BaseModelClass
 from scvi.train import TrainRunner
 
-from scapp._genes import check_no_view, shorten
+from scapp._genes import check_no_view
 from scapp._keys import Key
-from scapp._perturbations import check_known, parse_labels
 from scapp.data import EffectsField, GeneFeaturesField, GenesField, NetworkField, PerturbationSplitter
 from scapp.data._fields import EFFECTS, FEATURES, GENES, NETWORK, numbered
 from scapp.model._inputs import Registered
 from scapp.model._plan import KeepBest, PerturbationTrainingPlan
+from scapp.model._prediction import PredictionMixin
 from scapp.model._presets import architecture_of
-from scapp.model._results import Results, new_anndata, over_all_genes, rank_genes
 from scapp.module import APPModule
 
 if TYPE_CHECKING:
-    from scipy import sparse
+    pass
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +42,7 @@ CHATTER = (
 )
 
 
-class APP(BaseModelClass):
+class APP(PredictionMixin, BaseModelClass):
     r"""AdaptivePerturbPredictor :cite:p:`Zhao2025`: effects of gene perturbations that nobody has measured.
 
     A graph network embeds the genes over one network or several (equations 1 and 2 of the paper), an attention that is
@@ -316,110 +314,6 @@ class APP(BaseModelClass):
                 warnings.filterwarnings("ignore", message=message)
             runner()
 
-    @overload
-    def predict(self, perturbations: Iterable[str], *, adata: None = None) -> AnnData: ...
-
-    @overload
-    def predict(self, perturbations: None = None, *, adata: AnnData | None = None) -> None: ...
-
-    def predict(self, perturbations: Iterable[str] | None = None, *, adata: AnnData | None = None) -> AnnData | None:
-        """Predict the effects of perturbations, measured or not.
-
-        Parameters
-        ----------
-        perturbations
-            Labels such as ``"KLF1"`` or ``"KLF1+CEBPA"``, the genes in any order. If None, the perturbations of `adata`
-            are predicted and written into it.
-        adata
-            With `perturbations` None: an AnnData with the genes of the training; the one that was set up if None.
-
-        Returns
-        -------
-        With names, a new AnnData with one observation a name, in the order and the spelling asked:
-
-        - `X`: predicted mean expression, where the mean of the control cells is known
-        - ``layers["predicted_lfc"]``: predicted log-fold-changes (natural logarithm), NaN for genes not measured
-        - ``layers["predicted_lfc_std"]``: their standard deviation, from the spread over the models and the decoder's own
-          uncertainty
-        - ``layers["attention"]``: attention to each gene, each row summing to one
-        - ``obs["in_training"]``, ``obs["n_singles_measured"]``: whether the perturbation was trained on, and how many of its
-          genes were measured alone
-        - ``obs["uninformed"]``: whether one of its genes has neither edges nor features nor a measurement of its own
-
-        Without names, None: `adata` gains these layers, and ``uns["attention_genes"]`` in the form of scanpy's
-        ``rank_genes_groups`` (genes ranked by attention; ``sc.pl.rank_genes_groups(adata, key="attention_genes")``).
-        Control observations get a log-fold-change of zero and no attention (NaN).
-
-        Raises
-        ------
-        RuntimeError
-            If the model has not been trained.
-        ValueError
-            If a label cannot be read, is a control, is asked twice, or names a gene that is not a node.
-        TypeError
-            If `perturbations` is one text and not a list of them.
-        """
-        self._check_trained()
-        if perturbations is None:
-            self._predict_into(self._checked_adata(adata))
-            return None
-        if adata is not None:
-            raise ValueError("Pass either names of perturbations or an AnnData with them, not both.")
-        results = self._results(_names(perturbations))
-        r = self._registered
-        predicted = new_anndata(results, r.genes, r.measured, r.control_mean)
-        predicted.uns[Key.uns.SCAPP] = {Key.uns.PREDICTION: self._provenance()}
-        return predicted
-
-    def get_attention(self, perturbations: Iterable[str]) -> pd.DataFrame:
-        """Attention to each gene.
-
-        Parameters
-        ----------
-        perturbations
-            Labels, as in :meth:`predict`.
-
-        Returns
-        -------
-        Table of shape (n_labels, n_vars), averaged over heads and models; each row sums to one.
-        """
-        self._check_trained()
-        names = _names(perturbations)
-        return pd.DataFrame(self._results(names).attention, index=names, columns=self.genes)
-
-    def get_gene_embeddings(self) -> pd.DataFrame:
-        """Embeddings :math:`h_i` of all genes, those of the models side by side: (n_vars, n_models * n_hidden)."""
-        self._check_trained()
-        return pd.DataFrame(self.module.gene_embeddings().cpu().numpy(), index=self.genes)
-
-    def get_perturbation_embeddings(self, perturbations: Iterable[str]) -> pd.DataFrame:
-        """Cell states :math:`s` of perturbations, those of heads and models side by side.
-
-        Parameters
-        ----------
-        perturbations
-            Labels, as in :meth:`predict`.
-        """
-        self._check_trained()
-        names = _names(perturbations)
-        states = self.module.perturbation_embeddings(self._parse(names))
-        return pd.DataFrame(states.cpu().numpy(), index=names)
-
-    @property
-    def genes(self) -> list[str]:
-        """The genes, in the order of the training."""
-        return list(self._registered.genes)
-
-    @property
-    def network(self) -> sparse.csr_matrix | dict[str, sparse.csr_matrix]:
-        """The network that the model uses, row = source, column = target; one for each key if there are several."""
-        keys = self.registry["setup_args"]["network_key"]
-        keys = [keys] if isinstance(keys, str) else list(keys)
-        found = {key: self._registered.adjacency(k) for k, key in enumerate(keys)}
-        return found[keys[0]] if len(keys) == 1 else found
-
-    # ------------------------------------------------------------------ inside
-
     def _fill_targets(self) -> None:
         """Give the module the training effects, unless the weights of a saved model will bring them."""
         effects = next(field.effects for field in self.adata_manager.fields if isinstance(field, EffectsField))
@@ -431,100 +325,6 @@ class APP(BaseModelClass):
         if Key.layers.LFC_SE in effects.layers and self.module.single_rows:
             error = np.asarray(effects.layers[Key.layers.LFC_SE], dtype=np.float32)[:, r.measured]
             self.module.singles_error.copy_(torch.as_tensor(np.nan_to_num(error[self.module.single_rows])))
-
-    def _check_trained(self) -> None:
-        if not self.is_trained_:
-            raise RuntimeError("This APP has not been trained: call model.train() first.")
-
-    def _checked_adata(self, adata: AnnData | None) -> AnnData:
-        target = self.adata if adata is None else adata
-        if target is None:
-            raise ValueError("This model was loaded without data: pass names of perturbations, or adata=….")
-        check_no_view(target, "APP.predict")
-        GenesField(GENES, None).transfer_field({"var_names": np.array(self.genes)}, target)
-        return target
-
-    def _parse(self, names: Sequence[str]) -> list[tuple[int, ...]]:
-        args = self.registry["setup_args"]
-        parsed = parse_labels(names, control=args["control"], sep=args["combination_sep"])
-        controls = [name for name, genes in zip(names, parsed, strict=True) if not genes]
-        if controls:
-            raise ValueError(f"Expected perturbations, found the control ({shorten(controls)}), which has no effect.")
-        check_known(parsed, self.genes)
-        node = {gene: i for i, gene in enumerate(self.genes)}
-        return [tuple(node[gene] for gene in genes) for genes in parsed]
-
-    def _results(self, names: Sequence[str]) -> Results:
-        perturbations = self._parse(names)
-        r, module = self._registered, self.module
-        informed = r.has_edges() | r.has_features()
-        informed[list(module.single_column)] = True
-        trained = set(module.perturbations)
-        obs = pd.DataFrame(
-            {
-                self.registry["setup_args"]["perturbation_key"]: np.array(names, dtype=object),
-                Key.obs.N_PERTURBED_GENES: [len(p) for p in perturbations],
-                Key.obs.IN_TRAINING: [p in trained for p in perturbations],
-                Key.obs.SINGLES_MEASURED: [sum(g in module.single_column for g in p) for p in perturbations],
-                Key.obs.UNINFORMED: [not informed[list(p)].all() for p in perturbations],
-            },
-            index=pd.Index(names, dtype=object),
-        )
-        unknown = sorted({r.genes[g] for p in perturbations for g in p if not informed[g]})
-        if unknown:
-            warnings.warn(
-                f"{len(unknown)} perturbed gene(s) have no edges, no features and no measurement of their own: "
-                f"{shorten(unknown)}. They are predicted like an average gene; see obs['{Key.obs.UNINFORMED}'].",
-                UserWarning,
-                stacklevel=settings.warnings_stacklevel,
-            )
-        lfc, std, attention = (tensor.cpu().numpy() for tensor in module.predict(perturbations))
-        return Results(over_all_genes(lfc, r.measured), over_all_genes(std, r.measured), attention, obs)
-
-    def _predict_into(self, adata: AnnData) -> None:
-        args = self.registry["setup_args"]
-        key = args["perturbation_key"]
-        if key not in adata.obs:
-            raise ValueError(f"adata.obs has no column {key!r}, which holds the perturbations.")
-        labels = adata.obs[key].astype(str)
-        parsed = parse_labels(labels, control=args["control"], sep=args["combination_sep"])
-        is_control = np.array([not genes for genes in parsed])
-        names = list(dict.fromkeys(labels[~is_control]))
-        if not names:
-            raise ValueError(f"All observations are controls by adata.obs[{key!r}]; there is nothing to predict.")
-        results = self._results(names)
-        row = {name: i for i, name in enumerate(names)}
-        rows = np.array([row.get(label, 0) for label in labels])
-        ranked = rank_genes(
-            results.attention,
-            results.lfc,
-            names,
-            self.genes,
-            groupby=key,
-            reference=args["control"] or "control",
-        )
-        for name, values in results.layers(rows).items():
-            values[is_control] = np.nan if name == Key.layers.ATTENTION else 0
-            adata.layers[name] = values
-        adata.uns[Key.uns.ATTENTION_GENES] = ranked
-        adata.uns[Key.uns.SCAPP] = {**adata.uns.get(Key.uns.SCAPP, {}), Key.uns.PREDICTION: self._provenance()}
-
-    def _provenance(self) -> dict[str, Any]:
-        import scapp
-
-        return {"model": "APP", "version": scapp.__version__, "n_models": self.n_parameters["models"]}
-
-
-def _names(perturbations: Iterable[str]) -> list[str]:
-    if isinstance(perturbations, str):
-        raise TypeError(f"Expected a list of labels, found the text {perturbations!r}. Pass [{perturbations!r}].")
-    names = list(perturbations)
-    if not names:
-        raise ValueError("No perturbation is asked: the list of labels is empty.")
-    if len(set(names)) < len(names):
-        twice = pd.Index(names)[pd.Index(names).duplicated()].unique()
-        raise ValueError(f"These labels are asked more than once: {shorten(twice)}. Ask each once.")
-    return names
 
 
 class _undo_on_error:

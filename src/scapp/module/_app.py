@@ -151,8 +151,8 @@ class APPModule(PredictionMixin, BaseModuleClass):
         if self.interaction:
             combinations = [self.perturbations[i] for i in self.combination_rows]
             self._interaction_units = self._units(combinations)
-            self._set_signatures()
             if not self.started:
+                self._set_signatures()  # once: the encoder is trained on these axes, and another SVD may turn them
                 perturbed = sorted({gene for genes in combinations for gene in genes})
                 for member in self.interaction:
                     member.start(
@@ -166,12 +166,13 @@ class APPModule(PredictionMixin, BaseModuleClass):
     def finish(self) -> None:
         """Fit anchor and decoders to all training perturbations, now that encoders and attention are trained."""
         self.prepare(range(len(self.perturbations)))
-        if not self.interaction:
-            return
-        residual = self._interaction_targets()
-        for member in self.interaction:
-            states, _ = member.states(self.interaction_features, self.graphs, *self._interaction_units)
-            member.decoder.finish(states, None, residual)
+        if self.interaction:
+            residual = self._interaction_targets()
+            for member in self.interaction:
+                states, _ = member.states(self.interaction_features, self.graphs, *self._interaction_units)
+                member.decoder.finish(states, None, residual)
+        for name in ("_main_units", "_main_counts", "_interaction_units", "_anchored"):
+            self.__dict__.pop(name, None)  # as large as the perturbations times the genes, and made again by `prepare`
 
     def inference(self, *args: Any, **kwargs: Any) -> dict:
         """All is in `loss`: the closed form needs the training perturbations together."""
