@@ -36,9 +36,10 @@ class Results:
 
 def over_all_genes(values: np.ndarray, measured: np.ndarray) -> np.ndarray:
     """Spread columns of measured genes over all genes, NaN elsewhere."""
-    full = np.full((len(values), len(measured)), np.nan, dtype=np.float32)
-    full[:, measured] = values
-    return full
+    # Taking columns, the last of which is NaN, is several times faster than assigning to columns chosen by a mask.
+    column = np.where(measured, np.cumsum(measured) - 1, values.shape[1])
+    with_nan = np.column_stack([values, np.full(len(values), np.nan, dtype=np.float32)])
+    return np.take(with_nan, column, axis=1).astype(np.float32, copy=False)
 
 
 def new_anndata(

@@ -62,7 +62,7 @@ class AdditiveAttention(nn.Module):
     def _attend(self, head: int, h: Tensor, context: Tensor, priors: Sequence[Tensor]) -> Tensor:
         query = context @ self.W_c[head] + self.b_e[head]
         key = h @ self.W_h[head]
-        scores = torch.tanh(query[:, None] + key[None]) @ self.v[head]  # equation 4
+        scores = (query[:, None] + key).tanh_() @ self.v[head]  # equation 4
         if head < len(self.prior_weight):
             scores = scores + self.prior_weight[head] * torch.log(priors[head] + FLOOR)
         return torch.softmax(scores, dim=1)  # equation 5

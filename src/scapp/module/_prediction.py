@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from scapp.module._encoder import Graph
 
 Genes = tuple[int, ...]
-# Combinations whose attention over all genes is held in memory at one time.
-CHUNK = 512
+# Combinations looked at together: their tanh layers over all genes should stay in the cache of a processor.
+CHUNK = 128
 
 
 class Units(NamedTuple):
@@ -160,10 +160,15 @@ class PredictionMixin:
 
 def _average(members: list[Prediction]) -> Prediction:
     """Mean over members; the variance is their mean variance and the spread of their means."""
-    lfc = torch.stack([m.lfc for m in members])
-    spread = lfc.var(0, unbiased=False)
-    variance = torch.stack([m.std for m in members]).square().mean(0) + spread
-    return Prediction(lfc.mean(0), variance.sqrt(), torch.stack([m.attention for m in members]).mean(0))
+    lfc, attention = _mean([m.lfc for m in members]), _mean([m.attention for m in members])
+    # A sum over a handful of matrices is many times faster than Tensor.var along a short first axis.
+    spread = _mean([(m.lfc - lfc).square() for m in members])
+    variance = _mean([m.std.square() for m in members]) + spread
+    return Prediction(lfc, variance.sqrt(), attention)
+
+
+def _mean(tensors: list[Tensor]) -> Tensor:
+    return sum(tensors[1:], tensors[0]) / len(tensors)
 
 
 def _join(parts: list[Prediction]) -> Prediction:
