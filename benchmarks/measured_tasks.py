@@ -123,6 +123,7 @@ def main() -> None:
     parser.add_argument("--task", choices=["doubles", "singles"], nargs="+", default=["doubles", "singles"])
     parser.add_argument("--seeds", type=int, nargs="+", help="only these splits")
     parser.add_argument("--ablations", action="store_true", help="also the ablations of the paper's Table 2")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="only methods whose names hold one of these")
     parser.add_argument("--output", type=Path, help="folder for the score of every prediction, as csv")
     args = parser.parse_args()
     b = scapp.baselines
@@ -151,12 +152,15 @@ def main() -> None:
                 "no anchor": {"anchor": False},
             }
             methods |= {f"APP, {name}": app(full, features, **choice) for name, choice in options.items()}
+        reference = "additive" if doubles else "mean"
+        if args.only:
+            methods = {n: m for n, m in methods.items() if n == reference or any(part in n for part in args.only)}
         scores = score(methods, splits)
         if args.output:
             args.output.mkdir(parents=True, exist_ok=True)
             scores.to_csv(args.output / f"{task}.csv", index=False)
         print(f"\n## {task}, {len(splits)} splits\n")
-        print(markdown(summary(scores, "additive" if doubles else "mean")), flush=True)
+        print(markdown(summary(scores, reference)), flush=True)
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ class APP(PredictionMixin, BaseModelClass):
     n_models
         Networks trained together from different starts, and averaged; 3, or 1 for the paper's form.
     n_hidden
-        Width of a gene's embedding; 64.
+        Width of a gene's embedding; 32, or 64 for the paper's form.
     n_layers
         Graph layers :math:`L`; 1, or 2 for the paper's form.
     n_attention

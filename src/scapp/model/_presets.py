@@ -8,7 +8,7 @@ from scapp.module._predictor import Architecture
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {
-        "n_models": 3, "anchor": True, "closed_form": True, "priors": True, "n_hidden": 64, "n_layers": 1,
+        "n_models": 3, "anchor": True, "closed_form": True, "priors": True, "n_hidden": 32, "n_layers": 1,
         "n_attention": 8, "n_free_heads": 0, "aggregation": "mean", "activation": "leaky_relu",
     },
     "paper": {

@@ -18,7 +18,7 @@ from scapp.module._encoder import Activation, Aggregation, Graph, GraphEncoder, 
 class Architecture:
     """The choices that define a chain; :class:`scapp.model.APP` documents them."""
 
-    n_hidden: int = 64
+    n_hidden: int = 32
     n_layers: int = 1
     n_attention: int = 8
     n_free_heads: int = 0
