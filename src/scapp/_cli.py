@@ -123,9 +123,7 @@ def _print_scores(console: Console, scores: pd.DataFrame) -> None:
             )  # fmt: skip
         table.add_section()
     console.print(table)
-    console.print(
-        "L2 is the distance between predicted and observed log-fold-changes over the 1,000 highest expressed genes."
-    )
+    console.print(f"L2 is the distance between predicted and observed log-fold-changes over {scores.attrs['genes']}.")
 
 
 if __name__ == "__main__":
