@@ -178,9 +178,12 @@ def _scores(predicted: ad.AnnData, train: ad.AnnData, held: dict[str, list[str]]
                     }
                 )
             )
-    return (
-        pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["kind", "method", "perturbation", "l2"])
-    )
+    if not rows:
+        return pd.DataFrame(columns=["kind", "method", "perturbation", "l2"])
+    table = pd.concat(rows, ignore_index=True)
+    few = scored is None or len(scored) == measured.sum()
+    table.attrs["genes"] = f"all {measured.sum():,} genes" if few else f"the {N_SCORED:,} highest expressed genes"
+    return table
 
 
 def write(folder: Path, model: APP, predicted: ad.AnnData, scores: pd.DataFrame) -> list[str]:
