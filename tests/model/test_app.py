@@ -54,6 +54,12 @@ def test_predicted_expression_is_control_plus_effect_and_never_negative(effects,
     assert (predicted.X == 0).any()
 
 
+def test_a_measured_single_has_its_standard_error_or_else_a_bound_and_never_zero(effects, make):
+    assert (make(effects.copy()).predict(["g1"]).layers["predicted_lfc_std"] > 0.01).all()
+    effects.layers["lfc_se"] = np.full(effects.shape, 0.3, dtype=np.float32)
+    np.testing.assert_allclose(make(effects).predict(["g1"]).layers["predicted_lfc_std"], 0.3)
+
+
 def test_planted_effects_are_learned_better_than_by_mean_and_additive(effects, make):
     held_out = ["g12", "g13", "g14", "g15", "g0+g9", "g1+g8", "g2+g7"]
     train = effects[~effects.obs_names.isin(held_out)].copy()

@@ -11,7 +11,7 @@ from scipy import sparse
 
 from scapp._genes import check_gene_names, measured_mask, shorten
 from scapp._keys import Key
-from scapp._perturbations import check_known, format_label, parse_labels, perturbed_genes
+from scapp._perturbations import check_known, format_label, parse_labels
 from scapp.pp._labels import column_of_obs
 from scapp.pp._pseudobulk import pseudobulk
 
@@ -123,8 +123,3 @@ def _check_lfc(values: np.ndarray, genes: pd.Index, where: str) -> None:
     silent = ~values.any(axis=1)
     if silent.any():
         warnings.warn(f"{int(silent.sum())} perturbation(s) have no effect on any gene.", UserWarning, stacklevel=4)
-
-
-def targets_of(effects: AnnData) -> list[str]:
-    """All genes perturbed in a table of effects."""
-    return perturbed_genes(parse_labels(effects.obs_names, control=None))

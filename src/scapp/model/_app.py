@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,8 +27,6 @@ from scapp.module import APPModule
 
 if TYPE_CHECKING:
     pass
-
-logger = logging.getLogger(__name__)
 
 MAX_EPOCHS = 40
 MAX_EPOCHS_PAPER = 100

@@ -105,7 +105,10 @@ class PredictionMixin:
         lfc, std, attention = _average(self._member_predictions(self.main, self.features, genes))
         measured = [k for k, node in enumerate(nodes) if node in self.single_column]
         rows = [self.single_column[nodes[k]] for k in measured]
-        lfc[measured], std[measured] = self.anchor.singles[rows], self.singles_error[rows]
+        lfc[measured] = self.anchor.singles[rows]
+        # Effects that came without standard errors are not certain: the error of predicting them bounds theirs.
+        known = [k for k, row in zip(measured, rows, strict=True) if self.singles_error[row].any()]
+        std[known] = self.singles_error[[self.single_column[nodes[k]] for k in known]]
         return Prediction(lfc, std, attention)
 
     def _predict_anchored(

@@ -205,8 +205,8 @@ def _large_components(adjacency: sparse.csr_matrix) -> NDArray[np.bool_]:
 def _known_rows(kind: Kind, genes: list[str], values: NDArray, params: dict[str, Any]) -> FeatureSource:
     """Leave out the genes of which the decomposition holds nothing.
 
-    The rows keep their lengths: stretching all to one would blow up the genes of which it holds little, and cost a third of
-    what the features are worth on unseen genes (docs/model_log.md).
+    The rows keep their lengths: stretching all to one would blow up the genes of which it holds little, which made
+    predictions of unseen genes slightly worse (docs/model_log.md).
     """
     keep = np.linalg.norm(values, axis=1) > SMALLEST_LENGTH
     if not keep.any():
