@@ -9,17 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
+from sklearn.metrics.pairwise import cosine_similarity
 
 from scapp import metrics
 
-DISTANCES = [metrics.l2, metrics.rmse]
-ALL = [*DISTANCES, metrics.pearson_delta]
+DISTANCES = [metrics.l2, metrics.rmse, metrics.mae]
+ALL = [*DISTANCES, metrics.pearson_delta, metrics.cosine]
 rng = np.random.default_rng(0)
 PREDICTED, OBSERVED = rng.normal(size=(4, 7)), rng.normal(size=(4, 7))
 
 
-def test_l2_and_rmse_by_hand():
+def test_distances_by_hand():
     assert metrics.l2([0, 3, 1], [0, 0, 5]) == 5
+    assert metrics.mae([0, 3, 1, 0], [0, 0, 5, 1]) == 2
     assert metrics.rmse([0, 3, 1, 1], [0, 0, 5, 1]) == 2.5
     np.testing.assert_allclose(metrics.l2([[3, 4], [0, 0]], [[0, 0], [0, 1]]), [5, 1])
 
@@ -45,9 +47,11 @@ def test_mask_and_indices_choose_the_same_genes_and_nan_elsewhere_is_not_read(me
 
 @given(arrays(float, (2, 5), elements=st.floats(-1e6, 1e6)), st.floats(-100, 100))
 def test_distances_are_zero_for_the_truth_and_blind_to_a_common_shift(profiles, shift):
-    assert metrics.l2(profiles[0], profiles[0]) == metrics.rmse(profiles[0], profiles[0]) == 0
-    moved = metrics.l2(profiles[0] + shift, profiles[1] + shift)
-    assert moved == pytest.approx(metrics.l2(*profiles), rel=1e-6, abs=1e-6)
+    for distance in DISTANCES:
+        assert distance(profiles[0], profiles[0]) == 0
+        moved = distance(profiles[0] + shift, profiles[1] + shift)
+        assert moved == pytest.approx(distance(*profiles), rel=1e-6, abs=1e-6)
+    assert metrics.mae(*profiles) <= metrics.rmse(*profiles) * (1 + 1e-12) + 1e-100
     assert metrics.rmse(*profiles) == pytest.approx(metrics.l2(*profiles) / np.sqrt(5))
 
 
@@ -89,6 +93,21 @@ def test_pearson_delta_of_a_constant_is_nan_and_spreads_to_no_other_row(constant
     assert np.isnan(values).tolist() == [False, True, False, False]
     mean = OBSERVED.mean(axis=0)
     assert np.isnan(metrics.pearson_delta(mean, OBSERVED[0], reference=mean))
+
+
+def test_cosine_is_sklearns_and_blind_to_the_size_of_the_change():
+    expected = np.diag(cosine_similarity(PREDICTED, OBSERVED))
+    np.testing.assert_allclose(metrics.cosine(PREDICTED, OBSERVED), expected)
+    np.testing.assert_allclose(metrics.cosine(1e-200 * PREDICTED, 1e200 * OBSERVED), expected)
+    assert metrics.cosine([1, 0], [0, 2]) == 0
+    assert metrics.cosine([1, 1], [-3, -3]) == pytest.approx(-1)
+
+
+def test_cosine_of_no_change_is_nan_and_spreads_to_no_other_row():
+    predicted = PREDICTED.copy()
+    predicted[1] = 0
+    assert np.isnan(metrics.cosine(predicted, OBSERVED)).tolist() == [False, True, False, False]
+    assert np.isnan(metrics.cosine(OBSERVED[0], np.zeros(7)))
 
 
 def test_top_expressed_genes_breaks_ties_by_order_and_counts_nan_as_zero():

@@ -2,31 +2,52 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import ArrayLike, NDArray
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 def read_pair(
     predicted: ArrayLike, observed: ArrayLike, genes: ArrayLike | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Both arrays in float64, of one shape, with the chosen genes only and no NaN; or an error that says what is wrong."""
-    arrays = [read_array(predicted, "predicted"), read_array(observed, "observed")]
-    shapes = [array.shape for array in arrays]
-    if shapes[0] != shapes[1]:
-        raise ValueError(
-            f"predicted has shape {shapes[0]} and observed {shapes[1]}. Expected the same perturbations and genes in "
-            "the same order in both: (n_genes,) or (n_perturbations, n_genes)."
-        )
-    if not 1 <= len(shapes[0]) <= 2:
-        raise ValueError(f"Expected arrays of shape (n_genes,) or (n_perturbations, n_genes), found {shapes[0]}.")
-    chosen = [choose_genes(array, genes) for array in arrays]
-    for name, array in zip(("predicted", "observed"), chosen, strict=True):
+    first, second = read_same_shape({"predicted": predicted, "observed": observed}, genes)
+    return first, second
+
+
+def read_same_shape(arrays: Mapping[str, ArrayLike], genes: ArrayLike | None) -> list[NDArray[np.float64]]:
+    """The named arrays as :func:`read_pair` reads two: each one is of the shape of the first."""
+    read = {name: read_array(values, name) for name, values in arrays.items()}
+    (first, reference), *others = read.items()
+    for name, array in others:
+        if array.shape != reference.shape:
+            raise ValueError(
+                f"{first} has shape {reference.shape} and {name} {array.shape}. Expected the same perturbations and "
+                "genes in the same order in both: (n_genes,) or (n_perturbations, n_genes)."
+            )
+    if not 1 <= reference.ndim <= 2:
+        raise ValueError(f"Expected arrays of shape (n_genes,) or (n_perturbations, n_genes), found {reference.shape}.")
+    chosen = [choose_genes(array, genes) for array in read.values()]
+    for name, array in zip(read, chosen, strict=True):
         check_finite(array, name)
-    return chosen[0], chosen[1]
+    return chosen
+
+
+def read_profile(values: ArrayLike, name: str, n_genes: int, genes: ArrayLike | None) -> NDArray[np.float64]:
+    """One value for each chosen gene, such as a mean log-fold-change that others are compared with."""
+    profile = read_array(values, name)
+    if profile.shape != (n_genes,):
+        raise ValueError(f"{name} has shape {profile.shape}; expected one value for each of {n_genes} genes.")
+    profile = choose_genes(profile, genes)
+    check_finite(profile, name)
+    return profile
 
 
 def read_array(values: ArrayLike, name: str) -> NDArray[np.float64]:
@@ -40,7 +61,7 @@ def read_array(values: ArrayLike, name: str) -> NDArray[np.float64]:
         ) from error
 
 
-def choose_genes(array: NDArray[np.float64], genes: ArrayLike | None) -> NDArray[np.float64]:
+def choose_genes(array: NDArray[Scalar], genes: ArrayLike | None) -> NDArray[Scalar]:
     """The columns named by a boolean mask or by indices; all if None."""
     n_genes = array.shape[-1]
     if genes is None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scapp.metrics._arrays import as_number, check_finite, choose_genes, read_array, read_pair
+from scapp.metrics._arrays import as_number, read_pair, read_profile
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -56,15 +56,51 @@ def pearson_delta(
     if delta_observed.shape[-1] < 2:
         raise ValueError("A correlation needs at least two genes, found one.")
     if reference is not None:
-        baseline = read_array(reference, "reference")
-        n_genes = np.shape(observed)[-1]
-        if baseline.shape != (n_genes,):
-            raise ValueError(f"reference has shape {baseline.shape}; expected one value for each of {n_genes} genes.")
-        baseline = choose_genes(baseline, genes)
-        check_finite(baseline, "reference")
+        baseline = read_profile(reference, "reference", np.shape(observed)[-1], genes)
         delta_predicted, delta_observed = delta_predicted - baseline, delta_observed - baseline
     x, y = _standardise(delta_predicted), _standardise(delta_observed)
     return as_number(np.clip(np.sum(x * y, axis=-1), -1, 1))
+
+
+def cosine(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = None) -> float | NDArray[np.float64]:
+    r"""Cosine of the angle between each predicted change and the observed one.
+
+    .. math:: \frac{\sum_g \hat y_g y_g}{\sqrt{\sum_g \hat y_g^2} \sqrt{\sum_g y_g^2}}
+
+    As :func:`pearson_delta`, without the mean over the genes taken off: a prediction of the right pattern but of
+    another size has a cosine of 1 :cite:p:`Wu2024`.
+
+    Parameters
+    ----------
+    predicted, observed
+        Log-fold-changes of shape (n_perturbations, n_genes), or (n_genes,). Not profiles: all of these point the same
+        way.
+    genes
+        Mask or indices of the genes to score; all if None.
+
+    Returns
+    -------
+    One cosine a perturbation, from -1 to 1; a float for 1-d input. NaN means undefined: no scored gene changes in the
+    prediction, as in that of :class:`scapp.baselines.NoChange`, or in the observation. Count these rather than average
+    over the rest.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, a scored value is NaN or infinite, or `genes` chooses none or does not fit.
+    TypeError
+        If an array does not hold numbers.
+    """
+    predicted, observed = read_pair(predicted, observed, genes)
+    return as_number(np.clip(np.sum(_unit(predicted) * _unit(observed), axis=-1), -1, 1))
+
+
+def _unit(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Length 1 over the genes; NaN where all values are 0."""
+    # The largest value is divided out first: squares of very small or large values leave the range of float64.
+    largest = np.abs(values).max(axis=-1, keepdims=True)
+    scaled = values / np.where(largest == 0, np.nan, largest)
+    return scaled / np.linalg.norm(scaled, axis=-1, keepdims=True)
 
 
 def _standardise(values: NDArray[np.float64]) -> NDArray[np.float64]:

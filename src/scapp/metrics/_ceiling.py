@@ -1,0 +1,108 @@
+"""How well a perfect prediction would do, and how much of what can be explained is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scapp.metrics._arrays import as_number, read_array, read_same_shape
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+
+def noise_ceiling(
+    half_1: ArrayLike, half_2: ArrayLike, *, genes: ArrayLike | None = None
+) -> float | NDArray[np.float64]:
+    r"""The L2 that the noise of the measurement leaves to a perfect prediction.
+
+    .. math:: \tfrac12 \sqrt{\sum_g (h_{1g} - h_{2g})^2}
+
+    Split the cells of a perturbation at random into two halves and compute the effect of each,
+    :math:`h_1 = t + e_1` and :math:`h_2 = t + e_2`, with the same truth :math:`t` and independent errors of mean 0 and
+    variance :math:`v_g`. The effect of all cells is :math:`y = (h_1 + h_2) / 2 = t + (e_1 + e_2) / 2`. What is seen is
+    :math:`h_1 - h_2 = e_1 - e_2`, so
+
+    .. math::
+        \mathbb{E} \lVert h_1 - h_2 \rVert^2 = \sum_g 2 v_g, \qquad
+        \mathbb{E} \lVert t - y \rVert^2 = \sum_g \tfrac{v_g}{2}
+        = \tfrac14\, \mathbb{E} \lVert h_1 - h_2 \rVert^2.
+
+    The squared distance of the halves is four times the squared error that the prediction of the truth itself has
+    against the whole measurement, and the distance is twice the error: once because a half has twice the variance of
+    the whole, and once because both halves err. If errors are as likely up as down, :math:`e_1 - e_2` and
+    :math:`e_1 + e_2` have the same distribution, so this is exact for the mean of the L2 and not only of its square.
+    Average over several random splits for less noise.
+
+    Two cautions. With log-fold-changes, the mean of the halves is the whole only nearly. And halves that share all
+    control cells share the error of the control, which this then leaves out: right for a method that was trained with
+    the same control.
+
+    Parameters
+    ----------
+    half_1, half_2
+        Effects of the two halves of the cells of each perturbation, of shape (n_perturbations, n_genes), or
+        (n_genes,). Halves have equally many cells.
+    genes
+        Mask or indices of the genes to score; all if None.
+
+    Returns
+    -------
+    One L2 a perturbation, in the unit of the input, to hold against :func:`l2` over the same genes; a float for 1-d
+    input.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, a scored value is NaN or infinite, or `genes` chooses none or does not fit.
+    TypeError
+        If an array does not hold numbers.
+    """
+    first, second = read_same_shape({"half_1": half_1, "half_2": half_2}, genes)
+    return as_number(np.sqrt(np.sum((first - second) ** 2, axis=-1)) / 2)
+
+
+def explained_gap(l2: ArrayLike, l2_no_change: ArrayLike, ceiling: ArrayLike) -> float | NDArray[np.float64]:
+    r"""Share of the gap between no change and the best possible that a method closes.
+
+    .. math:: \frac{\text{L2}_\text{no change} - \text{L2}}{\text{L2}_\text{no change} - \text{L2}_\text{ceiling}}
+
+    0 is what the prediction of no change gets, 1 what the truth would get; a method that does harm is negative. Give
+    the means over the perturbations rather than average the shares: a perturbation that does next to nothing has
+    almost no gap, and its share is mostly noise. The idea of a positive control beside a negative one is that of
+    :cite:p:`Miller2025`.
+
+    Parameters
+    ----------
+    l2
+        Error of a method (:func:`l2`): a number, or one a perturbation.
+    l2_no_change
+        Error of the prediction of no change, of the same shape or a number; another baseline can take its place.
+    ceiling
+        Error of a perfect prediction (:func:`noise_ceiling`), of the same shape or a number.
+
+    Returns
+    -------
+    A share for each number given; a float for numbers. NaN where no change is no worse than a perfect prediction, as
+    there is no gap to close; NaN in, NaN out.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit together or an error is negative.
+    TypeError
+        If an argument does not hold numbers.
+    """
+    named = {"l2": l2, "l2_no_change": l2_no_change, "ceiling": ceiling}
+    arrays = {name: read_array(values, name) for name, values in named.items()}
+    for name, array in arrays.items():
+        if (array < 0).any():
+            raise ValueError(f"{int((array < 0).sum())} values of {name} are negative; expected errors.")
+    try:
+        error, no_change, best = np.broadcast_arrays(*arrays.values())
+    except ValueError:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise ValueError(f"Expected numbers, or one each for the same perturbations; found {shapes}.") from None
+    gap = no_change - best
+    return as_number((no_change - error) / np.where(gap > 0, gap, np.nan))

@@ -1,0 +1,196 @@
+"""Whether a prediction is of its own perturbation, rather than of any."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+from scipy.spatial.distance import cdist
+
+from scapp.metrics._arrays import check_finite, choose_genes, read_array, read_pair
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+Metric = Literal["l1", "l2", "cosine"]
+
+
+def perturbation_discrimination(
+    predicted: ArrayLike,
+    observed: ArrayLike,
+    *,
+    genes: ArrayLike | None = None,
+    metric: Metric = "l1",
+    candidates: ArrayLike | None = None,
+    exclude: ArrayLike | None = None,
+) -> NDArray[np.float64]:
+    r"""How well each prediction finds its own perturbation among all observed ones ("PDS").
+
+    .. math::
+        1 - \frac{1}{N} \Bigl( \#\{q \ne p: d(\hat y_p, y_q) < d(\hat y_p, y_p)\}
+        + \tfrac12\, \#\{q \ne p: d(\hat y_p, y_q) = d(\hat y_p, y_p)\} \Bigr)
+
+    The :math:`N` observations are ordered by their distance from the prediction: 1 if the right one is the nearest,
+    :math:`1/N` if it is the farthest. A method that predicts the same for all perturbations scores
+    :math:`(N + 1) / 2N` on average, about a half, however close its prediction is. The perturbation discrimination
+    score of the Virtual Cell Challenge :cite:p:`Roohani2025` and of its package cell-eval, which agrees on the same
+    arrays except for ties: it resolves them by the order of the perturbations, which decides the score of a prediction
+    of no change under the cosine; here a tie counts as half.
+
+    Parameters
+    ----------
+    predicted, observed
+        Log-fold-changes of shape (n_perturbations, n_genes).
+    genes
+        Mask or indices of the genes to compare; all if None.
+    metric
+        The distance d: "l1", sum of absolute differences (the challenge's); "l2", Euclidean; "cosine", 1 minus the
+        cosine, which is 1 for a profile without any change. The first two can be raised by the scale of the
+        predictions alone, the cosine cannot.
+    candidates
+        Further observed log-fold-changes to tell the right one from, of shape (n, n_genes), such as those of the
+        training perturbations; none if None.
+    exclude
+        Mask of shape (n_perturbations, n_genes) that is True for the genes not to compare for that perturbation: its
+        own targets, whose change says which gene was perturbed and nothing about the effect, as cell-eval does.
+        Nothing is left out if None. The other candidates keep the change of their own targets and are farther for
+        that, also from a prediction that is the same for all: where targets change much, leave all of them out
+        through `genes` instead.
+
+    Returns
+    -------
+    One score a perturbation, above 0 and up to 1, the best.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or do not fit, a compared value is NaN or infinite, there is nothing to tell apart, a
+        perturbation has no gene to compare, or `metric` is unknown.
+    TypeError
+        If an array does not hold numbers, or `exclude` is not a mask.
+    """
+    predicted_rows, observed_rows, compared = _read(predicted, observed, genes, exclude)
+    others = observed_rows
+    if candidates is not None:
+        others = np.concatenate([observed_rows, _read_candidates(candidates, np.shape(observed)[-1], genes)])
+    if len(others) < 2:
+        raise ValueError(
+            "There is nothing to tell one observation from: pass two perturbations or more, or candidates."
+        )
+    distances = _distances(predicted_rows, others, compared, metric)
+    return 1 - _n_closer(distances) / len(others)
+
+
+def rank(
+    predicted: ArrayLike,
+    observed: ArrayLike,
+    *,
+    genes: ArrayLike | None = None,
+    metric: Metric = "l2",
+    exclude: ArrayLike | None = None,
+) -> NDArray[np.float64]:
+    r"""Share of the predictions of other perturbations that are closer to an observation than its own.
+
+    .. math::
+        \frac{1}{N - 1} \Bigl( \#\{q \ne p: d(\hat y_q, y_p) < d(\hat y_p, y_p)\}
+        + \tfrac12\, \#\{q \ne p: d(\hat y_q, y_p) = d(\hat y_p, y_p)\} \Bigr)
+
+    0 is best, and a method that predicts the same for all perturbations scores exactly 0.5. The rank metric of
+    PerturBench :cite:p:`Wu2024`, whose code shuffles ties, of which this is the mean, and divides by N.
+    :func:`perturbation_discrimination` asks the other way round: which observation is closest to a prediction?
+
+    Parameters
+    ----------
+    predicted, observed
+        Log-fold-changes of shape (n_perturbations, n_genes), of two perturbations or more.
+    genes
+        Mask or indices of the genes to compare; all if None.
+    metric
+        The distance d, as for :func:`perturbation_discrimination`; PerturBench reports "l2" (its RMSE rank) and
+        "cosine".
+    exclude
+        Mask of shape (n_perturbations, n_genes), True for the genes not to compare for that perturbation.
+
+    Returns
+    -------
+    One number a perturbation, from 0, the best, to 1.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or do not fit, a compared value is NaN or infinite, there is only one perturbation, a
+        perturbation has no gene to compare, or `metric` is unknown.
+    TypeError
+        If an array does not hold numbers, or `exclude` is not a mask.
+    """
+    predicted_rows, observed_rows, compared = _read(predicted, observed, genes, exclude)
+    if len(predicted_rows) < 2:
+        raise ValueError("A rank needs the predictions of two perturbations or more, found one.")
+    distances = _distances(observed_rows, predicted_rows, compared, metric)
+    return _n_closer(distances) / (len(predicted_rows) - 1)
+
+
+def _read(
+    predicted: ArrayLike, observed: ArrayLike, genes: ArrayLike | None, exclude: ArrayLike | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_] | None]:
+    """Both arrays, and the mask of the genes to compare for each perturbation, None for all."""
+    predicted_rows, observed_rows = read_pair(predicted, observed, genes)
+    if predicted_rows.ndim != 2:
+        raise ValueError(f"Expected (n_perturbations, n_genes), found {predicted_rows.shape}: one profile has no rank.")
+    if exclude is None:
+        return predicted_rows, observed_rows, None
+    mask = np.asarray(exclude)
+    if mask.dtype != bool:
+        raise TypeError(f"exclude must be a mask of True and False, found {mask.dtype} values.")
+    if mask.shape != np.shape(observed):
+        raise ValueError(f"exclude has shape {mask.shape}; expected that of observed, {np.shape(observed)}.")
+    compared = ~choose_genes(mask, genes)
+    if not compared.any(axis=1).all():
+        raise ValueError(f"exclude leaves no gene to compare for {int((~compared.any(axis=1)).sum())} perturbation(s).")
+    return predicted_rows, observed_rows, compared
+
+
+def _read_candidates(candidates: ArrayLike, n_genes: int, genes: ArrayLike | None) -> NDArray[np.float64]:
+    rows = read_array(candidates, "candidates")
+    if rows.ndim != 2 or rows.shape[1] != n_genes:
+        raise ValueError(f"candidates has shape {rows.shape}; expected (n, {n_genes}), with the genes of observed.")
+    rows = choose_genes(rows, genes)
+    check_finite(rows, "candidates")
+    return rows
+
+
+def _distances(
+    rows: NDArray[np.float64], columns: NDArray[np.float64], compared: NDArray[np.bool_] | None, metric: Metric
+) -> NDArray[np.float64]:
+    """Distance of each row from each column, over the genes compared for the row; squared for "l2"."""
+    if metric == "cosine":
+        return _cosine_distances(rows, columns, compared)
+    if metric not in get_args(Metric):
+        raise ValueError(f"metric must be one of {', '.join(get_args(Metric))}; found {metric!r}.")
+    distances = cdist(rows, columns, "cityblock" if metric == "l1" else "sqeuclidean")
+    if compared is not None:
+        # Few genes are left out: taking their part off is cheaper than one distance matrix a perturbation.
+        for i in np.flatnonzero(~compared.all(axis=1)):
+            difference = np.abs(columns[:, ~compared[i]] - rows[i, ~compared[i]])
+            distances[i] -= (difference if metric == "l1" else difference**2).sum(axis=1)
+    return distances
+
+
+def _cosine_distances(
+    rows: NDArray[np.float64], columns: NDArray[np.float64], compared: NDArray[np.bool_] | None
+) -> NDArray[np.float64]:
+    kept = np.ones_like(rows) if compared is None else compared.astype(float)
+    lengths = np.linalg.norm(rows * kept, axis=1)[:, None] * np.sqrt(kept @ (columns**2).T)
+    products = (rows * kept) @ columns.T
+    return 1 - np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
+
+
+def _n_closer(distances: NDArray[np.float64]) -> NDArray[np.float64]:
+    """For each row i, how many columns are closer than column i; one that is as close counts as half."""
+    n = len(distances)
+    own = distances[np.arange(n), np.arange(n), None]
+    # Equal profiles differ by rounding, which must not decide between them.
+    tolerance = 1e-11 * np.maximum(distances.max(axis=1, keepdims=True), own)
+    closer = distances < own - tolerance
+    tied = np.abs(distances - own) <= tolerance
+    return closer.sum(axis=1) + (tied.sum(axis=1) - 1) / 2

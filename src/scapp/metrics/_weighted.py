@@ -1,0 +1,198 @@
+"""Errors in which the genes that a perturbation changes count most."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scapp.metrics._arrays import as_number, check_finite, choose_genes, read_array, read_pair, read_profile
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+
+def effect_weights(
+    effects: ArrayLike,
+    standard_errors: ArrayLike | None = None,
+    *,
+    reference: ArrayLike | None = None,
+    genes: ArrayLike | None = None,
+) -> NDArray[np.float64]:
+    r"""Weights of the genes of each perturbation: the more specifically it changes them, the higher.
+
+    .. math:: w_{pg} = \left( \frac{|t_{pg}| - \min_h |t_{ph}|}{\max_h |t_{ph}| - \min_h |t_{ph}|} \right)^2
+        \quad\text{with}\quad t_{pg} = \frac{y_{pg} - r_{pg}}{s_{pg}}
+
+    The weights of :cite:p:`Mejia2025`, who take the t-statistic of a perturbation's cells against those of all other
+    perturbations. Here, without cells, :math:`r_p` is the mean of the other perturbations and :math:`s` the standard
+    error of the difference; without standard errors, all genes of a perturbation are taken as equally well measured.
+
+    Parameters
+    ----------
+    effects
+        Observed log-fold-changes of shape (n_perturbations, n_genes), or (n_genes,) with a `reference`.
+    standard_errors
+        Their standard errors, of the same shape and positive, such as ``layers["lfc_se"]``.
+    reference
+        What the effects are compared with, of shape (n_genes,), such as the mean log-fold-change of the training
+        perturbations; the mean of the other rows of `effects` if None.
+    genes
+        Mask or indices of the genes that are scored; all if None. All others get the weight 0.
+
+    Returns
+    -------
+    Weights from 0 to 1 of the shape of `effects`; 0 for all genes of a perturbation that has the same t everywhere.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, a scored value is NaN or infinite, a standard error is not positive, or there is
+        neither a reference nor a second perturbation.
+    TypeError
+        If an array does not hold numbers.
+    """
+    everything = read_array(effects, "effects")
+    if standard_errors is None:
+        chosen, _ = _read_effects(everything, np.ones_like(everything), genes)
+        errors = None
+    else:
+        chosen, errors = _read_effects(everything, standard_errors, genes)
+        if (errors <= 0).any():
+            raise ValueError(
+                f"{int((errors <= 0).sum())} standard errors are 0 or less: the t-statistic would be infinite. Set a "
+                "floor, for example `np.maximum(se, np.quantile(se[se > 0], 0.01))`."
+            )
+    if reference is not None:
+        t = chosen - read_profile(reference, "reference", everything.shape[-1], genes)
+        spread = errors
+    else:
+        if chosen.ndim != 2 or len(chosen) < 2:
+            raise ValueError("One perturbation has no others to be compared with: pass a reference.")
+        n_others = len(chosen) - 1
+        t = chosen - (chosen.sum(axis=0) - chosen) / n_others
+        spread = None if errors is None else np.sqrt(errors**2 + ((errors**2).sum(axis=0) - errors**2) / n_others**2)
+    size = np.abs(t if spread is None else t / spread)
+    lowest, highest = size.min(axis=-1, keepdims=True), size.max(axis=-1, keepdims=True)
+    weights = np.divide(size - lowest, highest - lowest, out=np.zeros_like(size), where=highest > lowest) ** 2
+    if genes is None:
+        return weights
+    everywhere = np.zeros_like(everything)
+    everywhere[..., np.asarray(genes)] = weights
+    return everywhere
+
+
+def weighted_mse(
+    predicted: ArrayLike, observed: ArrayLike, weights: ArrayLike, *, genes: ArrayLike | None = None
+) -> float | NDArray[np.float64]:
+    r"""Mean squared error over the genes, weighted.
+
+    .. math:: \frac{\sum_g w_g (\hat y_g - y_g)^2}{\sum_g w_g}
+
+    With the weights of :func:`effect_weights`, an error counts where the perturbation does something, and not in the
+    thousands of genes that it leaves alone, among which the mean of all perturbations looks good :cite:p:`Mejia2025`.
+
+    Parameters
+    ----------
+    predicted, observed
+        Log-fold-changes or profiles of shape (n_perturbations, n_genes), or (n_genes,).
+    weights
+        One weight a gene, 0 or more: of the shape of `observed`, or (n_genes,) for the same in all perturbations.
+    genes
+        Mask or indices of the genes to score; all if None.
+
+    Returns
+    -------
+    One number a perturbation, in the square of the unit of the input; a float for 1-d input. NaN where all weights of
+    the perturbation are 0.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, a scored value is NaN or infinite, a weight is negative, or `genes` does not fit.
+    TypeError
+        If an array does not hold numbers.
+    """
+    prediction, observation = read_pair(predicted, observed, genes)
+    shares = _read_weights(weights, np.shape(observed), genes)
+    return as_number(np.sum(shares * (prediction - observation) ** 2, axis=-1))
+
+
+def weighted_r2(
+    predicted: ArrayLike,
+    observed: ArrayLike,
+    weights: ArrayLike,
+    *,
+    reference: ArrayLike | None = None,
+    genes: ArrayLike | None = None,
+) -> float | NDArray[np.float64]:
+    r"""Share of the weighted variance of the observed change over the genes that is predicted.
+
+    .. math:: 1 - \frac{\sum_g w_g (\hat y_g - y_g)^2}{\sum_g w_g (\delta_g - \bar\delta)^2}
+        \quad\text{with}\quad \delta_g = y_g - r_g, \quad \bar\delta = \frac{\sum_g w_g \delta_g}{\sum_g w_g}
+
+    :cite:p:`Mejia2025` write :math:`R^2_w(\Delta)`. 1 is best; 0 is what the same (best) change for all genes gets;
+    worse is negative, without limit. It is the weighted error on a scale that perturbations of all sizes share.
+
+    Parameters
+    ----------
+    predicted, observed
+        Log-fold-changes of shape (n_perturbations, n_genes), or (n_genes,).
+    weights
+        One weight a gene, 0 or more: of the shape of `observed`, or (n_genes,); see :func:`effect_weights`.
+    reference
+        What both are compared with, of shape (n_genes,): None for the control, or the mean log-fold-change of the
+        training perturbations, as :cite:p:`Mejia2025` recommend.
+    genes
+        Mask or indices of the genes to score; all if None.
+
+    Returns
+    -------
+    One number a perturbation, up to 1; a float for 1-d input. NaN means undefined: the observation has the same change
+    in all genes that have a weight.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, a scored value is NaN or infinite, a weight is negative, or `genes` does not fit.
+    TypeError
+        If an array does not hold numbers.
+    """
+    prediction, observation = read_pair(predicted, observed, genes)
+    shares = _read_weights(weights, np.shape(observed), genes)
+    error = np.sum(shares * (prediction - observation) ** 2, axis=-1)
+    change = observation
+    if reference is not None:
+        change = observation - read_profile(reference, "reference", np.shape(observed)[-1], genes)
+    centred = change - np.sum(shares * change, axis=-1, keepdims=True)
+    variance = np.sum(shares * centred**2, axis=-1)
+    # Rounding leaves a little where all weighted changes are the same: that is no variance to predict.
+    negligible = ~(variance > 1e-14 * np.sum(shares * change**2, axis=-1))
+    return as_number(1 - error / np.where(negligible, np.nan, variance))
+
+
+def _read_effects(
+    effects: NDArray[np.float64], standard_errors: ArrayLike, genes: ArrayLike | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    errors = read_array(standard_errors, "standard_errors")
+    if errors.shape != effects.shape:
+        raise ValueError(f"effects has shape {effects.shape} and standard_errors {errors.shape}; expected the same.")
+    if not 1 <= effects.ndim <= 2:
+        raise ValueError(f"Expected effects of shape (n_genes,) or (n_perturbations, n_genes), found {effects.shape}.")
+    chosen, errors = choose_genes(effects, genes), choose_genes(errors, genes)
+    check_finite(chosen, "effects")
+    check_finite(errors, "standard_errors")
+    return chosen, errors
+
+
+def _read_weights(weights: ArrayLike, shape: tuple[int, ...], genes: ArrayLike | None) -> NDArray[np.float64]:
+    """Weights of the chosen genes that sum to 1; NaN where all are 0."""
+    read = read_array(weights, "weights")
+    if read.shape not in (shape, shape[-1:]):
+        raise ValueError(f"weights has shape {read.shape}; expected that of observed, {shape}, or ({shape[-1]},).")
+    chosen = choose_genes(read, genes)
+    check_finite(chosen, "weights")
+    if (chosen < 0).any():
+        raise ValueError(f"{int((chosen < 0).sum())} weights are negative; expected 0 or more.")
+    total = chosen.sum(axis=-1, keepdims=True)
+    return chosen / np.where(total > 0, total, np.nan)
