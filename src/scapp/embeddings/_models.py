@@ -1,0 +1,346 @@
+"""One reader a published model, against the files that its authors offer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from scapp._genes import shorten
+from scapp.embeddings._frame import Duplicates, PathLike, to_frame
+from scapp.embeddings._safe import is_pickle, read_arrays, read_json, read_tensor, read_tensors, refuse_pickle
+from scapp.embeddings._tables import PICKLED_MAPPING, read_table
+from scapp.pp._tables import existing_file, find_column, is_path
+from scapp.pp._tables import read_table as read_columns
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Vocabulary: TypeAlias = Mapping[str, int] | PathLike
+GeneList: TypeAlias = Iterable[str] | PathLike
+
+GENEFORMER = ("bert.embeddings.word_embeddings.weight", "embeddings.word_embeddings.weight")
+SCGPT = "encoder.embedding.weight"
+SCGPT_NORM = ("encoder.enc_norm.weight", "encoder.enc_norm.bias")
+SCGPT_SPECIAL = ("<pad>", "<cls>", "<eoc>")
+SCFOUNDATION = "model.pos_emb.weight"
+# Of scFoundation's rows, those after the genes: log10TotalCount1, log10TotalCount2, and the padding.
+SCFOUNDATION_EXTRA = 3
+LAYER_NORM_EPS = 1e-5  # of torch.nn.LayerNorm
+
+
+def read_geneformer(
+    path: PathLike,
+    token_dictionary: Vocabulary,
+    *,
+    ensembl_ids: pd.DataFrame | PathLike | None = None,
+) -> pd.DataFrame:
+    """The input embedding of Geneformer's genes.
+
+    It is the tensor ``bert.embeddings.word_embeddings.weight`` :cite:p:`Theodoris2023`.
+
+    Parameters
+    ----------
+    path
+        The folder of a model, with ``model.safetensors`` (taken where both are) or ``pytorch_model.bin``; or that file.
+    token_dictionary
+        Ensembl ids to rows: a JSON file, or a mapping. It is offered as a pickle, which is refused with the line that
+        converts it. It must be that of the model: the first version has 25,426 tokens, the second 20,275.
+    ensembl_ids
+        Table (or its path) with columns ``ensembl_id`` and ``symbol``, to name the genes by symbol. Versions of ids are
+        stripped. Ids that the table lacks, ids of several symbols, and ids that share their symbol with another are
+        left out and counted in ``attrs["ensembl_ids"]``. Without it, the genes are named by Ensembl id.
+
+    Returns
+    -------
+    float32 table of shape (n_genes, n_dimensions), indexed by gene. ``attrs`` names source and format, and counts the
+    special tokens that were left out.
+
+    Raises
+    ------
+    ValueError
+        If files are missing or incomplete, the tensor is not there, the dictionary has another number of tokens than
+        the tensor has rows, or a pickle would have to be read.
+    ImportError
+        If the package safetensors is needed and not installed.
+    """
+    checkpoint = _in_folder(path, ("model.safetensors", "pytorch_model.bin"), "Geneformer")
+    tokens = _read_vocabulary(token_dictionary, "token dictionary")
+    values = read_tensor(checkpoint, GENEFORMER, snippet=_resave(checkpoint, GENEFORMER[0]))
+    names = _rows(tokens, len(values), checkpoint, what="token dictionary")
+    return to_frame(names, values, source=checkpoint, format="geneformer", ensembl_ids=ensembl_ids)
+
+
+def read_scgpt(path: PathLike, *, layer_norm: bool = True) -> pd.DataFrame:
+    """The gene embedding of scGPT.
+
+    It is the tensor ``encoder.embedding.weight`` followed by the layer norm ``encoder.enc_norm``, which is what the
+    model's gene encoder returns and so what its tutorials use as gene embedding :cite:p:`Cui2024`.
+
+    Parameters
+    ----------
+    path
+        The folder of a model, with ``best_model.pt`` and ``vocab.json`` (symbol to row).
+    layer_norm
+        Whether to apply the layer norm. Without it, the tensor is returned as it is.
+
+    Returns
+    -------
+    float32 table of shape (n_genes, n_dimensions), indexed by symbol; see :func:`read_geneformer`.
+
+    Raises
+    ------
+    ValueError
+        If files are missing or incomplete, a tensor is not there, the vocabulary does not fit, or a pickle would have
+        to be read.
+    """
+    checkpoint = _in_folder(path, ("best_model.pt",), "scGPT")
+    vocabulary = _read_vocabulary(checkpoint.parent / "vocab.json", "vocabulary")
+    wanted: dict[str, tuple[str, ...]] = {"embedding": (SCGPT,)}
+    if layer_norm:
+        wanted |= {"weight": (SCGPT_NORM[0],), "bias": (SCGPT_NORM[1],)}
+    tensors = read_tensors(checkpoint, wanted, snippet=_resave(checkpoint, SCGPT, *SCGPT_NORM))
+    values = tensors["embedding"]
+    # The model appends the special tokens that its vocabulary lacks, so that the tensor may have a few rows more.
+    appended = sum(token not in vocabulary for token in SCGPT_SPECIAL)
+    if len(vocabulary) < len(values) <= len(vocabulary) + appended:
+        values = values[: len(vocabulary)]
+    names = _rows(vocabulary, len(values), checkpoint, what="vocabulary")
+    if layer_norm:
+        values = _layer_norm(values, tensors["weight"], tensors["bias"])
+    return to_frame(names, values, source=checkpoint, format="scgpt", layer_norm=layer_norm)
+
+
+def read_scfoundation(checkpoint: PathLike, gene_list: GeneList) -> pd.DataFrame:
+    """The gene embedding of scFoundation.
+
+    It is ``["gene"]["state_dict"]["model.pos_emb.weight"]`` of the checkpoint without its last three rows, which stand
+    for the two total counts and for padding :cite:p:`Hao2024`.
+
+    Parameters
+    ----------
+    checkpoint
+        ``models.ckpt``; or a safetensors file that holds the tensor.
+    gene_list
+        The 19,264 genes in the order of the model: their file (a table with a column ``gene_name``, or one name a
+        line), or the names.
+
+    Returns
+    -------
+    float32 table of shape (n_genes, n_dimensions), indexed by symbol; see :func:`read_geneformer`.
+
+    Raises
+    ------
+    ValueError
+        If a file is missing or incomplete, the tensor is not there, there are not exactly three rows more than genes,
+        or a pickle would have to be read.
+    """
+    file = existing_file(checkpoint)
+    names = _read_gene_list(gene_list)
+    keys = ("gene", "state_dict")
+    values = read_tensor(
+        file,
+        (SCFOUNDATION,),
+        inside=keys,
+        snippet=_resave(file, SCFOUNDATION, at="".join(f"[{key!r}]" for key in keys)),
+    )
+    if len(values) != len(names) + SCFOUNDATION_EXTRA:
+        raise ValueError(
+            f"{str(file)!r} has {len(values)} rows, that is {len(values) - SCFOUNDATION_EXTRA} genes and "
+            f"{SCFOUNDATION_EXTRA} rows for total counts and padding, but the gene list has {len(names)} names. Pass the "
+            "list that belongs to this checkpoint, complete and in its order, without names for the extra rows."
+        )
+    return to_frame(names, values[: len(names)], source=file, format="scfoundation", n_extra_rows=SCFOUNDATION_EXTRA)
+
+
+def read_scbert(gene2vec: PathLike, gene_list: GeneList) -> pd.DataFrame:
+    """The gene2vec embedding that scBERT takes its genes from.
+
+    It comes as ``gene2vec_16906.npy``, of shape (16,906, 200), without names :cite:p:`Yang2022`.
+
+    Parameters
+    ----------
+    gene2vec
+        The npy file.
+    gene_list
+        The genes in the order of the rows, which is that of scBERT's panglao reference: its h5ad file, a table with a
+        column ``gene_name``, a file with one name a line, or the names.
+
+    Returns
+    -------
+    float32 table of shape (n_genes, n_dimensions), indexed by symbol; see :func:`read_geneformer`.
+
+    Raises
+    ------
+    ValueError
+        If a file is missing or incomplete, there are not as many rows as genes, or the array holds pickled objects.
+    """
+    file = existing_file(gene2vec)
+    names = _read_gene_list(gene_list)
+    values = read_arrays(
+        file,
+        f"import numpy as np\nnp.save({'new_' + file.name!r}, np.load({file.name!r}, allow_pickle=True).astype('float32'))",
+    )
+    if not isinstance(values, np.ndarray):
+        raise ValueError(f"{str(file)!r} should hold one array, found several: {shorten(values)}. Use read_table.")
+    if values.ndim == 2 and len(values) != len(names):
+        raise ValueError(
+            f"{str(file)!r} has {len(values)} rows, but the gene list has {len(names)} names. Pass the genes of the "
+            "reference that belongs to it, complete and in its order."
+        )
+    return to_frame(names, values, source=file, format="scbert")
+
+
+def read_genept(path: PathLike, *, duplicates: Duplicates = "error") -> pd.DataFrame:
+    """GenePT: embeddings of what is written about each gene.
+
+    They are offered as a pickle of symbol to vector, which is refused with the lines that convert it
+    :cite:p:`Chen2024`.
+
+    Parameters
+    ----------
+    path
+        The converted file: JSON of symbol to vector, or anything that :func:`read_table` reads.
+    duplicates
+        What to do with a gene of several rows: ``"error"``, ``"first"`` or ``"mean"``.
+
+    Returns
+    -------
+    float32 table of shape (n_genes, n_dimensions), indexed by symbol; see :func:`read_geneformer`.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing or incomplete, is a pickle, or does not hold one finite vector a gene, all of one length.
+    """
+    file = existing_file(path)
+    if is_pickle(file):
+        raise refuse_pickle(file, PICKLED_MAPPING.format(name=file.name, new=file.stem + ".npz"))
+    frame = read_table(file, duplicates=duplicates)
+    frame.attrs["format"] = "genept"
+    return frame
+
+
+def _in_folder(path: PathLike, names: tuple[str, ...], model: str) -> Path:
+    """The file of a model, where its folder or the file itself may be given."""
+    path = Path(path)
+    if not path.is_dir():
+        return existing_file(path)
+    found = next((path / name for name in names if (path / name).is_file()), None)
+    if found is None:
+        there = shorten(sorted(child.name for child in path.iterdir()), 8) or "nothing"
+        raise ValueError(
+            f"The folder {str(path)!r} of {model} should hold {' or '.join(names)}, found {there}. Pass the file itself if "
+            "it has another name."
+        )
+    return found
+
+
+def _read_vocabulary(vocabulary: Vocabulary, what: str) -> dict[str, int]:
+    if is_path(vocabulary):
+        file = existing_file(vocabulary)
+        if is_pickle(file):
+            raise refuse_pickle(
+                file,
+                "import json, pickle\n"
+                f"found = pickle.load(open({file.name!r}, 'rb'))\n"
+                f"json.dump({{str(k): int(v) for k, v in found.items()}}, open({file.stem + '.json'!r}, 'w'))",
+            )
+        vocabulary = read_json(file, what)
+    if not isinstance(vocabulary, Mapping):
+        raise ValueError(f"The {what} should map names to rows, found a {type(vocabulary).__name__}.")
+    wrong = [name for name, row in vocabulary.items() if isinstance(row, bool) or not isinstance(row, int | np.integer)]
+    if wrong:
+        raise ValueError(
+            f"The {what} should map names to whole numbers, the rows, but {len(wrong)} of {len(vocabulary)} are none: "
+            f"{shorten(f'{name!r}: {vocabulary[name]!r}' for name in wrong)}."
+        )
+    return {str(name): int(row) for name, row in vocabulary.items()}
+
+
+def _rows(vocabulary: dict[str, int], n_rows: int, checkpoint: Path, *, what: str) -> list[str]:
+    """The names of a vocabulary in the order of their rows, each of which it must name once."""
+    names = sorted(vocabulary, key=vocabulary.__getitem__)
+    if [vocabulary[name] for name in names] == list(range(n_rows)):
+        return names
+    if len(names) != n_rows:
+        raise ValueError(
+            f"{str(checkpoint)!r} has {n_rows} rows, but the {what} has {len(names)} names. Each would get the vector of "
+            f"another gene: pass the {what} that belongs to this checkpoint."
+        )
+    known = set(vocabulary.values())
+    missing = [row for row in range(n_rows) if row not in known]
+    raise ValueError(
+        f"The {what} should name each of the rows 0 to {n_rows - 1} of {str(checkpoint)!r} once, but it lacks "
+        f"{shorten(missing)}. Pass the {what} that belongs to this checkpoint."
+    )
+
+
+def _read_gene_list(gene_list: GeneList) -> list[str]:
+    if isinstance(gene_list, str | os.PathLike):
+        return _read_gene_file(existing_file(gene_list))
+    return [str(name) for name in gene_list]
+
+
+def _read_gene_file(file: Path) -> list[str]:
+    if is_pickle(file):
+        raise refuse_pickle(
+            file,
+            "import pickle\n"
+            f"open({file.stem + '.txt'!r}, 'w').write('\\n'.join(pickle.load(open({file.name!r}, 'rb'))))",
+        )
+    if file.suffix == ".h5ad":
+        return _var_names(file)
+    if file.suffix == ".json":
+        names = read_json(file, "gene list")
+        if not isinstance(names, list):
+            raise ValueError(f"{str(file)!r} should hold a list of gene names, found a {type(names).__name__}.")
+        return [str(name) for name in names]
+    if file.suffix == ".txt":
+        return [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    table = read_columns(file)
+    column = find_column(table, ["gene_name", "gene", "symbol", "gene_symbol", "genes"])
+    if column is None:
+        raise ValueError(
+            f"{str(file)!r} has no column 'gene_name'; its columns are {', '.join(map(repr, table.columns))}. Rename the "
+            "column, or pass the names."
+        )
+    number = find_column(table, ["index"])
+    if number is not None:
+        # The rows are numbered: the order is theirs, whatever that of the lines is.
+        rows = pd.to_numeric(table[number], errors="coerce")
+        if sorted(rows) != list(range(len(table))):
+            raise ValueError(f"The column {number!r} of {str(file)!r} should number the genes from 0, each once.")
+        table = table.assign(**{number: rows}).sort_values(number)
+    return [str(name) for name in table[column]]
+
+
+def _var_names(file: Path) -> list[str]:
+    import anndata as ad
+
+    try:
+        return ad.read_h5ad(file, backed="r").var_names.astype(str).tolist()
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(f"{str(file)!r} cannot be read as h5ad ({error}). Is it complete?") from error
+
+
+def _layer_norm(
+    values: NDArray[np.float32], weight: NDArray[np.float32], bias: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    double = values.astype(np.float64)
+    centred = double - double.mean(axis=1, keepdims=True)
+    scale = np.sqrt((centred**2).mean(axis=1, keepdims=True) + LAYER_NORM_EPS)
+    return (centred / scale * weight + bias).astype(np.float32)
+
+
+def _resave(checkpoint: Path, *names: str, at: str = "") -> str:
+    """Lines that keep the wanted tensors of a torch checkpoint, and nothing else."""
+    return (
+        "import torch; from safetensors.torch import save_file\n"
+        f"found = torch.load({checkpoint.name!r}, map_location='cpu', weights_only=False){at}\n"
+        f"save_file({{name: found[name].contiguous() for name in {list(names)}}}, {checkpoint.stem + '.safetensors'!r})"
+    )
