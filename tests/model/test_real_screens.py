@@ -42,10 +42,10 @@ def test_held_out_doubles_of_norman_beat_additive_and_shrunk_additive(shared_dat
     error = {
         k: l2(v.layers["predicted_lfc"], split.test.layers["lfc"], genes=split.scored).mean() for k, v in error.items()
     }
-    assert error["APP"] <= 0.87 * error["additive"]
-    assert error["APP"] < 0.97 * error["shrunk"]
+    assert error["APP"] <= 0.84 * error["additive"]
+    assert error["APP"] < 0.94 * error["shrunk"]
     n = model.n_parameters
-    assert n["models"] * (n["trained"] + n["solved"]) < 1_000_000
+    assert n["models"] * n["trained"] < 100_000
 
 
 @pytest.mark.filterwarnings("ignore:.*not measured")

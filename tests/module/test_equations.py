@@ -9,10 +9,14 @@ import pytest
 import scvi
 import torch
 from scipy import sparse
+from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge
 
 from scapp.model import APP
-from scapp.module import RidgeDecoder
+from scapp.module import KernelDecoder, RidgeDecoder
+from scapp.module._attention import AdditiveAttention, reach
+from scapp.module._calibration import Calibration
+from scapp.module._kernel import gaussian_kernel, kernel_inverse, kernel_leave_one_out, robust_weights
 from scapp.module._ridge import ridge_leave_one_out, ridge_posterior, ridge_solve
 
 
@@ -90,20 +94,99 @@ def test_the_closed_form_is_ridge_regression_and_its_residuals_those_of_refittin
     np.testing.assert_allclose(ridge_posterior(tensors[0], tensors[2]).numpy(), inverse, atol=1e-8)
 
 
-def test_the_decoder_predicts_rows_it_is_not_fitted_to_as_its_fit_does_later():
+def decoders() -> list:
+    options = {"penalty": 2.0, "constant": 1.0}
+    return [RidgeDecoder(2, 4, 5, **options), KernelDecoder(2, 4, 5, 12, **options)]
+
+
+@pytest.mark.parametrize("decoder", decoders(), ids=["linear", "kernel"])
+def test_the_decoder_predicts_rows_it_is_not_fitted_to_as_its_fit_does_later(decoder, monkeypatch):
+    monkeypatch.setattr("scapp.module._decoder.N_REWEIGHT", 1)  # the first fit has equal weights, as in training
     torch.manual_seed(0)
     states, y = torch.randn(12, 2, 4, dtype=torch.float64), torch.randn(12, 5, dtype=torch.float64)
-    decoder = RidgeDecoder(2, 4, 5, penalty=2.0, constant=1.0).double()
+    decoder = decoder.double()
     new = torch.randn(3, 2, 4, dtype=torch.float64)
     before = decoder.held_out(states, None, y, new, None)
     decoder.finish(states, None, y)
     torch.testing.assert_close(decoder(new, None), before)
-    assert (decoder.uncertainty(new * 5, None) > decoder.uncertainty(states, None).mean()).all()
+    assert (decoder.distance(new * 5, None) > decoder.distance(states, None).mean()).all()
 
 
-def test_rows_that_are_sums_of_states_have_sums_of_designs():
+@pytest.mark.parametrize("decoder", decoders(), ids=["linear", "kernel"])
+def test_residuals_and_distances_of_left_out_rows_are_those_of_refitting_without_them(decoder, monkeypatch):
+    monkeypatch.setattr("scapp.module._decoder.N_REWEIGHT", 1)
+    monkeypatch.setattr("scapp.module._decoder.standardisation", lambda s: (s.mean(0) * 0, torch.ones(2).double()))
     torch.manual_seed(0)
-    states, counts = torch.randn(6, 1, 3), torch.tensor([[1.0, 1, 0, 0, 0, 0], [0, 0, 2, 0, 0, 1], [0, 0, 0, 1, 1, 0]])
-    decoder = RidgeDecoder(1, 3, 4, penalty=1.0, constant=1.0)
-    decoder.finish(states, counts, torch.randn(3, 4))
+    states, y = torch.randn(12, 2, 4, dtype=torch.float64), torch.randn(12, 5, dtype=torch.float64)
+    decoder = decoder.double()
+    residuals, distances = decoder.finish(states, None, y)
+    torch.testing.assert_close(decoder.residuals(states, None, y).detach(), residuals)
+    for i in range(12):
+        rest = [k for k in range(12) if k != i]
+        decoder.finish(states[rest], None, y[rest])
+        torch.testing.assert_close(y[i] - decoder(states[[i]], None)[0].detach(), residuals[i])
+        torch.testing.assert_close(decoder.distance(states[[i]], None)[0].detach(), distances[i])
+
+
+@pytest.mark.parametrize("decoder", decoders(), ids=["linear", "kernel"])
+def test_rows_that_are_sums_of_states_have_sums_of_predictions(decoder):
+    torch.manual_seed(0)
+    counts = torch.zeros(3, 6).double()
+    counts[0, :2], counts[1, 2], counts[1, 5], counts[2, 3:5] = 1, 2, 1, 1
+    states, decoder = torch.randn(6, 2, 4).double(), decoder.double()
+    decoder.finish(states, counts, torch.randn(3, 5).double())
     torch.testing.assert_close(decoder(states, counts), counts @ decoder(states, None))
+
+
+def test_kernel_ridge_is_that_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    x, y, new, penalty = rng.normal(size=(20, 4)), rng.normal(size=(20, 3)), rng.normal(size=(5, 4)), 0.7
+    expected = KernelRidge(alpha=penalty, kernel="rbf", gamma=0.5).fit(x, y).predict(new)
+    gram = gaussian_kernel(torch.tensor(x), torch.tensor(x))
+    inverse = kernel_inverse(gram, torch.tensor(penalty), torch.ones(20, dtype=torch.float64))
+    found = gaussian_kernel(torch.tensor(new), torch.tensor(x)) @ inverse @ torch.tensor(y)
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-8)
+
+
+def test_robust_weights_lead_to_the_fit_with_the_smallest_sum_of_lengths():
+    """With a kernel of a constant alone, the fit is one vector: reweighting has to end at the geometric median."""
+    torch.manual_seed(0)
+    y = torch.randn(30, 2).double()
+    y[:3] += 40  # outliers pull the mean, not the geometric median
+    gram, penalty, weight = torch.full((30, 30), 1e3).double(), torch.tensor(1e-3).double(), torch.ones(30).double()
+    for _ in range(50):
+        inverse = kernel_inverse(gram, penalty, weight)
+        fitted = gram @ (inverse @ y)
+        weight = robust_weights(kernel_leave_one_out(inverse, y))
+    total = lambda point: (y - point).norm(dim=1).sum()
+    assert total(fitted[0]) < 1.001 * min(total(fitted[0] + 0.05 * torch.randn(2).double()) for _ in range(50))
+    assert total(fitted[0]) < 0.95 * total(y.mean(0))
+
+
+def test_attention_with_a_prior_is_the_papers_over_the_genes_that_the_prior_reaches():
+    torch.manual_seed(0)
+    h, membership = torch.randn(7, 3), torch.tensor([[0.5, 0.5, 0, 0, 0, 0, 0], [0, 0, 1.0, 0, 0, 0, 0]])
+    prior = torch.tensor([[0.4, 0.3, 0.2, 0.1, 0, 0, 0], [0, 0, 0.7, 0, 0, 0.3, 0]])
+    pooling = AdditiveAttention(3, n_prior_heads=1, n_free_heads=0)
+    state, attention = pooling(h, membership, [reach(prior)])
+    context = membership @ h
+    scores = torch.tanh((context @ pooling.W_c[0])[:, None] + h @ pooling.W_h[0] + pooling.b_e[0]) @ pooling.v[0]
+    expected = torch.softmax(scores + prior.log(), dim=1)
+    torch.testing.assert_close(attention[:, 0], expected)
+    torch.testing.assert_close(state[:, 0], expected @ h)
+    state.sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in pooling.parameters())
+
+
+def test_intervals_hold_what_they_say_where_errors_grow_with_effects():
+    generator = torch.Generator().manual_seed(0)
+    size = torch.rand(400, generator=generator) * 3
+    truth = torch.randn(400, 50, generator=generator) * size.exp()[:, None]
+    residuals = torch.randn(400, 50, generator=generator) * (0.5 * size.exp())[:, None]
+    calibration, near = Calibration(50), torch.ones(400)
+    calibration.fit(residuals[:200], truth[:200], near[:200])
+    std = calibration(truth[200:], near[200:])
+    inside = (residuals[200:].abs() < 1.2816 * std).float().mean(1)
+    assert 0.77 < inside.mean() < 0.83
+    assert inside[size[200:] < 1].mean() > 0.7 and inside[size[200:] > 2].mean() > 0.7
+    assert calibration.slopes[0] > 0.8 and calibration.slopes[1] == 0

@@ -28,7 +28,7 @@ from scapp.module import APPModule
 if TYPE_CHECKING:
     pass
 
-MAX_EPOCHS = 40
+MAX_EPOCHS = 20
 MAX_EPOCHS_PAPER = 100
 # What Lightning says of a data loader with one batch of indices; true, and of no use to a user.
 CHATTER = (
@@ -44,8 +44,8 @@ class APP(PredictionMixin, BaseModelClass):
 
     A graph network embeds the genes over one network or several (equations 1 and 2 of the paper), an attention that is
     specific to the perturbation weighs all genes (3 to 5), their weighted sum is the cell state (6), and a linear decoder
-    reads the log-fold-changes from it (7). By default the decoder is solved in closed form, encoder and attention are
-    trained on its leave-one-out error, and combinations are predicted as the shrunk sum of their genes' own effects,
+    reads the log-fold-changes from it (7). By default the decoder reads similarities of cell states and is solved in closed
+    form, encoder and attention are trained on its leave-one-out error, and combinations are predicted as the shrunk sum of their genes' own effects,
     measured where there are measurements, plus an interaction term.
 
     Parameters
@@ -77,9 +77,14 @@ class APP(PredictionMixin, BaseModelClass):
     pooling
         ``"attention"``, or as an ablation ``"mean"``: the mean embedding of the perturbed genes.
     decoder
-        ``"linear"`` (closed form; by gradient in the paper's form), or as an ablation ``"mlp"``, trained by gradient.
+        ``"kernel"``: linear in Gaussian similarities of the cell state to those of the training perturbations, in closed
+        form. ``"linear"``: equation 7, in closed form, or by gradient in the paper's form. ``"mlp"``, as an ablation: one
+        hidden layer, trained by gradient.
     anchor
         Whether combinations are predicted from the effects of their genes; not in the paper's form.
+    leave_one_out
+        Whether encoder and attention are trained on leave-one-out errors of the closed form; False, as an ablation, trains
+        them on the errors of the fit.
 
     Examples
     --------
@@ -115,8 +120,9 @@ class APP(PredictionMixin, BaseModelClass):
         activation: Literal["leaky_relu", "relu"] | None = None,
         encoder: Literal["gnn", "identity", "random"] | None = None,
         pooling: Literal["attention", "mean"] | None = None,
-        decoder: Literal["linear", "mlp"] | None = None,
+        decoder: Literal["kernel", "linear", "mlp"] | None = None,
         anchor: bool | None = None,
+        leave_one_out: bool | None = None,
     ):
         super().__init__(adata, registry)
         n_models, anchor, architecture = architecture_of(
@@ -132,6 +138,7 @@ class APP(PredictionMixin, BaseModelClass):
             encoder=encoder,
             pooling=pooling,
             decoder=decoder,
+            leave_one_out=leave_one_out,
         )
         self._registered = registered = Registered.read(self.registry)
         features, block_sizes = registered.features()
@@ -248,7 +255,7 @@ class APP(PredictionMixin, BaseModelClass):
         Parameters
         ----------
         max_epochs
-            Passes over all perturbations; 40, or 100 for the paper's form. With 0 only what has a closed form is fitted.
+            Passes over all perturbations; 20, or 100 for the paper's form and for a decoder that has no closed form. With 0 only what has a closed form is fitted.
         validation_size
             Share of the singles and of the combinations held out; 0 trains for `max_epochs` without validation.
         early_stopping
@@ -258,7 +265,7 @@ class APP(PredictionMixin, BaseModelClass):
         accelerator, devices
             As in scvi-tools: ``"cpu"``, ``"gpu"``, ``"auto"``.
         plan_kwargs
-            For the training plan: `lr` (3e-4, or 1e-3 for the paper's form), `lr_scalars` (2e-2), `weight_decay`, ….
+            For the training plan: `lr` (3e-4, or 1e-3 for the paper's form), `lr_scalars` (5e-2), `weight_decay`, ….
         **trainer_kwargs
             For :class:`scvi.train.Trainer`.
 
@@ -267,9 +274,10 @@ class APP(PredictionMixin, BaseModelClass):
         RuntimeError
             If the model was loaded without data it has nothing to be trained on.
         """
-        paper = not self.module.main[0].architecture.closed_form
+        architecture = self.module.main[0].architecture
+        paper = not architecture.closed_form
         if max_epochs is None:
-            max_epochs = MAX_EPOCHS_PAPER if paper else MAX_EPOCHS
+            max_epochs = MAX_EPOCHS_PAPER if paper or architecture.decoder == "mlp" else MAX_EPOCHS
         if not self.module.targets.any():
             raise RuntimeError("This model holds no training effects; load it with its state, or make a new one.")
         self.module.train()  # Lightning leaves the module in evaluation mode after a first training

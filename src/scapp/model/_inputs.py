@@ -10,7 +10,7 @@ from scipy import sparse
 
 from scapp._perturbations import parse_labels
 from scapp.data._fields import EFFECTS, FEATURES, GENES, NETWORK
-from scapp.network import diffusion_embedding, symmetrize
+from scapp.network import hellinger_embedding, symmetrize
 
 N_NETWORK_FEATURES = 128
 
@@ -80,7 +80,7 @@ class Registered:
 
     def _network_features(self, k: int) -> np.ndarray:
         adjacency = abs(self.adjacency(k))
-        found = diffusion_embedding(symmetrize(adjacency), N_NETWORK_FEATURES)
+        found = hellinger_embedding(symmetrize(adjacency), N_NETWORK_FEATURES)
         isolated = np.asarray(adjacency.sum(axis=0)).ravel() + np.asarray(adjacency.sum(axis=1)).ravel() == 0
         found[isolated] = np.nan
         return found

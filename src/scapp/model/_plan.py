@@ -25,6 +25,8 @@ class PerturbationTrainingPlan(TrainingPlan):
         Learning rate of encoder and attention.
     lr_scalars
         Learning rate of the scales, gates and penalties; `lr` if None.
+    lr_decoder
+        Learning rate of a decoder that has no closed form.
     weight_decay
         Decay of the weights, by Adam.
     **kwargs
@@ -36,7 +38,8 @@ class PerturbationTrainingPlan(TrainingPlan):
         module: BaseModuleClass,
         *,
         lr: float = 3e-4,
-        lr_scalars: float | None = 2e-2,
+        lr_scalars: float | None = 5e-2,
+        lr_decoder: float = 1e-3,
         weight_decay: float = 0.0,
         eps: float = 1e-8,
         **kwargs: Any,
@@ -45,6 +48,7 @@ class PerturbationTrainingPlan(TrainingPlan):
         kwargs.setdefault("lr_scheduler_metric", "validation_loss")
         super().__init__(module, lr=lr, weight_decay=weight_decay, eps=eps, **kwargs)
         self.lr_scalars = lr if lr_scalars is None else lr_scalars
+        self.lr_decoder = lr_decoder
 
     def on_fit_start(self) -> None:
         self.module.prepare(self.trainer.datamodule.train_idx.tolist())
@@ -55,10 +59,16 @@ class PerturbationTrainingPlan(TrainingPlan):
     def configure_optimizers(self) -> Any:
         scalars: list[torch.nn.Parameter] = []
         weights: list[torch.nn.Parameter] = []
+        decoders: list[torch.nn.Parameter] = []
         for name, parameter in self.module.named_parameters():
             if parameter.requires_grad:
-                (scalars if name.rsplit(".", 1)[-1] in SCALARS else weights).append(parameter)
-        groups = [{"params": weights, "lr": self.lr}, {"params": scalars, "lr": self.lr_scalars}]
+                scalar, decoder = name.rsplit(".", 1)[-1] in SCALARS, ".decoder.network." in name
+                (scalars if scalar else decoders if decoder else weights).append(parameter)
+        groups = [
+            {"params": weights, "lr": self.lr},
+            {"params": scalars, "lr": self.lr_scalars},
+            {"params": decoders, "lr": self.lr_decoder},
+        ]
         groups = [group for group in groups if group["params"]]
         return torch.optim.Adam(groups, lr=self.lr, weight_decay=self.weight_decay, eps=self.eps)
 

@@ -10,10 +10,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     "default": {
         "n_models": 3, "anchor": True, "closed_form": True, "priors": True, "n_hidden": 32, "n_layers": 1,
         "n_attention": 8, "n_free_heads": 0, "aggregation": "mean", "activation": "leaky_relu",
+        "decoder": "kernel",
     },
     "paper": {
         "n_models": 1, "anchor": False, "closed_form": False, "priors": False, "n_hidden": 64, "n_layers": 2,
         "n_attention": 32, "n_free_heads": 1, "aggregation": "mean", "activation": "relu",
+        "decoder": "linear",
     },
 }  # fmt: skip
 CHOICES = {
@@ -21,7 +23,7 @@ CHOICES = {
     "activation": ("leaky_relu", "relu"),
     "encoder": ("gnn", "identity", "random"),
     "pooling": ("attention", "mean"),
-    "decoder": ("linear", "mlp"),
+    "decoder": ("kernel", "linear", "mlp"),
 }
 
 

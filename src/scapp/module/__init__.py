@@ -3,7 +3,7 @@
 from scapp.module._anchor import Anchor
 from scapp.module._app import APPModule
 from scapp.module._attention import AdditiveAttention, MeanPooling
-from scapp.module._decoder import LinearDecoder, MLPDecoder, RidgeDecoder
+from scapp.module._decoder import KernelDecoder, LinearDecoder, MLPDecoder, RidgeDecoder
 from scapp.module._encoder import GraphEncoder, IdentityEncoder, RandomEncoder
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Anchor",
     "GraphEncoder",
     "IdentityEncoder",
+    "KernelDecoder",
     "LinearDecoder",
     "MLPDecoder",
     "MeanPooling",

@@ -10,8 +10,10 @@ from scvi.module.base import BaseModuleClass, LossOutput
 from torch import Tensor, nn
 
 from scapp.module._anchor import Anchor, composition_of
+from scapp.module._attention import Reach
+from scapp.module._calibration import Calibration
 from scapp.module._encoder import Graph
-from scapp.module._prediction import Genes, PredictionMixin, Units
+from scapp.module._prediction import Genes, PredictionMixin, mean_of
 from scapp.module._predictor import Architecture, Predictor
 
 # Singular values of the measured singles are soft-thresholded by this share of their median before they become features.
@@ -97,7 +99,12 @@ class APPModule(PredictionMixin, BaseModuleClass):
             "n_genes": n_genes,
             "architecture": architecture,
         }
-        self.main = nn.ModuleList(Predictor(block_sizes, **shared) for _ in range(n_models))
+        n_units = len(self.main_rows)
+        if anchor and self.main_rows != self.single_rows:
+            n_units = len({gene for genes in self.perturbations for gene in genes})
+        self.main = nn.ModuleList(Predictor(block_sizes, n_states=n_units, **shared) for _ in range(n_models))
+        self.main_calibration = Calibration(n_genes)
+        self.interaction_calibration = Calibration(n_genes)
         self.anchor: Anchor | None = None
         self.interaction = nn.ModuleList()
         n_signatures = min(N_SIGNATURES, len(self.single_rows)) if anchor else 0
@@ -106,7 +113,10 @@ class APPModule(PredictionMixin, BaseModuleClass):
             self.anchor = Anchor(len(self.single_rows), n_genes)
         if anchor and len(self.combination_rows) >= MIN_SINGLES:
             sizes = [*block_sizes, n_signatures] if n_signatures else list(block_sizes)
-            self.interaction.extend(Predictor(sizes, constant=0.3, **shared) for _ in range(n_models))
+            n_states = len(self.combination_rows)
+            self.interaction.extend(
+                Predictor(sizes, n_states=n_states, constant=0.3, **shared) for _ in range(n_models)
+            )
 
     # ------------------------------------------------------------------ what the members see
 
@@ -129,49 +139,60 @@ class APPModule(PredictionMixin, BaseModuleClass):
 
     @torch.no_grad()
     def prepare(self, rows: Sequence[int]) -> None:
-        """Fix what does not change while training on `rows`: units, anchor, features, and where the members start."""
+        """Fix what does not change while training on `rows`: what the attention sees, the anchor, where the members start."""
         self._fit_rows = list(rows)
+        self._look()
+        self._solve_main()
+        self._fit_anchor()
+
+    def _look(self) -> None:
+        """What the attention sees of the training perturbations, and the members' start if they have none."""
+        if "_main_seen" in self.__dict__:
+            return
         # Each single is a unit of its own, in the order of the targets; combinations are sums or averages of genes.
         main_genes = [self.perturbations[i][0] for i in self.single_rows]
         self._main_counts = None
         if self.main_rows != self.single_rows:
             main_genes = sorted({gene for i in self.main_rows for gene in self.perturbations[i]})
-        self._main_units = self.gene_units(main_genes)
+        units = self.gene_units(main_genes)
         if self.main_rows != self.single_rows:
             column = {gene: k for k, gene in enumerate(main_genes)}
             counts = composition_of([self.perturbations[i] for i in self.main_rows], column).to(self.features)
             if self.anchored:
                 self._main_counts = counts
             else:
-                self._main_units = self._combine(self._main_units, counts)
-        nodes = torch.as_tensor(main_genes, device=self.features.device)
-        if not self.started:
-            for member in self.main:
-                member.start(self.features, self.graphs, nodes)
+                units = self._combine(units, counts)
+        self._main_seen = units.seen()
+        combinations = [self.perturbations[i] for i in self.combination_rows]
         if self.interaction:
-            combinations = [self.perturbations[i] for i in self.combination_rows]
-            self._interaction_units = self._units(combinations)
-            if not self.started:
-                self._set_signatures()  # once: the encoder is trained on these axes, and another SVD may turn them
-                perturbed = sorted({gene for genes in combinations for gene in genes})
-                for member in self.interaction:
-                    member.start(
-                        self.interaction_features, self.graphs, torch.as_tensor(perturbed, device=nodes.device)
-                    )
+            self._interaction_seen = self._units(combinations).seen()
+        if self.started:
+            return
+        device = self.features.device
+        for member in self.main:
+            member.start(self.features, self.graphs, torch.as_tensor(main_genes, device=device))
+        if self.interaction:
+            self._set_signatures()  # once: the encoder is trained on these axes, and another SVD may turn them
+            perturbed = torch.as_tensor(sorted({gene for genes in combinations for gene in genes}), device=device)
+            for member in self.interaction:
+                member.start(self.interaction_features, self.graphs, perturbed)
         self.started.fill_(True)
-        self._solve_main()
-        self._fit_anchor()
 
     @torch.no_grad()
     def finish(self) -> None:
         """Fit anchor and decoders to all training perturbations, now that encoders and attention are trained."""
         self.prepare(range(len(self.perturbations)))
         if self.interaction:
-            residual = self._interaction_targets()
+            targets, measured = self._interaction_targets(), self.targets[self.combination_rows]
+            residuals, distances = [], []
             for member in self.interaction:
-                states, _ = member.states(self.interaction_features, self.graphs, *self._interaction_units)
-                member.decoder.finish(states, None, residual)
-        for name in ("_main_units", "_main_counts", "_interaction_units", "_anchored"):
+                states, _ = member.states(self.interaction_features, self.graphs, *self._interaction_seen)
+                residual, distance = member.decoder.finish(states, None, targets)
+                residuals.append(residual)
+                distances.append(distance)
+            left_out = mean_of(residuals)
+            self.interaction_calibration.fit(left_out, measured - left_out, mean_of(distances))
+        for name in ("_main_seen", "_main_counts", "_interaction_seen", "_anchored"):
             self.__dict__.pop(name, None)  # as large as the perturbations times the genes, and made again by `prepare`
 
     def inference(self, *args: Any, **kwargs: Any) -> dict:
@@ -198,13 +219,13 @@ class APPModule(PredictionMixin, BaseModuleClass):
         held_out = tensors["held_out"].tolist() if "held_out" in tensors else None
         parts = {
             "main": self._part_loss(
-                self.main, self.features, self._main_units, self._main_counts, self.targets[self.main_rows],
+                self.main, self.features, self._main_seen, self._main_counts, self.targets[self.main_rows],
                 self.main_rows, fit, held_out, center=True,
             )
         }  # fmt: skip
         if self.interaction:
             parts["interaction"] = self._part_loss(
-                self.interaction, self.interaction_features, self._interaction_units, None, self._interaction_targets(),
+                self.interaction, self.interaction_features, self._interaction_seen, None, self._interaction_targets(),
                 self.combination_rows, fit, held_out, center=False,
             )  # fmt: skip
         known = {name: value for name, value in parts.items() if value is not None}
@@ -219,7 +240,7 @@ class APPModule(PredictionMixin, BaseModuleClass):
         self,
         members: nn.ModuleList,
         features: Tensor,
-        units: Units,
+        seen: tuple[Tensor, list[Reach]],
         counts: Tensor | None,
         targets: Tensor,
         rows: list[int],
@@ -242,7 +263,7 @@ class APPModule(PredictionMixin, BaseModuleClass):
         scale = null.norm(dim=1).mean().clamp_min(1e-12)
         losses = []
         for member in members:
-            states, _ = member.states(features, self.graphs, *units)
+            states, _ = member.states(features, self.graphs, *seen)
             if h is None:
                 residual = member.decoder.residuals(states[states_of(f)], counts_of(f), y)
             else:
@@ -261,12 +282,15 @@ class APPModule(PredictionMixin, BaseModuleClass):
         if not chosen:
             return
         targets = self.targets[self.main_rows][chosen]
+        residuals, distances = [], []
         for member in self.main:
-            states, _ = member.states(self.features, self.graphs, *self._main_units)
-            if self._main_counts is None:
-                member.decoder.finish(states[chosen], None, targets)
-            else:
-                member.decoder.finish(states, self._main_counts[chosen], targets)
+            states, _ = member.states(self.features, self.graphs, *self._main_seen)
+            rows = (states[chosen], None) if self._main_counts is None else (states, self._main_counts[chosen])
+            residual, distance = member.decoder.finish(*rows, targets)
+            residuals.append(residual)
+            distances.append(distance)
+        left_out = mean_of(residuals)
+        self.main_calibration.fit(left_out, targets - left_out, mean_of(distances))
 
     def _set_signatures(self) -> None:
         if not self.signatures.shape[1]:

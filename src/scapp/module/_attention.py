@@ -1,18 +1,39 @@
 """Pooling of gene embeddings into the cell state: one signature, chosen by name.
 
-``forward(h, membership, priors)`` returns the state (n_perturbations, n_heads, n_hidden) and the attention
+``forward(h, membership, reaches)`` returns the state (n_perturbations, n_heads, n_hidden) and the attention
 (n_perturbations, n_heads, n_nodes), whose rows sum to one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-# Attention that a prior gives to a gene which it does not reach: small, so that learned scores can still raise it.
-FLOOR = 1e-6
+# Genes that a head with a prior looks at: those that the prior gives most. The walk leaves little to the others, and
+# the cost of a head no longer grows with the number of genes.
+N_REACHED = 128
+NOTHING = 1e-30  # a logarithm of zero would make the gradient of the prior's weight undefined
+
+
+class Reach(NamedTuple):
+    """The genes that a prior reaches from each perturbation.
+
+    `index` and `log_prior` have the shape (n_perturbations, n_reached); where fewer genes are reached, the rest have a prior
+    that is as good as zero.
+    """
+
+    index: Tensor
+    log_prior: Tensor
+
+
+def reach(prior: Tensor, n_reached: int = N_REACHED) -> Reach:
+    """The genes with the largest prior, which has the shape (n_perturbations, n_nodes)."""
+    n_reached = min(n_reached, int((prior > 0).sum(1).max())) if len(prior) else 0
+    values, index = prior.topk(n_reached, dim=1)
+    return Reach(index, values.clamp_min(NOTHING).log())
 
 
 class AdditiveAttention(nn.Module):
@@ -20,12 +41,12 @@ class AdditiveAttention(nn.Module):
 
     .. math::
         c_P = \operatorname{mean}_{p \in P} h_p, \quad
-        e_i = v^\top \tanh(W_c c_P + W_h h_i + b_e) + w \log(\pi_P(i) + \varepsilon), \quad
+        e_i = v^\top \tanh(W_c c_P + W_h h_i + b_e) + w \log \pi_P(i), \quad
         \alpha = \operatorname{softmax}(e), \quad s = \sum_i \alpha_i h_i
 
     The prior :math:`\pi_P` says which genes a perturbation can reach: the perturbed genes themselves, or their random
-    walk with restart over a network. The learned score reweighs it; w is learned from one. A head without a prior is
-    the paper's.
+    walk with restart over a network, of which the 128 most visited genes count. The learned score reweighs it; w is
+    learned from one. A head without a prior is the paper's, over all genes.
 
     Parameters
     ----------
@@ -53,19 +74,26 @@ class AdditiveAttention(nn.Module):
     def n_heads(self) -> int:
         return len(self.v)
 
-    def forward(self, h: Tensor, membership: Tensor, priors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, h: Tensor, membership: Tensor, reaches: Sequence[Reach]) -> tuple[Tensor, Tensor]:
         context = membership @ h  # equation 3
-        heads = [self._attend(k, h, context, priors) for k in range(self.n_heads)]
+        n_prior = len(self.prior_weight)
+        heads = [self._attend_reached(k, h, context, reaches[k]) for k in range(n_prior)]
+        heads += [self._attend_all(k, h, context) for k in range(n_prior, self.n_heads)]
         attention = torch.stack(heads, dim=1)
         return attention @ h, attention
 
-    def _attend(self, head: int, h: Tensor, context: Tensor, priors: Sequence[Tensor]) -> Tensor:
+    def _attend_reached(self, head: int, h: Tensor, context: Tensor, reached: Reach) -> Tensor:
+        key = (h @ self.W_h[head])[reached.index]
+        scores = self._scores(head, context, key) + self.prior_weight[head] * reached.log_prior
+        weights = torch.softmax(scores, dim=1)
+        return torch.zeros(len(context), len(h), dtype=h.dtype, device=h.device).scatter(1, reached.index, weights)
+
+    def _attend_all(self, head: int, h: Tensor, context: Tensor) -> Tensor:
+        return torch.softmax(self._scores(head, context, h @ self.W_h[head]), dim=1)  # equation 5
+
+    def _scores(self, head: int, context: Tensor, key: Tensor) -> Tensor:
         query = context @ self.W_c[head] + self.b_e[head]
-        key = h @ self.W_h[head]
-        scores = (query[:, None] + key).tanh_() @ self.v[head]  # equation 4
-        if head < len(self.prior_weight):
-            scores = scores + self.prior_weight[head] * torch.log(priors[head] + FLOOR)
-        return torch.softmax(scores, dim=1)  # equation 5
+        return (query[:, None] + key).tanh_() @ self.v[head]  # equation 4
 
 
 class MeanPooling(nn.Module):
@@ -73,6 +101,6 @@ class MeanPooling(nn.Module):
 
     n_heads = 1
 
-    def forward(self, h: Tensor, membership: Tensor, priors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, h: Tensor, membership: Tensor, reaches: Sequence[Reach]) -> tuple[Tensor, Tensor]:
         attention = membership[:, None]
         return attention @ h, attention

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from scapp.module._anchor import Anchor, composition_of
+from scapp.module._attention import Reach, reach
+from scapp.module._calibration import Calibration
 from scapp.module._diffusion import diffuse
 
 if TYPE_CHECKING:
@@ -20,10 +22,22 @@ CHUNK = 128
 
 
 class Units(NamedTuple):
-    """Perturbations as the attention sees them: `membership` (n, n_nodes), rows sum to one, and the priors it implies."""
+    """Perturbations: `membership` (n, n_nodes), whose rows sum to one, and the walks from it over each network."""
 
     membership: Tensor
-    priors: list[Tensor]
+    walks: list[Tensor]
+
+    def seen(self) -> tuple[Tensor, list[Reach]]:
+        """What the attention sees of them: the membership, and which genes each head reaches."""
+        return self.membership, [reach(prior) for prior in (self.membership, *self.walks)]
+
+
+class Average(NamedTuple):
+    """Mean over members: log-fold-changes (n, n_genes), distance from training (n,), attention (n, n_nodes)."""
+
+    lfc: Tensor
+    distance: Tensor
+    attention: Tensor
 
 
 class Prediction(NamedTuple):
@@ -39,6 +53,8 @@ class PredictionMixin:
 
     main: nn.ModuleList
     interaction: nn.ModuleList
+    main_calibration: Calibration
+    interaction_calibration: Calibration
     anchor: Anchor | None
     anchored: bool
     features: Tensor
@@ -58,7 +74,7 @@ class PredictionMixin:
     def _combine(self, genes: Units, composition: Tensor) -> Units:
         """Units of combinations of genes: all is linear in the membership, so the walks are averaged, not walked again."""
         share = composition / composition.sum(1, keepdim=True)
-        return Units(share @ genes.membership, [share @ prior for prior in genes.priors])
+        return Units(share @ genes.membership, [share @ walk for walk in genes.walks])
 
     def _units(self, perturbations: Sequence[Genes]) -> Units:
         nodes = sorted({gene for genes in perturbations for gene in genes})
@@ -76,8 +92,7 @@ class PredictionMixin:
         genes = self.gene_units(nodes)
         if not self.anchored:
             parts = [
-                _average(self._member_predictions(self.main, self.features, self._combine(genes, part)))
-                for part in composition.split(CHUNK)
+                self._main_effects(self._combine(genes, part)) for part in composition.split(CHUNK)
             ]
             return _join(parts)
         own = self._own_effects(nodes, genes)
@@ -95,14 +110,18 @@ class PredictionMixin:
     @torch.inference_mode()
     def perturbation_embeddings(self, perturbations: Sequence[Genes]) -> Tensor:
         """Cell states of the main effects, those of heads and members side by side."""
-        units = self._units(perturbations)
-        states = [member.states(self.features, self.graphs, *units)[0].flatten(1) for member in self.main]
+        seen = self._units(perturbations).seen()
+        states = [member.states(self.features, self.graphs, *seen)[0].flatten(1) for member in self.main]
         return torch.cat(states, dim=1)
+
+    def _main_effects(self, units: Units) -> Prediction:
+        lfc, distance, attention = self._average(self.main, self.features, units)
+        return Prediction(lfc, self.main_calibration(lfc, distance), attention)
 
     def _own_effects(self, nodes: list[int], genes: Units) -> Prediction:
         """Effect of each gene alone: measured and denoised where there is a measurement, predicted elsewhere."""
         assert self.anchor is not None
-        lfc, std, attention = _average(self._member_predictions(self.main, self.features, genes))
+        lfc, std, attention = self._main_effects(genes)
         measured = [k for k, node in enumerate(nodes) if node in self.single_column]
         rows = [self.single_column[nodes[k]] for k in measured]
         lfc[measured] = self.anchor.singles[rows]
@@ -124,15 +143,16 @@ class PredictionMixin:
         variance[combined] *= self.anchor.scale.square()
         if combined.any() and len(self.interaction):
             units = self._combine(genes, composition[combined])
-            added = _average(self._member_predictions(self.interaction, self.interaction_features, units))
+            added = self._average(self.interaction, self.interaction_features, units)
             lfc[combined] += added.lfc
+            error = self.interaction_calibration(lfc[combined], added.distance)
             # The noise of the interaction term is that of whole combinations, that of measured singles included.
             unmeasured = torch.tensor([node not in self.single_column for node in self._nodes_of(genes)]).to(
                 composition
             )
             variance[combined] = (
                 composition[combined] * unmeasured
-            ) @ own.std.square() * self.anchor.scale.square() + added.std.square()
+            ) @ own.std.square() * self.anchor.scale.square() + error.square()
             attention[combined] = added.attention
         return Prediction(lfc, variance.sqrt(), attention)
 
@@ -146,31 +166,23 @@ class PredictionMixin:
         nodes = sorted({gene for genes in combinations for gene in genes} - set(self.single_column))
         if not nodes:
             return self.targets.new_zeros(len(combinations), self.targets.shape[1])
-        effects = _average(self._member_predictions(self.main, self.features, self.gene_units(nodes))).lfc
+        effects = self._average(self.main, self.features, self.gene_units(nodes)).lfc
         return composition_of(combinations, {gene: k for k, gene in enumerate(nodes)}).to(effects) @ effects
 
-    def _member_predictions(self, members: nn.ModuleList, features: Tensor, units: Units) -> list[Prediction]:
-        predictions = []
+    def _average(self, members: nn.ModuleList, features: Tensor, units: Units) -> Average:
+        found, seen = [], units.seen()
         for member in members:
-            states, attention = member.states(features, self.graphs, *units)
+            states, attention = member.states(features, self.graphs, *seen)
             decoder = member.decoder
-            predictions.append(Prediction(decoder(states, None), decoder.uncertainty(states, None), attention.mean(1)))
-        return predictions
+            found.append((decoder(states, None), decoder.distance(states, None), attention.mean(1)))
+        return Average(*(mean_of(list(tensors)) for tensors in zip(*found, strict=True)))
 
     def _nodes_of(self, genes: Units) -> list[int]:
         return genes.membership.argmax(1).tolist()
 
 
-def _average(members: list[Prediction]) -> Prediction:
-    """Mean over members; the variance is their mean variance and the spread of their means."""
-    lfc, attention = _mean([m.lfc for m in members]), _mean([m.attention for m in members])
-    # A sum over a handful of matrices is many times faster than Tensor.var along a short first axis.
-    spread = _mean([(m.lfc - lfc).square() for m in members])
-    variance = _mean([m.std.square() for m in members]) + spread
-    return Prediction(lfc, variance.sqrt(), attention)
-
-
-def _mean(tensors: list[Tensor]) -> Tensor:
+def mean_of(tensors: list[Tensor]) -> Tensor:
+    """Mean of a handful of tensors, faster than stacking them."""
     return sum(tensors[1:], tensors[0]) / len(tensors)
 
 

@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from scapp.module._attention import AdditiveAttention, MeanPooling
-from scapp.module._decoder import LinearDecoder, MLPDecoder, RidgeDecoder
+from scapp.module._attention import AdditiveAttention, MeanPooling, Reach
+from scapp.module._decoder import KernelDecoder, LinearDecoder, MLPDecoder, RidgeDecoder
 from scapp.module._encoder import Activation, Aggregation, Graph, GraphEncoder, IdentityEncoder, RandomEncoder
 
 
@@ -26,8 +26,9 @@ class Architecture:
     activation: Activation = "leaky_relu"
     encoder: Literal["gnn", "identity", "random"] = "gnn"
     pooling: Literal["attention", "mean"] = "attention"
-    decoder: Literal["linear", "mlp"] = "linear"
+    decoder: Literal["kernel", "linear", "mlp"] = "kernel"
     closed_form: bool = True
+    leave_one_out: bool = True
     priors: bool = True
 
 
@@ -44,6 +45,8 @@ class Predictor(nn.Module):
         Number of networks.
     n_genes
         Number of genes to predict.
+    n_states
+        Number of states that the decoder is fitted to, at most.
     architecture
         The choices.
     penalty, constant
@@ -59,8 +62,9 @@ class Predictor(nn.Module):
         n_nodes: int,
         n_networks: int,
         n_genes: int,
+        n_states: int,
         architecture: Architecture,
-        penalty: float = 4.0,
+        penalty: float = 1.0,
         constant: float = 3.0,
     ):
         super().__init__()
@@ -92,24 +96,29 @@ class Predictor(nn.Module):
             self.pooling = AdditiveAttention(
                 a.n_hidden, n_attention=a.n_attention, n_prior_heads=n_prior_heads, n_free_heads=n_free_heads
             )
-        self.decoder: RidgeDecoder | LinearDecoder | MLPDecoder
+        self.decoder: KernelDecoder | RidgeDecoder | LinearDecoder | MLPDecoder
         shape = (self.pooling.n_heads, a.n_hidden, n_genes)
         if a.decoder == "mlp":
             self.decoder = MLPDecoder(*shape)
-        elif a.closed_form:
-            self.decoder = RidgeDecoder(*shape, penalty=penalty, constant=constant)
-        else:
+        elif not a.closed_form:
             self.decoder = LinearDecoder(*shape)
+        elif a.decoder == "linear":
+            # A linear kernel of two unrelated states is 0, a Gaussian one is not: the same fit needs a larger penalty.
+            start = {"penalty": 4 * penalty, "constant": constant}
+            self.decoder = RidgeDecoder(*shape, **start, leave_one_out=a.leave_one_out)
+        else:
+            start = {"penalty": penalty, "constant": constant}
+            self.decoder = KernelDecoder(*shape, n_states, **start, leave_one_out=a.leave_one_out)
 
     def embed(self, features: Tensor, graphs: Sequence[Graph]) -> Tensor:
         """Gene embeddings of shape (n_nodes, n_hidden)."""
         return self.encoder(features * self.log_feature_scale.exp()[self.column_block], graphs)
 
     def states(
-        self, features: Tensor, graphs: Sequence[Graph], membership: Tensor, priors: Sequence[Tensor]
+        self, features: Tensor, graphs: Sequence[Graph], membership: Tensor, reaches: Sequence[Reach]
     ) -> tuple[Tensor, Tensor]:
         """Cell states (n, n_heads, n_hidden) and attention (n, n_heads, n_nodes) of some perturbations."""
-        return self.pooling(self.embed(features, graphs), membership, [membership, *priors])
+        return self.pooling(self.embed(features, graphs), membership, reaches)
 
     @torch.no_grad()
     def start(self, features: Tensor, graphs: Sequence[Graph], nodes: Tensor) -> None:

@@ -16,7 +16,7 @@ from scapp.network._adjacency import (
     top_k,
 )
 from scapp.network._damage import add_random_edges, remove_edges, rewire
-from scapp.network._diffusion import diffusion, diffusion_embedding, tf_idf, truncated_svd
+from scapp.network._diffusion import diffusion, diffusion_embedding, hellinger_embedding, tf_idf, truncated_svd
 from scapp.network._nearest import nearest_neighbors
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "diffusion",
     "diffusion_embedding",
     "edges_to_csr",
+    "hellinger_embedding",
     "is_symmetric",
     "nearest_neighbors",
     "normalize",
