@@ -15,8 +15,6 @@ from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
-
 
 def import_seconds() -> float:
     begin = time.perf_counter()
@@ -32,33 +30,28 @@ def main() -> None:
     rows = [("`import scapp`, seconds", f"{import_seconds():.2f}")]
 
     import scvi
-    from measured_tasks import with_networks
-    from tasks import doubles_task, norman_effects, replogle_effects, singles_task
 
     import scapp
 
     torch.set_num_threads(args.threads)
     scvi.settings.seed = 0
-    for task, splits, effects in (
-        ("doubles", doubles_task, norman_effects),
-        ("singles", singles_task, replogle_effects),
-    ):
-        features = ["go", "string"] if task == "singles" else None
-        full = with_networks(effects(args.data), args.data / "networks", gene_ontology=features is not None)
-        train = full[splits(args.data)[0].train.obs_names].copy()
+    for name, read in (("doubles", scapp.benchmark.norman_doubles), ("singles", scapp.benchmark.k562_singles)):
+        task = read(args.data)
+        features = list(task.gene_features_key) or None
+        train = task.training(task.splits[0], networks=True)
         begin = time.perf_counter()
         scapp.model.APP.setup_anndata(train, control=None, layer="lfc", gene_features_key=features)
         model = scapp.model.APP(train)
         model.train(enable_progress_bar=False)
-        rows.append((f"{task}: set up and train, seconds", f"{time.perf_counter() - begin:.1f}"))
+        rows.append((f"{name}: set up and train, seconds", f"{time.perf_counter() - begin:.1f}"))
         n = model.n_parameters
         trained, solved = n["models"] * n["trained"], n["models"] * n["solved"]
-        what = f"{task}: parameters of the {n['models']} models together"
+        what = f"{name}: parameters of the {n['models']} models together"
         rows.append((what, f"{trained:,} trained, {solved:,} solved in closed form"))
         rows.append(
-            (f"{task}: peak memory so far, GB", f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f}")
+            (f"{name}: peak memory so far, GB", f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f}")
         )
-        if task == "doubles":
+        if name == "doubles":
             singles = train.obs_names[train.obs["n_perturbed_genes"] == 1]
             pairs = ["+".join(pair) for pair in itertools.combinations(singles, 2)]
             begin = time.perf_counter()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
-import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 from typing import Any
 
 # Pictures are drawn without a screen; must be set before anything imports pyplot.
@@ -19,6 +18,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
+
+from scapp import benchmark
 
 
 @pytest.fixture(scope="session")
@@ -37,18 +38,29 @@ def shared_data() -> Path:
     pytest.skip(reason)
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """A split as effects: to train on, held out, and the indices of the scored genes."""
+
+    seed: int
+    train: ad.AnnData
+    test: ad.AnnData
+    scored: np.ndarray
+
+
+def _held_out(task: benchmark.Task) -> list[HeldOut]:
+    return [HeldOut(s.seed, task.training(s), task.effects[list(s.test)].copy(), task.scored) for s in task.splits]
+
+
 @pytest.fixture(scope="session")
-def tasks() -> ModuleType:
-    """The measured tasks of `benchmarks/tasks.py`, which is no package: tests and benchmarks hold out the same."""
-    path = Path(__file__).parents[1] / "benchmarks" / "tasks.py"
-    if not path.is_file():
-        pytest.skip("no benchmarks beside the tests")
-    spec = importlib.util.spec_from_file_location("benchmark_tasks", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+def tasks() -> SimpleNamespace:
+    """The measured tasks of `scapp.benchmark`, with their splits as effects."""
+    return SimpleNamespace(
+        doubles_task=lambda folder: _held_out(benchmark.norman_doubles(folder)),
+        singles_task=lambda folder: _held_out(benchmark.k562_singles(folder)),
+        norman_effects=lambda folder: benchmark.norman_doubles(folder).effects,
+        replogle_effects=lambda folder: benchmark.k562_singles(folder).effects,
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -399,3 +399,12 @@ def test_no_damage_leaves_the_network_as_it_is(function):
 def test_a_matrix_that_is_not_square_is_no_network():
     with pytest.raises(ValueError, match="square"):
         network.symmetrize(sparse.csr_matrix((2, 3)))
+
+
+def test_the_hellinger_embedding_holds_the_bhattacharyya_coefficients_of_the_walks():
+    adjacency = random_network(directed=False)
+    found = network.hellinger_embedding(adjacency, adjacency.shape[0], restart=0.4)
+    roots = np.sqrt(network.diffusion(adjacency, restart=0.4))
+    np.testing.assert_allclose(found @ found.T, roots @ roots.T, atol=2e-3)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-3)
+    np.testing.assert_array_equal(found, network.hellinger_embedding(adjacency, adjacency.shape[0], restart=0.4))

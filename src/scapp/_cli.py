@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import scapp
 
@@ -20,6 +20,10 @@ DEMO = """\
 Run scapp's main job from beginning to end: effects from a screen, a network, training, predictions.
 A fifth of the combinations and of the single perturbations is held out, predicted and scored.
 Without --data a screen is simulated; nothing is downloaded."""
+BENCHMARK = """\
+Measure how well methods predict effects that were held out.
+Without --data and --screen a simulated screen is used; nothing is downloaded. Predictions that are in the output
+folder already are kept, if nothing that they depend on has changed."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,15 +36,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns
     -------
-    Exit status: 0, or 2 for input that cannot be used.
+    Exit status: 0, 1 if a method of the benchmark failed, or 2 for input that cannot be used.
     """
     args = _parser().parse_args(argv)
     try:
-        _demo(args)
+        return args.run(args)
     except (ValueError, OSError) as error:
         print(f"scapp: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,10 +71,65 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--seed", type=int, default=0, help="of simulation, hold-out and training (default: 0)")
     demo.add_argument("--output", type=Path, default=Path("scapp_demo"), metavar="FOLDER", help="default: scapp_demo")
     demo.add_argument("--overwrite", action="store_true", help="replace the folder if it is there")
+    demo.set_defaults(run=_demo)
+    _add_benchmark(commands)
     return parser
 
 
-def _demo(args: argparse.Namespace) -> None:
+def _add_benchmark(commands: Any) -> None:
+    parser = commands.add_parser(
+        "benchmark", help="methods side by side on effects that were held out", description=BENCHMARK,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    what = parser.add_argument_group("what is predicted")
+    what.add_argument(
+        "--data", type=Path, metavar="FOLDER", help="the two measured tasks, from a folder of their files"
+    )
+    what.add_argument(
+        "--screen", action="append", default=[], metavar="NAME=FILE.h5ad",
+        help="cells of norman_2019, adamson_2016, replogle_2022_k562_essential, replogle_2022_rpe1, or under any name",
+    )  # fmt: skip
+    what.add_argument("--task", nargs="+", metavar="TASK", help="only these tasks")
+    what.add_argument("--network", type=Path, metavar="EDGES.tsv", help="network for --screen; else that of --data")
+    what.add_argument("--gene-aliases", type=Path, metavar="FILE", help="table alias_symbol, symbol for --network")
+    what.add_argument(
+        "--batch-key", metavar="COLUMN", help="of --screen: compare cells with the controls of their batch"
+    )
+    who = parser.add_argument_group("who predicts")
+    who.add_argument(
+        "--methods", nargs="+", metavar="NAME", help="methods, or groups: core, baseline, app, ablation, network"
+    )
+    who.add_argument(
+        "--embedding", action="append", default=[], metavar="NAME=FILE[:FORMAT]",
+        help="a linear decoder on frozen gene embeddings",
+    )  # fmt: skip
+    who.add_argument(
+        "--predictions", action="append", default=[], metavar="NAME[@TASK]=FILE", help="a method that was run elsewhere"
+    )
+    who.add_argument("--gears", metavar="PYTHON", help="GEARS on --screen, by the Python of an environment that has it")
+    how = parser.add_argument_group("how")
+    how.add_argument("--seeds", type=int, nargs="+", metavar="N", help="only these splits")
+    how.add_argument("--jobs", type=int, default=1, metavar="N", help="processes at a time (default: 1)")
+    how.add_argument("--quick", action="store_true", help="one split and the core methods: under two minutes")
+    how.add_argument("--no-resume", action="store_true", help="make predictions anew that are there already")
+    how.add_argument("--no-progress", action="store_true", help="no progress bar")
+    how.add_argument(
+        "--report", action="store_true", help="only read the scores of the folder and write the report anew"
+    )
+    how.add_argument("--list", action="store_true", help="list methods and tasks, and stop")
+    how.add_argument(
+        "--output", type=Path, default=Path("scapp_benchmark"), metavar="FOLDER", help="default: scapp_benchmark"
+    )
+    parser.set_defaults(run=_benchmark)
+
+
+def _benchmark(args: argparse.Namespace) -> int:
+    from scapp.benchmark import _cli as benchmark
+
+    return benchmark.main(args)
+
+
+def _demo(args: argparse.Namespace) -> int:
     if (args.data is None) != (args.network is None):
         raise ValueError(
             "--data and --network belong together: a screen needs a network, and the simulation brings its own."
@@ -99,6 +157,7 @@ def _demo(args: argparse.Namespace) -> None:
         _print_scores(console, scores)
         written = demo.write(folder, model, predicted, scores)
     console.print(f"Wrote {', '.join(written)} into {args.output} ({time.perf_counter() - begin:.0f} s in all)")
+    return 0
 
 
 def _print_scores(console: Console, scores: pd.DataFrame) -> None:

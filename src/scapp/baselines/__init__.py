@@ -2,6 +2,26 @@
 
 from scapp.baselines._additive import Additive, ShrunkAdditive
 from scapp.baselines._constant import Mean, NoChange
-from scapp.baselines._linear import LinearModel
+from scapp.baselines._denoised import DenoisedAdditive
+from scapp.baselines._kernel_ridge import KernelRidge
+from scapp.baselines._linear import EmbeddingLinear, LinearModel
+from scapp.baselines._means import GeometricMedian, MatchingMean
+from scapp.baselines._pairs import GaussianProcess, PairKernel
+from scapp.baselines._similarities import annotation_similarity, diffusion_similarity
 
-__all__ = ["Additive", "LinearModel", "Mean", "NoChange", "ShrunkAdditive"]
+__all__ = [
+    "Additive",
+    "DenoisedAdditive",
+    "EmbeddingLinear",
+    "GaussianProcess",
+    "GeometricMedian",
+    "KernelRidge",
+    "LinearModel",
+    "MatchingMean",
+    "Mean",
+    "NoChange",
+    "PairKernel",
+    "ShrunkAdditive",
+    "annotation_similarity",
+    "diffusion_similarity",
+]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from scapp._genes import shorten
-from scapp.baselines._base import Baseline, TrainingEffects
+from scapp.baselines._base import Baseline, TrainingEffects, warn_caller
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,16 +46,14 @@ class Additive(Baseline):
     def _warn_of_unknown(self, perturbations: list[Perturbation]) -> None:
         unknown = sorted({gene for genes in perturbations for gene in genes if gene not in self._singles})
         if unknown:
-            warnings.warn(
+            warn_caller(
                 f"{len(unknown)} gene(s) were not perturbed alone in training: {shorten(unknown, 10)}. The mean of the "
-                f"{len(self._singles)} training singles stands for each.",
-                UserWarning,
-                stacklevel=4,
+                f"{len(self._singles)} training singles stands for each."
             )
 
     def _sum(self, perturbations: list[Perturbation]) -> NDArray[np.float64]:
         summands = [[self._singles.get(gene, self._mean_single) for gene in genes] for genes in perturbations]
-        return np.array([np.sum(rows, axis=0) for rows in summands])
+        return np.array([np.sum(rows, axis=0) for rows in summands]).reshape(len(perturbations), len(self._mean_single))
 
 
 class ShrunkAdditive(Additive):
@@ -85,25 +82,30 @@ class ShrunkAdditive(Additive):
 
     def _fit(self, training: TrainingEffects) -> None:
         super()._fit(training)
-        rows = [
-            i
-            for i, genes in enumerate(training.perturbations)
-            if len(genes) > 1 and all(gene in self._singles for gene in genes)
-        ]
+        rows = self._summable(training.perturbations)
         additive = self._sum([training.perturbations[i] for i in rows])
         size = float(np.sum(additive**2))
         if size > 0:
             self._scale = float(np.sum(additive * training.lfc[rows])) / size
             return
         self._scale = 1.0
-        warnings.warn(
+        warn_caller(
             "No training combination has a sum of measured single effects to compare with, so the sum is not shrunk "
-            "(scale 1) and predictions are those of scapp.baselines.Additive.",
-            UserWarning,
-            stacklevel=3,
+            "(scale 1) and predictions are those of scapp.baselines.Additive."
         )
+
+    def _summable(self, perturbations: list[Perturbation]) -> list[int]:
+        """Which perturbations are combinations of genes that were all perturbed alone."""
+        return [
+            i
+            for i, genes in enumerate(perturbations)
+            if len(genes) > 1 and all(gene in self._singles for gene in genes)
+        ]
 
     def _predict(self, perturbations: list[Perturbation]) -> NDArray[np.float64]:
         self._warn_of_unknown(perturbations)
+        return self._scaled_sum(perturbations)
+
+    def _scaled_sum(self, perturbations: list[Perturbation]) -> NDArray[np.float64]:
         factor = np.array([self._scale if len(genes) > 1 else 1.0 for genes in perturbations])
         return factor[:, None] * self._sum(perturbations)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -26,12 +28,14 @@ class TrainingEffects:
     """Log-fold-changes of shape (n_perturbations, n_measured) of parsed perturbations over named genes.
 
     `control_mean` is the mean expression of the control cells, of shape (n_measured,), or None where it is not known.
+    `source` is the AnnData that was given, for what a baseline reads beside the log-fold-changes. Read it only in `_fit`.
     """
 
     perturbations: list[Perturbation]
     genes: list[str]
     lfc: NDArray[np.float64]
     control_mean: NDArray[np.float64] | None
+    source: AnnData
 
     @property
     def singles(self) -> dict[str, NDArray[np.float64]]:
@@ -46,7 +50,7 @@ class Baseline(ABC):
     (`_predict`).
     """
 
-    _training: TrainingEffects | None = None
+    _shape: tuple[int, int] | None = None
 
     def fit(
         self,
@@ -83,7 +87,8 @@ class Baseline(ABC):
         """
         training = _read_effects(effects, layer=layer, perturbation_key=perturbation_key, sep=sep)
         self._fit(training)
-        self._training, self._perturbation_key, self._sep = training, perturbation_key, sep
+        self._shape, self._control_mean = training.lfc.shape, training.control_mean
+        self._perturbation_key, self._sep = perturbation_key, sep
         self._var, self._measured = effects.var.copy(), measured_mask(effects)
         return self
 
@@ -110,7 +115,7 @@ class Baseline(ABC):
         TypeError
             If `perturbations` is one text and not a list of them.
         """
-        if self._training is None:
+        if self._shape is None:
             raise RuntimeError(f"This {type(self).__name__} has not been fitted: call .fit(effects) first.")
         names = _check_names(perturbations)
         parsed = parse_labels(names, control=None, sep=self._sep)
@@ -127,8 +132,7 @@ class Baseline(ABC):
             index=pd.Index(names, dtype=object),
         )
         lfc = self._over_all_genes(predicted)
-        control_mean = self._training.control_mean
-        X = None if control_mean is None else self._over_all_genes(predicted + control_mean)
+        X = None if self._control_mean is None else self._over_all_genes(predicted + self._control_mean)
         return AnnData(X=X, obs=obs, var=self._var.copy(), layers={Key.layers.PREDICTED_LFC: lfc})
 
     def _over_all_genes(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -145,10 +149,18 @@ class Baseline(ABC):
         """Log-fold-changes of shape (n_perturbations, n_measured)."""
 
     def __repr__(self) -> str:
-        if self._training is None:
+        if self._shape is None:
             return f"{type(self).__name__}, not fitted"
-        n, n_genes = self._training.lfc.shape
+        n, n_genes = self._shape
         return f"{type(self).__name__}, fitted to {n} perturbations x {n_genes} measured genes"
+
+
+def warn_caller(message: str) -> None:
+    """Warn at the line that called `fit` or `predict`, however many classes of this room lie between."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith("scapp.baselines"):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, UserWarning, stacklevel=level)
 
 
 def _read_effects(effects: AnnData, *, layer: str | None, perturbation_key: str, sep: str) -> TrainingEffects:
@@ -185,7 +197,7 @@ def _read_effects(effects: AnnData, *, layer: str | None, perturbation_key: str,
                 "effects.var['control_mean'] is NaN or infinite for genes that were measured. "
                 "Calculate it again with `scapp.pp.pseudobulk`, or remove the column."
             )
-    return TrainingEffects(perturbations, genes, lfc, control_mean)
+    return TrainingEffects(perturbations, genes, lfc, control_mean, effects)
 
 
 def _check_perturbations(perturbations: list[Perturbation], perturbation_key: str) -> None:

@@ -1,23 +1,80 @@
-"""The linear model of the published benchmark."""
+"""The linear model of the published benchmark, with embeddings learned from the effects or brought from elsewhere."""
 
 from __future__ import annotations
 
-import warnings
-from typing import TYPE_CHECKING
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
 from scapp._genes import shorten
 from scapp._perturbations import perturbed_genes
-from scapp.baselines._base import Baseline, TrainingEffects
+from scapp.baselines._base import Baseline, TrainingEffects, warn_caller
+from scapp.pp._feature_sources import read_features
 
 if TYPE_CHECKING:
+    import pandas as pd
     from numpy.typing import NDArray
 
     from scapp._perturbations import Perturbation
 
+Side = Literal["perturbation", "gene", "both"]
 
-class LinearModel(Baseline):
+
+class BilinearModel(Baseline):
+    """Ridge regression from embeddings of perturbations to the embedding of genes.
+
+    A subclass says which embeddings these are (`_embeddings`), and how to name what has none (`_refuse`, `_missing`).
+    """
+
+    ridge: float
+
+    def _fit(self, training: TrainingEffects) -> None:
+        columns, targets, scores = self._embeddings(training)
+        used = [i for i, genes in enumerate(training.perturbations) if all(gene in columns for gene in genes)]
+        if not used:
+            raise ValueError(self._refuse(training))
+        effects = training.lfc[used]
+        # The control is one more column of Y and P: 0 in both, it counts in the mean and nowhere else.
+        mean_used = effects.sum(axis=0) / (len(used) + 1)
+        embedded = scores.any(axis=1)
+        left = _ridge(scores[embedded], (effects - mean_used)[:, embedded].T, self.ridge)
+        self._columns, self._targets, self._scores = columns, targets, scores
+        self._weights = _ridge(self._embed([training.perturbations[i] for i in used]), left.T, self.ridge)
+        self._mean_used, self._mean_all = mean_used, training.lfc.mean(axis=0)
+
+    def _embed(self, perturbations: list[Perturbation]) -> NDArray[np.float64]:
+        return np.array([self._targets[[self._columns[gene] for gene in genes]].sum(axis=0) for genes in perturbations])
+
+    def _predict(self, perturbations: list[Perturbation]) -> NDArray[np.float64]:
+        unknown = [gene for gene in perturbed_genes(perturbations) if gene not in self._columns]
+        if unknown:
+            warn_caller(
+                f"{len(unknown)} perturbed gene(s) {self._missing}: {shorten(unknown, 10)}. "
+                "Perturbations of them are predicted as the mean of the training perturbations."
+            )
+        known = [i for i, genes in enumerate(perturbations) if all(gene in self._columns for gene in genes)]
+        predicted = np.tile(self._mean_all, (len(perturbations), 1))
+        if known:
+            embedding = self._embed([perturbations[i] for i in known])
+            predicted[known] = embedding @ self._weights @ self._scores.T + self._mean_used
+        return predicted
+
+    @abstractmethod
+    def _embeddings(self, training: TrainingEffects) -> tuple[dict[str, int], NDArray[np.float64], NDArray[np.float64]]:
+        """Rows of the targets by name, their embeddings, and those of the measured genes (0 for a gene without one)."""
+
+    @abstractmethod
+    def _refuse(self, training: TrainingEffects) -> str:
+        """What to say where no training perturbation has an embedding."""
+
+    @property
+    @abstractmethod
+    def _missing(self) -> str:
+        """Why a gene has no embedding."""
+
+
+class LinearModel(BilinearModel):
     r"""The bilinear model of :cite:p:`AhlmannEltze2025`: genes and perturbations embedded by the same PCA.
 
     Let :math:`X` hold the training profiles (genes x perturbations and the control), :math:`G` the scores of the genes
@@ -51,62 +108,170 @@ class LinearModel(Baseline):
     """
 
     def __init__(self, *, n_components: int = 10, ridge: float = 0.1) -> None:
-        if n_components < 1:
-            raise ValueError(f"n_components must be at least 1, found {n_components}.")
-        if not ridge > 0:
-            raise ValueError(f"ridge must be greater than 0, found {ridge}.")
+        _check_options(n_components, ridge)
         self.n_components = n_components
         self.ridge = ridge
 
-    def _fit(self, training: TrainingEffects) -> None:
-        columns = {gene: i for i, gene in enumerate(training.genes)}
-        used = [i for i, genes in enumerate(training.perturbations) if all(gene in columns for gene in genes)]
-        if not used:
+    def _embeddings(self, training: TrainingEffects) -> tuple[dict[str, int], NDArray[np.float64], NDArray[np.float64]]:
+        scores = _gene_scores(training, self.n_components)
+        return _positions(training.genes), scores, scores
+
+    def _refuse(self, training: TrainingEffects) -> str:
+        return _none_measured(training)
+
+    @property
+    def _missing(self) -> str:
+        return "were not measured and have no embedding"
+
+
+class EmbeddingLinear(BilinearModel):
+    r"""The bilinear model of :cite:p:`AhlmannEltze2025` on embeddings of genes that were learned elsewhere.
+
+    .. math:: W = (G^\top G + \lambda I)^{-1} G^\top (Y - b) P^\top (P P^\top + \lambda I)^{-1}, \qquad
+        \hat y_p = G W p + b
+
+    as :class:`LinearModel`, where the table of embeddings takes the place of :math:`P` (its row of the perturbed gene), of
+    :math:`G` (its rows of the measured genes), or of both: the rows "pretrained embedding" of the published
+    comparison, and a way to ask what the genes' embeddings of a foundation model hold. A side that the table does not
+    take is embedded by PCA of the training profiles.
+
+    - Perturbation side: training perturbations of a gene that the table lacks are left out of :math:`W` and
+      :math:`b`. They are predicted as the mean over all training perturbations, with a warning that names the genes.
+    - Gene side: measured genes that the table lacks are left out of :math:`W`. They are predicted as their mean
+      :math:`b`, and a warning at the fit counts them.
+    - The embedding of a combination is the sum of its genes'.
+
+    The penalty is in units of the embeddings: they are taken as they are, as by the authors.
+
+    Parameters
+    ----------
+    embeddings
+        Numbers, genes as index, as :func:`scapp.embeddings.read` returns. A row of NaN is a gene without an embedding.
+    side
+        ``"perturbation"``, ``"gene"`` or ``"both"``.
+    n_components
+        Number of principal components of the training profiles, for the side that the table does not take.
+    embedding_components
+        Number of principal components, over all rows of the table, to reduce wider embeddings to; None for no reduction.
+    ridge
+        :math:`\lambda`, the penalty on both sides.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range, or the table holds no numbers, infinite values or a gene twice.
+
+    Examples
+    --------
+    >>> table = scapp.embeddings.read("GenePT.pickle")  # doctest: +SKIP
+    >>> EmbeddingLinear(table).fit(effects).predict(["KLF1"])  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        embeddings: pd.DataFrame,
+        *,
+        side: Side = "perturbation",
+        n_components: int = 10,
+        embedding_components: int | None = None,
+        ridge: float = 0.1,
+    ) -> None:
+        if side not in get_args(Side):
+            raise ValueError(f"side must be 'perturbation', 'gene' or 'both', found {side!r}.")
+        _check_options(n_components, ridge)
+        self.side, self.n_components, self.ridge = side, n_components, ridge
+        source = read_features(
+            embeddings,
+            kind="table",
+            var_names=(),
+            n_components=embedding_components if _is_wider(embeddings, embedding_components) else None,
+            parents=None,
+            min_genes=2,
+            max_genes=None,
+            restart=0.5,
+            random_state=0,
+        )
+        self._genes = _positions(source.genes)
+        self._table = source.values.astype(np.float64)
+
+    def _embeddings(self, training: TrainingEffects) -> tuple[dict[str, int], NDArray[np.float64], NDArray[np.float64]]:
+        learned = _gene_scores(training, self.n_components) if self.side != "both" else None
+        if self.side == "perturbation":
+            assert learned is not None
+            return self._genes, self._table, learned
+        rows = np.array([self._genes.get(gene, -1) for gene in training.genes])
+        if (rows < 0).all():
             raise ValueError(
-                f"None of the {len(training.perturbations)} training perturbations is of measured genes, so none has an "
-                f"embedding: {shorten(perturbed_genes(training.perturbations))} are not among the "
-                f"{len(training.genes)} measured genes. Keep the perturbed genes with `scapp.pp.select_genes`."
+                f"None of the {len(training.genes)} measured genes has an embedding: {shorten(training.genes)} are not "
+                f"in the table, which holds {shorten(self._genes)}. Name the rows of the table by the names of "
+                "effects.var_names."
             )
-        scores = self._gene_scores(training)
-        self._columns, self._scores = columns, scores
-        embedding = self._embed([training.perturbations[i] for i in used])
-        effects = training.lfc[used]
-        # The control is one more column of Y and P: 0 in both, it counts in the mean and nowhere else.
-        self._mean_used = effects.sum(axis=0) / (len(used) + 1)
-        self._mean_all = training.lfc.mean(axis=0)
-
-        penalty = self.ridge * np.eye(self.n_components)
-        left = np.linalg.solve(scores.T @ scores + penalty, scores.T @ (effects - self._mean_used).T)
-        # (P Pᵀ + λI)⁻¹ is symmetric: solving from the left with the transpose is multiplying from the right.
-        self._weights = np.linalg.solve(embedding.T @ embedding + penalty, embedding.T @ left.T).T
-
-    def _gene_scores(self, training: TrainingEffects) -> NDArray[np.float64]:
-        """Scores of the genes on the principal components of the profiles; shape (n_measured, n_components)."""
-        control = np.zeros(len(training.genes)) if training.control_mean is None else training.control_mean
-        profiles = np.vstack([training.lfc + control, control]).T
-        if self.n_components > min(profiles.shape):
-            raise ValueError(
-                f"n_components={self.n_components} is more than {len(training.genes)} measured genes and "
-                f"{len(training.perturbations)} training perturbations have. Lower it to {min(profiles.shape)} or less."
+        if (rows < 0).any():
+            absent = [gene for gene, row in zip(training.genes, rows, strict=True) if row < 0]
+            warn_caller(
+                f"{len(absent)} of the {len(rows)} measured genes have no embedding: {shorten(absent)}. Of each, the mean "
+                "over the training perturbations is predicted."
             )
-        left, size, _ = np.linalg.svd(profiles - profiles.mean(axis=0), full_matrices=False)
-        return left[:, : self.n_components] * size[: self.n_components]
+        scores = np.where((rows >= 0)[:, None], self._table[rows], 0)
+        if self.side == "both":
+            return self._genes, self._table, scores
+        assert learned is not None
+        return _positions(training.genes), learned, scores
 
-    def _embed(self, perturbations: list[Perturbation]) -> NDArray[np.float64]:
-        return np.array([self._scores[[self._columns[gene] for gene in genes]].sum(axis=0) for genes in perturbations])
+    def _refuse(self, training: TrainingEffects) -> str:
+        if self.side == "gene":
+            return _none_measured(training)
+        return (
+            f"None of the {len(training.perturbations)} training perturbations is of genes with an embedding: "
+            f"{shorten(perturbed_genes(training.perturbations))} are not in the table, which holds {shorten(self._genes)}. "
+            "Name the rows of the table by the symbols that the labels use."
+        )
 
-    def _predict(self, perturbations: list[Perturbation]) -> NDArray[np.float64]:
-        unknown = [gene for gene in perturbed_genes(perturbations) if gene not in self._columns]
-        if unknown:
-            warnings.warn(
-                f"{len(unknown)} perturbed gene(s) were not measured and have no embedding: {shorten(unknown, 10)}. "
-                "Perturbations of them are predicted as the mean of the training perturbations.",
-                UserWarning,
-                stacklevel=3,
-            )
-        known = [i for i, genes in enumerate(perturbations) if all(gene in self._columns for gene in genes)]
-        predicted = np.tile(self._mean_all, (len(perturbations), 1))
-        if known:
-            embedding = self._embed([perturbations[i] for i in known])
-            predicted[known] = embedding @ self._weights.T @ self._scores.T + self._mean_used
-        return predicted
+    @property
+    def _missing(self) -> str:
+        return "were not measured and have no embedding" if self.side == "gene" else "have no embedding in the table"
+
+
+def _gene_scores(training: TrainingEffects, n_components: int) -> NDArray[np.float64]:
+    """Scores of the genes on the principal components of the profiles; shape (n_measured, n_components)."""
+    control = np.zeros(len(training.genes)) if training.control_mean is None else training.control_mean
+    profiles = np.vstack([training.lfc + control, control]).T
+    if n_components > min(profiles.shape):
+        raise ValueError(
+            f"n_components={n_components} is more than {len(training.genes)} measured genes and "
+            f"{len(training.perturbations)} training perturbations have. Lower it to {min(profiles.shape)} or less."
+        )
+    left, size, _ = np.linalg.svd(profiles - profiles.mean(axis=0), full_matrices=False)
+    return left[:, :n_components] * size[:n_components]
+
+
+def _ridge(design: NDArray[np.float64], targets: NDArray[np.float64], penalty: float) -> NDArray[np.float64]:
+    """Coefficients of ridge regression, by the smaller of the two systems of equations."""
+    n_rows, n_columns = design.shape
+    if n_columns <= n_rows:
+        return np.asarray(np.linalg.solve(design.T @ design + penalty * np.eye(n_columns), design.T @ targets))
+    return design.T @ np.linalg.solve(design @ design.T + penalty * np.eye(n_rows), targets)
+
+
+def _positions(genes: list[str]) -> dict[str, int]:
+    return {gene: i for i, gene in enumerate(genes)}
+
+
+def _check_options(n_components: int, ridge: float) -> None:
+    if n_components < 1:
+        raise ValueError(f"n_components must be at least 1, found {n_components}.")
+    if not ridge > 0:
+        raise ValueError(f"ridge must be greater than 0, found {ridge}.")
+
+
+def _is_wider(embeddings: pd.DataFrame, n_components: int | None) -> bool:
+    # What is no number of components is left to the reader, which refuses it.
+    return n_components is not None and (n_components < 1 or embeddings.shape[1] > n_components)
+
+
+def _none_measured(training: TrainingEffects) -> str:
+    return (
+        f"None of the {len(training.perturbations)} training perturbations is of measured genes, so none has an "
+        f"embedding: {shorten(perturbed_genes(training.perturbations))} are not among the "
+        f"{len(training.genes)} measured genes. Keep the perturbed genes with `scapp.pp.select_genes`."
+    )

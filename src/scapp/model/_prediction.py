@@ -57,8 +57,8 @@ class PredictionMixin:
 
         - `X`: predicted mean expression, where the mean of the control cells is known
         - ``layers["predicted_lfc"]``: predicted log-fold-changes (natural logarithm), NaN for genes not measured
-        - ``layers["predicted_lfc_std"]``: their standard deviation, from the spread over the models and the decoder's own
-          uncertainty
+        - ``layers["predicted_lfc_std"]``: their standard deviation, calibrated on the residuals of leaving out training
+          perturbations
         - ``layers["attention"]``: attention to each gene, each row summing to one
         - ``obs["in_training"]``, ``obs["n_singles_measured"]``: whether the perturbation was trained on, and how many of its
           genes were measured alone

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from scapp.module._kernel import gaussian_kernel, kernel_inverse, kernel_leave_one_out, robust_weights
 from scapp.module._ridge import ridge_leave_one_out, ridge_posterior, ridge_solve
 
-
 # How often the weights of the rows are renewed in the last fit; in training they are renewed at each step.
 N_REWEIGHT = 5
 
@@ -91,7 +90,9 @@ class KernelDecoder(nn.Module):
     ) -> Tensor:
         standard = standardisation(states)
         old, scaled = self._scaled(states, *standard), self._scaled(new, *standard)
-        inverse = kernel_inverse(self._similar(old, old, counts, counts), self.log_penalty.exp(), self._weights(targets))
+        inverse = kernel_inverse(
+            self._similar(old, old, counts, counts), self.log_penalty.exp(), self._weights(targets)
+        )
         return self._similar(scaled, old, new_counts, counts) @ (inverse @ targets)
 
     @torch.no_grad()

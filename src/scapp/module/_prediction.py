@@ -91,9 +91,7 @@ class PredictionMixin:
         composition = composition_of(perturbations, {gene: k for k, gene in enumerate(nodes)}).to(self.features)
         genes = self.gene_units(nodes)
         if not self.anchored:
-            parts = [
-                self._main_effects(self._combine(genes, part)) for part in composition.split(CHUNK)
-            ]
+            parts = [self._main_effects(self._combine(genes, part)) for part in composition.split(CHUNK)]
             return _join(parts)
         own = self._own_effects(nodes, genes)
         parts = [

@@ -153,8 +153,7 @@ def hellinger_embedding(
     products of rows approximate the coefficients.
     """
     # Below one part in a hundred thousand, the root would lift what the truncated series leaves of the walk.
-    profiles = diffusion(adjacency, restart=restart, min_value=1e-5, tol=1e-5)
-    profiles.data = np.sqrt(profiles.data)
+    profiles = sparse.csr_matrix(diffusion(adjacency, restart=restart, min_value=1e-5, tol=1e-5)).sqrt()
     n_components = min(n_components, profiles.shape[0])
     vectors, values, _ = randomized_svd(profiles, n_components, n_oversamples=32, n_iter=4, random_state=random_state)
     return _fix_signs(vectors * values).astype(np.float32)

@@ -1,8 +1,27 @@
 """Pictures of results. Nothing is computed here that is not in the data already."""
 
 from scapp.pl._attention import attention
+from scapp.pl._benchmark import (
+    benchmark_attention,
+    benchmark_by_test_set,
+    benchmark_calibration,
+    benchmark_network_damage,
+    benchmark_ratios,
+    benchmark_scatter,
+)
 from scapp.pl._history import training_history
 from scapp.pl._predicted import predicted_vs_observed
 from scapp.pl._scores import scores
 
-__all__ = ["attention", "predicted_vs_observed", "scores", "training_history"]
+__all__ = [
+    "attention",
+    "benchmark_attention",
+    "benchmark_by_test_set",
+    "benchmark_calibration",
+    "benchmark_network_damage",
+    "benchmark_ratios",
+    "benchmark_scatter",
+    "predicted_vs_observed",
+    "scores",
+    "training_history",
+]

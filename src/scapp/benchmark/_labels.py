@@ -1,0 +1,163 @@
+"""Labels of public files of screens: scPerturb, pertpy, GEARS and what Adamson et al. called their guides."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+import anndata as ad
+import pandas as pd
+from anndata import AnnData
+
+from scapp._genes import shorten
+from scapp._keys import Key
+from scapp._perturbations import CONTROL_ALIASES, format_label, is_control
+
+logger = logging.getLogger(__name__)
+
+CONTROL = "control"
+# In the order in which they are looked for: scPerturb, pertpy, GEARS and PerturBench, others.
+COLUMNS = ("perturbation", "perturbation_name", "condition", "target_gene", "gene_target", "gene")
+UNASSIGNED = frozenset({"", "*", "nan", "none", "na", "n/a", "unassigned", "unknown"})
+# Joins that no gene symbol holds. "_" and "-" occur in names of genes, guides and controls.
+JOINS = re.compile(r"\s*[+|;,&]\s*")
+# Names of the plasmids behind the guides of Adamson et al. 2016, such as "_pDS263" and "_pMJ144-1".
+PLASMID = re.compile(r"_p[A-Z]{2,3}\d+(-\d+)?$")
+# Their control constructs: "62(mod)", "63(mod)", "Gal4-4(mod)" and "3x_neg_ctrl".
+CONTROL_CONSTRUCT = re.compile(r"^(\d+\(mod\)|gal4.*\(mod\)|.*neg_ctrl.*)$", re.IGNORECASE)
+
+
+def load_h5ad(path: Path | str) -> AnnData:
+    """An h5ad file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no file {str(path)!r}.")
+    return ad.read_h5ad(path)
+
+
+def labelled_cells(path: Path | str, *, perturbation_key: str | None = None, control: str | None = None) -> AnnData:
+    """The cells of a public file whose perturbation is known, with ``obs["perturbation"]`` as scapp reads it.
+
+    Parameters
+    ----------
+    path
+        h5ad file.
+    perturbation_key, control
+        As in :func:`read_labels`.
+    """
+    cells = use_gene_symbols(load_h5ad(path))
+    labels = read_labels(cells, perturbation_key=perturbation_key, control=control)
+    known = labels.notna().to_numpy()
+    cells = cells[known].copy()
+    cells.obs[Key.obs.PERTURBATION] = labels[known].to_numpy()
+    return cells
+
+
+def label_column(adata: AnnData) -> str:
+    """The column of obs that holds the labels, by its usual names.
+
+    Raises
+    ------
+    ValueError
+        If there is none of these names.
+    """
+    for name in COLUMNS:
+        if name in adata.obs:
+            return name
+    raise ValueError(
+        f"adata.obs has none of the columns {', '.join(COLUMNS)} that usually hold the perturbations; it has "
+        f"{shorten(map(repr, adata.obs.columns), 12) or 'none'}. Name it with perturbation_key=…."
+    )
+
+
+def read_labels(adata: AnnData, *, perturbation_key: str | None = None, control: str | None = None) -> pd.Series:
+    """Labels as scapp reads them.
+
+    Parameters
+    ----------
+    adata
+        Cells of a public file.
+    perturbation_key
+        Column of `obs`; found by its usual names if None.
+    control
+        Label of the control cells, besides the usual ones.
+
+    Returns
+    -------
+    For each cell ``"control"``, a canonical label such as ``"CEBPA+KLF1"``, or None for a cell without a known
+    perturbation. Genes that are joined by ``"_"`` are told apart where each part is a gene of the matrix or a
+    perturbation by itself, or where ``obs["nperts"]`` counts as many.
+    """
+    column = adata.obs[perturbation_key or label_column(adata)]
+    raw = column.astype(object).where(column.notna(), "").astype(str).str.strip()
+    distinct = {label: _clean(label) for label in raw.unique()}
+    known = {*adata.var_names, *(name for name in distinct.values() if name and "_" not in name)}
+    counted = _counted(raw, adata.obs)
+    read: dict[str, str | None] = {}
+    whole = []
+    for label, name in distinct.items():
+        if name is None:
+            read[label] = None
+        elif CONTROL_CONSTRUCT.match(name) or is_control(name, control):
+            read[label] = CONTROL
+        else:
+            parts = _parts(name, known, counted.get(label))
+            if len(parts) == 1 and "_" in parts[0] and parts[0] not in known:
+                whole.append(parts[0])
+            genes = {part for part in parts if not is_control(part, control)}
+            read[label] = format_label(genes) if genes else CONTROL
+    if whole:
+        logger.warning(
+            "%d label(s) hold '_' and were taken as the name of one gene each, since their parts are not all known: %s.",
+            len(whole),
+            shorten(whole),
+        )
+    return raw.map(read)
+
+
+def use_gene_symbols(adata: AnnData) -> AnnData:
+    """Genes by their symbols where a column of var has these and the names are Ensembl ids, as in the files of GEARS.
+
+    Of genes with the same symbol the first is kept.
+    """
+    for name in ("gene_name", "gene_symbol", "gene_symbols", "feature_name"):
+        if name in adata.var and adata.var_names.str.match(r"ENS[A-Z]*G\d").mean() > 0.5:
+            symbols = adata.var[name].astype(str)
+            keep = (~symbols.duplicated()).to_numpy()
+            adata = adata[:, keep].copy()
+            adata.var_names = pd.Index(symbols[keep].tolist())
+            return adata
+    if not adata.var_names.is_unique:
+        adata = adata[:, ~adata.var_names.duplicated()].copy()
+    return adata
+
+
+def _clean(label: str) -> str | None:
+    if label.lower() in UNASSIGNED:
+        return None
+    name = PLASMID.sub("", label)
+    return name.removesuffix("_only")
+
+
+def _counted(raw: pd.Series, obs: pd.DataFrame) -> dict[str, int]:
+    """How many genes each label perturbs, where the file says so."""
+    if "nperts" not in obs:
+        return {}
+    numbers = pd.to_numeric(obs["nperts"], errors="coerce").groupby(raw.to_numpy()).agg(["min", "max"])
+    agree = numbers[(numbers["min"] == numbers["max"]) & numbers["min"].notna()]
+    return {str(label): int(n) for label, n in agree["min"].items()}
+
+
+def _parts(name: str, known: set[str], n: int | None) -> list[str]:
+    joined = JOINS.split(name)
+    if len(joined) > 1 or "_" not in name or name in known or name.lower() in CONTROL_ALIASES:
+        return joined
+    parts = name.split("_")
+    named = all(part in known or is_control(part) for part in parts)
+    return parts if named or (n is not None and n > 1 and len(parts) == n) else joined

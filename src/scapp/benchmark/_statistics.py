@@ -1,0 +1,355 @@
+"""What the scores say: means, ratios, intervals, paired tests, strata and ceilings."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from scapp.benchmark._tidy import check, cube, direction
+
+LEVEL = 0.95
+COVERAGES = {"coverage_50": 0.5, "coverage_80": 0.8, "coverage_95": 0.95}
+
+
+def summarise(
+    results: pd.DataFrame,
+    *,
+    metric: str = "l2",
+    reference: str | Mapping[str, str] | None = None,
+    n_draws: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Mean of each method, and its ratio to a reference, with intervals over perturbations.
+
+    The mean is over splits of the mean over the perturbations held out. Intervals are percentiles of a bootstrap that
+    draws perturbations, each with all its scores in all splits, because the scores of one perturbation in several
+    splits are not independent. They do not cover other screens, nor other choices of what is trained on.
+
+    Parameters
+    ----------
+    results
+        One row a score, with the columns ``task``, ``method``, ``group``, ``seed``, ``perturbation``, ``metric``,
+        ``value``, ``n_seen`` and ``effect_size``.
+    metric
+        Which scores.
+    reference
+        Method of which ratios are taken, or one for each task; no ratios if None. A ratio is of the two means over
+        the perturbations and splits that both were scored on.
+    n_draws, seed
+        Size and seed of the bootstrap.
+
+    Returns
+    -------
+    One row a task and method, best first: ``mean`` with ``low`` and ``high`` (95 %), ``n_perturbations``, ``n_seeds``;
+    with a reference also ``ratio``, ``ratio_low``, ``ratio_high``, and ``ratio_by_seed``, a tuple.
+
+    Raises
+    ------
+    ValueError
+        If a column, the metric or the reference is missing, or a score stands there twice.
+    """
+    check(results, metric=metric)
+    tables = []
+    for task, rows in _tasks(results, metric):
+        scores = cube(rows, metric)
+        weights = _bootstrap(len(scores.perturbations), n_draws, seed)
+        low, high = _interval(_means(scores.values, weights))
+        table = pd.DataFrame({"task": task, "method": scores.methods, "group": scores.groups, "metric": metric})
+        table["n_perturbations"] = np.isfinite(scores.values).any(axis=1).sum(axis=1)
+        table["n_seeds"] = np.isfinite(scores.values).any(axis=2).sum(axis=1)
+        table["mean"], table["low"], table["high"] = _means(scores.values)[0], low, high
+        if reference is not None:
+            name = reference if isinstance(reference, str) else reference.get(task)
+            if name is None or name not in scores.methods:
+                raise ValueError(
+                    f"The reference {name!r} has no {metric} in the task {task!r}; methods with one are "
+                    f"{', '.join(scores.methods)}."
+                )
+            both = np.isfinite(scores.values) & np.isfinite(scores[name])
+            own, base = np.where(both, scores.values, np.nan), np.where(both, scores[name], np.nan)
+            ratios = _means(own, weights) / _means(base, weights)
+            table["reference"] = name
+            table["ratio"] = _means(own)[0] / _means(base)[0]
+            table["ratio_low"], table["ratio_high"] = _interval(ratios)
+            by_seed = _mean(own, axis=2) / _mean(base, axis=2)
+            table["ratio_by_seed"] = [tuple(float(x) for x in row) for row in by_seed]
+        tables.append(table.sort_values("mean", ascending=direction_or_low(metric) == "low", kind="stable"))
+    return pd.concat(tables, ignore_index=True)
+
+
+def paired(
+    results: pd.DataFrame,
+    *,
+    metric: str = "l2",
+    methods: Sequence[str] | None = None,
+    against: str | Sequence[str] | None = None,
+    n_draws: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Compare methods perturbation by perturbation.
+
+    Parameters
+    ----------
+    results, metric, n_draws, seed
+        As in :func:`scapp.benchmark.summarise`.
+    methods
+        Which are compared; all if None.
+    against
+        With which; the methods of the group "baseline" if None.
+
+    Returns
+    -------
+    One row a task, method and other method: ``n`` (perturbations times splits that both were scored on) and
+    ``n_perturbations``; ``win_rate``, the share of `n` on which the method is better, ties counted as half;
+    ``difference`` and ``ratio`` of the means with intervals of the bootstrap; ``median_difference`` over perturbations;
+    ``p_value`` of Wilcoxon's signed-rank test on the mean difference of each perturbation over splits, so that none
+    is counted several times; ``p_holm``, corrected for the rows of the task; and ``verdict``: "better" or "worse" where
+    the interval of the difference excludes zero and ``p_holm`` is below 0.05, else "unclear".
+
+    Raises
+    ------
+    ValueError
+        If a column, the metric or a method is missing, or it is not known which way the metric is better.
+    """
+    check(results, metric=metric)
+    sign = 1 if direction(metric) == "low" else -1
+    asked = [against] if isinstance(against, str) else against
+    known = list(pd.unique(results["method"].astype(object)))
+    if unknown := [name for name in [*(methods or []), *(asked or [])] if name not in known]:
+        raise ValueError(f"There are no scores of {', '.join(map(repr, unknown))}; methods are {', '.join(known)}.")
+    tables = []
+    for task, rows in _tasks(results, metric):
+        scores = cube(rows, metric)
+        others = [m for m, g in zip(scores.methods, scores.groups, strict=True) if g == "baseline"]
+        others = others if asked is None else [m for m in asked if m in scores.methods]
+        pairs = [(m, o) for m in scores.methods if methods is None or m in methods for o in others if m != o]
+        if not pairs:
+            continue
+        own, base = (np.stack([scores[pair[i]] for pair in pairs]) for i in (0, 1))
+        both = np.isfinite(own) & np.isfinite(base)
+        own, base = np.where(both, own, np.nan), np.where(both, base, np.nan)
+        table = pd.DataFrame(pairs, columns=["method", "against"])
+        table.insert(0, "task", task)
+        table["metric"] = metric
+        table["n"] = both.sum(axis=(1, 2))
+        table["n_perturbations"] = both.any(axis=1).sum(axis=1)
+        gain = sign * (base - own)
+        table["win_rate"] = _mean(np.where(both, (gain > 0) + 0.5 * (gain == 0), np.nan), axis=(1, 2))
+        weights = _bootstrap(len(scores.perturbations), n_draws, seed)
+        drawn_own, drawn_base = _means(own, weights), _means(base, weights)
+        mean_own, mean_base = _means(own)[0], _means(base)[0]
+        table["difference"] = mean_own - mean_base
+        table["difference_low"], table["difference_high"] = _interval(drawn_own - drawn_base)
+        table["ratio"] = mean_own / np.where(mean_base == 0, np.nan, mean_base)
+        table["ratio_low"], table["ratio_high"] = _interval(drawn_own / np.where(drawn_base == 0, np.nan, drawn_base))
+        by_perturbation = [d[np.isfinite(d)] for d in _mean(own - base, axis=1)]
+        table["median_difference"] = [np.median(d) if len(d) else np.nan for d in by_perturbation]
+        table["p_value"] = [_signed_rank(d) for d in by_perturbation]
+        table = table[table["n"] > 0].copy()
+        table["p_holm"] = _holm(table["p_value"].to_numpy())
+        table["verdict"] = _verdicts(table, sign)
+        tables.append(table)
+    if not tables:
+        raise ValueError("There is nothing to compare: no task has scores of both a method and one to compare it with.")
+    return pd.concat(tables, ignore_index=True)
+
+
+def by_stratum(
+    results: pd.DataFrame,
+    *,
+    metric: str = "l2",
+    reference: str | Mapping[str, str],
+    n_draws: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """The summary for each split, each third of effect sizes, and each number of genes seen alone in training.
+
+    Parameters
+    ----------
+    results, metric, reference, n_draws, seed
+        As in :func:`scapp.benchmark.summarise`. Thirds of effect sizes are of the perturbations of a task.
+
+    Returns
+    -------
+    The columns of the summary, and ``kind`` ("split", "effect size", "genes seen") and ``stratum``. A kind of which a
+    task has one stratum is left out.
+
+    Raises
+    ------
+    ValueError
+        As :func:`scapp.benchmark.summarise` does.
+    """
+    check(results, metric=metric)
+    tables = []
+    for _, rows in _tasks(results, metric):
+        rows = rows[rows["metric"] == metric]
+        size = rows.groupby("perturbation")["effect_size"].mean()
+        thirds = pd.Series("unknown", size.index)
+        if size.notna().all() and len(size) >= 3:
+            thirds[:] = np.array(["small", "medium", "large"])[np.searchsorted(np.quantile(size, [1 / 3, 2 / 3]), size)]
+        kinds = {
+            "split": rows["seed"].astype(int).astype(str),
+            "effect size": rows["perturbation"].map(thirds),
+            "genes seen": rows["n_seen"].astype(int).astype(str),
+        }
+        order = {"small": 0, "medium": 1, "large": 2}
+        for kind, strata in kinds.items():
+            names = sorted(strata.unique(), key=lambda name: (order.get(name, 0), name))
+            for name in names if len(names) > 1 else []:
+                part = summarise(rows[strata == name], metric=metric, reference=reference, n_draws=n_draws, seed=seed)
+                part.insert(1, "kind", kind)
+                part.insert(2, "stratum", name)
+                tables.append(part)
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["task", "kind", "stratum"])
+
+
+def ceilings(results: pd.DataFrame, *, metric: str = "l2", nothing: str = "no change") -> pd.DataFrame:
+    """Share of what can be explained that each method explains, in the tasks whose noise ceiling was measured.
+
+    Parameters
+    ----------
+    results
+        As in :func:`scapp.benchmark.summarise`. The ceiling is the metric ``ceiling_<metric>``: the score that the
+        noise of the observed effects leaves to a perfect prediction.
+    metric
+        Which scores.
+    nothing
+        The method that explains nothing.
+
+    Returns
+    -------
+    One row a task and method: ``mean``, ``ceiling``, ``nothing`` and ``share_closed``, (nothing - mean) / (nothing -
+    ceiling). No rows where no task has a ceiling.
+    """
+    check(results, metric=metric)
+    tables = []
+    for task, rows in _tasks(results, metric):
+        known = rows[(rows["metric"] == f"ceiling_{metric}") & (rows["perturbation"] != "")]
+        if known.empty or nothing not in set(rows["method"]):
+            continue
+        limit = known.groupby(["seed", "perturbation"])["value"].mean()
+        scores = rows[(rows["metric"] == metric) & (rows["perturbation"] != "")]
+        inside = pd.MultiIndex.from_frame(scores[["seed", "perturbation"]]).isin(limit.index)
+        of_split = scores[inside].groupby(["method", "seed"], sort=False)["value"].mean()
+        table = of_split.groupby("method", sort=False).mean().rename("mean").reset_index()
+        table.insert(0, "task", task)
+        table["ceiling"] = limit.groupby("seed").mean().mean()
+        table["nothing"] = table.loc[table["method"] == nothing, "mean"].squeeze()
+        table["share_closed"] = (table["nothing"] - table["mean"]) / (table["nothing"] - table["ceiling"])
+        tables.append(table)
+    columns = ["task", "method", "mean", "ceiling", "nothing", "share_closed"]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
+
+
+def calibration(results: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """Share of observed values that lie within predicted intervals.
+
+    Parameters
+    ----------
+    results, n_draws, seed
+        As in :func:`scapp.benchmark.summarise`; the metrics ``coverage_50``, ``coverage_80`` and ``coverage_95``.
+
+    Returns
+    -------
+    One row a task, method and interval: ``nominal``, ``empirical``, ``low``, ``high``. No rows without such metrics.
+    """
+    check(results)
+    tables = []
+    for metric, nominal in COVERAGES.items():
+        rows = results[(results["metric"] == metric) & results["value"].notna()]
+        if len(rows):
+            table = summarise(rows, metric=metric, n_draws=n_draws, seed=seed)
+            table["nominal"] = nominal
+            tables.append(table.rename(columns={"mean": "empirical"}))
+    columns = ["task", "method", "group", "nominal", "empirical", "low", "high"]
+    return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+
+
+def over_splits(results: pd.DataFrame, metrics: Iterable[str]) -> pd.DataFrame:
+    """Mean, least and largest of the numbers that a method has once a split.
+
+    Returns
+    -------
+    One row a task, method and metric: ``mean``, ``low``, ``high`` and ``n_seeds``.
+    """
+    check(results)
+    rows = results[(results["perturbation"] == "") & results["metric"].isin(list(metrics)) & results["value"].notna()]
+    grouped = rows.groupby(["task", "method", "group", "metric"], sort=False, observed=True)["value"]
+    table = grouped.agg(mean="mean", low="min", high="max", n_seeds="size").reset_index()
+    return table.astype({"mean": float, "low": float, "high": float})
+
+
+def direction_or_low(metric: str) -> str:
+    """Which way is better; "low" where neither is, for the order of tables."""
+    try:
+        return direction(metric)
+    except ValueError:
+        return "low"
+
+
+def _tasks(results: pd.DataFrame, metric: str) -> Iterable[tuple[str, pd.DataFrame]]:
+    """Each task that has scores of the metric, in the order of the table."""
+    has = results.loc[(results["metric"] == metric) & (results["perturbation"] != ""), "task"]
+    for task in pd.unique(has.astype(object)):
+        yield str(task), results[results["task"] == task]
+
+
+def _mean(values: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
+    """Mean of what is there; NaN where nothing is, without numpy's warning."""
+    there = np.isfinite(values)
+    total = np.where(there, values, 0).sum(axis=axis)
+    return np.divide(total, there.sum(axis=axis), out=np.full(np.shape(total), np.nan), where=there.any(axis=axis))
+
+
+def _means(values: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Mean over splits of the weighted mean over perturbations; of shape (draws, methods)."""
+    n, n_seeds, n_perturbations = values.shape
+    weights = np.ones((1, n_perturbations)) if weights is None else weights
+    flat = values.reshape(n * n_seeds, n_perturbations)
+    there = np.isfinite(flat)
+    total, weight = weights @ np.where(there, flat, 0).T, weights @ there.T.astype(float)
+    means = np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
+    return _mean(means.reshape(len(weights), n, n_seeds), axis=2)
+
+
+@functools.lru_cache(maxsize=8)
+def _bootstrap(n: int, n_draws: int, seed: int) -> np.ndarray:
+    """How often each of n perturbations is in each draw; of shape (draws, n)."""
+    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=n_draws).astype(float)
+    drawn.flags.writeable = False  # every caller gets the same array
+    return drawn
+
+
+def _interval(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Percentile interval of each column."""
+    low, high = np.full(drawn.shape[1], np.nan), np.full(drawn.shape[1], np.nan)
+    known = np.isfinite(drawn).any(axis=0)
+    if known.any():
+        low[known], high[known] = np.nanquantile(drawn[:, known], [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    return low, high
+
+
+def _signed_rank(differences: np.ndarray) -> float:
+    """Two-sided p-value of Wilcoxon's signed-rank test; 1 if nothing differs."""
+    moved = differences[differences != 0]
+    return float(stats.wilcoxon(moved).pvalue) if len(moved) else 1.0
+
+
+def _holm(p: np.ndarray) -> np.ndarray:
+    """Holm's correction for the number of tests."""
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    corrected = np.empty(len(p))
+    corrected[order] = np.minimum(stepped, 1)
+    return corrected
+
+
+def _verdicts(table: pd.DataFrame, sign: int) -> np.ndarray:
+    low, high = sign * table["difference_low"], sign * table["difference_high"]
+    low, high = np.minimum(low, high), np.maximum(low, high)
+    sure = (table["p_holm"] < 1 - LEVEL).to_numpy()
+    return np.select([sure & (high < 0), sure & (low > 0)], ["better", "worse"], "unclear")

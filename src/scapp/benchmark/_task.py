@@ -1,0 +1,250 @@
+"""What a task is: effects, splits, scored genes, and the networks that a model may use."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from scapp._genes import shorten
+from scapp._keys import Key
+from scapp._perturbations import parse_labels
+from scapp.benchmark._sources import Damage, Sources
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+Kind = Literal["combinations", "unseen", "seen"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which perturbations are trained on, and which are predicted.
+
+    Parameters
+    ----------
+    seed
+        Names the split, and is set as ``scvi.settings.seed`` before each fit.
+    train, test
+        Canonical labels.
+    """
+
+    seed: int
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Effects, splits and scored genes: one thing to be good at.
+
+    Parameters
+    ----------
+    name
+        Short name, without blanks: it names a folder of results.
+    title
+        One line for the heads of tables.
+    effects
+        One observation a perturbation, no controls: ``layers["lfc"]`` of shape (n_perturbations, n_vars), names of the
+        observations = canonical labels. Scored genes hold no missing value.
+    splits
+        At least one; seeds are unique.
+    scored
+        Indices of the scored genes in ``effects.var_names``.
+    reference
+        The baseline that ratios are stated to: ``"additive"`` or ``"mean"``.
+    kind
+        ``"combinations"``: combinations are held out. ``"unseen"``: single perturbations are held out whose gene
+        occurs nowhere in training. ``"seen"``: train on one half of the cells of each single perturbation, predict
+        the effects in the other half.
+    note
+        What a reader of the results has to know.
+    sources
+        Network and gene features; None leaves out the methods that need a network.
+    halves
+        For each seed, effects from two halves of the cells. A task of kind ``"seen"`` trains on the first and predicts
+        the second; for others they give the noise ceiling.
+
+    Raises
+    ------
+    ValueError
+        If a split is empty, holds out what it trains on, or names a perturbation that `effects` lacks.
+    """
+
+    name: str
+    title: str
+    effects: AnnData
+    splits: tuple[Split, ...]
+    scored: NDArray[np.intp]
+    reference: str
+    kind: Kind
+    note: str = ""
+    sources: Sources | None = None
+    halves: Mapping[int, tuple[AnnData, AnnData]] | None = None
+    _cache: dict[Damage | None, AnnData] = field(default_factory=dict, init=False, repr=False)
+    _fingerprints: dict[int, str] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.name or any(c in self.name for c in " /\\") or self.name.startswith("."):
+            raise ValueError(f"A task's name names a folder: no blanks or slashes, found {self.name!r}.")
+        if not self.splits:
+            raise ValueError(f"The task {self.name!r} has no splits.")
+        if len({split.seed for split in self.splits}) < len(self.splits):
+            raise ValueError(f"Two splits of the task {self.name!r} have the same seed.")
+        known = set(self.effects.obs_names)
+        for split in self.splits:
+            where = f"Split {split.seed} of the task {self.name!r}"
+            if not split.train or not split.test:
+                raise ValueError(
+                    f"{where} has {len(split.train)} training and {len(split.test)} held-out perturbations."
+                )
+            unknown = [label for label in (*split.train, *split.test) if label not in known]
+            if unknown:
+                raise ValueError(f"{where} names {len(unknown)} perturbations without effects: {shorten(unknown)}.")
+            both = set(split.train) & set(split.test)
+            if both and self.kind != "seen":
+                raise ValueError(f"{where} trains on what it holds out: {shorten(sorted(both))}.")
+        if self.kind == "seen" and (self.halves is None or {s.seed for s in self.splits} - set(self.halves)):
+            raise ValueError(f"The task {self.name!r} of kind 'seen' needs two halves of the cells for each split.")
+
+    def __repr__(self) -> str:
+        n = [len(split.test) for split in self.splits]
+        return (
+            f"Task {self.name!r}: {self.effects.n_obs} perturbations, {len(self.splits)} split(s) with {min(n)} to {max(n)} "
+            f"predicted, {len(self.scored)} genes scored"
+        )
+
+    @property
+    def genes(self) -> NDArray[np.str_]:
+        """Names of the scored genes."""
+        return np.array(self.effects.var_names[self.scored], dtype=str)
+
+    @property
+    def gene_features_key(self) -> tuple[str, ...]:
+        """Keys of `varm` with gene features for APP."""
+        return tuple(self.sources.features) if self.sources else ()
+
+    def split(self, seed: int) -> Split:
+        """The split of a seed.
+
+        Parameters
+        ----------
+        seed
+            One of ``[split.seed for split in task.splits]``.
+        """
+        for split in self.splits:
+            if split.seed == seed:
+                return split
+        raise ValueError(f"The task {self.name!r} has no split {seed}; it has {[split.seed for split in self.splits]}.")
+
+    def inputs(self, damage: Damage | None = None) -> AnnData:
+        """Effects with the network in ``varp["network"]`` and gene features in `varm`, over all genes that are nodes.
+
+        Parameters
+        ----------
+        damage
+            Done to the network before it is added and before features are derived from it.
+
+        Returns
+        -------
+        Built when first asked, and kept: take copies of rows, and do not change it.
+
+        Raises
+        ------
+        ValueError
+            If the task has no network.
+        """
+        if self.sources is None:
+            raise ValueError(f"The task {self.name!r} has no network. Pass one when the task is made, with network=….")
+        if damage not in self._cache:
+            # Features that do not come from the network are those of the undamaged inputs.
+            whole = self.inputs() if damage is not None else None
+            self._cache[damage] = self.sources.add_to(self.effects, damage, whole)
+        return self._cache[damage]
+
+    def training(self, split: Split, *, networks: bool = False, damage: Damage | None = None) -> AnnData:
+        """The effects to train on, a copy.
+
+        Parameters
+        ----------
+        split
+            A split of this task.
+        networks
+            Whether to bring the network and gene features of :meth:`inputs`.
+        damage
+            As in :meth:`inputs`.
+        """
+        train = (self.inputs(damage) if networks else self.effects)[list(split.train)].copy()
+        if self.kind != "seen":
+            return train
+        assert self.halves is not None
+        first = self.halves[split.seed][0][list(split.train)]
+        columns = train.var_names.get_indexer(first.var_names)
+        for layer in (Key.layers.LFC, Key.layers.LFC_SE):
+            if layer in train.layers:
+                train.layers[layer][:, columns] = first.layers[layer]
+        train.X = train.layers[Key.layers.LFC].copy()
+        return train
+
+    def observed(self, split: Split) -> NDArray[np.float32]:
+        """The held-out log-fold-changes over the scored genes, of shape (n_test, n_scored).
+
+        Parameters
+        ----------
+        split
+            A split of this task.
+        """
+        effects = self.effects
+        if self.kind == "seen":
+            assert self.halves is not None
+            effects = self.halves[split.seed][1]
+        values = effects[list(split.test), self.effects.var_names[self.scored]].layers[Key.layers.LFC]
+        return np.asarray(values, dtype=np.float32)
+
+    def n_seen(self, split: Split) -> NDArray[np.intp]:
+        """How many genes of each held-out perturbation were measured alone in training.
+
+        Parameters
+        ----------
+        split
+            A split of this task.
+        """
+        alone = {genes[0] for genes in parse_labels(split.train, control=None) if len(genes) == 1}
+        return np.array([sum(g in alone for g in genes) for genes in parse_labels(split.test, control=None)])
+
+    def fingerprint(self, split: Split) -> str:
+        """A hash of what a prediction of a split depends on besides the method.
+
+        Parameters
+        ----------
+        split
+            A split of this task.
+        """
+        if split.seed in self._fingerprints:
+            return self._fingerprints[split.seed]
+        digest = hashlib.sha256()
+        train = self.training(split)
+        for part in (split.train, split.test, tuple(train.var_names), tuple(self.genes), self.kind):
+            digest.update(repr(part).encode())
+        for values in (train.layers[Key.layers.LFC], self.observed(split)):
+            digest.update(np.ascontiguousarray(values, dtype=np.float32).tobytes())
+        if self.sources is not None:
+            digest.update(self.sources.fingerprint().encode())
+        return self._fingerprints.setdefault(split.seed, digest.hexdigest())
+
+    def summary(self) -> dict[str, Any]:
+        """What ``run.json`` says of the task; numbers of perturbations are means over the splits, rounded."""
+        return {
+            "title": self.title,
+            "reference": self.reference,
+            "kind": self.kind,
+            "n_splits": len(self.splits),
+            "n_scored": len(self.scored),
+            "n_train": round(float(np.mean([len(split.train) for split in self.splits]))),
+            "n_test": round(float(np.mean([len(split.test) for split in self.splits]))),
+            "note": self.note,
+        }

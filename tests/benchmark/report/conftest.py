@@ -1,0 +1,134 @@
+"""A folder of results as the runner writes it, with planted scores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+# L2 relative to the observed effect, on doubles and on unseen singles; None where a method does not apply.
+PLANTED = {
+    "no change": ("baseline", 1.35, 1.03),
+    "mean": ("baseline", 1.2, 1.0),
+    "geometric median": ("baseline", 1.19, 0.998),
+    "additive": ("baseline", 1.0, None),
+    "shrunk additive": ("baseline", 0.89, None),
+    "linear model": ("baseline", 1.17, 1.001),
+    "kernel ridge": ("baseline", None, 0.935),
+    "pair kernel": ("baseline", 0.837, None),
+    "APP": ("app", 0.8, 0.92),
+    "APP, one model": ("app", 0.802, 0.921),
+    "APP, paper": ("app", 1.21, 0.975),
+    "APP, random embeddings": ("ablation", 0.84, 0.99),
+    "APP, no attention": ("ablation", 0.8, 0.92),
+    "APP, MLP decoder": ("ablation", 0.78, 0.9),
+    "APP, 10 % edges removed": ("network", 0.801, 0.921),
+    "APP, 25 % edges removed": ("network", 0.802, 0.925),
+    "APP, 10 % edges added": ("network", 0.8, 0.92),
+    "APP, 25 % edges added": ("network", 0.803, 0.93),
+    "APP, edges rewired": ("network", 0.803, 0.99),
+    "embedding: text": ("embedding", 1.1, 0.99),
+}
+TASKS = {
+    "norman_doubles": ("Doubles (Norman 2019)", "additive"),
+    "k562_singles": ("Unseen genes (Replogle 2022)", "mean"),
+}
+
+
+def planted_scores(n_perturbations: int = 40, n_seeds: int = 3) -> pd.DataFrame:
+    """Scores in which every method has a known ratio, with noise a perturbation and method of 2 %."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for t, task in enumerate(TASKS):
+        labels = [f"G{i:02d}+G{i + 50}" if t == 0 else f"G{i:02d}" for i in range(n_perturbations)]
+        sizes = rng.gamma(8, 1.5, n_perturbations)
+        for seed in range(1, n_seeds + 1):
+            held_out = np.sort(rng.permutation(n_perturbations)[: n_perturbations // 2])
+            for method, (group, *factors) in PLANTED.items():
+                factor = factors[t]
+                if factor is None:
+                    continue
+                for i in held_out:
+                    noise = np.exp(rng.normal(0, 0.02))
+                    values = {
+                        "l2": sizes[i] * factor * noise,
+                        "pearson_delta": np.nan
+                        if method == "no change"
+                        else np.clip(1.4 - 0.8 * factor * noise, -1, 1),
+                        "pds": 0.9 if method == "kernel ridge" else 0.5 + 0.2 * (1.3 - factor) * noise,
+                    }
+                    if group == "app":
+                        values |= {
+                            "coverage_50": 0.52 * noise,
+                            "coverage_80": 0.79 * noise,
+                            "coverage_95": 0.93 * noise,
+                        }
+                    of = (task, method, group, seed, labels[i])
+                    rows += [(*of, name, value, 2 if t == 0 else 0, sizes[i]) for name, value in values.items()]
+                once = {"fit_seconds": 3.0 * seed, "predict_ms": 0.2, "parameters": 41139.0, "peak_memory_mb": 840.0}
+                if t == 0:
+                    once["gi_auprc"] = 0.3 if method == "APP" else 0.2
+                rows += [(task, method, group, seed, "", name, value, -1, np.nan) for name, value in once.items()]
+    columns = ["task", "method", "group", "seed", "perturbation", "metric", "value", "n_seen", "effect_size"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+@pytest.fixture(scope="session")
+def planted() -> pd.DataFrame:
+    """Scores with known ratios."""
+    return planted_scores()
+
+
+@pytest.fixture(scope="session")
+def planted_ratios() -> dict[str, tuple[str, float | None, float | None]]:
+    """Group and ratios of each planted method."""
+    return PLANTED
+
+
+def _write_folder(folder: Path, scores: pd.DataFrame) -> Path:
+    rng = np.random.default_rng(1)
+    folder.mkdir(parents=True, exist_ok=True)
+    scores.to_parquet(folder / "results.parquet")
+    sizes = {"n_splits": 3, "n_scored": 100, "n_train": 60, "n_test": 20, "note": "Planted scores."}
+    tasks = {task: {"title": title, "reference": reference, **sizes} for task, (title, reference) in TASKS.items()}
+    versions = {"scapp": "0.1.0", "numpy": np.__version__}
+    info = {"created": "2026-11-25", "versions": versions, "cores": 2, "quick": False, "tasks": tasks}
+    (folder / "run.json").write_text(json.dumps(info))
+    genes = np.array([f"G{i:02d}" for i in range(100)])
+    for task in TASKS:
+        for seed in (1, 2, 3):
+            of = scores[(scores["task"] == task) & (scores["seed"] == seed) & (scores["perturbation"] != "")]
+            labels = sorted(of["perturbation"].unique())
+            attended, weights = [], []
+            for label in labels:
+                own = label.split("+")
+                others = [gene for gene in rng.permutation(genes) if gene not in own][: 20 - len(own)]
+                attended.append([*own, *others])
+                weights.append(np.sort(rng.dirichlet(np.full(20, 0.4)))[::-1])
+            sizes_of = of.drop_duplicates("perturbation").set_index("perturbation")["effect_size"]
+            observed = rng.normal(size=(len(labels), 100))
+            observed *= sizes_of[labels].to_numpy()[:, None] / np.linalg.norm(observed, axis=1, keepdims=True)
+            path = folder / "predictions" / task / "app" / f"{seed}.npz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(
+                path, labels=np.array(labels), genes=genes, lfc=(observed * 0.5).astype("float32"),
+                observed=observed.astype("float32"), attention_genes=np.array(attended),
+                attention_scores=np.array(weights, dtype="float32"), fit_seconds=np.array(3.0),
+            )  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="session")
+def write_folder() -> Callable[[Path, pd.DataFrame], Path]:
+    """Write what the runner leaves: scores, description, predictions."""
+    return _write_folder
+
+
+@pytest.fixture(scope="session")
+def results_folder(tmp_path_factory: pytest.TempPathFactory, planted: pd.DataFrame) -> Path:
+    """A folder of results with planted scores."""
+    return _write_folder(tmp_path_factory.mktemp("benchmark") / "results", planted)

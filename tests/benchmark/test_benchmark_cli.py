@@ -1,0 +1,174 @@
+"""``scapp benchmark``: runs for anyone with nothing, on a user's files, and says what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scapp import benchmark
+from scapp._cli import main
+from scapp.benchmark import _screens
+
+SIMPLE = ["no change", "mean", "additive"]
+
+
+@pytest.fixture
+def small(monkeypatch, doubles, unseen):
+    """Let the command take a small screen for the simulated one."""
+    monkeypatch.setattr(_screens, "simulated", lambda: [doubles, unseen])
+
+
+def command(*args, methods=SIMPLE):
+    return main(["benchmark", "--no-progress", *(["--methods", *methods] if methods else []), *map(str, args)])
+
+
+def test_with_nothing_given_a_simulated_screen_is_run_scored_and_reported(small, tmp_path, capsys):
+    folder = tmp_path / "out"
+    assert command("--quick", "--output", folder) == 0
+    names = {path.name for path in folder.iterdir()}
+    assert {"results.parquet", "run.json", "report.md", "report.html", "predictions"} <= names
+    scores = benchmark.read_results(folder)
+    assert set(scores["method"]) == {*SIMPLE, "noise ceiling"}
+    assert set(scores["task"]) == {"doubles", "unseen_singles"}
+    assert json.loads((folder / "run.json").read_text())["quick"] is True
+    shown = " ".join(capsys.readouterr().out.split())
+    for part in ("ratio to additive", "ratio to mean", "1.000", "report.html"):
+        assert part in shown
+
+
+def test_the_simulated_tasks_are_doubles_and_unseen_singles():
+    tasks = _screens.simulated(n_splits=1, n_genes=100, n_regulators=22, n_singles=18, n_doubles=20)
+    assert [task.name for task in tasks] == ["simulated_doubles", "simulated_unseen_singles"]
+    assert all(task.sources is not None for task in tasks)
+    matrix = tasks[0].inputs().varp["network"]
+    assert abs(matrix - matrix.T).nnz > 0
+
+
+def test_a_second_command_keeps_what_is_there_and_adds_to_it(small, tmp_path, capsys):
+    assert command("--seeds", 0, "--output", tmp_path, "--task", "doubles") == 0
+    file = tmp_path / "predictions/doubles/mean/0.npz"
+    before = file.stat().st_mtime_ns
+    assert command("--output", tmp_path, "--task", "doubles", methods=[*SIMPLE, "shrunk additive"]) == 0
+    assert file.stat().st_mtime_ns == before
+    scores = benchmark.read_results(tmp_path)
+    assert set(scores["seed"]) == {0, 1}
+    assert "shrunk additive" in set(scores["method"])
+    assert command("--output", tmp_path, "--task", "doubles", "--no-resume") == 0
+    assert file.stat().st_mtime_ns != before
+
+
+def test_the_reference_is_run_even_if_it_was_not_asked(small, tmp_path):
+    assert command("--quick", "--output", tmp_path, methods=["no change"]) == 0
+    scores = benchmark.read_results(tmp_path)
+    assert {"additive", "mean", "no change"} <= set(scores["method"])
+
+
+def test_the_report_can_be_written_anew_without_a_run(small, tmp_path, capsys):
+    assert command("--quick", "--output", tmp_path) == 0
+    (tmp_path / "report.md").unlink()
+    assert command("--report", "--output", tmp_path) == 0
+    assert (tmp_path / "report.md").is_file()
+    assert command("--report", "--output", tmp_path / "empty") == 2
+    assert "results.parquet" in capsys.readouterr().err
+
+
+def test_screens_embeddings_and_predictions_from_files_take_part(simulated, network, tmp_path):
+    simulated[0].write_h5ad(tmp_path / "cells.h5ad")
+    network.to_csv(tmp_path / "edges.tsv", sep="\t", index=False)
+    genes = sorted({*network["source"], *network["target"]})
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(len(genes), 4)), index=pd.Index(genes, name="gene"))
+    table.columns = [f"d{i}" for i in range(4)]
+    table.to_csv(tmp_path / "embedding.csv")
+    (task,) = [
+        task
+        for task in benchmark.screen("mine", tmp_path / "cells.h5ad", batch_key="batch")
+        if task.name == "mine_unseen_singles"
+    ]
+    split = task.splits[0]
+    benchmark.write_predictions(tmp_path / "theirs.npz", split.test, task.genes, task.observed(split), seed=0)
+    files = [
+        "--screen", f"mine={tmp_path / 'cells.h5ad'}", "--network", tmp_path / "edges.tsv", "--batch-key", "batch",
+        "--embedding", f"table={tmp_path / 'embedding.csv'}:table",
+        "--predictions", f"theirs@mine_unseen_singles={tmp_path / 'theirs.npz'}",
+    ]  # fmt: skip
+    asked = ["--task", "mine_unseen_singles", "--seeds", 0, "--output", tmp_path / "out"]
+    assert command(*files, *asked) == 0
+    scores = benchmark.read_results(tmp_path / "out")
+    groups = scores.drop_duplicates("method").set_index("method")["group"]
+    assert groups["embedding: table"] == "embedding" and groups["theirs"] == "external"
+    theirs = scores[(scores["method"] == "theirs") & (scores["metric"] == "l2")]
+    np.testing.assert_allclose(theirs["value"], 0, atol=1e-6)
+
+
+def test_a_method_that_fails_is_told_and_the_others_are_scored(small, tmp_path, capsys, monkeypatch):
+    from scapp import baselines
+
+    def broken(self, training):
+        raise RuntimeError("[out] of luck")
+
+    monkeypatch.setattr(baselines.NoChange, "_fit", broken)
+    assert command("--quick", "--output", tmp_path) == 1
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "RuntimeError: [out] of luck" in shown and "2 fit(s) failed" in shown and "No report" in shown
+    assert {"mean", "additive"} <= set(benchmark.read_results(tmp_path)["method"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--screen", "norman"], "--screen expects NAME=FILE, found 'norman'"),
+        (["--screen", "norman_2019=no.h5ad"], "no file 'no.h5ad'"),
+        (["--data", "nowhere"], "no folder 'nowhere'"),
+        (["--gears", "python"], "--gears needs cells"),
+        (["--task", "triples"], "no task triples; there are doubles, unseen_singles"),
+        (["--seeds", "9"], "No task has a split 9"),
+        (["--jobs", "0"], "jobs must be at least 1"),
+        (["--embedding", "x=no.csv"], "no.csv"),
+        (["--predictions", "x@doubles=no.npz"], "no file of predictions 'no.npz'"),
+        (["--predictions", "x=no.npz"], "Say which: --predictions x@doubles=no.npz"),
+        (["--predictions", "x@triples=no.npz"], "no task triples"),
+    ],
+)
+def test_wrong_arguments_are_one_message_and_leave_nothing_behind(small, tmp_path, capsys, arguments, message):
+    assert command(*arguments, "--output", tmp_path / "out") == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_method_is_told_before_anything_is_read(tmp_path, capsys):
+    assert command("--data", tmp_path / "nowhere", methods=["aditive"]) == 2
+    assert "Did you mean 'additive'" in capsys.readouterr().err
+
+
+def test_a_predictions_file_that_does_not_fit_is_refused_with_a_list_before_anything_is_fitted(
+    small, doubles, tmp_path, capsys
+):
+    split = doubles.splits[0]
+    lfc = doubles.observed(split).copy()
+    lfc[3, 2] = np.nan
+    benchmark.write_predictions(tmp_path / "p.npz", [*split.test[1:], "X+Y"], doubles.genes, lfc)
+    given = ["--predictions", f"x@doubles={tmp_path / 'p.npz'}", "--seeds", 0, "--output", tmp_path / "out"]
+    assert command(*given) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert "1 of the 10 held-out perturbations are missing" in error and "X+Y" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_lists_methods_and_tasks(small, tmp_path, capsys):
+    assert command("--list", "--output", tmp_path / "out", methods=None) == 0
+    shown = capsys.readouterr().out
+    for part in ("shrunk additive", "APP, no anchor", "unseen_singles"):
+        assert part in shown
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_real_tasks_are_run_by_the_name_of_their_folder(shared_data, tmp_path):
+    data = ["--data", shared_data, "--task", "norman_doubles", "--seeds", 1, "--output", tmp_path]
+    assert command(*data) == 0
+    scores = benchmark.read_results(tmp_path)
+    rows = scores[(scores["metric"] == "l2") & (scores["perturbation"] != "")]
+    mean = rows.groupby("method")["value"].mean()
+    assert mean["no change"] / mean["additive"] == pytest.approx(1.398, abs=0.0005)

@@ -1,0 +1,257 @@
+"""The measured tasks hold out what ../shared/data/README.md says, and tasks refuse what makes no sense."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from scapp import baselines, benchmark, metrics
+from scapp.benchmark._measured import NEVER_HELD_OUT, _held_out, benchmark_doubles
+from scapp.benchmark._sources import Damage
+
+
+@pytest.fixture(scope="module")
+def norman(shared_data):
+    return benchmark.norman_doubles(shared_data)
+
+
+@pytest.fixture(scope="module")
+def k562(shared_data):
+    return benchmark.k562_singles(shared_data)
+
+
+def mean_l2(task, baseline):
+    scores = [
+        metrics.l2(
+            baseline().fit(task.training(split)).predict(split.test).layers["predicted_lfc"][:, task.scored],
+            task.observed(split),
+        ).mean()
+        for split in task.splits
+    ]
+    return np.mean(scores)
+
+
+def test_benchmark_doubles_are_the_120_with_both_singles_of_the_123_published_that_match(norman, shared_data):
+    published = {"+".join(sorted(label.split("+"))) for label in _held_out(shared_data)["perturbation"]}
+    published |= set(NEVER_HELD_OUT)
+    assert len(published) == 124
+    assert len(published & set(norman.effects.obs_names)) == 123
+    doubles = benchmark_doubles(shared_data, norman.effects)
+    assert len(doubles) == 120
+    assert norman.effects.obs.loc[doubles, "both_singles_measured"].all()
+
+
+def test_doubles_splits_train_on_all_singles_and_hold_out_58_to_60(norman):
+    assert [split.seed for split in norman.splits] == [1, 2, 3, 4, 5]
+    for split in norman.splits:
+        assert 58 <= len(split.test) <= 60
+        assert all("+" in label for label in split.test)
+        assert sum("+" not in label for label in split.train) == 104
+        assert len(split.train) + len(split.test) == 104 + 120
+        assert not set(split.train) & set(split.test)
+        assert (norman.n_seen(split) == 2).all()
+
+
+def test_doubles_are_scored_on_the_1000_genes_highest_in_k562(norman):
+    tpm = norman.effects.var["k562_tpm"].fillna(0).to_numpy()
+    assert len(set(norman.scored)) == 1000
+    assert tpm[norman.scored].min() >= np.delete(tpm, norman.scored).max()
+
+
+def test_singles_are_790_knockdowns_by_2000_genes_with_158_held_out(k562):
+    assert [split.seed for split in k562.splits] == [0, 1, 2, 3, 4]
+    assert k562.effects.shape == (790, 2000)
+    assert len(k562.scored) == 2000
+    assert np.abs(k562.effects.layers["lfc"]).max() <= 3
+    for split in k562.splits:
+        assert (len(split.train), len(split.test)) == (632, 158)
+        assert (k562.n_seen(split) == 0).all()
+    everything = sorted(k562.effects.obs_names)
+    order = np.random.default_rng(0).permutation(790)[:158]
+    assert list(k562.splits[0].test) == [everything[i] for i in order]
+
+
+def test_no_knockdown_is_scored_on_its_own_target(k562):
+    own = [(gene, gene) for gene in k562.effects.obs_names if gene in k562.effects.var_names]
+    assert len(own) > 100
+    values = k562.effects.to_df("lfc")
+    assert all(values.loc[pair] == 0 for pair in own)
+
+
+def test_reference_values_of_the_doubles(norman):
+    assert mean_l2(norman, baselines.Additive) == pytest.approx(12.941, abs=0.0005)
+    assert mean_l2(norman, baselines.NoChange) == pytest.approx(17.467, abs=0.0005)
+
+
+def test_reference_values_of_the_singles(k562):
+    assert mean_l2(k562, baselines.Mean) == pytest.approx(10.370, abs=0.0005)
+    assert mean_l2(k562, baselines.NoChange) == pytest.approx(10.707, abs=0.0005)
+
+
+def test_the_network_of_the_doubles_is_string_without_features(norman):
+    inputs = norman.inputs()
+    assert inputs is norman.inputs()
+    assert norman.gene_features_key == ()
+    assert len(inputs.varm) == 0
+    assert inputs.varp["network"].nnz == 2 * 1456
+    assert {"AHR", "ARID1A"} <= set(inputs.var_names)
+    assert inputs.var_names[: norman.effects.n_vars].equals(norman.effects.var_names)
+
+
+def test_missing_data_are_listed(tmp_path):
+    with pytest.raises(FileNotFoundError, match="norman_2019_effects.h5ad, published/norman_doubles_splits.csv.gz"):
+        benchmark.norman_doubles(tmp_path)
+    with pytest.raises(FileNotFoundError, match="replogle_2022_k562_zscores.parquet"):
+        benchmark.k562_singles(tmp_path)
+
+
+@pytest.fixture
+def edges():
+    rng = np.random.default_rng(0)
+    pairs = {tuple(sorted(rng.choice(40, 2, replace=False))) for _ in range(200)}
+    return pd.DataFrame(
+        {
+            "source": [f"G{a}" for a, _ in pairs],
+            "target": [f"G{b}" for _, b in pairs],
+            "weight": rng.uniform(0.1, 1, len(pairs)),
+        }
+    )
+
+
+def ends(table):
+    return {frozenset(pair) for pair in zip(table["source"], table["target"], strict=True)}
+
+
+def degrees(table):
+    return pd.concat([table["source"], table["target"]]).value_counts().sort_index()
+
+
+def test_removed_edges_are_a_share_and_the_rest_keeps_its_weights(edges):
+    damaged = Damage("remove", 0.25).apply(edges, directed=False)
+    assert len(damaged) == len(edges) - round(0.25 * len(edges))
+    assert ends(damaged) < ends(edges)
+    weight = {frozenset(row[:2]): row[2] for row in edges.itertuples(index=False)}
+    assert all(weight[frozenset(row[:2])] == pytest.approx(row[2]) for row in damaged.itertuples(index=False))
+
+
+def test_added_edges_are_a_share_and_all_true_ones_stay(edges):
+    damaged = Damage("add", 0.1).apply(edges, directed=False)
+    assert ends(damaged) > ends(edges)
+    assert len(damaged) == len(edges) + round(0.1 * len(edges))
+
+
+def test_rewired_edges_are_others_and_degrees_stay(edges):
+    damaged = Damage("rewire").apply(edges, directed=False)
+    assert degrees(damaged).equals(degrees(edges))
+    assert len(ends(damaged) & ends(edges)) < 0.5 * len(edges)
+
+
+def test_directed_edges_keep_their_direction(edges):
+    damaged = Damage("remove", 0.5).apply(edges, directed=True)
+    kept = set(zip(damaged["source"], damaged["target"], strict=True))
+    assert kept < set(zip(edges["source"], edges["target"], strict=True))
+
+
+def test_unknown_damage_is_refused():
+    with pytest.raises(ValueError, match="'remove', 'add' or 'rewire', found 'break'"):
+        Damage("break")
+
+
+def test_damage_reaches_the_network_and_the_features_that_come_from_it_and_no_others(simulated, network):
+    genes = sorted({*network["source"], *network["target"]})
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(len(genes), 3)), index=genes)
+    features = {"walks": {"features": "network", "n_components": 4}, "given": {"features": table}}
+    task = benchmark.unseen_singles(simulated[0], network=network, gene_features=features, n_splits=1)
+    assert task.gene_features_key == ("walks", "given")
+    whole, damaged = task.inputs(), task.inputs(Damage("remove", 0.5))
+    assert damaged.varp["network"].nnz == pytest.approx(whole.varp["network"].nnz / 2, rel=0.1)
+    assert not np.allclose(np.nan_to_num(whole.varm["walks"]), np.nan_to_num(damaged.varm["walks"]))
+    np.testing.assert_array_equal(whole.varm["given"], damaged.varm["given"])
+    assert task.inputs(Damage("remove", 0.5)) is damaged
+
+
+def test_a_directed_network_stays_directed_when_damaged(simulated, network):
+    directed = network.rename(columns={"source": "regulator"})
+    task = benchmark.unseen_singles(simulated[0], network=directed, n_splits=1)
+    for damage in (None, Damage("remove", 0.1), Damage("rewire")):
+        matrix = task.inputs(damage).varp["network"]
+        assert abs(matrix - matrix.T).nnz > 0
+
+
+def test_training_is_a_copy_of_the_training_rows(doubles):
+    split = doubles.splits[0]
+    train = doubles.training(split, networks=True)
+    assert train.obs_names.tolist() == list(split.train)
+    assert sparse.issparse(train.varp["network"])
+    before = doubles.inputs().layers["lfc"].copy()
+    train.layers["lfc"][:] = 0
+    np.testing.assert_array_equal(doubles.inputs().layers["lfc"], before)
+
+
+def test_a_task_without_a_network_says_how_to_give_one(simulated):
+    task = benchmark.doubles(simulated[0])
+    with pytest.raises(ValueError, match="network=…"):
+        task.inputs()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "my task"}, "no blanks or slashes, found 'my task'"),
+        ({"splits": ()}, "has no splits"),
+        ({"splits": (benchmark.Split(0, ("G1",), ()),)}, "1 training and 0 held-out"),
+        ({"splits": (benchmark.Split(0, ("nothing",), ("G1",)),)}, "without effects: nothing"),
+    ],
+)
+def test_tasks_that_make_no_sense_are_refused(doubles, changes, message):
+    fields = {
+        name: getattr(doubles, name) for name in ("name", "title", "effects", "splits", "scored", "reference", "kind")
+    }
+    with pytest.raises(ValueError, match=message):
+        benchmark.Task(**{**fields, **changes})
+
+
+def test_a_split_that_trains_on_what_it_holds_out_is_refused(doubles):
+    fields = {name: getattr(doubles, name) for name in ("name", "title", "effects", "scored", "reference", "kind")}
+    label = doubles.splits[0].test[0]
+    with pytest.raises(ValueError, match="trains on what it holds out"):
+        benchmark.Task(**fields, splits=(benchmark.Split(0, (label,), (label,)),))
+    with pytest.raises(ValueError, match="same seed"):
+        benchmark.Task(**fields, splits=(doubles.splits[0], doubles.splits[0]))
+    with pytest.raises(ValueError, match="two halves"):
+        benchmark.Task(**{**fields, "kind": "seen"}, splits=doubles.splits)
+    with pytest.raises(ValueError, match=r"no split 7; it has \[0, 1\]"):
+        doubles.split(7)
+
+
+def test_fingerprints_change_with_data_split_and_network_and_with_nothing_else(simulated, network, doubles, tmp_path):
+    def fingerprint(cells=simulated[0], edges=network, split=0, **options):
+        task = benchmark.doubles(cells, network=edges, **{"n_splits": 2, "n_scored": 50, **options})
+        return task.fingerprint(task.splits[split])
+
+    same = fingerprint()
+    assert same == doubles.fingerprint(doubles.splits[0])
+    other = simulated[0].copy()
+    other.X = other.X.copy()
+    other.X[0, 0] += 5
+    different = {
+        "data": fingerprint(cells=other), "split": fingerprint(split=1), "genes": fingerprint(n_scored=40),
+        "network": fingerprint(edges=network.iloc[1:]), "test": fingerprint(test_size=0.4),
+    }  # fmt: skip
+    assert len({same, *different.values()}) == 1 + len(different)
+    # A file is known by what is in it, not by where it is.
+    paths = [tmp_path / "a.tsv", tmp_path / "b.tsv"]
+    for path in paths:
+        network.to_csv(path, sep="\t", index=False)
+    assert fingerprint(edges=paths[0]) == fingerprint(edges=paths[1])
+
+
+def test_a_task_can_be_handed_to_another_process(doubles):
+    again = pickle.loads(pickle.dumps(doubles))
+    assert again.splits == doubles.splits
+    np.testing.assert_array_equal(again.observed(again.splits[0]), doubles.observed(doubles.splits[0]))
+    assert "20 perturbations" not in repr(again) and "2 split(s)" in repr(again)
