@@ -12,7 +12,20 @@ from scipy import sparse
 
 from scapp import baselines
 
-ALL = [baselines.NoChange, baselines.Mean, baselines.Additive, baselines.ShrunkAdditive, baselines.LinearModel]
+ALL = [
+    baselines.NoChange,
+    baselines.Mean,
+    baselines.GeometricMedian,
+    baselines.MatchingMean,
+    baselines.Additive,
+    baselines.ShrunkAdditive,
+    baselines.DenoisedAdditive,
+    baselines.PairKernel,
+    baselines.GaussianProcess,
+    baselines.LinearModel,
+    baselines.EmbeddingLinear,
+    baselines.KernelRidge,
+]
 LABELS = ["A", "B", "C", "D", "A+B", "C+D"]
 GENES = list("ABCDEFGH")
 
@@ -26,11 +39,25 @@ def effects() -> ad.AnnData:
 
 
 def build(baseline):
-    return baseline(n_components=3) if baseline is baselines.LinearModel else baseline()
+    known = np.random.default_rng(1).normal(size=(4, 3))
+    if baseline is baselines.LinearModel:
+        return baseline(n_components=3)
+    if baseline is baselines.EmbeddingLinear:
+        return baseline(pd.DataFrame(known, index=list("ABCD")), n_components=3)
+    if baseline is baselines.KernelRidge:
+        table = pd.DataFrame(known @ known.T, index=list("ABCD"), columns=list("ABCD"))
+        return baseline(networks_key=None, similarities=table)
+    return baseline()
 
 
 def lfc_of(effects: ad.AnnData, label: str) -> np.ndarray:
     return effects[label].layers["lfc"][0].astype(float)
+
+
+# Of two combinations nothing can be learned; what such a fit and prediction say is tested in test_pairs.py.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Only 2 training combination:UserWarning", "ignore:1 combination.s. are of more"
+)
 
 
 @pytest.mark.parametrize("baseline", ALL)
@@ -249,11 +276,15 @@ def test_what_cannot_be_fitted_says_why(effects):
         baselines.LinearModel(n_components=0)
 
 
-def test_a_refused_fit_keeps_the_earlier_one(effects):
-    model = baselines.Additive().fit(effects)
+@pytest.mark.parametrize("baseline", ALL)
+def test_a_refused_fit_keeps_the_earlier_one(effects, baseline):
+    model = build(baseline).fit(effects)
     expected = model.predict(["A+C"]).layers["predicted_lfc"]
+    refused = effects[4:].copy()
+    if not isinstance(model, baselines.Additive):
+        refused.layers["lfc"][0, 0] = np.nan
     with pytest.raises(ValueError):
-        model.fit(effects[4:].copy())
+        model.fit(refused)
     np.testing.assert_array_equal(model.predict(["A+C"]).layers["predicted_lfc"], expected)
 
 

@@ -11,7 +11,7 @@ from scipy import sparse
 
 from scapp import baselines, benchmark, metrics
 from scapp.benchmark._measured import NEVER_HELD_OUT, _held_out, benchmark_doubles
-from scapp.benchmark._sources import Damage
+from scapp.benchmark._sources import Damage, Sources
 
 
 @pytest.fixture(scope="module")
@@ -255,3 +255,17 @@ def test_a_task_can_be_handed_to_another_process(doubles):
     assert again.splits == doubles.splits
     np.testing.assert_array_equal(again.observed(again.splits[0]), doubles.observed(doubles.splits[0]))
     assert "20 perturbations" not in repr(again) and "2 split(s)" in repr(again)
+
+
+def test_an_edge_that_is_removed_is_removed_from_all_channels_and_a_missing_channel_is_named(simulated, network):
+    table = network.assign(seen=network["weight"].abs(), told=np.where(np.arange(len(network)) % 2, 0.5, 0))
+    sources = Sources(table, channels=("seen", "told"))
+    whole, damaged = (sources.add_to(simulated[0], damage) for damage in (None, Damage("remove", 0.5)))
+    assert sources.network_keys == ["seen", "told"]
+    assert whole.varp["seen"].nnz == pytest.approx(2 * whole.varp["told"].nnz, rel=0.2)
+    for channel in ("seen", "told"):
+        assert damaged.varp[channel].nnz == pytest.approx(whole.varp[channel].nnz / 2, rel=0.2)
+        left = damaged.varp[channel].astype(bool) > damaged.varp["network"].astype(bool)
+        assert left.nnz == 0  # nothing in a channel that is not in the whole
+    with pytest.raises(ValueError, match="no column 'heard'; its columns are .*told"):
+        Sources(table, channels=("heard",)).add_to(simulated[0])

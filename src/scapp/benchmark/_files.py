@@ -46,6 +46,7 @@ def unit_path(folder: Path, task: str, method: str, seed: int) -> Path:
     return Path(folder) / PREDICTIONS / task / slug(method) / f"{seed}.npz"
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Versions of the packages that predictions depend on."""
     found = {}

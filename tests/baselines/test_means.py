@@ -1,0 +1,79 @@
+"""The geometric median and the matching mean against closed forms."""
+
+from __future__ import annotations
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from scapp import baselines
+from scapp.baselines._means import geometric_median
+
+
+def total(points, at):
+    return np.linalg.norm(points - at, axis=1).sum()
+
+
+def test_the_median_of_a_triangle_sees_each_side_under_120_degrees():
+    triangle = np.array([[0.0, 0.0], [4.0, 0.0], [1.0, 3.0]])
+    rays = triangle - geometric_median(triangle)
+    rays /= np.linalg.norm(rays, axis=1, keepdims=True)
+    np.testing.assert_allclose((rays @ rays.T)[np.triu_indices(3, 1)], -0.5, atol=1e-6)
+
+
+def test_the_median_is_a_data_point_where_no_other_pulls_it_away():
+    # An angle of more than 120 degrees at the first point; and the mean, where the search begins, is a data point.
+    obtuse = np.array([[0.0, 0.0], [10.0, 0.5], [-10.0, 0.5]])
+    np.testing.assert_array_equal(geometric_median(obtuse), obtuse[0])
+    cross = np.array([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    np.testing.assert_array_equal(geometric_median(cross), [0, 0])
+
+
+def test_the_search_leaves_a_data_point_at_which_it_begins_but_which_is_not_the_median():
+    # The mean is the first point exactly; the median lies near the three others that are close together.
+    points = np.array([[0.0, 0.0], [-1.0, 0.0], [-1.0, 0.1], [-1.0, -0.1], [3.0, 0.0]])
+    assert not points.mean(axis=0).any()
+    median = geometric_median(points)
+    assert median[0] < -0.9 and total(points, median) < total(points, points[0]) - 1
+
+
+def test_equal_points_and_majorities_have_themselves_as_median():
+    np.testing.assert_array_equal(geometric_median(np.ones((4, 3))), np.ones(3))
+    majority = np.array([[2.0, 5.0]] * 3 + [[100.0, -7.0], [0.0, 0.0]])
+    np.testing.assert_array_equal(geometric_median(majority), [2, 5])
+
+
+@given(arrays(float, st.tuples(st.integers(1, 7), st.integers(1, 4)), elements=st.integers(-5, 5).map(float)))
+@settings(max_examples=60, deadline=None)
+def test_no_point_nearby_and_no_data_point_is_better(points):
+    median = geometric_median(points)
+    best = total(points, median)
+    others = np.vstack([points, points.mean(axis=0), median + 0.01 * np.eye(points.shape[1])])
+    assert all(best <= total(points, other) + 1e-6 for other in others)
+
+
+def make(labels, lfc):
+    obs = pd.DataFrame({"perturbation": labels}, index=labels)
+    return ad.AnnData(obs=obs, var=pd.DataFrame(index=["g1", "g2"]), layers={"lfc": np.array(lfc, float)})
+
+
+def test_the_median_of_all_training_perturbations_is_predicted_for_each():
+    effects = make(["A", "B", "A+B"], [[0, 0], [10, 0.5], [-10, 0.5]])
+    predicted = baselines.GeometricMedian().fit(effects).predict(["C", "A"]).layers["predicted_lfc"]
+    np.testing.assert_array_equal(predicted, np.zeros((2, 2)))
+
+
+def test_matching_mean_averages_singles_and_takes_the_mean_of_all_for_a_gene_without_one():
+    effects = make(["A", "B", "B+C"], [[2, 0], [0, 4], [4, 8]])
+    model = baselines.MatchingMean().fit(effects)
+    predicted = model.predict(["B+A", "A"]).layers["predicted_lfc"]
+    np.testing.assert_allclose(predicted, [[1, 2], [2, 0]])
+    # C occurs in a combination, but was not perturbed alone.
+    with pytest.warns(UserWarning, match="2 gene.*alone in training: C, D") as caught:
+        predicted = model.predict(["A+C", "D"]).layers["predicted_lfc"]
+    assert caught[0].filename == __file__
+    np.testing.assert_allclose(predicted, [[2, 2], [2, 4]])
