@@ -61,7 +61,8 @@ bibtex_reference_style = "author_year"
 
 # References to scapp must resolve; those to other projects do where their inventories can be fetched.
 nitpicky = True
-nitpick_ignore_regex = [(r"py:.*", r"(?!scapp\.).*")]
+# Other projects are known by their inventories; classes of private modules occur in signatures and have no page.
+nitpick_ignore_regex = [(r"py:.*", r"(?!scapp\.).*"), (r"py:.*", r"scapp\.\w+\._.*")]
 intersphinx_mapping = {
     "anndata": ("https://anndata.readthedocs.io/en/stable/", None),
     "matplotlib": ("https://matplotlib.org/stable/", None),

@@ -31,7 +31,7 @@ def screen():
     kinds = rng.normal(size=(3, 40))
     interaction = {pair: rng.normal(size=40) for pair in combinations(range(3), 2)}
     singles = np.array([kinds[i % 3] for i in range(12)]) + 0.2 * rng.normal(size=(12, 40))
-    pairs = [pair for pair in combinations(range(12), 2)]
+    pairs = list(combinations(range(12), 2))
     rng.shuffle(pairs)
     doubles = []
     for i, j in pairs:

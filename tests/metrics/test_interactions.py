@@ -7,6 +7,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from scapp import metrics
+from scapp.benchmark._measured import benchmark_doubles
 from scapp._perturbations import parse_label
 
 rng = np.random.default_rng(0)
@@ -100,7 +101,7 @@ def test_no_change_calls_buffering_only():
 
 def test_no_change_is_far_above_guessing_on_norman(shared_data, tasks):
     effects = tasks.norman_effects(shared_data)
-    doubles = tasks.benchmark_doubles(shared_data, effects)
+    doubles = benchmark_doubles(shared_data, effects)
     table = effects.to_df("lfc").astype(float)
     single = [table.loc[[parse_label(label)[i] for label in doubles]].to_numpy() for i in (0, 1)]
     observed, additive = table.loc[doubles].to_numpy(), single[0] + single[1]
