@@ -7,8 +7,8 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from scapp import metrics
-from scapp.benchmark._measured import benchmark_doubles
 from scapp._perturbations import parse_label
+from scapp.benchmark._measured import benchmark_doubles
 
 rng = np.random.default_rng(0)
 FIRST, SECOND = rng.normal(size=(2, 8, 100))
