@@ -365,11 +365,16 @@ def test_a_predictions_file_takes_part(doubles, tmp_path):
 
 @pytest.mark.filterwarnings("ignore")
 def test_app_runs_quietly_and_leaves_its_attention(doubles, tmp_path, capfd):
+    singles = [label for label in doubles.split(0).train if "+" not in label]
     assert run(doubles, ["APP, one model"], tmp_path, seeds=[0]) == []
     shown = "".join(capfd.readouterr())
     assert "Seed set" not in shown and "GPU" not in shown
     with np.load(unit_path(tmp_path, "doubles", "APP, one model", 0), allow_pickle=False) as file:
         assert file["attention_genes"].shape == file["attention_scores"].shape == (10, 20)
         assert file["std"].shape == (10, 50)
+        sizes = np.linalg.norm(doubles.effects[list(singles)].layers["lfc"], axis=1)
+        assert str(file["single"]) == singles[sizes.argmax()]
+        assert file["single_genes"].shape == file["single_scores"].shape == (20,)
+        assert str(file["single"]) in file["single_genes"]
         assert file["parameters"] > 0 and file["fit_seconds"] > 0
     assert _runner._peak_memory_mb() > 0

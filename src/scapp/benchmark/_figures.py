@@ -150,7 +150,7 @@ def attention(folder: ResultsFolder) -> Iterator[Picture]:
     words = [f"{name}: {', '.join(rows['gene'][:5])}." for name, rows in attended.groupby("perturbation", sort=False)]
     caption = (
         "The ten genes that a prediction attends to most, for the perturbation of each kind with the largest observed "
-        "effect in the first split. Perturbed genes are red. Attention is what the model reads, not evidence of regulation."
+        "effect in the first split (a single may be one that was trained on). Perturbed genes are red. Attention is what the model reads, not evidence of regulation."
     )
     yield Picture("attention", caption, " ".join(words), figure)
 

@@ -123,7 +123,7 @@ def write_unit(
         "parameters": np.array(predicted.parameters),
         "peak_memory_mb": np.array(peak_memory_mb),
     }
-    for name in ("std", "attention_genes", "attention_scores"):
+    for name in ("std", "attention_genes", "attention_scores", "single", "single_genes", "single_scores"):
         if getattr(predicted, name) is not None:
             arrays[name] = getattr(predicted, name)
     path.parent.mkdir(parents=True, exist_ok=True)

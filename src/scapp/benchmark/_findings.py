@@ -204,6 +204,11 @@ def parts(folder: ResultsFolder) -> str:
         text.append(
             f"What was not shown to matter, because no task differs clearly without it: {listed(said['not shown'])}."
         )
+        if PARTS["APP, no attention"] in said["not shown"]:
+            text.append(
+                "Attention stays in the default all the same, since it is the method and what its attention scores are read "
+                'from; `APP(adata, pooling="mean")` leaves it out and predicts as well.'
+            )
     if said["no"]:
         text.append(
             f"What does not earn its place, because the default is clearly better without it: {listed(said['no'])}."

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,7 +98,7 @@ class ResultsFolder:
         """The most attended genes of a single, a double and an unseen perturbation, where there are such predictions.
 
         Of each kind the perturbation with the largest observed effect in the first split is taken, so that none is
-        chosen by what it shows.
+        chosen by what it shows. Where no measured single is held out it is one of those that were trained on.
 
         Returns
         -------
@@ -111,7 +112,9 @@ class ResultsFolder:
             with np.load(files[0], allow_pickle=False) as saved:
                 if "attention_genes" not in saved:
                     continue
-                arrays = {key: saved[key] for key in ("labels", "observed", "attention_genes", "attention_scores")}
+                arrays = {key: saved[key] for key in saved.files}
+            if "single" in arrays:  # what was trained on stands behind any single that was held out
+                best.setdefault("single", (0.0, _attended(arrays, "single", n_genes)))
             seen = self.of(task).drop_duplicates("perturbation").set_index("perturbation")["n_seen"]
             for i, label in enumerate(map(str, arrays["labels"])):
                 genes = parse_label(label, control=None)
@@ -119,15 +122,25 @@ class ResultsFolder:
                 size = float(np.linalg.norm(np.nan_to_num(arrays["observed"][i])))
                 if kind in best and best[kind][0] >= size:
                     continue
-                rows = pd.DataFrame({"gene": arrays["attention_genes"][i], "score": arrays["attention_scores"][i]})
-                rows = rows.nlargest(n_genes, "score")
-                rows.insert(0, "panel", f"{label}\n({kind})")
-                rows.insert(1, "perturbation", label)
-                rows["perturbed"] = rows["gene"].isin(genes)
-                best[kind] = size, rows
+                best[kind] = size, _attended(arrays, kind, n_genes, i)
         ordered = [best[kind][1] for kind in KINDS if kind in best]
         columns = ["panel", "perturbation", "gene", "score", "perturbed"]
         return pd.concat(ordered, ignore_index=True) if ordered else pd.DataFrame(columns=columns)
+
+
+def _attended(arrays: Mapping[str, np.ndarray], kind: str, n_genes: int, row: int | None = None) -> pd.DataFrame:
+    """The most attended genes of a held-out perturbation, or of the single that was trained on (`row` None)."""
+    own = ("single", "single_genes", "single_scores")
+    label, genes, scores = (
+        (arrays[key] for key in own)
+        if row is None
+        else (arrays[key][row] for key in ("labels", "attention_genes", "attention_scores"))
+    )
+    rows = pd.DataFrame({"gene": genes, "score": scores}).nlargest(n_genes, "score")
+    rows.insert(0, "panel", f"{label}\n({kind})")
+    rows.insert(1, "perturbation", str(label))
+    rows["perturbed"] = rows["gene"].isin(parse_label(str(label), control=None))
+    return rows
 
 
 def read_folder(path: Path | str) -> ResultsFolder:

@@ -9,7 +9,7 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,6 +19,7 @@ import pandas as pd
 from scapp import baselines
 from scapp._genes import shorten
 from scapp._keys import Key
+from scapp._perturbations import parse_label
 from scapp.benchmark._predictions_file import read_predictions
 
 if TYPE_CHECKING:
@@ -41,13 +42,17 @@ class Predicted:
     """Predictions of the held-out perturbations of a split over the scored genes, of shape (n_test, n_scored).
 
     `std` is the predicted standard deviation; `attention_genes` and `attention_scores`, of shape (n_test, 20), are the
-    genes of the highest attention; `parameters` counts what is trained or solved for. NaN or None where a method has none.
+    genes of the highest attention, and `single_genes` and `single_scores`, of shape (20,), those of the single perturbation
+    `single` that was trained on; `parameters` counts what is trained or solved for. NaN or None where a method has none.
     """
 
     lfc: NDArray[np.float32]
     std: NDArray[np.float32] | None = None
     attention_genes: NDArray[np.str_] | None = None
     attention_scores: NDArray[np.float32] | None = None
+    single: NDArray[np.str_] | None = None
+    single_genes: NDArray[np.str_] | None = None
+    single_scores: NDArray[np.float32] | None = None
     fit_seconds: float = float("nan")
     predict_ms: float = float("nan")
     parameters: float = float("nan")
@@ -282,8 +287,31 @@ def timed(fit: Any, task: Task, split: Split) -> Predicted:
         middle = time.perf_counter()
         predicted = model.predict(list(split.test))
         end = time.perf_counter()
+        alone = None
+        if Key.layers.ATTENTION in predicted.layers and (label := largest_single(task, split)) is not None:
+            alone = model.predict([label])
     times = {"fit_seconds": middle - begin, "predict_ms": 1000 * (end - middle) / len(split.test)}
-    return over_scored_genes(predicted, task, split, parameters=_n_parameters(model), **times)
+    found = over_scored_genes(predicted, task, split, parameters=_n_parameters(model), **times)
+    if alone is None:
+        return found
+    genes, scores = most_attended(alone)
+    return replace(found, single=np.array(label), single_genes=genes[0], single_scores=scores[0])
+
+
+def largest_single(task: Task, split: Split) -> str | None:
+    """The single perturbation of the largest effect that a task of combinations trains on; None for other tasks."""
+    singles = [label for label in split.train if len(parse_label(label, control=None)) == 1]
+    if task.kind != "combinations" or not singles:
+        return None
+    effects = np.nan_to_num(task.effects[singles].layers[Key.layers.LFC])
+    return singles[int(np.linalg.norm(effects, axis=1).argmax())]
+
+
+def most_attended(predicted: AnnData) -> tuple[NDArray[np.str_], NDArray[np.float32]]:
+    """Names and attention of the genes that each prediction attends to most, of shape (n_predictions, 20)."""
+    attention = np.asarray(predicted.layers[Key.layers.ATTENTION], dtype=np.float32)
+    order = np.argsort(-attention, axis=1, kind="stable")[:, :N_ATTENTION_GENES]
+    return np.asarray(predicted.var_names, dtype=str)[order], np.take_along_axis(attention, order, axis=1)
 
 
 def over_scored_genes(predicted: AnnData, task: Task, split: Split, **costs: float) -> Predicted:
@@ -304,10 +332,7 @@ def over_scored_genes(predicted: AnnData, task: Task, split: Split, **costs: flo
         std = np.asarray(std, dtype=np.float32)
     names = scores = None
     if Key.layers.ATTENTION in predicted.layers:
-        attention = np.asarray(predicted.layers[Key.layers.ATTENTION], dtype=np.float32)
-        order = np.argsort(-attention, axis=1, kind="stable")[:, :N_ATTENTION_GENES]
-        names = np.asarray(predicted.var_names, dtype=str)[order]
-        scores = np.take_along_axis(attention, order, axis=1)
+        names, scores = most_attended(predicted)
     return Predicted(lfc, std, names, scores, **costs)
 
 

@@ -223,7 +223,7 @@ def _ablations(folder: ResultsFolder) -> str:
 
 def _attention(folder: ResultsFolder, picture: str) -> str:
     missing = [kind for kind in KINDS if not folder.attended()["panel"].str.contains(f"({kind})", regex=False).any()]
-    lacks = f"Nothing such is held out in this run: {findings.listed(missing)}." if missing else NOTHING
+    lacks = f"This run has none of these: {findings.listed(missing)}." if missing else NOTHING
     return "\n\n".join(part for part in (lacks, picture) if part)
 
 

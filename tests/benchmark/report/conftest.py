@@ -114,10 +114,13 @@ def _write_folder(folder: Path, scores: pd.DataFrame) -> Path:
             observed *= sizes_of[labels].to_numpy()[:, None] / np.linalg.norm(observed, axis=1, keepdims=True)
             path = folder / "predictions" / task / "app" / f"{seed}.npz"
             path.parent.mkdir(parents=True, exist_ok=True)
+            alone = {}
+            if "+" in labels[0]:  # a task of combinations also tells of a single that was trained on
+                alone = {"single": np.array("G07"), "single_genes": genes[7:27], "single_scores": weights[0]}
             np.savez(
                 path, labels=np.array(labels), genes=genes, lfc=(observed * 0.5).astype("float32"),
                 observed=observed.astype("float32"), attention_genes=np.array(attended),
-                attention_scores=np.array(weights, dtype="float32"), fit_seconds=np.array(3.0),
+                attention_scores=np.array(weights, dtype="float32"), fit_seconds=np.array(3.0), **alone,
             )  # fmt: skip
     return folder
 

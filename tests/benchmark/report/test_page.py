@@ -131,6 +131,7 @@ def test_parts_are_sorted_by_what_was_planted(folder):
     earns, matters, hurts = text.split("What ")[1:]
     assert earns.startswith("earns its place") and "random embeddings" in earns
     assert matters.startswith("was not shown to matter") and "attention" in matters
+    assert 'pooling="mean"' in matters
     assert hurts.startswith("does not earn its place") and "MLP" in hurts
 
 
@@ -291,3 +292,6 @@ def test_attention_is_of_the_largest_observed_effect(folder, planted):
         assert len(rows) == 4
         assert rows["score"].is_monotonic_decreasing
         assert set(rows.loc[rows["perturbed"], "gene"]) <= set(label.split("+"))
+    # No measured single is held out, so the panel is of one that was trained on.
+    assert attended["panel"].iloc[0] == "G07\n(single)"
+    assert attended.loc[attended["perturbation"] == "G07", "gene"].tolist() == ["G07", "G08", "G09", "G10"]
