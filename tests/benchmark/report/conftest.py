@@ -115,7 +115,7 @@ def _write_folder(folder: Path, scores: pd.DataFrame) -> Path:
             path = folder / "predictions" / task / "app" / f"{seed}.npz"
             path.parent.mkdir(parents=True, exist_ok=True)
             alone = {}
-            if "+" in labels[0]:  # a task of combinations also tells of a single that was trained on
+            if labels and "+" in labels[0]:  # a task of combinations also tells of a single that was trained on
                 alone = {"single": np.array("G07"), "single_genes": genes[7:27], "single_scores": weights[0]}
             np.savez(
                 path, labels=np.array(labels), genes=genes, lfc=(observed * 0.5).astype("float32"),
