@@ -67,7 +67,7 @@ def markdown(checks: pd.DataFrame) -> str:
         "|---|---|---|---:|---:|---:|---:|---|",
     ]
     for row in checks.itertuples():
-        p = r"\< 0.001" if row.p_value < 0.001 else f"{row.p_value:.3f}"
+        p = r"\< 0.001" if row.p_value < 0.001 else "" if pd.isna(row.p_value) else f"{row.p_value:.3f}"
         given = "yes" if row.by_construction else "no"
         lines.append(
             f"| {row.check} | {row.statistic.replace('<=', '≤')} | {row.source or row.null} | {row.value:.3f} | {row.expected:.3f} "

@@ -51,6 +51,7 @@ def attention_checks(
     that are not marked ask what was learned, relative to the prior (the same attention without the score of equation 4), or compare
     with sources that the model was not given.
 
+    - **Learning**: Jensen-Shannon distance :cite:p:`Lin1991` of the attention to its prior, between 0 (nothing was learned) and 1.
     - **Stability**: rank correlation and overlap of the top genes between the members of the ensemble, and between models if
       several are given, each perturbation with itself; chance is each perturbation with another one.
     - **Faithfulness**: how far the prediction moves, relative to its length, when the embeddings of the top genes are set to
@@ -61,7 +62,7 @@ def attention_checks(
     - **Enrichment**: how much higher the attention is to genes that belong to the perturbed ones (neighbours, targets,
       same pathway) than to others, as area under the ROC curve, mean over perturbations; chance is genes of like degree,
       the same permutation of genes for all perturbations. And the same minus that of the prior.
-    - **Specificity**: Jensen-Shannon distance :cite:p:`Lin1991` between perturbations, over all genes but the perturbed; chance is
+    - **Specificity**: Jensen-Shannon distance between perturbations, over all genes but the perturbed; chance is
       the distance between members for the same perturbation. And the same minus that of the prior.
 
     Whether predictions are better with attention than without is not tested here, since it needs training without:
@@ -73,7 +74,8 @@ def attention_checks(
         Trained :class:`scapp.model.APP`, or several that were trained from other seeds on the same genes; all but stability is
         tested on the first.
     perturbations
-        Labels, measured or not; those of the training if None.
+        Labels, measured or not; those of the training if None. Time and memory grow with them: of a genome-wide screen choose
+        a few hundred.
     networks
         Networks that the model was not given, by name, each in any form that :func:`scapp.pp.add_network` takes. Those
         of the model are always tested, and marked.
@@ -102,7 +104,7 @@ def attention_checks(
     - ``check``, ``statistic``, ``source``: what is tested, and against what
     - ``value``, ``expected``: the statistic, and its mean by chance
     - ``p_value``: share of permutations that give as much or more (for the distances between members: as little or less);
-      NaN if there is one perturbation
+      NaN if there is one perturbation, and where nothing is permuted
     - ``n``: number of perturbations, those to which a source assigns no gene left out
     - ``by_construction``: whether a model without any learning would pass as well
     - ``null``: what chance is
@@ -144,7 +146,7 @@ def attention_checks(
     )
     rng = np.random.default_rng(seed)
     looked = look(first, nodes)
-    rows: list[dict] = []
+    rows = _checks.learning(looked)
     if len(looked.attention) > 1:
         rows += _checks.stability(looked, "members", n_top, n_permutations, rng)
     if len(models) > 1:

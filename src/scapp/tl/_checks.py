@@ -93,6 +93,17 @@ def stability(looked: Looked, who: str, n_top: int, n_permutations: int, rng: np
     return rows
 
 
+def learning(looked: Looked) -> list[dict]:
+    """How far is attention from what it would be without the learned score?"""
+    pairs = zip(looked.attention, looked.prior, strict=True)
+    value = float(np.mean([[_distances(a[None], b[None])[0, 0] for a, b in zip(*pair, strict=True)] for pair in pairs]))
+    row = _row(
+        "learning", "Jensen-Shannon distance to the prior", "", value, np.zeros(1), len(looked.perturbed),
+        by_construction=False, chance="no learning",
+    )  # fmt: skip
+    return [{**row, "expected": 0.0, "p_value": np.nan}]
+
+
 def specificity(looked: Looked, n_permutations: int, rng: np.random.Generator) -> list[dict]:
     """Does attention differ between perturbations, and more than between seeds?"""
     n = len(looked.perturbed)
