@@ -61,7 +61,9 @@ def attention_checks(
       they are the right ones.
     - **Enrichment**: how much higher the attention is to genes that belong to the perturbed ones (neighbours, targets,
       same pathway) than to others, as area under the ROC curve, mean over perturbations; chance is genes of like degree,
-      the same permutation of genes for all perturbations. And the same minus that of the prior.
+      the same permutation of genes for all perturbations. The same minus that of the prior. And whether the learned score,
+      the ratio of attention to prior, is higher for them among the genes that are reached; chance is the genes that belong to
+      another perturbation.
     - **Specificity**: Jensen-Shannon distance between perturbations, over all genes but the perturbed; chance is
       the distance between members for the same perturbation. And the same minus that of the prior.
 

@@ -138,6 +138,7 @@ def enrichment(looked: Looked, sets: Iterable[GeneSets], n_permutations: int, rn
         for name, weights in (("attention", looked.attention.mean(axis=0)), ("prior", looked.prior.mean(axis=0)))
     }
     permutations = [permute_within(looked.bins, rng) for _ in range(n_permutations)]
+    learned = _ranks(np.mean([looked.learned(run) for run in range(len(looked.attention))], axis=0))
     rows = []
     for given in sets:
         positive = given.of(looked.perturbed)
@@ -164,6 +165,21 @@ def enrichment(looked: Looked, sets: Iterable[GeneSets], n_permutations: int, rn
                     chance="genes of like degree",
                 )  # fmt: skip
             )
+        areas = _areas(learned, positive)
+        own, null = pairing_null(areas, n_permutations, rng)
+        n_known = int(np.isfinite(areas.diagonal()).sum())
+        rows.append(
+            _row(
+                "enrichment",
+                "AUROC among the reached, learned over prior",
+                given.source,
+                own,
+                null,
+                n_known,
+                by_construction=False,
+                chance="gene sets of other perturbations",
+            )  # fmt: skip
+        )
     return rows
 
 
@@ -238,8 +254,8 @@ def _row(
 
 def _ranks(values: Floats) -> Floats:
     """Ranks within each row, centred; NaN where there is no value."""
-    ranks = rankdata(values, axis=1, nan_policy="omit")
-    return ranks - np.nanmean(ranks, axis=1, keepdims=True)
+    n_known = np.isfinite(values).sum(axis=1, keepdims=True)
+    return rankdata(values, axis=1, nan_policy="omit") - (n_known + 1) / 2
 
 
 def _correlations(a: Floats, b: Floats) -> Floats:
@@ -251,6 +267,16 @@ def _correlations(a: Floats, b: Floats) -> Floats:
     product = a @ b.T - sum_a * sum_b / n
     square = (a**2 @ known_b.T - sum_a**2 / n) * (known_a @ (b**2).T - sum_b**2 / n)
     return np.divide(product, np.sqrt(np.maximum(square, 0)), out=np.full_like(product, np.nan), where=square > 1e-9)
+
+
+def _areas(ranks: Floats, positive: Masks) -> Floats:
+    """Area under the curve of each row of centred ranks for each row of genes, among those that have a rank; NaN if none."""
+    known = np.isfinite(ranks).astype(float)
+    n_positive = known @ positive.T
+    n_negative = known.sum(axis=1, keepdims=True) - n_positive
+    total = np.nan_to_num(ranks) @ positive.T
+    pairs = n_positive * n_negative
+    return 0.5 + np.divide(total, pairs, out=np.full_like(total, np.nan), where=pairs > 0)
 
 
 def _distances(a: Floats, b: Floats) -> Floats:
