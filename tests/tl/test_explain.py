@@ -202,3 +202,19 @@ def test_the_picture_ends_at_the_prediction_and_sums_what_it_leaves_out(screen, 
     with pytest.raises(ValueError, match="about 2 predictions"):
         scapp.pl.explanation(table.assign(gene=["other", *table["gene"][1:]]))
     plt.close("all")
+
+
+def test_a_screen_without_combinations_is_explained_and_tested(screen):
+    singles = screen.effects[screen.effects.obs["n_perturbed_genes"] == 1].copy()
+    model = train(singles)
+    gene = screen.effects.var_names[3]
+    for perturbation in asked(screen)[:4]:
+        predicted = model.predict([perturbation])[:, gene].layers["predicted_lfc"][0, 0]
+        for by in ("perturbations", "genes"):
+            table = scapp.tl.explain(model, perturbation, gene, by=by)
+            np.testing.assert_allclose(table["contribution"].sum(), predicted, atol=1e-5)
+            assert "interaction" not in set(table["term"])
+    names = [screen.unseen[0], f"{screen.singles[0]}+{screen.unseen[0]}"]
+    checks = scapp.tl.attention_checks(model, names, n_permutations=20, progress_bar=False)
+    removed = checks.loc[checks["check"] == "faithfulness", "value"]
+    assert (removed > 0).all()
