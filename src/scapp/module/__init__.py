@@ -3,8 +3,9 @@
 from scapp.module._anchor import Anchor
 from scapp.module._app import APPModule
 from scapp.module._attention import AdditiveAttention, MeanPooling
-from scapp.module._decoder import KernelDecoder, LinearDecoder, MLPDecoder, RidgeDecoder
+from scapp.module._decoder import KernelDecoder, RidgeDecoder
 from scapp.module._encoder import GraphEncoder, IdentityEncoder, RandomEncoder
+from scapp.module._gradient_decoder import LinearDecoder, MLPDecoder
 
 __all__ = [
     "APPModule",

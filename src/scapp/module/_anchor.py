@@ -80,6 +80,25 @@ class Anchor(nn.Module):
                     self.scale.copy_(scale)
                     self.threshold.fill_(threshold)
 
+    @torch.no_grad()
+    def denoising(self, singles: Tensor) -> Tensor:
+        """How much each measured single counts in each denoised one: with the basis held fixed, they are linear in them.
+
+        Parameters
+        ----------
+        singles
+            Those of the fit.
+
+        Returns
+        -------
+        Tensor of shape (n_singles, n_singles), float64; its product with the singles is what the anchor holds.
+        """
+        if not self.threshold:
+            return torch.eye(len(singles), dtype=torch.float64, device=singles.device)
+        factors = torch.linalg.svd(singles.double(), full_matrices=False)
+        kept = (factors.S - self.threshold * factors.S.median()).clamp_min(0)
+        return factors.U * (kept / factors.S.clamp_min(torch.finfo(factors.S.dtype).tiny)) @ factors.U.T
+
     def forward(self, composition: Tensor, rest: Tensor) -> Tensor:
         """Predict combinations; the arguments are those of `fit`."""
         return self.scale * (composition @ self.singles + rest)

@@ -13,7 +13,9 @@ from scapp.module._anchor import Anchor, composition_of
 from scapp.module._attention import Reach
 from scapp.module._calibration import Calibration
 from scapp.module._encoder import Graph
-from scapp.module._prediction import Genes, PredictionMixin, mean_of
+from scapp.module._explanation import ExplanationMixin
+from scapp.module._inspection import InspectionMixin
+from scapp.module._prediction import Genes, PredictionMixin, Units, mean_of
 from scapp.module._predictor import Architecture, Predictor
 
 # Singular values of the measured singles are soft-thresholded by this share of their median before they become features.
@@ -23,7 +25,7 @@ N_SIGNATURES = 128
 MIN_SINGLES = 3
 
 
-class APPModule(PredictionMixin, BaseModuleClass):
+class APPModule(ExplanationMixin, InspectionMixin, PredictionMixin, BaseModuleClass):
     r"""The ensemble.
 
     With the anchor, the effect of perturbing the genes P is
@@ -149,19 +151,7 @@ class APPModule(PredictionMixin, BaseModuleClass):
         """What the attention sees of the training perturbations, and the members' start if they have none."""
         if "_main_seen" in self.__dict__:
             return
-        # Each single is a unit of its own, in the order of the targets; combinations are sums or averages of genes.
-        main_genes = [self.perturbations[i][0] for i in self.single_rows]
-        self._main_counts = None
-        if self.main_rows != self.single_rows:
-            main_genes = sorted({gene for i in self.main_rows for gene in self.perturbations[i]})
-        units = self.gene_units(main_genes)
-        if self.main_rows != self.single_rows:
-            column = {gene: k for k, gene in enumerate(main_genes)}
-            counts = composition_of([self.perturbations[i] for i in self.main_rows], column).to(self.features)
-            if self.anchored:
-                self._main_counts = counts
-            else:
-                units = self._combine(units, counts)
+        main_genes, units, self._main_counts = self._main_units()
         self._main_seen = units.seen()
         combinations = [self.perturbations[i] for i in self.combination_rows]
         if self.interaction:
@@ -177,6 +167,23 @@ class APPModule(PredictionMixin, BaseModuleClass):
             for member in self.interaction:
                 member.start(self.interaction_features, self.graphs, perturbed)
         self.started.fill_(True)
+
+    def _main_composition(self) -> tuple[list[int], Tensor | None]:
+        """Genes that the main effects are fitted to, and how often each occurs in each row of the fit; None if a row is a gene."""
+        # Each single is a unit of its own, in the order of the targets; combinations are sums or averages of genes.
+        if self.main_rows == self.single_rows:
+            return [self.perturbations[i][0] for i in self.single_rows], None
+        genes = sorted({gene for i in self.main_rows for gene in self.perturbations[i]})
+        column = {gene: k for k, gene in enumerate(genes)}
+        return genes, composition_of([self.perturbations[i] for i in self.main_rows], column).to(self.features)
+
+    def _main_units(self) -> tuple[list[int], Units, Tensor | None]:
+        """These genes, the units of the fit, and how often each unit counts in each row; None if each row is a unit."""
+        genes, composition = self._main_composition()
+        units = self.gene_units(genes)
+        if composition is None or self.anchored:
+            return genes, units, composition
+        return genes, self._combine(units, composition), None
 
     @torch.no_grad()
     def finish(self) -> None:

@@ -82,6 +82,14 @@ class AdditiveAttention(nn.Module):
         attention = torch.stack(heads, dim=1)
         return attention @ h, attention
 
+    def prior(self, membership: Tensor, reaches: Sequence[Reach]) -> Tensor:
+        """The attention without the score of equation 4, of the same shape: what it would be had no gene told it anything."""
+        found = membership.new_full((len(membership), self.n_heads, membership.shape[1]), 1 / membership.shape[1])
+        for k, weight in enumerate(self.prior_weight):
+            index, log_prior = reaches[k]
+            found[:, k] = torch.zeros_like(membership).scatter(1, index, torch.softmax(weight * log_prior, dim=1))
+        return found
+
     def _attend_reached(self, head: int, h: Tensor, context: Tensor, reached: Reach) -> Tensor:
         key = (h @ self.W_h[head])[reached.index]
         scores = self._scores(head, context, key) + self.prior_weight[head] * reached.log_prior
@@ -104,3 +112,7 @@ class MeanPooling(nn.Module):
     def forward(self, h: Tensor, membership: Tensor, reaches: Sequence[Reach]) -> tuple[Tensor, Tensor]:
         attention = membership[:, None]
         return attention @ h, attention
+
+    def prior(self, membership: Tensor, reaches: Sequence[Reach]) -> Tensor:
+        """The same: nothing is learned."""
+        return membership[:, None]

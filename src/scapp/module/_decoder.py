@@ -4,18 +4,32 @@
 and for all and returns the residuals and distances of left-out rows (of the fit, where there is no closed form); `forward`
 predicts, and `distance` is how far rows are from those of the fit. A row may be a sum of several states: `counts`, of shape (n_rows, n_states), says
 how often each state counts in it; None if each row is a state.
+
+Two more methods say what a prediction is made of. `influence` is how much the target of each row of the fit weighs in the
+prediction of each new state; `secant` is the linear function that equals the decoder at one state and at its origin.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
-from scapp.module._kernel import gaussian_kernel, kernel_inverse, kernel_leave_one_out, robust_weights
+from scapp.module._kernel import gaussian_kernel, gaussian_path, kernel_inverse, kernel_leave_one_out, robust_weights
 from scapp.module._ridge import ridge_leave_one_out, ridge_posterior, ridge_solve
 
 # How often the weights of the rows are renewed in the last fit; in training they are renewed at each step.
 N_REWEIGHT = 5
+
+
+class Secant(NamedTuple):
+    """Linear function of the state: `value` + sum of `slope` * (state - `origin`), all but `value` (n_blocks, block_size)."""
+
+    slope: Tensor
+    origin: Tensor
+    value: Tensor
 
 
 class KernelDecoder(nn.Module):
@@ -100,13 +114,8 @@ class KernelDecoder(nn.Module):
         center, size = standardisation(states)
         self.center.copy_(center)
         self.size.copy_(size)
-        gram = self._gram(states, counts)
-        self._weight = None
-        for _ in range(N_REWEIGHT):
-            inverse = kernel_inverse(gram, self.log_penalty.exp(), self._weights(targets))
-            left_out = kernel_leave_one_out(inverse, targets)
-            distance = 1 / inverse.diagonal() - self.log_penalty.exp() / self._weights(targets)
-            self._weight = robust_weights(left_out)
+        inverse, left_out, weight = self._solve(self._gram(states, counts), targets)
+        distance = 1 / inverse.diagonal() - self.log_penalty.exp() / weight
         solution = inverse @ targets
         if counts is not None:
             solution, inverse = counts.T @ solution, counts.T @ inverse @ counts
@@ -131,10 +140,37 @@ class KernelDecoder(nn.Module):
         similar = self._to_support(states, counts)
         return (own - ((similar @ self.posterior) * similar).sum(1)).clamp_min(0)
 
+    def influence(self, new: Tensor, states: Callable[[], Tensor], counts: Tensor | None, targets: Tensor) -> Tensor:
+        """Weights of shape (n_new, n_rows), of the fit that `finish` left; the weights of the rows are held fixed."""
+        solution = self.posterior
+        if counts is not None:  # rows are sums of states, of which the posterior knows only the states
+            solution = counts.T @ self._solve(self._similar(self.support, self.support, counts, counts), targets)[0]
+        return self._to_support(new, None).double() @ solution.double()
+
+    def secant(self, state: Tensor, gene: int) -> Secant:
+        """Along the average gradient on the straight way from the mean training state to this one :cite:p:`Sundararajan2017`."""
+        support, w = self.support.double(), self.coefficients[:, gene].double()
+        way = self._scaled(state[None].double(), self.center, self.size)[0]
+        start, average, moment = gaussian_path(way, support)
+        slope = (w * average) @ support - (w @ moment) * way
+        unit = self.log_scale.exp() / len(self.size) ** 0.5 / self.size
+        value = w @ start + (2 * self.log_constant).exp() * w.sum()
+        return Secant(slope.view_as(self.center) * unit[:, None], self.center, value)
+
     @property
     def n_solved(self) -> int:
         """Number of coefficients that are solved for, not trained by gradient."""
         return self.coefficients.numel()
+
+    def _solve(self, gram: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Inverse, leave-one-out residuals and weights of the rows, after these were renewed."""
+        next_weight = targets.new_ones(len(targets))
+        for _ in range(N_REWEIGHT):
+            weight = next_weight
+            inverse = kernel_inverse(gram, self.log_penalty.exp(), weight)
+            left_out = kernel_leave_one_out(inverse, targets)
+            next_weight = robust_weights(left_out)
+        return inverse, left_out, weight
 
     def _weights(self, targets: Tensor) -> Tensor:
         if self._weight is None or len(self._weight) != len(targets):
@@ -241,6 +277,20 @@ class RidgeDecoder(nn.Module):
         design = self._design(states, counts, self.center, self.size)
         return ((design @ self.posterior) * design).sum(1)
 
+    def influence(self, new: Tensor, states: Callable[[], Tensor], counts: Tensor | None, targets: Tensor) -> Tensor:
+        """As in :class:`KernelDecoder`."""
+        design = self._design(states(), counts, self.center, self.size).double()
+        rows = torch.eye(len(design), dtype=design.dtype, device=design.device)
+        solution = ridge_solve(design, rows, self.log_penalty.exp().double())
+        return self._design(new, None, self.center, self.size).double() @ solution
+
+    def secant(self, state: Tensor, gene: int) -> Secant:
+        """The decoder itself, from the mean training state."""
+        coefficients = self.coefficients[:, gene].double()
+        unit = self.log_scale.exp() / len(self.size) ** 0.5 / self.size
+        slope = coefficients[:-1].view_as(self.center) * unit[:, None]
+        return Secant(slope, self.center, coefficients[-1] * self.log_constant.exp())
+
     @property
     def n_solved(self) -> int:
         """Number of coefficients that are solved for, not trained by gradient."""
@@ -252,50 +302,6 @@ class RidgeDecoder(nn.Module):
         constant = self.log_constant.exp().expand(len(states), 1)
         design = torch.cat([blocks.flatten(1), constant], dim=1)
         return design if counts is None else counts @ design
-
-
-class _GradientDecoder(nn.Module):
-    """A decoder trained by gradient descent, together with the encoder and the attention."""
-
-    network: nn.Module
-    n_solved = 0
-
-    def residuals(self, states: Tensor, counts: Tensor | None, targets: Tensor) -> Tensor:
-        return targets - self(states, counts)
-
-    def held_out(
-        self, states: Tensor, counts: Tensor | None, targets: Tensor, new: Tensor, new_counts: Tensor | None
-    ) -> Tensor:
-        return self(new, new_counts)
-
-    @torch.no_grad()
-    def finish(self, states: Tensor, counts: Tensor | None, targets: Tensor) -> tuple[Tensor, Tensor]:
-        return self.residuals(states, counts, targets), self.distance(states, counts)
-
-    def forward(self, states: Tensor, counts: Tensor | None) -> Tensor:
-        predicted = self.network(states.flatten(1))
-        return predicted if counts is None else counts @ predicted
-
-    def distance(self, states: Tensor, counts: Tensor | None) -> Tensor:
-        """Not known: the same for all rows."""
-        return states.new_ones(len(states if counts is None else counts))
-
-
-class LinearDecoder(_GradientDecoder):
-    """Equation 7, trained by gradient descent, as the paper has it."""
-
-    def __init__(self, n_blocks: int, block_size: int, n_genes: int):
-        super().__init__()
-        self.network = nn.Linear(n_blocks * block_size, n_genes)
-
-
-class MLPDecoder(_GradientDecoder):
-    """One hidden layer in place of equation 7: an ablation."""
-
-    def __init__(self, n_blocks: int, block_size: int, n_genes: int):
-        super().__init__()
-        n_states = n_blocks * block_size
-        self.network = nn.Sequential(nn.Linear(n_states, n_states), nn.ReLU(), nn.Linear(n_states, n_genes))
 
 
 def standardisation(states: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,14 +2,42 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
+
+# Points of the quadrature along a way between two states.
+N_QUADRATURE = 64
 
 
 def gaussian_kernel(a: Tensor, b: Tensor) -> Tensor:
     r"""Similarities :math:`\exp(-\lVert a_i - b_j \rVert^2 / 2)`, of shape (n_a, n_b)."""
     square = a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T
     return torch.exp(-square.clamp_min(0) / 2)
+
+
+def gaussian_path(way: Tensor, support: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Similarities on the straight way from zero to a state: at its start, their mean, and their mean times the way gone.
+
+    With :math:`k_Q(t) = \exp(-\lVert t d - s_Q \rVert^2 / 2)` these are :math:`k_Q(0)`, :math:`\int_0^1 k_Q(t)\, dt` and
+    :math:`\int_0^1 t\, k_Q(t)\, dt`, by Gauss-Legendre quadrature, which is exact to rounding for so smooth a function.
+
+    Parameters
+    ----------
+    way
+        :math:`d`, of shape (n_columns,).
+    support
+        :math:`s_Q`, of shape (n_rows, n_columns).
+
+    Returns
+    -------
+    Three tensors of shape (n_rows,).
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(N_QUADRATURE)
+    t = (torch.as_tensor(nodes).to(way) + 1) / 2
+    similar = gaussian_kernel(t[:, None] * way, support)
+    weighted = torch.as_tensor(weights).to(way)[:, None] / 2 * similar
+    return gaussian_kernel(torch.zeros_like(way)[None], support)[0], weighted.sum(0), (t[:, None] * weighted).sum(0)
 
 
 def kernel_inverse(gram: Tensor, penalty: Tensor, weight: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from scapp.pl._benchmark import (
     benchmark_ratios,
     benchmark_scatter,
 )
+from scapp.pl._explanation import explanation
 from scapp.pl._history import training_history
 from scapp.pl._predicted import predicted_vs_observed
 from scapp.pl._scores import scores
@@ -21,6 +22,7 @@ __all__ = [
     "benchmark_network_damage",
     "benchmark_ratios",
     "benchmark_scatter",
+    "explanation",
     "predicted_vs_observed",
     "scores",
     "training_history",

@@ -1,0 +1,209 @@
+"""Tests of the attention itself: is it stable, does the prediction hang on it, does it agree with what is known?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from scapp.tl import _checks
+from scapp.tl._asked import check_trained, label_of, nodes_of
+from scapp.tl._gene_sets import gene_sets
+from scapp.tl._permutations import degree_bins
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from scapp.model import APP
+    from scapp.pp._annotations import Annotations
+    from scapp.pp._edges import Edges
+    from scapp.pp._gene_names import Aliases
+
+# Perturbations whose changed predictions are in memory together.
+CHUNK = 16
+
+
+def attention_checks(
+    model: APP | Sequence[APP],
+    perturbations: Iterable[str] | None = None,
+    *,
+    networks: Mapping[str, Edges] | None = None,
+    regulons: Edges | None = None,
+    pathways: Annotations | None = None,
+    known: Sequence[str] = (),
+    aliases: Aliases | None = None,
+    n_top: int = 20,
+    n_permutations: int = 1000,
+    seed: int = 0,
+    progress_bar: bool = True,
+) -> pd.DataFrame:
+    """Test the attention of a model: stability, faithfulness, enrichment and specificity, each against chance.
+
+    Looked at is the part of a prediction that passes through attention: for one gene equations 1 to 7 of the paper, whether
+    or not its effect was measured (a measured effect is predicted as measured, and not from attention); for a combination
+    the interaction term. Perturbed genes are always attended to, so they are left out unless a row says otherwise.
+
+    Attention begins at a prior, the perturbed genes and walks from them over the given networks. Much of what it shows
+    is therefore there by construction, in every model, trained or not. Rows of which this is true are marked; those
+    that are not marked ask what was learned, relative to the prior (the same attention without the score of equation 4), or compare
+    with sources that the model was not given.
+
+    - **Learning**: Jensen-Shannon distance :cite:p:`Lin1991` of the attention to its prior, between 0 (nothing was learned) and 1.
+    - **Stability**: rank correlation and overlap of the top genes between the members of the ensemble, and between models if
+      several are given, each perturbation with itself; chance is each perturbation with another one.
+    - **Faithfulness**: how far the prediction moves, relative to its length, when the embeddings of the top genes are set to
+      the mean embedding of all genes; chance is random genes of like degree in the network. The attention is not renormalised,
+      so that no other gene gains weight and the change is due to the removed genes alone. By construction,
+      since the cell state is the sum of embeddings weighted by attention: it shows how much hangs on these genes, not that
+      they are the right ones.
+    - **Enrichment**: how much higher the attention is to genes that belong to the perturbed ones (neighbours, targets,
+      same pathway) than to others, as area under the ROC curve, mean over perturbations; chance is genes of like degree,
+      the same permutation of genes for all perturbations. The same minus that of the prior. And whether the learned score,
+      the ratio of attention to prior, is higher for them among the genes that are reached; chance is the genes that belong to
+      another perturbation.
+    - **Specificity**: Jensen-Shannon distance between perturbations, over all genes but the perturbed; chance is
+      the distance between members for the same perturbation. And the same minus that of the prior.
+
+    Whether predictions are better with attention than without is not tested here, since it needs training without:
+    compare ``APP(adata, pooling="mean")``, as :mod:`scapp.benchmark` does.
+
+    Parameters
+    ----------
+    model
+        Trained :class:`scapp.model.APP`, or several that were trained from other seeds on the same genes; all but stability is
+        tested on the first.
+    perturbations
+        Labels, measured or not; those of the training if None. Time and memory grow with them: of a genome-wide screen choose
+        a few hundred.
+    networks
+        Networks that the model was not given, by name, each in any form that :func:`scapp.pp.add_network` takes. Those
+        of the model are always tested, and marked.
+    regulons
+        Edges from regulators to targets, as CollecTRI's :cite:p:`MullerDott2023`.
+    pathways
+        Gene sets, in any form that :func:`scapp.pp.similarity_network` takes; those of 2 to 200 genes are used.
+    known
+        Which of these (names of `networks`, ``"regulons"``, ``"pathways"``) the model was given in another way, as gene
+        features for example: they are marked.
+    aliases
+        Names of genes, as in :func:`scapp.pp.add_network`.
+    n_top
+        How many genes are the top.
+    n_permutations
+        Permutations for each p-value.
+    seed
+        Of the permutations.
+    progress_bar
+        Whether to show the progress of the removals.
+
+    Returns
+    -------
+    One row a test, with the columns
+
+    - ``check``, ``statistic``, ``source``: what is tested, and against what
+    - ``value``, ``expected``: the statistic, and its mean by chance
+    - ``p_value``: share of permutations that give as much or more (for the distances between members: as little or less);
+      NaN if there is one perturbation, and where nothing is permuted
+    - ``n``: number of perturbations, those to which a source assigns no gene left out
+    - ``by_construction``: whether a model without any learning would pass as well
+    - ``null``: what chance is
+
+    Raises
+    ------
+    RuntimeError
+        If a model has not been trained.
+    ValueError
+        If a label cannot be read or names a gene that is not a node, a source is about other genes, the models are about
+        different genes, or the model has no attention (``pooling="mean"``).
+
+    Examples
+    --------
+    >>> checks = scapp.tl.attention_checks(model, regulons="collectri.csv", pathways="reactome.gmt")
+    >>> checks[~checks["by_construction"]]
+    """
+    models = list(model) if isinstance(model, Sequence) else [model]
+    if not models:
+        raise ValueError("No model is given: the list of models is empty.")
+    for one in models:
+        check_trained(one)
+        if not one.module.attends:
+            raise ValueError("This model was made with pooling='mean': it attends to the perturbed genes only.")
+        if one.genes != models[0].genes:
+            raise ValueError("The models are about different genes; pass models that were set up with the same adata.")
+    first = models[0]
+    labels = _labels(first, perturbations)
+    nodes = nodes_of(first, labels)
+    most = len(first.genes) - max(map(len, nodes))
+    if n_permutations < 1 or not 1 <= n_top <= most:
+        raise ValueError(
+            f"n_permutations must be at least 1, found {n_permutations}; n_top from 1 to the {most} genes that are not "
+            f"perturbed, found {n_top}."
+        )
+    own = first.network if isinstance(first.network, dict) else {"network": first.network}
+    sets = gene_sets(
+        first.genes, own, networks=networks, regulons=regulons, pathways=pathways, known=known, aliases=aliases
+    )
+    rng = np.random.default_rng(seed)
+    looked = look(first, nodes)
+    rows = _checks.learning(looked)
+    if len(looked.attention) > 1:
+        rows += _checks.stability(looked, "members", n_top, n_permutations, rng)
+    if len(models) > 1:
+        each = [looked, *(look(one, nodes_of(one, labels)) for one in models[1:])]
+        attention, prior = (
+            np.stack(runs) for runs in zip(*((e.attention.mean(0), e.prior.mean(0)) for e in each), strict=True)
+        )
+        between = _checks.Looked(attention, prior, looked.perturbed, looked.bins)
+        rows += _checks.stability(between, "models", n_top, n_permutations, rng)
+    change = _removing(first, nodes, progress_bar)
+    rows += _checks.removal(looked, change, n_top, n_permutations, rng)
+    rows += _checks.enrichment(looked, sets, n_permutations, rng)
+    rows += _checks.specificity(looked, n_permutations, rng)
+    return pd.DataFrame(rows)
+
+
+def look(model: APP, nodes: Sequence[tuple[int, ...]]) -> _checks.Looked:
+    """What a model attends to for some perturbations."""
+    attention, prior = (tensor.cpu().numpy().astype(np.float64) for tensor in model.module.attended(nodes))
+    perturbed = np.zeros(prior.shape[1:], dtype=bool)
+    for row, genes in zip(perturbed, nodes, strict=True):
+        row[list(genes)] = True
+    networks = model.network.values() if isinstance(model.network, dict) else [model.network]
+    linked = sum((abs(n) + abs(n).T for n in networks), start=sparse.csr_matrix((len(model.genes),) * 2))
+    degree = np.diff(sparse.csr_matrix(linked).indptr)
+    return _checks.Looked(attention, prior, perturbed, degree_bins(degree))
+
+
+def _labels(model: APP, perturbations: Iterable[str] | None) -> list[str]:
+    if isinstance(perturbations, str):
+        raise TypeError(f"Expected a list of labels, found the text {perturbations!r}. Pass [{perturbations!r}].")
+    labels = (
+        [label_of(model, genes) for genes in model.module.perturbations]
+        if perturbations is None
+        else list(dict.fromkeys(perturbations))
+    )
+    if not labels:
+        raise ValueError("No perturbation is asked: the list of labels is empty.")
+    return labels
+
+
+def _removing(
+    model: APP, nodes: Sequence[tuple[int, ...]], progress_bar: bool
+) -> Callable[[NDArray[np.intp], str], tuple[NDArray[np.floating], NDArray[np.floating]]]:
+    """How long each prediction is, and how far it moves without each of some sets of genes."""
+
+    def change(sets: NDArray[np.intp], what: str) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        from rich.progress import track
+
+        lengths, moved = [], []
+        for start in track(range(0, len(nodes), CHUNK), description=what, disable=not progress_bar):
+            chunk = slice(start, start + CHUNK)
+            whole, without = model.module.predict_without(nodes[chunk], sets[chunk])
+            lengths.append(whole.norm(dim=1).cpu().numpy())
+            moved.append((without - whole[:, None]).norm(dim=2).cpu().numpy())
+        return np.concatenate(lengths), np.concatenate(moved)
+
+    return change
