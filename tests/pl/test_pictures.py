@@ -27,11 +27,11 @@ def test_attention_names_the_most_attended_genes_and_marks_the_perturbed(adata):
 def test_attention_of_a_ranking_shows_its_scores(adata):
     names = np.rec.fromarrays([np.array(["g4", "g2", "g9"], dtype=object)], dtype=[("g2/x", "O")])
     scores = np.rec.fromarrays([np.array([2.0, 1.0, -1.0])], dtype=[("g2/x", "f4")])
-    adata.uns["attention_genes"] = {"names": names, "scores": scores, "params": {"method": "relative attention"}}
+    adata.uns["attention_genes"] = {"names": names, "scores": scores, "params": {"method": "attention_relative"}}
     ax = scapp.pl.attention(adata, "g2/x", key="attention_genes", show=False)
     assert [label.get_text() for label in ax.get_yticklabels()] == ["g9", "g2", "g4"]
     np.testing.assert_allclose(ax.collections[-1].get_offsets()[:, 0], [-1, 1, 2])
-    assert ax.get_xlabel() == "score (relative attention)"
+    assert ax.get_xlabel() == "ln (attention / mean over perturbations)"
     assert ax.get_xscale() == "linear"
     with pytest.raises(ValueError, match=r"no group 'g3'.*groups are g2/x"):
         scapp.pl.attention(adata, "g3", key="attention_genes")

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# What the scores of a ranking are called, by its method.
+SCORES = {
+    "attention_relative": "ln (attention / mean over perturbations)",
+    "attention_z_score": "attention (z-score over perturbations)",
+}
+
 
 def attention(
     adata: AnnData,
@@ -119,5 +125,5 @@ def _ranked(adata: AnnData, perturbation: str, key: str, n_genes: int) -> tuple[
         raise ValueError(f"The ranking uns[{key!r}] has no group {perturbation!r}.{hint}")
     scores = np.asarray(ranking["scores"][perturbation], dtype=float)[:n_genes]
     names = np.asarray(ranking["names"][perturbation], dtype=object)[:n_genes]
-    method = str(ranking.get("params", {}).get("method", "")) or "score"
-    return names, scores, f"score ({method})" if method != "score" else method
+    method = str(ranking.get("params", {}).get("method", "score"))
+    return names, scores, SCORES.get(method, method)

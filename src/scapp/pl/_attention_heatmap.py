@@ -42,7 +42,7 @@ def attention_heatmap(
     save: str | Path | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
-    """Attention of perturbations (columns) to the genes that one of them attends to most (rows).
+    r"""Attention of perturbations (columns) to the genes that one of them attends to most (rows).
 
     Parameters
     ----------
@@ -53,10 +53,10 @@ def attention_heatmap(
     n_genes
         How many genes of each perturbation; the rows are the union of them.
     relative
-        Show the attention relative to its mean over all observations of `adata` with attention, as the base-2 logarithm of the
-        ratio, and take the genes whose attention is the furthest above that mean: what is specific rather than what
-        is always attended to. Genes that hardly anything attends to can have large ratios, so the genes are chosen by the
-        difference.
+        Show what is specific rather than what is always attended to: the natural logarithm of the attention relative to its mean
+        over all observations of `adata` that have attention, :math:`\ln\frac{\alpha_{Pg} + 1/G}{\bar\alpha_g + 1/G}`.
+        The uniform attention :math:`1/G` to each of the :math:`G` genes is added so that genes nobody attends to stay near
+        0.
     layer
         Layer of the attention.
     sep
@@ -89,20 +89,21 @@ def attention_heatmap(
         )
     names = [str(name) for name in (adata.obs_names if perturbations is None else perturbations)]
     values = _attention_of(adata, names, layer, sep)
-    mean = _mean_attention(adata, layer) if relative else None
-    rows = _most_attended(values if mean is None else values - mean, n_genes, n_groups=len(names))
+    if relative:
+        uniform = 1 / adata.n_vars
+        values = np.log((values + uniform) / (_mean_attention(adata, layer) + uniform))
+    rows = _most_attended(values, n_genes, n_groups=len(names))
     genes, shown = adata.var_names[rows], values[:, rows].T
-    shown = np.ma.masked_less(shown, FLOOR)
-    if mean is not None:
-        shown = np.ma.log2(shown / mean[rows, None])
+    if not relative:
+        shown = np.ma.masked_less(shown, FLOOR)
 
     width = max(COLUMN, 1.5 + 0.11 * len(names))
     ax = axes(ax, figsize or (width, 1.0 + 0.1 * len(rows) + 0.05 * max(map(len, names))))
-    if mean is None:
-        palette, norm = "viridis", colors.LogNorm(shown.min(), shown.max())
-    else:
+    if relative:
         limit = np.abs(shown).max()
         palette, norm = "PuOr_r", colors.Normalize(-limit, limit)
+    else:
+        palette, norm = "viridis", colors.LogNorm(shown.min(), shown.max())
     image = ax.pcolormesh(shown, cmap=colormaps[palette].with_extremes(bad="#cccccc"), norm=norm, rasterized=True)
     for column, name in enumerate(names):
         perturbed = np.flatnonzero(genes.isin(parse_label(name, control=None, sep=sep))) + 0.5
@@ -115,7 +116,7 @@ def attention_heatmap(
     assert figure is not None
     bar = figure.colorbar(image, ax=ax, pad=0.02, aspect=30)
     bar.ax.tick_params(labelsize=6)
-    bar.set_label("attention" if mean is None else "log2 (attention / mean over perturbations)", fontsize=7)
+    bar.set_label("ln (attention / mean over perturbations)" if relative else "attention", fontsize=7)
     return done(ax, show=show, save=save, return_fig=return_fig)
 
 

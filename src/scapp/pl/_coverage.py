@@ -147,10 +147,11 @@ def _draw_degrees(ax: Axes, degrees: dict[tuple[str, str], np.ndarray]) -> None:
     labels = [
         str(low) if high - low == 1 else f"{low}–{high - 1}" for low, high in zip(edges[:-1], edges[1:], strict=True)
     ]
-    x = np.arange(len(labels))
+    x, highest = np.arange(len(labels)), 0.0
     for k, ((name, color), values) in enumerate(degrees.items()):
         counts = np.histogram(values, bins=edges)[0]
         share = counts / max(len(values), 1)
+        highest = max(highest, float(share.max()))
         middle = f", median {np.median(values):g}" if len(values) else ""
         ax.bar(x + (k - 0.5) * 0.4, share, 0.38, color=color, label=f"{name} (n = {len(values):,}{middle})")
     ax.set_xticks(x, labels, fontsize=6.5, rotation=45, ha="right", rotation_mode="anchor")
@@ -158,7 +159,7 @@ def _draw_degrees(ax: Axes, degrees: dict[tuple[str, str], np.ndarray]) -> None:
     ax.tick_params(axis="y", labelsize=7)
     ax.set_xlabel("neighbours in the network", fontsize=8)
     ax.set_ylabel("share of genes", fontsize=8)
-    ax.set_ylim(0, 1.3 * max(patch.get_height() for patch in ax.patches) or 1)  # room for the legend
+    ax.set_ylim(0, 1.3 * highest or 1)  # room for the legend
     ax.legend(fontsize=7, frameon=False, loc="upper right")
     ax.spines[["top", "right"]].set_visible(False)
 

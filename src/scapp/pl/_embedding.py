@@ -81,7 +81,7 @@ def perturbation_embedding(
     rows = _named(adata, names, sep)
     ax = axes(ax, figsize)
     if column is None:
-        ax.scatter(*points.T, s=14, color=BLUE, linewidth=0)
+        ax.scatter(points[:, 0], points[:, 1], s=14, color=BLUE, linewidth=0)
     elif _is_scale(column):
         _draw_numbers(ax, points, column)
     else:
@@ -156,8 +156,8 @@ def _named(adata: AnnData, names: bool | Sequence[str] | None, sep: str) -> np.n
 def _draw_numbers(ax: Axes, points: np.ndarray, column: pd.Series) -> None:
     values = column.to_numpy(dtype=float, na_value=np.nan)
     known = np.isfinite(values)
-    ax.scatter(*points[~known].T, s=14, color=GREY, linewidth=0)
-    drawn = ax.scatter(*points[known].T, s=14, c=values[known], cmap="viridis", linewidth=0)
+    ax.scatter(points[~known, 0], points[~known, 1], s=14, color=GREY, linewidth=0)
+    drawn = ax.scatter(points[known, 0], points[known, 1], s=14, c=values[known], cmap="viridis", linewidth=0)
     figure = ax.get_figure(root=True)
     assert figure is not None
     bar = figure.colorbar(drawn, ax=ax, pad=0.02, aspect=30)
@@ -169,12 +169,20 @@ def _draw_categories(ax: Axes, points: np.ndarray, column: pd.Series) -> None:
     known = column.astype("category")
     unknown = known.isna().to_numpy()
     if unknown.any():
-        ax.scatter(*points[unknown].T, s=14, color=GREY, linewidth=0, label="unknown")
+        ax.scatter(points[unknown, 0], points[unknown, 1], s=14, color=GREY, linewidth=0, label="unknown")
     for k, category in enumerate(known.cat.remove_unused_categories().cat.categories):
         of = (known == category).to_numpy()
         # After seven the colors begin anew with other markers.
         marker = MARKERS[(k + k // len(COLORS)) % len(MARKERS)]
-        ax.scatter(*points[of].T, s=16, color=COLORS[k % len(COLORS)], marker=marker, linewidth=0, label=str(category))
+        ax.scatter(
+            points[of, 0],
+            points[of, 1],
+            s=16,
+            color=COLORS[k % len(COLORS)],
+            marker=marker,
+            linewidth=0,
+            label=str(category),
+        )
     ax.legend(
         title=str(column.name), title_fontsize=7, fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1),
         handletextpad=0.1, borderpad=0,

@@ -88,7 +88,7 @@ def predicted_vs_observed(
     ax.plot([low - pad, high + pad], [low - pad, high + pad], color=GREY, linewidth=1, linestyle="--", zorder=1)
     is_missed = np.isin(np.arange(len(x)), missed)
     points = np.column_stack([x, y])
-    ax.scatter(*points.T, s=8, c=np.where(is_missed, VERMILION, BLUE), alpha=0.6, linewidth=0, zorder=2)
+    ax.scatter(x, y, s=8, c=np.where(is_missed, VERMILION, BLUE), alpha=0.6, linewidth=0, zorder=2)
     ax.set(xlim=(low - pad, high + pad), ylim=(low - pad, high + pad), aspect="equal")
     ax.tick_params(labelsize=7)
     ax.set_xlabel(f"observed {LFC_UNIT}", fontsize=8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -81,7 +81,7 @@ def scores(
     for kind, limit in (ceiling or {}).items():
         k = list(kinds).index(kind)
         ax.hlines(limit, k - 0.45, k + 0.45, color=BLACK, linestyle=":", linewidth=1.2, zorder=3)
-    handles = [ax.bar(0, 0, color=PALETTE[m % len(PALETTE)]) for m in range(len(methods))]
+    handles: list[Any] = [ax.bar(0, 0, color=PALETTE[m % len(PALETTE)]) for m in range(len(methods))]
     names = [str(method) for method in methods]
     if ceiling:
         handles.append(ax.hlines([], 0, 0, color=BLACK, linestyle=":", linewidth=1.2))
