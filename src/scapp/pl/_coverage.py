@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-N_NAMED = 6  # perturbed genes that are named for each lack
+LINE = 48  # letters that fit below the bars
 PERTURBED, ALL = ("perturbed genes", VERMILION), ("all genes", BLUE)
 
 
@@ -173,36 +173,41 @@ def _draw_lacks(
     *,
     n_perturbed: int,
 ) -> None:
-    """Two bars for each lack, with the numbers and the first perturbed genes that it concerns."""
+    """Two bars for each lack, with their numbers, and below them the first perturbed genes that it concerns."""
     rows = [
-        (name, len(concerned := genes[lacking & is_perturbed]), int(lacking.sum()), list(concerned))
+        (name, list(genes[lacking & is_perturbed]), int(is_perturbed.sum()), int(lacking.sum()))
         for name, lacking in lacks.items()
     ]
-    for k, (_, of_perturbed, of_all, names) in enumerate(rows):
-        for shift, (_, color), count, total in (
-            (-0.2, PERTURBED, of_perturbed, int(is_perturbed.sum())),
-            (0.2, ALL, of_all, len(genes)),
-        ):
-            share = count / max(total, 1)
-            ax.barh(k + shift, share, 0.38, color=color)
-            named = f": {shorten(names, N_NAMED)}" if color == VERMILION and names else ""
-            ax.annotate(
-                f"{count:,} of {total:,}{named}", (share, k + shift), xytext=(3, 0), textcoords="offset points",
-                fontsize=6, va="center",
-            )  # fmt: skip
     if outside:
-        k, share = len(rows), len(outside) / n_perturbed
-        ax.barh(k - 0.2, share, 0.38, color=VERMILION)
-        ax.annotate(
-            f"{len(outside):,} of {n_perturbed:,}: {shorten(outside, N_NAMED)}", (share, k - 0.2), xytext=(3, 0),
-            textcoords="offset points", fontsize=6, va="center",
-        )  # fmt: skip
-    ax.set_yticks(
-        range(len(rows) + bool(outside)), [row[0] for row in rows] + ["no gene\nof adata"] * bool(outside), fontsize=7
-    )
-    ax.set_ylim(len(rows) + bool(outside) - 0.4, -0.6)  # the first on top
-    ax.set_xlim(0, 1)
+        rows.append(("no gene\nof adata", outside, n_perturbed, 0))
+    for k, (name, concerned, of_perturbed, n_all) in enumerate(rows):
+        bars = [(-0.3, PERTURBED[1], len(concerned), of_perturbed)]
+        if name in lacks:
+            bars.append((0.0, ALL[1], n_all, len(genes)))
+        for shift, color, count, total in bars:
+            share = count / max(total, 1)
+            ax.barh(k + shift, share, 0.28, color=color)
+            ax.annotate(
+                f"{count:,} of {total:,}", (share, k + shift), xytext=(3, 0), textcoords="offset points", fontsize=6,
+                va="center",
+            )  # fmt: skip
+        if concerned:
+            below = k + bars[-1][0] + 0.27
+            ax.annotate(
+                _fitting(concerned), (0, below), xytext=(2, 0), textcoords="offset points", fontsize=6, va="center",
+                color=VERMILION,
+            )  # fmt: skip
+    ax.set_yticks(np.arange(len(rows)) - 0.15, [row[0] for row in rows], fontsize=7)
+    ax.set_ylim(len(rows) - 0.5, -0.6)  # the first on top
+    ax.set_xlim(0, 1.3)  # room for the numbers of a full bar
+    ax.set_xticks(np.linspace(0, 1, 6))
     ax.xaxis.set_major_formatter("{x:.0%}")
     ax.tick_params(axis="x", labelsize=7)
     ax.set_xlabel("share of genes", fontsize=8)
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def _fitting(names: list[str]) -> str:
+    """As many names as fit a line, and how many more there are."""
+    lines = [shorten(names, n) for n in range(1, len(names) + 1)]
+    return next((line for line in reversed(lines) if len(line) <= LINE), lines[0])

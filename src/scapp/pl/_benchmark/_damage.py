@@ -80,6 +80,7 @@ def benchmark_network_damage(
     ax.axhline(1, color=BLACK, linewidth=0.8, linestyle="--", zorder=1)
     short = [method.partition(", ")[2] or method for method in methods]
     ax.set_xticks(range(len(methods)), [_broken(name) for name in short], fontsize=7)
+    ax.set_xlim(-0.6, len(methods) - 0.4)
     ax.tick_params(axis="y", labelsize=7)
     ax.set_ylabel("error relative to the whole network", fontsize=8)
     ax.figure.legend(loc="outside lower center", ncols=2, fontsize=7, frameon=False)

@@ -92,7 +92,7 @@ def benchmark_ratios(
         ax.axvline(limit, color=BLUE, linewidth=0.8, linestyle=":", zorder=1)
         ax.annotate(
             "noise ceiling",
-            (limit, 0),
+            (limit, -1),
             xytext=(2, 0),
             textcoords="offset points",
             fontsize=6,
@@ -109,7 +109,7 @@ def benchmark_ratios(
             f"{ratio:.3f}", (1, at), xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points",
             fontsize=7, va="center", annotation_clip=False,
         )  # fmt: skip
-    ax.set_ylim(-0.7, len(rows) - 0.3)
+    ax.set_ylim(-0.7 if limit is None else -1.5, len(rows) - 0.3)  # the ceiling is named below the methods
     ax.tick_params(axis="x", labelsize=7)
     ax.set_xlabel(f"error relative to {rows['reference'].iloc[0]}\n(lower is better)", fontsize=8)
     ax.set_title(rows["task"].iloc[0] if title is None else title, fontsize=9)
