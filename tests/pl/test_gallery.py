@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -52,6 +53,14 @@ def objects() -> dict[str, Any]:
     return made
 
 
+@pytest.fixture
+def nothing_is_shown() -> Iterator[None]:
+    before = sc.settings.autoshow
+    sc.settings.autoshow = False
+    yield
+    sc.settings.autoshow = before
+
+
 def test_every_picture_of_scapp_pl_is_in_the_gallery():
     shown = {name for picture in gallery.PICTURES for name in re.findall(r"scapp\.pl\.(\w+)\(", picture.code)}
     assert shown == set(scapp.pl.__all__)
@@ -71,12 +80,11 @@ def test_files_are_those_of_the_page_and_small():
 def test_pictures_are_described_for_those_who_do_not_see_them():
     for picture in gallery.PICTURES:
         assert len(picture.alt) > 60
-        assert picture.text.endswith(".")
+        assert picture.text.endswith((".", "?"))
 
 
 @pytest.mark.parametrize("picture", gallery.PICTURES, ids=lambda picture: picture.name)
-def test_lines_of_the_page_draw_something_a_column_or_a_page_wide(picture, objects, monkeypatch):
-    monkeypatch.setattr(sc.settings, "autoshow", False)
+def test_lines_of_the_page_draw_something_a_column_or_a_page_wide(picture, objects, nothing_is_shown):
     png = gallery.draw(picture, dict(objects))
     assert png.startswith(b"\x89PNG")
     figure = plt.gcf()

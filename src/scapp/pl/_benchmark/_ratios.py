@@ -98,6 +98,7 @@ def benchmark_ratios(
             fontsize=6,
             color=BLUE,
             va="center",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
         )
     ax.hlines(y, rows["ratio_low"], rows["ratio_high"], color=colors, linewidth=1.6, zorder=2)
     ax.scatter(rows["ratio"], y, color=colors, s=22, zorder=3)
