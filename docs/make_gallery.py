@@ -44,15 +44,15 @@ double = held_out[3]
 """
 BENCHMARK = """\
 small, known = scapp.datasets.simulated_perturb_seq(
-    n_genes=150, n_regulators=30, n_singles=24, n_doubles=60, seed=2
+    n_genes=150,
+    n_regulators=30,
+    n_singles=24,
+    n_doubles=60,
+    seed=2,
 )
-task = scapp.benchmark.doubles(
-    small, network=known.network, batch_key="batch", n_splits=2, title="simulated doubles"
-)
-methods = [
-    "no change", "mean", "additive", "shrunk additive", "pair kernel",
-    "APP", "APP, 25 % edges removed", "APP, edges rewired",
-]
+task = scapp.benchmark.doubles(small, network=known.network, batch_key="batch", n_splits=2)
+simple = ["no change", "mean", "additive", "shrunk additive", "pair kernel"]
+methods = [*simple, "APP", "APP, 25 % edges removed", "APP, edges rewired"]
 scapp.benchmark.run(task, methods, folder="results")
 results = scapp.benchmark.score(task, "results")
 """
@@ -94,7 +94,7 @@ PICTURES = (
         "red, perturbed genes in bold.",
         "Scatter of predicted against observed log-fold-changes of one double perturbation, most points near the diagonal, with "
         "the names of the most changed and the most missed genes.",
-        "scapp.pl.predicted_vs_observed(\n    predicted, double, observed=effects\n)",
+        "scapp.pl.predicted_vs_observed(\n    predicted,\n    double,\n    observed=effects,\n)",
     ),
     Picture(
         "predicted_profile",
@@ -103,7 +103,7 @@ PICTURES = (
         "a perturbation that nobody measured there are the predictions alone.",
         "Twenty genes, each with a dot for the predicted log-fold-change, a bar for its interval and a diamond for the observed "
         "value.",
-        "scapp.pl.predicted_profile(\n    predicted, double, observed=effects\n)",
+        "scapp.pl.predicted_profile(\n    predicted,\n    double,\n    observed=effects,\n)",
     ),
     Picture(
         "attention",
@@ -120,7 +120,7 @@ PICTURES = (
         "one color over all columns are genes that everything attends to.",
         "Heat map of the attention of twelve double perturbations to some thirty genes; the cells of perturbed genes are the "
         "brightest, a few genes are attended to by all perturbations, and many cells are grey.",
-        "scapp.pl.attention_heatmap(\n    predicted, predicted.obs_names[:12], n_genes=4\n)",
+        "scapp.pl.attention_heatmap(\n    predicted,\n    predicted.obs_names[:12],\n    n_genes=4,\n)",
     ),
     Picture(
         "attention_heatmap_relative",
@@ -128,7 +128,7 @@ PICTURES = (
         "The same relative to the mean over perturbations: what is always attended to is white, what is specific is orange, and purple where it is specific to others.",
         "Heat map of the attention relative to its mean over perturbations, purple and white nearly everywhere, and orange at the perturbed "
         "genes and a few others.",
-        "scapp.pl.attention_heatmap(\n    predicted, predicted.obs_names[:12],\n    n_genes=4, relative=True,\n)",
+        "scapp.pl.attention_heatmap(\n    predicted,\n    predicted.obs_names[:12],\n    n_genes=4,\n    relative=True,\n)",
     ),
     Picture(
         "perturbation_embedding",
@@ -172,10 +172,14 @@ found = {
 }
 observed = effects[held_out].layers["lfc"]
 table = pd.concat(
-    pd.DataFrame({
-        "method": name, "kind": "held-out doubles", "perturbation": held_out,
-        "l2": scapp.metrics.l2(adata.layers["predicted_lfc"], observed),
-    })
+    pd.DataFrame(
+        {
+            "method": name,
+            "kind": "held-out doubles",
+            "perturbation": held_out,
+            "l2": scapp.metrics.l2(adata.layers["predicted_lfc"], observed),
+        }
+    )
     for name, adata in found.items()
 )
 scapp.pl.scores(table)""",
@@ -197,9 +201,8 @@ scapp.pl.scores(table)""",
         "The same for each split and each third of effect sizes: is a method better everywhere, or on average?",
         "Relative errors of three methods in two splits and in three groups of effect sizes, with intervals.",
         'strata = scapp.benchmark.by_stratum(results, reference="additive")\n'
-        "scapp.pl.benchmark_by_test_set(\n"
-        '    strata, methods=["APP", "pair kernel", "shrunk additive"]\n'
-        ")",
+        'methods = ["APP", "pair kernel", "shrunk additive"]\n'
+        "scapp.pl.benchmark_by_test_set(strata, methods=methods)",
         benchmark=True,
     ),
     Picture(
@@ -208,7 +211,7 @@ scapp.pl.scores(table)""",
         "Each point is a held-out perturbation; below the line the first method is closer to the observation.",
         "Scatter of the errors of APP against those of the shrunk additive model, one point for each held-out perturbation, with "
         "the share of points below the diagonal.",
-        'scapp.pl.benchmark_scatter(\n    results, "APP", against="shrunk additive"\n)',
+        'scapp.pl.benchmark_scatter(\n    results,\n    "APP",\n    against="shrunk additive",\n)',
         benchmark=True,
     ),
     Picture(
@@ -216,7 +219,7 @@ scapp.pl.scores(table)""",
         "Benchmark: intervals",
         "Intervals of a calibrated model hold as many observed values as they promise: the line lies on the diagonal.",
         "Share of observed values inside intervals of 50, 80 and 95 percent against these shares, near the diagonal.",
-        "scapp.pl.benchmark_calibration(\n    scapp.benchmark.calibration(results)\n)",
+        "calibration = scapp.benchmark.calibration(results)\nscapp.pl.benchmark_calibration(calibration)",
         benchmark=True,
     ),
     Picture(
@@ -225,9 +228,7 @@ scapp.pl.scores(table)""",
         "How much worse predictions become when edges are removed or rewired: what the network is worth.",
         "Errors with a quarter of the edges removed and with all edges rewired, relative to the whole network, with intervals.",
         'damaged = ["APP, 25 % edges removed", "APP, edges rewired"]\n'
-        "damage = scapp.benchmark.paired(\n"
-        '    results, methods=damaged, against="APP"\n'
-        ")\n"
+        'damage = scapp.benchmark.paired(results, methods=damaged, against="APP")\n'
         "scapp.pl.benchmark_network_damage(damage)",
         benchmark=True,
     ),
@@ -237,14 +238,11 @@ scapp.pl.scores(table)""",
         "The most attended genes of several perturbations from a long table, as the report of a benchmark shows them.",
         "Two panels of ten genes each, ranked by attention on a logarithmic scale, the perturbed genes in red.",
         """\
-wide = model.get_attention(held_out[:2]).rename_axis("panel")
-attended = wide.melt(
-    var_name="gene", value_name="score", ignore_index=False
-).reset_index()
-attended["perturbed"] = [
-    gene in panel.split("+")
-    for panel, gene in zip(attended["panel"], attended["gene"])
-]
+wide = model.get_attention(held_out[:2])
+attended = wide.stack().rename_axis(["panel", "gene"])
+attended = attended.rename("score").reset_index()
+pairs = zip(attended["panel"], attended["gene"])
+attended["perturbed"] = [gene in panel.split("+") for panel, gene in pairs]
 scapp.pl.benchmark_attention(attended)""",
     ),
 )
