@@ -15,6 +15,7 @@ class Key:
         IN_TRAINING: Final = "in_training"
         SINGLES_MEASURED: Final = "n_singles_measured"
         UNINFORMED: Final = "uninformed"
+        MODULE: Final = "module"
 
     class var:
         MEASURED: Final = "measured"
@@ -30,6 +31,10 @@ class Key:
         PREDICTED_LFC_STD: Final = "predicted_lfc_std"
         ATTENTION: Final = "attention"
 
+    class obsm:
+        PERTURBATION: Final = "X_perturbation"
+        PERTURBATION_UMAP: Final = "X_perturbation_umap"
+
     class varp:
         NETWORK: Final = "network"
 
@@ -42,3 +47,4 @@ class Key:
         NETWORKS: Final = "networks"
         GENE_FEATURES: Final = "gene_features"
         PREDICTION: Final = "prediction"
+        PERTURBATION_NEIGHBORS: Final = "perturbation"

@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-import anndata as ad
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
+from scipy import sparse
 
 import scapp
-
-
-@pytest.fixture(autouse=True)
-def _close():
-    yield
-    plt.close("all")
-
-
-@pytest.fixture
-def adata() -> ad.AnnData:
-    genes = [f"g{i}" for i in range(30)]
-    lfc = np.linspace(-1, 1, 30, dtype=np.float32)
-    attention = np.arange(1, 31, dtype=np.float32) / np.arange(1, 31).sum()
-    layers = {"lfc": [lfc, -lfc], "predicted_lfc": [lfc * 0.5, -lfc], "attention": [attention, attention[::-1]]}
-    return ad.AnnData(
-        obs=pd.DataFrame(index=["g29+g3", "g2"]),
-        var=pd.DataFrame(index=genes),
-        layers={key: np.array(value) for key, value in layers.items()},
-    )
+from scapp.pl._figure import VERMILION
 
 
 def test_attention_names_the_most_attended_genes_and_marks_the_perturbed(adata):
@@ -42,20 +24,77 @@ def test_attention_names_the_most_attended_genes_and_marks_the_perturbed(adata):
     np.testing.assert_allclose(offsets[:, 0], adata["g29+g3"].layers["attention"][0, 25:], rtol=1e-6)
 
 
-def test_predicted_vs_observed_draws_every_gene_and_names_the_most_changed(adata):
+def test_attention_of_a_ranking_shows_its_scores(adata):
+    names = np.rec.fromarrays([np.array(["g4", "g2", "g9"], dtype=object)], dtype=[("g2/x", "O")])
+    scores = np.rec.fromarrays([np.array([2.0, 1.0, -1.0])], dtype=[("g2/x", "f4")])
+    adata.uns["attention_genes"] = {"names": names, "scores": scores, "params": {"method": "attention_relative"}}
+    ax = scapp.pl.attention(adata, "g2/x", key="attention_genes", show=False)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["g9", "g2", "g4"]
+    np.testing.assert_allclose(ax.collections[-1].get_offsets()[:, 0], [-1, 1, 2])
+    assert ax.get_xlabel() == "ln (attention / mean over perturbations)"
+    assert ax.get_xscale() == "linear"
+    with pytest.raises(ValueError, match=r"no group 'g3'.*groups are g2/x"):
+        scapp.pl.attention(adata, "g3", key="attention_genes")
+    with pytest.raises(ValueError, match=r"no ranking of genes 'genes'; it has 'attention_genes'.*model\.predict\(\)"):
+        scapp.pl.attention(adata, "g2/x", key="genes")
+
+
+def test_attention_leaves_out_genes_without_and_says_so_of_controls(adata):
+    adata.layers["attention"][1] = 0
+    adata.layers["attention"][1, [2, 7]] = [0.6, 0.4]
+    ax = scapp.pl.attention(adata, "g2", show=False)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["g7", "g2"]
+    adata.layers["attention"][1] = np.nan
+    with pytest.raises(ValueError, match="zero or NaN for all genes; controls have none"):
+        scapp.pl.attention(adata, "g2")
+
+
+def test_attention_can_be_sparse(adata):
+    dense = scapp.pl.attention(adata, "g2", show=False).collections[-1].get_offsets()
+    adata.layers["attention"] = sparse.csr_matrix(adata.layers["attention"])
+    np.testing.assert_allclose(scapp.pl.attention(adata, "g2", show=False).collections[-1].get_offsets(), dense)
+
+
+def test_predicted_vs_observed_draws_every_gene_and_names_the_most_changed_and_missed(adata):
     adata.layers["predicted_lfc"][0, 5] = np.nan  # a gene that was not measured
-    ax = scapp.pl.predicted_vs_observed(adata, "g29+g3", n_top=4, show=False)
+    adata.layers["predicted_lfc"][0, 15] = -1
+    ax = scapp.pl.predicted_vs_observed(adata, "g29+g3", n_top=4, n_missed=1, show=False)
     assert len(ax.collections[0].get_offsets()) == 29
-    assert {text.get_text() for text in ax.texts} == {"g0", "g1", "g28", "g29"}
+    assert {text.get_text() for text in ax.texts} == {"g0", "g1", "g28", "g29", "g15"}
+    red = {text.get_text() for text in ax.texts if to_hex(text.get_color()) == to_hex(VERMILION)}
+    assert red == {"g15"}
+    assert {text.get_text() for text in ax.texts if text.get_fontweight() == "bold"} == {"g29"}
     assert "29 genes" in ax.get_title()
     assert ax.get_xlim() == ax.get_ylim()
 
 
-def test_labels_do_not_overlap(adata):
+def test_names_in_predicted_vs_observed_do_not_overlap(adata, overlapping):
     adata.layers["predicted_lfc"][0] = 0
-    ax = scapp.pl.predicted_vs_observed(adata, "g29+g3", n_top=6, show=False)
-    heights = np.sort([text.get_position()[1] for text in ax.texts])
-    assert (np.diff(heights) > 0.02).all()
+    ax = scapp.pl.predicted_vs_observed(adata, "g29+g3", n_top=12, show=False)
+    assert len(ax.texts) == 12
+    assert not overlapping(ax.texts)
+
+
+def test_observed_effects_may_be_another_anndata_with_genes_in_another_order(adata):
+    effects = adata[:, ::-1].copy()
+    effects.obs_names = ["g3+g29", "g2"]
+    effects.layers["lfc"] = effects.layers["lfc"] * 2
+    del adata.layers["lfc"]
+    ax = scapp.pl.predicted_vs_observed(adata, "g29+g3", observed=effects[:, :20], show=False)
+    drawn = ax.collections[0].get_offsets()
+    np.testing.assert_allclose(drawn[:, 0], np.linspace(-1, 1, 30)[10:] * 2, rtol=1e-5)
+    np.testing.assert_allclose(drawn[:, 1], np.linspace(-1, 1, 30)[10:] / 2, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"no layer 'lfc'.*observed=effects"):
+        scapp.pl.predicted_vs_observed(adata, "g29+g3")
+    effects.var_names = [f"other{i}" for i in range(30)]
+    with pytest.raises(ValueError, match="No gene of adata is among those"):
+        scapp.pl.predicted_vs_observed(adata, "g2", observed=effects)
+
+
+def test_cells_are_told_from_perturbations(adata):
+    adata.obs_names = ["AAAC-1", "AAAG-1"]
+    with pytest.raises(ValueError, match=r"0 observations named 'g2'.*obs\['perturbation'\]: these are cells.*predict"):
+        scapp.pl.attention(adata, "g2")
 
 
 def test_scores_are_means_with_a_bar_for_each_method_and_kind():
@@ -72,16 +111,25 @@ def test_scores_are_means_with_a_bar_for_each_method_and_kind():
     assert heights == [1.5, 3.0, 6.0]
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["additive", "APP"]
     assert [t.get_text() for t in ax.get_xticklabels()] == ["doubles\n(n = 2)", "unseen\n(n = 2)"]
+    lines = scapp.pl.scores(table, ceiling={"unseen": 4.0}, show=False)
+    np.testing.assert_allclose(lines.collections[-2].get_segments()[0], [[0.55, 4], [1.45, 4]])
+    assert [t.get_text() for t in lines.get_legend().get_texts()] == ["additive", "APP", "noise ceiling"]
+    with pytest.raises(ValueError, match="ceiling names 'seen'; kinds are 'doubles', 'unseen'"):
+        scapp.pl.scores(table, ceiling={"seen": 4.0}, show=False)
     with pytest.raises(ValueError, match="no column rmse"):
         scapp.pl.scores(table, metric="rmse", show=False)
 
 
-def test_training_history_marks_the_epoch_that_was_kept():
+def test_training_history_marks_the_best_epoch():
     frame = lambda name, values: pd.DataFrame({name: values})
     history = {"train_loss": frame("train_loss", [3.0, 2, 1]), "validation_loss": frame("validation_loss", [3.0, 1, 2])}
     ax = scapp.pl.training_history(history, show=False)
     np.testing.assert_array_equal(ax.collections[0].get_offsets()[0], [1, 1])
     np.testing.assert_array_equal(ax.lines[0].get_ydata(), [3, 2, 1])
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == ["training perturbations", "held-out perturbations", "best: epoch 1"]
+    alone = scapp.pl.training_history({"train_loss": history["train_loss"][:1]}, show=False)
+    assert alone.lines[0].get_marker() == "o"  # a line of one point would not be seen
     with pytest.raises(ValueError, match=r"model\.train\(\)"):
         scapp.pl.training_history({})
 
@@ -94,7 +142,7 @@ def test_pictures_are_saved_returned_and_drawn_where_asked(adata, tmp_path):
     assert (tmp_path / "p.png").stat().st_size > 5000
 
 
-@pytest.mark.parametrize("picture", [scapp.pl.attention, scapp.pl.predicted_vs_observed])
+@pytest.mark.parametrize("picture", [scapp.pl.attention, scapp.pl.predicted_vs_observed, scapp.pl.predicted_profile])
 def test_what_is_missing_is_named_with_what_fills_it(adata, picture):
     with pytest.raises(ValueError, match="0 observations named 'G2'.*'g2'"):
         picture(adata, "G2")

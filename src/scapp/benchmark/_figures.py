@@ -60,12 +60,10 @@ def ratios(folder: ResultsFolder, task: str) -> Picture:
     """Every method of a task."""
     reference = folder.references[task]
     summary = summarise(folder.of(task), reference=reference)
-    limits = ceilings(folder.of(task))
-    ceiling = None
-    if len(limits):
-        ceiling = float(limits["ceiling"].iloc[0] / limits.loc[limits["method"] == reference, "mean"].iloc[0])
     figure = Figure(figsize=(5.6, 1.2 + 0.19 * len(summary)), layout="constrained")
-    pl.benchmark_ratios(summary, ceiling=ceiling, title=folder.title(task), ax=figure.subplots(), show=False)
+    pl.benchmark_ratios(
+        summary, ceiling=ceilings(folder.of(task)), title=folder.title(task), ax=figure.subplots(), show=False
+    )
     return Picture(
         f"ratios_{task}",
         f"{folder.title(task)}: every method, L2 relative to {reference}, with 95 % intervals over perturbations.",

@@ -1,6 +1,7 @@
 """Pictures of results. Nothing is computed here that is not in the data already."""
 
 from scapp.pl._attention import attention
+from scapp.pl._attention_heatmap import attention_heatmap
 from scapp.pl._benchmark import (
     benchmark_attention,
     benchmark_by_test_set,
@@ -10,12 +11,16 @@ from scapp.pl._benchmark import (
     benchmark_scatter,
 )
 from scapp.pl._explanation import explanation
+from scapp.pl._coverage import network_coverage
+from scapp.pl._embedding import perturbation_embedding
 from scapp.pl._history import training_history
 from scapp.pl._predicted import predicted_vs_observed
+from scapp.pl._profile import predicted_profile
 from scapp.pl._scores import scores
 
 __all__ = [
     "attention",
+    "attention_heatmap",
     "benchmark_attention",
     "benchmark_by_test_set",
     "benchmark_calibration",
@@ -23,6 +28,9 @@ __all__ = [
     "benchmark_ratios",
     "benchmark_scatter",
     "explanation",
+    "network_coverage",
+    "perturbation_embedding",
+    "predicted_profile",
     "predicted_vs_observed",
     "scores",
     "training_history",

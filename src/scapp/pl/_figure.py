@@ -6,22 +6,18 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 
-from scapp._genes import shorten
-from scapp._perturbations import near_matches
-
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
-    from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION = "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00"
-GREY = "#999999"
+GREY, PINK = "#999999", "#CC79A7"
 PALETTE = (GREY, SKY, ORANGE, BLUE, GREEN, VERMILION, BLACK)
 LFC_UNIT = "log-fold-change (natural log)"
+COLUMN = 3.5  # width of a column of a journal, in inches
 
 
 def axes(ax: Axes | None, figsize: tuple[float, float]) -> Axes:
@@ -45,19 +41,3 @@ def done(ax: Axes, *, show: bool | None, save: str | Path | None, return_fig: bo
         return ax
     plt.show()
     return None
-
-
-def row_of(adata: AnnData, perturbation: str, layer: str, filled_by: str) -> np.ndarray:
-    """One perturbation's row of a layer, or an error that says what is missing and which function fills it."""
-    if layer not in adata.layers:
-        layers = shorten(repr(key) for key in adata.layers if isinstance(key, str)) or "none"
-        raise ValueError(f"adata has no layer {layer!r}; its layers are {layers}. It is filled by {filled_by}.")
-    rows = [i for i, name in enumerate(adata.obs_names) if name == perturbation]
-    if len(rows) != 1:
-        like = near_matches(perturbation, adata.obs_names)
-        hint = f" Did you mean {' or '.join(map(repr, like))}?" if like else ""
-        raise ValueError(
-            f"adata has {len(rows)} observations named {perturbation!r}, expected one.{hint} Pictures take effects or "
-            "predictions with one observation a perturbation, as `APP.predict` and `scapp.pp.pseudobulk` return."
-        )
-    return adata.layers[layer][rows[0]]

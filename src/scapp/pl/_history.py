@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from scapp.pl._figure import BLUE, VERMILION, axes, done
 
@@ -25,7 +26,7 @@ def training_history(
     save: str | Path | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
-    """Training and validation loss by epoch; the epoch whose weights were kept is marked.
+    """Training and validation loss by epoch; the best epoch on held-out perturbations is marked.
 
     Parameters
     ----------
@@ -38,30 +39,40 @@ def training_history(
 
     Returns
     -------
-    The axes; the figure if `return_fig`; None if shown.
+    The axes; the figure if `return_fig`; None if shown. The model keeps the weights of the best epoch of a training.
 
     Raises
     ------
     ValueError
         If the model has no history.
+
+    Examples
+    --------
+    >>> model.train()
+    >>> scapp.pl.training_history(model.history)
     """
     if not history or "train_loss" not in history:
         raise ValueError("There is no training history: call `model.train()` with at least one epoch first.")
     ax = axes(ax, figsize)
     curves = {
-        "train_loss": ("training (leave-one-out)", BLUE),
-        "validation_loss": ("held-out perturbations", VERMILION),
+        "train_loss": ("training perturbations", BLUE, "--"),
+        "validation_loss": ("held-out perturbations", VERMILION, "-"),
     }
-    for key, (name, color) in curves.items():
+    for key, (name, color, style) in curves.items():
         if key in history:
             values = history[key].iloc[:, 0].astype(float)
-            ax.plot(values.index, values, color=color, label=name, linewidth=1.5)
+            # A line of one epoch would not be seen.
+            marker = "o" if len(values) == 1 else None
+            ax.plot(values.index, values, color=color, label=name, linewidth=1.5, linestyle=style, marker=marker)
     if "validation_loss" in history:
         values = history["validation_loss"].iloc[:, 0].to_numpy(dtype=float)
         best = int(np.nanargmin(values))
-        ax.scatter(history["validation_loss"].index[best], values[best], color=VERMILION, zorder=3, s=25, label="kept")
+        epoch = history["validation_loss"].index[best]
+        ax.scatter(epoch, values[best], color=VERMILION, zorder=3, s=25, label=f"best: epoch {epoch}")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.tick_params(labelsize=7)
     ax.set_xlabel("epoch", fontsize=8)
-    ax.set_ylabel("error, relative to no model", fontsize=8)
+    ax.set_ylabel("loss (error, relative to no model)", fontsize=8)
     ax.legend(fontsize=7, frameon=False)
     ax.spines[["top", "right"]].set_visible(False)
     return done(ax, show=show, save=save, return_fig=return_fig)

@@ -134,7 +134,7 @@ def test_damage_is_drawn_beside_what_was_claimed(results_folder):
     marks = [c for c in ax.collections if isinstance(c, PathCollection)]
     hollow = [c for c in marks if len(c.get_offsets()) == 1 and not len(c.get_facecolor())]
     assert [c.get_offsets()[0, 1] for c in hollow] == [5.4 / 5.3]
-    assert [label.get_text() for label in ax.get_xticklabels()][0] == "10 %\nedges removed"
+    assert [label.get_text() for label in ax.get_xticklabels()][0] == "10 %\nedges\nremoved"
     assert not overlapping(ax.get_xticklabels(), ax.figure)
 
 

@@ -1,0 +1,213 @@
+"""What a network and gene features say of the perturbed genes, and of all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from scapp._genes import measured_mask, shorten
+from scapp._keys import Key
+from scapp._perturbations import SEPARATOR, parse_labels, perturbed_genes
+from scapp.pl._figure import BLUE, COLUMN, VERMILION, done
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LINE = 48  # letters that fit below the bars
+PERTURBED, ALL = ("perturbed genes", VERMILION), ("all genes", BLUE)
+
+
+def network_coverage(
+    adata: AnnData,
+    *,
+    network_key: str | Sequence[str] = Key.varp.NETWORK,
+    gene_features_key: str | Sequence[str] | None = None,
+    perturbation_key: str = Key.obs.PERTURBATION,
+    control: str | None = "control",
+    sep: str = SEPARATOR,
+    ax: Sequence[Axes] | None = None,
+    figsize: tuple[float, float] = (COLUMN, 4.4),
+    show: bool | None = None,
+    save: str | Path | None = None,
+    return_fig: bool = False,
+) -> Sequence[Axes] | Figure | None:
+    """How many neighbours the perturbed genes and all genes have, and for which of them something is lacking.
+
+    Parameters
+    ----------
+    adata
+        Cells or effects with a network, as :func:`scapp.pp.add_network` leaves them.
+    network_key
+        Key of the network in `varp`, or several, of which the edges are taken together, as the model does.
+    gene_features_key
+        Key of gene features in `varm`, or several: a gene lacks features if it has none under any key. If None, all that
+        :func:`scapp.pp.add_gene_features` added.
+    perturbation_key, control, sep
+        Where perturbations are named in `obs`, the label of controls, and what joins the genes of a combination.
+    ax, figsize
+        Where to draw, two axes, or the size of a new figure in inches.
+    show, save, return_fig
+        As in scanpy: show the figure, save it to this path, return the figure.
+
+    Returns
+    -------
+    The two axes; the figure if `return_fig`; None if shown. Above, the share of genes by number of neighbours, in either
+    direction and without the gene itself. Below, the share of genes without neighbours, without features and not
+    measured, with their numbers, and the share of perturbed genes that are no genes of `adata` at all; some of the perturbed
+    genes are named.
+
+    Raises
+    ------
+    ValueError
+        If a network, gene features or the column of perturbations are missing, or `ax` is not two axes.
+
+    Examples
+    --------
+    >>> scapp.pp.add_network(adata, "string.tsv")
+    >>> scapp.pl.network_coverage(adata)
+    """
+    if ax is not None and np.size(np.asarray(ax, dtype=object)) != 2:
+        raise ValueError("The picture has two panels: pass two axes, as `plt.subplots(2)[1]` makes them.")
+    degree = _degree(adata, _as_list(network_key))
+    known = _perturbed(adata, perturbation_key, control, sep)
+    is_perturbed = adata.var_names.isin(known)
+    lacks = _lacks(adata, degree, gene_features_key)
+    outside = [gene for gene in known if gene not in set(adata.var_names)]
+    upper, lower = plt.subplots(2, figsize=figsize, layout="constrained")[1] if ax is None else ax
+
+    _draw_degrees(upper, {PERTURBED: degree[is_perturbed], ALL: degree})
+    _draw_lacks(lower, adata.var_names, lacks, is_perturbed, outside, n_perturbed=len(known))
+    drawn = done(upper, show=show, save=save, return_fig=return_fig)
+    return (upper, lower) if drawn is upper else drawn  # type: ignore[return-value]
+
+
+def _as_list(keys: str | Sequence[str]) -> list[str]:
+    return [keys] if isinstance(keys, str) else list(keys)
+
+
+def _degree(adata: AnnData, keys: list[str]) -> np.ndarray:
+    """Neighbours of each gene in any of the networks, of shape (n_vars,)."""
+    if missing := [key for key in keys if key not in adata.varp]:
+        has = shorten(map(repr, adata.varp)) or "none"
+        raise ValueError(
+            f"adata.varp has no network {missing[0]!r}; it has {has}. Add one with "
+            f"`scapp.pp.add_network(adata, edges, key_added={missing[0]!r})`, or name it with network_key=…."
+        )
+    if not keys:
+        raise ValueError("network_key names no network; name at least one key of adata.varp.")
+    joined = sparse.csr_matrix(adata.shape[1:] * 2, dtype=bool)
+    for key in keys:
+        matrix = sparse.csr_matrix(adata.varp[key]) != 0
+        joined = joined + matrix + matrix.T
+    joined = joined.tolil()
+    joined.setdiag(False)
+    return np.asarray(joined.tocsr().sum(axis=1)).ravel()
+
+
+def _perturbed(adata: AnnData, key: str, control: str | None, sep: str) -> list[str]:
+    if key not in adata.obs:
+        raise ValueError(
+            f"adata.obs has no column {key!r} that names the perturbations; it has {shorten(map(repr, adata.obs)) or 'none'}. "
+            "Name it with perturbation_key=…."
+        )
+    labels = adata.obs[key].dropna().astype(str).unique()
+    return perturbed_genes(parse_labels(labels, control=control, sep=sep))
+
+
+def _lacks(adata: AnnData, degree: np.ndarray, features: str | Sequence[str] | None) -> dict[str, np.ndarray]:
+    """For each thing that a gene can lack, which genes lack it."""
+    reported = adata.uns.get(Key.uns.SCAPP, {}).get(Key.uns.GENE_FEATURES, {})
+    keys = list(reported) if features is None else _as_list(features)
+    if missing := [key for key in keys if key not in adata.varm]:
+        has = shorten(map(repr, adata.varm)) or "none"
+        raise ValueError(
+            f"adata.varm has no gene features {missing[0]!r}; it has {has}. Add them with "
+            f"`scapp.pp.add_gene_features(adata, features, key_added={missing[0]!r})`."
+        )
+    lacks = {"no neighbour": degree == 0}
+    if keys:
+        described = [~np.isnan(np.asarray(adata.varm[key], dtype=float)).any(axis=1) for key in keys]
+        lacks["no features"] = ~np.any(described, axis=0)
+    return lacks | {"not measured": ~measured_mask(adata)}
+
+
+def _draw_degrees(ax: Axes, degrees: dict[tuple[str, str], np.ndarray]) -> None:
+    """Bars over powers of two, because degrees span orders of magnitude."""
+    most = max(int(values.max(initial=0)) for values in degrees.values())
+    edges = np.array([0, *2 ** np.arange(0, max(most, 1).bit_length() + 1)])
+    labels = [
+        str(low) if high - low == 1 else f"{low}–{high - 1}" for low, high in zip(edges[:-1], edges[1:], strict=True)
+    ]
+    x, highest = np.arange(len(labels)), 0.0
+    for k, ((name, color), values) in enumerate(degrees.items()):
+        counts = np.histogram(values, bins=edges)[0]
+        share = counts / max(len(values), 1)
+        highest = max(highest, float(share.max()))
+        middle = f", median {np.median(values):g}" if len(values) else ""
+        ax.bar(x + (k - 0.5) * 0.4, share, 0.38, color=color, label=f"{name} (n = {len(values):,}{middle})")
+    ax.set_xticks(x, labels, fontsize=6.5, rotation=45, ha="right", rotation_mode="anchor")
+    ax.yaxis.set_major_formatter("{x:.0%}")
+    ax.tick_params(axis="y", labelsize=7)
+    ax.set_xlabel("neighbours in the network", fontsize=8)
+    ax.set_ylabel("share of genes", fontsize=8)
+    ax.set_ylim(0, 1.3 * highest or 1)  # room for the legend
+    ax.legend(fontsize=7, frameon=False, loc="upper right")
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_lacks(
+    ax: Axes,
+    genes: pd.Index,
+    lacks: dict[str, np.ndarray],
+    is_perturbed: np.ndarray,
+    outside: list[str],
+    *,
+    n_perturbed: int,
+) -> None:
+    """Two bars for each lack, with their numbers, and below them the first perturbed genes that it concerns."""
+    rows = [
+        (name, list(genes[lacking & is_perturbed]), int(is_perturbed.sum()), int(lacking.sum()))
+        for name, lacking in lacks.items()
+    ]
+    if outside:
+        rows.append(("no gene\nof adata", outside, n_perturbed, 0))
+    for k, (name, concerned, of_perturbed, n_all) in enumerate(rows):
+        bars = [(-0.3, PERTURBED[1], len(concerned), of_perturbed)]
+        if name in lacks:
+            bars.append((0.0, ALL[1], n_all, len(genes)))
+        for shift, color, count, total in bars:
+            share = count / max(total, 1)
+            ax.barh(k + shift, share, 0.28, color=color)
+            ax.annotate(
+                f"{count:,} of {total:,}", (share, k + shift), xytext=(3, 0), textcoords="offset points", fontsize=6,
+                va="center",
+            )  # fmt: skip
+        if concerned:
+            below = k + bars[-1][0] + 0.27
+            ax.annotate(
+                _fitting(concerned), (0, below), xytext=(2, 0), textcoords="offset points", fontsize=6, va="center",
+                color=VERMILION,
+            )  # fmt: skip
+    ax.set_yticks(np.arange(len(rows)) - 0.15, [row[0] for row in rows], fontsize=7)
+    ax.set_ylim(len(rows) - 0.5, -0.6)  # the first on top
+    ax.set_xlim(0, 1.3)  # room for the numbers of a full bar
+    ax.set_xticks(np.linspace(0, 1, 6))
+    ax.xaxis.set_major_formatter("{x:.0%}")
+    ax.tick_params(axis="x", labelsize=7)
+    ax.set_xlabel("share of genes", fontsize=8)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _fitting(names: list[str]) -> str:
+    """As many names as fit a line, and how many more there are."""
+    lines = [shorten(names, n) for n in range(1, len(names) + 1)]
+    return next((line for line in reversed(lines) if len(line) <= LINE), lines[0])

@@ -1,0 +1,189 @@
+"""Perturbations in two dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from scapp._genes import shorten
+from scapp._keys import Key
+from scapp._perturbations import SEPARATOR
+from scapp.pl._figure import BLACK, BLUE, COLUMN, GREEN, GREY, ORANGE, PINK, SKY, VERMILION, axes, done
+from scapp.pl._names import name_points
+from scapp.pl._rows import index_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# A color and a marker for each category: who cannot tell the colors apart tells the markers.
+COLORS, MARKERS = (BLUE, VERMILION, GREEN, ORANGE, SKY, PINK, BLACK), ("o", "s", "^", "D", "v", "P", "X")
+MAX_CATEGORIES = 2 * len(COLORS)
+MAX_NAMED = 40
+
+
+def perturbation_embedding(
+    adata: AnnData,
+    *,
+    color: str | None = Key.obs.MODULE,
+    basis: str = Key.obsm.PERTURBATION_UMAP,
+    names: bool | Sequence[str] | None = None,
+    sep: str = SEPARATOR,
+    ax: Axes | None = None,
+    figsize: tuple[float, float] = (COLUMN, 3.3),
+    show: bool | None = None,
+    save: str | Path | None = None,
+    return_fig: bool = False,
+) -> Axes | Figure | None:
+    """Perturbations in two dimensions, a point for each, coloured by module or by another column.
+
+    Parameters
+    ----------
+    adata
+        One observation a perturbation, embedded by :func:`scapp.tl.perturbation_embedding`.
+    color
+        Column of `obs`: numbers on a scale; anything else, and up to seven whole numbers, as categories, at most 14. None
+        for no colour.
+    basis
+        Key of the coordinates in `obsm`, with or without ``"X_"``, of shape (n_obs, 2 or more); the first two are drawn.
+    names
+        Which of ``adata.obs_names`` are written beside their points; True for all, at most 40, False for none. If None,
+        all where there are at most 40, none where there are more.
+    sep
+        What joins the genes of a name.
+    ax, figsize
+        Where to draw, or the size of a new figure in inches.
+    show, save, return_fig
+        As in scanpy: show the figure, save it to this path, return the figure.
+
+    Returns
+    -------
+    The axes; the figure if `return_fig`; None if shown.
+
+    Raises
+    ------
+    ValueError
+        If the coordinates or the column are missing, a name is unknown, or there are more categories or names than can be read.
+
+    Examples
+    --------
+    >>> scapp.tl.perturbation_embedding(effects, model)
+    >>> scapp.pl.perturbation_embedding(effects, color="module")
+    """
+    points = _coordinates(adata, basis)
+    column = None if color is None else _column(adata, color)
+    rows = _named(adata, names, sep)
+    ax = axes(ax, figsize)
+    if column is None:
+        ax.scatter(points[:, 0], points[:, 1], s=14, color=BLUE, linewidth=0)
+    elif _is_scale(column):
+        _draw_numbers(ax, points, column)
+    else:
+        _draw_categories(ax, points, column)
+    label = basis.removeprefix("X_").replace("_", " ").replace("umap", "UMAP").replace("pca", "PCA")
+    ax.set_xlabel(f"{label} 1", fontsize=8)
+    ax.set_ylabel(f"{label} 2", fontsize=8)
+    ax.set(xticks=[], yticks=[])  # the units mean nothing
+    ax.margins(0.08)
+    ax.set_title(f"{len(points):,} perturbations", fontsize=9)
+    ax.spines[["top", "right"]].set_visible(False)
+    name_points(ax, points[rows], list(adata.obs_names[rows]), others=points, fontsize=5.5)
+    return done(ax, show=show, save=save, return_fig=return_fig)
+
+
+def _coordinates(adata: AnnData, basis: str) -> np.ndarray:
+    key = next((key for key in (basis, f"X_{basis}") if key in adata.obsm), None)
+    if key is None:
+        raise ValueError(
+            f"adata.obsm has no {basis!r}; it has {shorten(map(repr, adata.obsm)) or 'nothing'}. It is filled by "
+            "`scapp.tl.perturbation_embedding(adata, model)`."
+        )
+    values = np.asarray(adata.obsm[key], dtype=float)
+    if values.ndim != 2 or values.shape[1] < 2:
+        raise ValueError(f"adata.obsm[{key!r}] has the shape {values.shape}, expected two columns or more.")
+    return values[:, :2]
+
+
+def _column(adata: AnnData, color: str) -> pd.Series:
+    if color not in adata.obs:
+        mend = (
+            " Modules are found by `scapp.tl.perturbation_embedding(adata, model)`." if color == Key.obs.MODULE else ""
+        )
+        raise ValueError(
+            f"adata.obs has no column {color!r}; it has {shorten(map(repr, adata.obs), 10) or 'none'}.{mend}"
+        )
+    column = adata.obs[color]
+    if not _is_scale(column) and column.nunique() > MAX_CATEGORIES:
+        raise ValueError(
+            f"obs[{color!r}] has {column.nunique()} categories; at most {MAX_CATEGORIES} can be told apart. Color by a "
+            "coarser column; modules become fewer with `scapp.tl.perturbation_embedding(…, resolution=0.5)`."
+        )
+    return column
+
+
+def _is_scale(column: pd.Series) -> bool:
+    """Whether the colors of a column are those of a scale, and not of categories."""
+    kind = pd.api.types
+    few = column.nunique() <= len(COLORS)
+    return (
+        kind.is_numeric_dtype(column.dtype)
+        and not kind.is_bool_dtype(column.dtype)
+        and not (few and kind.is_integer_dtype(column.dtype))
+    )
+
+
+def _named(adata: AnnData, names: bool | Sequence[str] | None, sep: str) -> np.ndarray:
+    """Rows of the perturbations whose names are written."""
+    if names is None:
+        names = adata.n_obs <= MAX_NAMED
+    if isinstance(names, bool):
+        names = list(adata.obs_names) if names else []
+    if isinstance(names, str):
+        raise TypeError(f"Expected a list of names, found the text {names!r}. Pass [{names!r}].")
+    if len(names) > MAX_NAMED:
+        raise ValueError(
+            f"{len(names)} names cannot be read beside their points, at most {MAX_NAMED}; choose some with names=[…]."
+        )
+    return np.array([index_of(adata, name, sep=sep) for name in names], dtype=int)
+
+
+def _draw_numbers(ax: Axes, points: np.ndarray, column: pd.Series) -> None:
+    values = column.to_numpy(dtype=float, na_value=np.nan)
+    known = np.isfinite(values)
+    ax.scatter(points[~known, 0], points[~known, 1], s=14, color=GREY, linewidth=0)
+    drawn = ax.scatter(points[known, 0], points[known, 1], s=14, c=values[known], cmap="viridis", linewidth=0)
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    bar = figure.colorbar(drawn, ax=ax, pad=0.02, aspect=30)
+    bar.ax.tick_params(labelsize=6)
+    bar.set_label(str(column.name), fontsize=7)
+
+
+def _draw_categories(ax: Axes, points: np.ndarray, column: pd.Series) -> None:
+    known = column.astype("category")
+    unknown = known.isna().to_numpy()
+    if unknown.any():
+        ax.scatter(points[unknown, 0], points[unknown, 1], s=14, color=GREY, linewidth=0, label="unknown")
+    for k, category in enumerate(known.cat.remove_unused_categories().cat.categories):
+        of = (known == category).to_numpy()
+        # After seven the colors begin anew with other markers.
+        marker = MARKERS[(k + k // len(COLORS)) % len(MARKERS)]
+        ax.scatter(
+            points[of, 0],
+            points[of, 1],
+            s=16,
+            color=COLORS[k % len(COLORS)],
+            marker=marker,
+            linewidth=0,
+            label=str(category),
+        )
+    ax.legend(
+        title=str(column.name), title_fontsize=7, fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1),
+        handletextpad=0.1, borderpad=0,
+    )  # fmt: skip

@@ -1,0 +1,94 @@
+"""Rows of an AnnData that holds one observation a perturbation, or an error that says what is missing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import sparse
+
+from scapp._genes import shorten
+from scapp._perturbations import SEPARATOR, near_matches, parse_label
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+# What writes each layer that pictures read.
+PREDICT, PSEUDOBULK = "`APP.predict`", "`scapp.pp.pseudobulk`"
+
+
+def check_layer(adata: AnnData, layer: str, filled_by: str) -> None:
+    """Raise unless there is such a layer, naming those that there are and the function that fills it."""
+    if layer not in adata.layers:
+        layers = shorten(repr(key) for key in adata.layers if isinstance(key, str)) or "none"
+        raise ValueError(f"adata has no layer {layer!r}; its layers are {layers}. It is filled by {filled_by}.")
+
+
+def row_of(adata: AnnData, perturbation: str, layer: str, filled_by: str, *, sep: str = SEPARATOR) -> np.ndarray:
+    """One perturbation's row of a layer, of shape (n_vars,); the genes of the label in any order."""
+    check_layer(adata, layer, filled_by)
+    return _dense(adata.layers[layer], [index_of(adata, perturbation, sep=sep)])[0]
+
+
+def rows_of(
+    adata: AnnData, perturbations: Sequence[str], layer: str, filled_by: str, *, sep: str = SEPARATOR
+) -> np.ndarray:
+    """Rows of several perturbations, of shape (n_perturbations, n_vars), in the order asked."""
+    check_layer(adata, layer, filled_by)
+    return _dense(adata.layers[layer], [index_of(adata, name, sep=sep) for name in perturbations])
+
+
+def observed_of(
+    adata: AnnData, perturbation: str, observed: AnnData | None, layer: str, *, sep: str = SEPARATOR
+) -> np.ndarray:
+    """Observed log-fold-changes of one perturbation over the genes of `adata`, of shape (n_vars,), NaN where unknown.
+
+    They stand in `observed`, or in `adata` itself if that is None.
+    """
+    if observed is None:
+        filled_by = f"{PSEUDOBULK}: pass the effects with observed=effects"
+        return row_of(adata, perturbation, layer, filled_by, sep=sep)
+    values = row_of(observed, perturbation, layer, PSEUDOBULK, sep=sep)
+    column = observed.var_names.get_indexer(adata.var_names)
+    if (column < 0).all():
+        raise ValueError(
+            f"No gene of adata is among those of the observed effects, which begin with {shorten(observed.var_names)}."
+        )
+    return np.where(column < 0, np.nan, values[column])
+
+
+def index_of(adata: AnnData, perturbation: str, *, sep: str = SEPARATOR) -> int:
+    """Where a perturbation stands in ``adata.obs_names``, in this spelling or with its genes in another order."""
+    rows = np.flatnonzero(adata.obs_names == perturbation)
+    if not len(rows):
+        wanted = _genes_of(perturbation, sep)
+        rows = np.array([i for i, name in enumerate(adata.obs_names) if wanted and _genes_of(name, sep) == wanted])
+    if len(rows) == 1:
+        return int(rows[0])
+    columns = [key for key in adata.obs if (adata.obs[key].astype(object) == perturbation).any()]
+    if columns:
+        n = int((adata.obs[columns[0]].astype(object) == perturbation).sum())
+        hint = f" It labels {n} observations in obs[{columns[0]!r}]: these are cells."
+    else:
+        like = near_matches(str(perturbation), adata.obs_names)
+        hint = f" Did you mean {' or '.join(map(repr, like))}?" if like else ""
+    raise ValueError(
+        f"adata has {len(rows)} observations named {perturbation!r}, expected one.{hint} Pictures take effects or "
+        f"predictions with one observation a perturbation, as `model.predict([{perturbation!r}])` and "
+        "`scapp.pp.pseudobulk` return."
+    )
+
+
+def _genes_of(label: object, sep: str) -> tuple[str, ...]:
+    """The genes of a label in alphabetical order; none if it is not a label, as the barcode of a cell may be none."""
+    try:
+        return parse_label(label, control=None, sep=sep)  # type: ignore[arg-type]
+    except ValueError:
+        return ()
+
+
+def _dense(layer: object, rows: list[int]) -> np.ndarray:
+    taken = layer[rows]  # type: ignore[index]
+    return taken.toarray() if sparse.issparse(taken) else np.asarray(taken)
