@@ -10,9 +10,9 @@ from scapp.pl._benchmark import (
     benchmark_ratios,
     benchmark_scatter,
 )
-from scapp.pl._explanation import explanation
 from scapp.pl._coverage import network_coverage
 from scapp.pl._embedding import perturbation_embedding
+from scapp.pl._explanation import explanation
 from scapp.pl._history import training_history
 from scapp.pl._predicted import predicted_vs_observed
 from scapp.pl._profile import predicted_profile
