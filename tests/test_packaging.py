@@ -65,7 +65,7 @@ def test_import_loads_nothing_heavy():
     assert loaded == ""
 
 
-@pytest.mark.parametrize("name", ["baselines", "benchmark", "datasets", "embeddings", "metrics", "pl", "pp"])
+@pytest.mark.parametrize("name", ["baselines", "benchmark", "datasets", "embeddings", "metrics", "pl", "pp", "tl"])
 def test_all_but_the_model_do_without_torch(name):
     assert python(f"import sys, scapp; scapp.{name}; print(*{{'torch', 'scvi'}} & sys.modules.keys())") == ""
 

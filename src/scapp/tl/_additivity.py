@@ -89,7 +89,7 @@ def _spatial_median(points: NDArray[np.float64]) -> NDArray[np.float64]:
     centre = np.median(points, axis=1)
     for _ in range(MAX_ITERATIONS):
         weights = 1 / np.maximum(np.hypot(*(points - centre[:, None])), 1e-12)
-        moved = points @ weights / weights.sum()
+        moved = (points * weights).sum(axis=1) / weights.sum()
         if np.abs(moved - centre).max() < 1e-6:
             return moved
         centre = moved
@@ -128,7 +128,8 @@ class Distances:
     def covariance(self, other: Distances) -> float:
         """The squared distance covariance, without centring the matrices."""
         n = len(self.rows)
-        product = np.vdot(self.matrix, other.matrix) / n**2
+        # Not by BLAS, whose threads take longer to meet than a sum of this size takes.
+        product = np.einsum("ij,ij->", self.matrix, other.matrix) / n**2
         mixed = 2 * np.dot(self.rows, other.rows) / n
         return max(float(product - mixed + self.rows.mean() * other.rows.mean()), 0.0)
 
@@ -138,37 +139,30 @@ class Distances:
         return min(float(np.sqrt(self.covariance(other) / size)), 1.0) if size > 0 else float("nan")
 
 
-def find_cutoffs(table: pd.DataFrame, cutoffs: str | Mapping[str, float]) -> dict[str, float]:
-    """The cut-off of each class.
-
-    Parameters
-    ----------
-    table
-        One row a pair, with the scores.
-    cutoffs
-        ``"screen"``, ``"gears"``, or the numbers themselves.
-
-    Raises
-    ------
-    ValueError
-        If the word is unknown, a class is missing, or the pairs are too few for quantiles.
-    """
+def check_cutoffs(cutoffs: str | Mapping[str, float], n_pairs: int) -> None:
+    """Raise unless these are cut-offs that can be used for so many pairs."""
     if isinstance(cutoffs, Mapping):
         if set(cutoffs) != set(RULES):
             raise ValueError(
                 f"cutoffs must have one number for each of {', '.join(RULES)}; found {', '.join(cutoffs)}."
             )
+    elif cutoffs not in ("screen", "gears"):
+        raise ValueError(f"cutoffs must be 'screen', 'gears', or a number for each class; found {cutoffs!r}.")
+    elif cutoffs == "screen" and n_pairs < MIN_PAIRS:
+        raise ValueError(
+            f"cutoffs='screen' takes quantiles over the pairs, which needs at least {MIN_PAIRS} with scores; there are "
+            f"{n_pairs}. Pass more pairs, cutoffs='gears', or numbers of your own."
+        )
+
+
+def find_cutoffs(table: pd.DataFrame, cutoffs: str | Mapping[str, float]) -> dict[str, float]:
+    """The cut-off of each class, for a table with one row a pair and the scores."""
+    known = table.dropna(subset=[score for score, _ in RULES.values()])
+    check_cutoffs(cutoffs, len(known))
+    if isinstance(cutoffs, Mapping):
         return {name: float(value) for name, value in cutoffs.items()}
     if cutoffs == "gears":
         return dict(GEARS_CUTOFFS)
-    if cutoffs != "screen":
-        raise ValueError(f"cutoffs must be 'screen', 'gears', or a number for each class; found {cutoffs!r}.")
-    known = table.dropna(subset=[score for score, _ in RULES.values()])
-    if len(known) < MIN_PAIRS:
-        raise ValueError(
-            f"cutoffs='screen' takes quantiles over the pairs, which needs at least {MIN_PAIRS} with scores; there are "
-            f"{len(known)}. Pass more pairs, cutoffs='gears', or numbers of your own."
-        )
     found = {}
     for name, (score, side) in RULES.items():
         share = NORMAN_SHARES[name]
