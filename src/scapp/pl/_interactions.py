@@ -107,11 +107,11 @@ def interaction_map(
     n = len(names)
     side = float(np.clip(1.6 + 0.075 * n, 3.5, 9.0))
     ax = axes(ax, figsize or (side, side * 0.9))
+    colors: str | ListedColormap
+    norm: Normalize
     if score == CLASS:
-        colors, norm = (
-            ListedColormap(list(COLORS.values())),
-            BoundaryNorm(np.arange(len(COLORS) + 1) - 0.5, len(COLORS)),
-        )
+        colors = ListedColormap(list(COLORS.values()))
+        norm = BoundaryNorm(np.arange(len(COLORS) + 1) - 0.5, len(COLORS))
     else:
         colors, norm = _scale(values, score, center, cmap, vmin, vmax)
     ax.set_facecolor(NOTHING)

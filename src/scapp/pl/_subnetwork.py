@@ -153,13 +153,14 @@ def _draw_nodes(
         mine = np.array([node["role"] == role for node in nodes.values()])
         if not mine.any():
             continue
-        xy = np.array([place[name] for name, is_mine in zip(nodes, mine, strict=True) if is_mine])
+        x, y = np.array([place[name] for name, is_mine in zip(nodes, mine, strict=True) if is_mine]).T
         measured = np.isfinite(lfc[mine])
+        size, change = area[mine], lfc[mine]
         style: dict[str, Any] = {"marker": marker, "linewidth": 0.6, "edgecolor": BLACK, "zorder": 3}
-        ax.scatter(*xy[~measured].T, s=area[mine][~measured], color=GREY, **style)
+        ax.scatter(x[~measured], y[~measured], s=size[~measured], color=GREY, **style)
         points = ax.scatter(
-            *xy[measured].T, s=area[mine][measured], c=lfc[mine][measured], cmap=cmap,
-            norm=Normalize(-limit, limit), **style,
+            x[measured], y[measured], s=size[measured], c=change[measured], cmap=cmap, norm=Normalize(-limit, limit),
+            **style,
         )  # fmt: skip
     for (name, node), size in zip(nodes.items(), area, strict=True):
         left = node["step"] == 0
@@ -174,7 +175,7 @@ def _draw_nodes(
 
 def _legend(ax: Axes, graph: nx.DiGraph, networks: list[str]) -> None:
     roles = {role for _, role in graph.nodes(data="role")}
-    handles = [
+    handles: list[Any] = [
         ax.scatter(
             [], [], marker=marker, s=22, facecolor="white", edgecolor=BLACK, linewidth=0.6, label=NAMES.get(role, role)
         )

@@ -151,7 +151,7 @@ def genetic_interactions(
     else:
         layer = layer or Key.layers.PREDICTED_LFC
         look_up = _predicted(model, layer, sep)
-    singles = sorted({(gene,) for pair in wanted for gene in pair})
+    singles: list[Perturbation] = sorted({(gene,) for pair in wanted for gene in pair})
     names, measured, values = look_up(singles)
     columns = _columns(names, measured, genes)
     names = names[columns]
@@ -198,10 +198,10 @@ def _wanted(
     if pairs is not None:
         return _asked(pairs, label_of, predicted, control, sep)
     if predicted:
-        found = list(itertools.combinations(singles, 2))
+        found: list[Perturbation] = list(itertools.combinations(singles, 2))
     else:
         doubles = [p for p in label_of if len(p) == 2]
-        found = [p for p in doubles if set(p) <= set(singles)]  # type: ignore[misc]
+        found = [p for p in doubles if set(p) <= set(singles)]
         if len(found) < len(doubles):
             logger.info(
                 f"{len(doubles) - len(found)} of {len(doubles)} pairs are not scored, as one of their genes was not "
@@ -212,7 +212,7 @@ def _wanted(
             f"adata has {len(singles)} single perturbations and no pair of which both genes were perturbed alone. "
             "Interactions compare a pair with its two singles; predict what is missing with model=…."
         )
-    return found  # type: ignore[return-value]
+    return found
 
 
 def _asked(
@@ -297,7 +297,7 @@ def _columns(names: pd.Index, measured: NDArray[np.bool_], genes: ArrayLike | No
 def _finite(values: NDArray[np.float64], perturbations: Sequence[Perturbation], layer: str) -> NDArray[np.float64]:
     bad = ~np.isfinite(values).all(axis=1)
     if bad.any():
-        found = shorten(format_label(perturbations[i]) for i in np.flatnonzero(bad))
+        found = shorten(format_label(perturbations[int(i)]) for i in np.flatnonzero(bad))
         raise ValueError(
             f"The layer {layer!r} holds NaN or infinite values of scored genes for {int(bad.sum())} perturbations: {found}. "
             "Leave these genes out with genes=…, or mark them in adata.var['measured']."

@@ -102,7 +102,7 @@ def rank_attention_genes(
     perturbations = _perturbations(adata.obs[groupby], control)
     asked = _asked(groups, perturbations, control)
     attention = mean_rows(adata, layer, labels, perturbations)
-    known = np.isfinite(attention).all(axis=1)
+    known = np.asarray(np.isfinite(attention).all(axis=1))
     row = {name: i for i, name in enumerate(perturbations)}
     chosen = [name for name in perturbations if known[row[name]]] if asked is None else asked
     without = [name for name in chosen if not known[row[name]]]

@@ -23,15 +23,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Networks = sparse.spmatrix | Mapping[str, sparse.spmatrix]
-
 
 def attention_subnetwork(
     adata: AnnData,
     perturbation: str,
     *,
     network_key: str | Sequence[str] = Key.varp.NETWORK,
-    network: Networks | None = None,
+    network: sparse.spmatrix | Mapping[str, sparse.spmatrix] | None = None,
     n_attended: int = 10,
     n_changed: int = 10,
     max_length: int = 3,
@@ -159,7 +157,9 @@ def _check_numbers(n_attended: int, n_changed: int, max_length: int, by: str) ->
         )
 
 
-def _networks(adata: AnnData, keys: str | Sequence[str], given: Networks | None) -> dict[str, sparse.spmatrix]:
+def _networks(
+    adata: AnnData, keys: str | Sequence[str], given: sparse.spmatrix | Mapping[str, sparse.spmatrix] | None
+) -> dict[str, sparse.spmatrix]:
     if given is None:
         names = [keys] if isinstance(keys, str) else list(keys)
         missing = [name for name in names if name not in adata.varp]
