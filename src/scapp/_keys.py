@@ -42,9 +42,19 @@ class Key:
         SCAPP: Final = "scapp"
         N_CONTROL_CELLS: Final = "n_control_cells"
         ATTENTION_GENES: Final = "attention_genes"
+        ATTENTION_SUBNETWORK: Final = "attention_subnetwork"
+        GENETIC_INTERACTIONS: Final = "genetic_interactions"
         PSEUDOBULK: Final = "pseudobulk"
         SELECT_GENES: Final = "select_genes"
         NETWORKS: Final = "networks"
         GENE_FEATURES: Final = "gene_features"
         PREDICTION: Final = "prediction"
         PERTURBATION_NEIGHBORS: Final = "perturbation"
+
+    class tables:
+        """Names of the tables inside an entry of `uns`."""
+
+        GENES: Final = "genes"
+        PAIRS: Final = "pairs"
+        PARAMS: Final = "params"
+        PATHS: Final = "paths"

@@ -101,6 +101,18 @@ def test_scanpy_plots_the_attention_genes_as_it_plots_any_ranked_genes(effects, 
     np.testing.assert_allclose(ranked["scores"], attention[ranked["names"]])
 
 
+def test_attention_genes_of_predict_are_those_of_the_tool(effects, make):
+    model = make(effects)
+    model.predict()
+    predicted = model.predict(effects.obs_names)
+    scapp.tl.rank_attention_genes(predicted, control=None)
+    tables = [sc.get.rank_genes_groups_df(adata, group=None, key="attention_genes") for adata in (effects, predicted)]
+    pd.testing.assert_frame_equal(*tables)
+    assert predicted.uns["attention_genes"]["params"] == effects.uns["attention_genes"]["params"]
+    graph = scapp.tl.attention_subnetwork(predicted, "g2+g1", network=model.network)
+    assert {"g1", "g2"} < set(graph)
+
+
 def test_everything_written_survives_h5ad_whatever_the_labels(effects, make, tmp_path, assert_same):
     effects.var_names = [name.replace("g1", "HLA/1") for name in effects.var_names]
     labels = [name.replace("g1", "HLA/1") for name in effects.obs_names]

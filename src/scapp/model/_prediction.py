@@ -14,8 +14,9 @@ from scvi import settings
 from scapp._genes import check_no_view, shorten
 from scapp._keys import Key
 from scapp._perturbations import check_known, parse_labels
+from scapp._ranking import rank_genes
 from scapp.data._fields import check_same_genes
-from scapp.model._results import Results, new_anndata, over_all_genes, rank_genes
+from scapp.model._results import Results, new_anndata, over_all_genes
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -206,6 +207,7 @@ class PredictionMixin:
             self.genes,
             groupby=key,
             reference=args["control"] or "control",
+            layer=Key.layers.PREDICTED_LFC,
         )
         for name, values in results.layers(rows).items():
             values[is_control] = np.nan if name == Key.layers.ATTENTION else 0

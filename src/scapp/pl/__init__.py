@@ -14,13 +14,16 @@ from scapp.pl._coverage import network_coverage
 from scapp.pl._embedding import perturbation_embedding
 from scapp.pl._explanation import explanation
 from scapp.pl._history import training_history
+from scapp.pl._interactions import interaction_map
 from scapp.pl._predicted import predicted_vs_observed
 from scapp.pl._profile import predicted_profile
 from scapp.pl._scores import scores
+from scapp.pl._subnetwork import attention_subnetwork
 
 __all__ = [
     "attention",
     "attention_heatmap",
+    "attention_subnetwork",
     "benchmark_attention",
     "benchmark_by_test_set",
     "benchmark_calibration",
@@ -28,6 +31,7 @@ __all__ = [
     "benchmark_ratios",
     "benchmark_scatter",
     "explanation",
+    "interaction_map",
     "network_coverage",
     "perturbation_embedding",
     "predicted_profile",

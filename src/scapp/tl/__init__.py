@@ -3,5 +3,15 @@
 from scapp.tl._attention_checks import attention_checks
 from scapp.tl._embedding import perturbation_embedding
 from scapp.tl._explain import explain
+from scapp.tl._interactions import genetic_interactions
+from scapp.tl._rank_attention import rank_attention_genes
+from scapp.tl._subnetwork import attention_subnetwork
 
-__all__ = ["attention_checks", "explain", "perturbation_embedding"]
+__all__ = [
+    "attention_checks",
+    "attention_subnetwork",
+    "explain",
+    "genetic_interactions",
+    "perturbation_embedding",
+    "rank_attention_genes",
+]

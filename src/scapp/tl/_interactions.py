@@ -1,0 +1,321 @@
+"""Genetic interactions: what two perturbations do together beyond what each does alone."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+import pandas as pd
+
+from scapp._genes import check_gene_names, check_no_view, measured_mask, shorten
+from scapp._keys import Key
+from scapp._perturbations import SEPARATOR, Perturbation, format_label, parse_labels
+from scapp.tl._additivity import check_cutoffs, classify, find_cutoffs, pair_scores
+from scapp.tl._rows import check_layer, labels_of, mean_rows
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import ArrayLike, NDArray
+
+logger = logging.getLogger(__name__)
+
+Cutoffs = Literal["screen", "gears"] | Mapping[str, float]
+# Predictions are held for this many pairs at a time.
+BLOCK = 1000
+# From here on a bar shows the progress.
+LONG = 100
+
+
+class Predictor(Protocol):
+    """What predicts: :class:`scapp.model.APP` and the baselines."""
+
+    def predict(self, perturbations: list[str], /) -> AnnData:
+        """Predictions with one observation a label, in ``layers["predicted_lfc"]``."""
+
+
+def genetic_interactions(
+    adata: AnnData,
+    pairs: Iterable[str | tuple[str, str]] | None = None,
+    *,
+    model: Predictor | None = None,
+    layer: str | None = None,
+    genes: ArrayLike | None = None,
+    cutoffs: Cutoffs = "screen",
+    n_genes: int | None = 20,
+    perturbation_key: str = Key.obs.PERTURBATION,
+    control: str | None = "control",
+    sep: str = SEPARATOR,
+    seed: int = 0,
+    key_added: str | None = Key.uns.GENETIC_INTERACTIONS,
+) -> pd.DataFrame:
+    r"""Score and classify the interaction of each pair of perturbations, measured or predicted.
+
+    With :math:`a`, :math:`b` and :math:`ab` the log-fold-changes of two single perturbations and of the pair, the
+    deviation from additivity of a gene is :math:`ab - (a + b)`. The scores of a pair are those of :cite:t:`Norman2019`
+    (columns of their Table S9 in brackets). They fit :math:`ab \approx c_1 a + c_2 b` by Theil-Sen regression without intercept
+    and compare profiles by distance correlation :cite:p:`Szekely2007`, :math:`\operatorname{dcor}`:
+
+    ========================== =======================================================================================
+    `c1`, `c2`                 coefficients of the first and the second gene, in alphabetical order
+    `magnitude`                :math:`\sqrt{c_1^2 + c_2^2}` (ts_norm2): :math:`\sqrt 2` for a sum, 1 for an average
+    `dominance`                :math:`|\log_{10}(|c_1| / |c_2|)|` (abs_log_ts_ratio): 0 if both contribute alike
+    `model_fit`                :math:`\operatorname{dcor}(c_1 a + c_2 b, ab)` (ts_linear_dcor)
+    `fit_correlation`          Pearson's correlation of the same two, which GEARS uses in its place
+    `similarity`               :math:`\operatorname{dcor}([a, b], ab)` (dcor): of both singles to the pair
+    `similarity_of_singles`    :math:`\operatorname{dcor}(a, b)` (dcor_singles)
+    `similarity_first`,        :math:`\operatorname{dcor}(a, ab)` and :math:`\operatorname{dcor}(b, ab)`
+    `similarity_second`
+    `equality_of_contribution` the smaller of those two divided by the larger (dcor_ratio)
+    `deviation`                :math:`\lVert ab - a - b \rVert`, a length over the genes
+    `relative_deviation`       that divided by :math:`\lVert a + b \rVert`
+    ========================== =======================================================================================
+
+    Norman et al. drew their classes around groups of points in a UMAP of such scores, their number chosen by eye; they
+    published no cut-offs. The classes here follow what they say of each, the first that is met, in this order:
+
+    - ``"neomorphism"``: the linear model does not fit (`fit_correlation` low): something new.
+    - ``"redundancy"``: the two genes do the same (`similarity_of_singles` high).
+    - ``"epistasis"``: the pair does what one gene does alone (`equality_of_contribution` low).
+    - ``"synergy"``: more than expected (`magnitude` high), with what they call potentiation.
+    - ``"suppression"``: less than expected (`magnitude` low).
+    - ``"additive"``: none of these. ``"undetermined"``: a score cannot be computed, as for singles without any effect.
+
+    Parameters
+    ----------
+    adata
+        Effects or predictions with the single perturbations and the pairs, as :func:`scapp.pp.pseudobulk` or
+        :meth:`scapp.model.APP.predict` makes them. With `model`, only the labels of its single perturbations are read.
+    pairs
+        Labels of pairs such as ``"CEBPA+KLF1"``, or tuples of two genes. If None, all pairs in `adata` of which both
+        singles are there too; with `model`, all pairs of its singles.
+    model
+        A trained model or baseline: pairs and singles are then predicted by ``model.predict``.
+    layer
+        Layer of the log-fold-changes; ``"lfc"``, or ``"predicted_lfc"`` with `model`, if None.
+    genes
+        Mask over ``var_names``, indices or names of the genes to score; all that were measured if None. Norman et al. took well
+        expressed genes; see :func:`scapp.metrics.top_expressed_genes`. Time and memory grow with the square of their
+        number: about 0.05 s a pair for 1,000 genes.
+    cutoffs
+        - ``"screen"``: quantiles over the pairs of this call, so that each criterion alone is met by the share of pairs that
+          Figure 4F of Norman et al. names for the class (of 88: 13 neomorphism, 8 redundancy, 9 epistasis, 30 synergy, 12
+          suppression). For other genes, normalisations and for predictions, whose scores have another scale.
+        - ``"gears"``: the numbers in the published analysis code of GEARS :cite:p:`Roohani2024` (``thresh`` in
+          ``paper/fig_utils.py`` of github.com/yhr91/GEARS_misc): 0.88, 0.85, 0.28, 1.15 and 1. They hold for its genes and
+          its normalisation. GEARS applies 0.85 to `similarity`, which most synergy exceeds as well.
+        - a number for each class.
+    n_genes
+        How many genes of largest deviation are listed for each pair; all if None.
+    perturbation_key, control, sep
+        Where the labels are, and how they are read.
+    seed
+        For the random subsets of the Theil-Sen regression.
+    key_added
+        Key of the tables in `uns`; None writes nothing.
+
+    Returns
+    -------
+    One row a pair: `perturbation` (canonical label), `first`, `second`, the scores, and `interaction`, the class.
+    ``adata.uns[key_added]`` holds it as ``["pairs"]``, and ``["genes"]``, one row a pair and gene, the largest deviation
+    first: `perturbation`, `gene`, `deviation`, `pair` and `additive` (:math:`ab` and :math:`a + b`); and ``["params"]`` with the
+    cut-offs.
+
+    Raises
+    ------
+    ValueError
+        If a pair or a single is missing or no pair, the layer is missing, values are not finite, or `genes` or `cutoffs` do
+        not fit. Nothing is written then.
+
+    Examples
+    --------
+    >>> scapp.tl.genetic_interactions(effects)  # the measured pairs
+    >>> table = scapp.tl.genetic_interactions(effects, model=model)  # all pairs of the single perturbations
+    >>> scapp.pl.interaction_map(effects, score="magnitude")
+    """
+    check_gene_names(adata)
+    if key_added is not None:
+        check_no_view(adata, "scapp.tl.genetic_interactions")
+    if n_genes is not None and n_genes < 1:
+        raise ValueError(f"n_genes must be at least 1, or None for all, found {n_genes}.")
+    labels = labels_of(adata, perturbation_key, "perturbation_key")
+    label_of = _by_perturbation(labels, control, sep)
+    wanted = _wanted(pairs, label_of, model is not None, control, sep)
+    check_cutoffs(cutoffs, len(wanted))
+    if model is None:
+        layer = layer or Key.layers.LFC
+        check_layer(adata, layer, "`scapp.pp.pseudobulk` (measured) or `APP.predict` (predicted)")
+        look_up = _measured(adata, layer, labels, label_of)
+    else:
+        layer = layer or Key.layers.PREDICTED_LFC
+        look_up = _predicted(model, layer, sep)
+    singles: list[Perturbation] = sorted({(gene,) for pair in wanted for gene in pair})
+    names, measured, values = look_up(singles)
+    columns = _columns(names, measured, genes)
+    names = names[columns]
+    alone = dict(zip(singles, _finite(values[:, columns], singles, layer), strict=True))
+
+    rows, listed = [], []
+    for pair, both in _in_blocks(wanted, look_up, columns, layer):
+        first, second = alone[pair[:1]], alone[pair[1:]]
+        label = format_label(pair, sep=sep)
+        scores = pair_scores(first, second, both, seed=seed)
+        rows.append({"perturbation": label, "first": pair[0], "second": pair[1], **scores})
+        listed.append(_deviations(label, first + second, both, names, n_genes))
+    table = pd.DataFrame(rows)
+    numbers = find_cutoffs(table, cutoffs)
+    table["interaction"] = classify(table, numbers)
+    table.index = table.index.astype(str)
+    if key_added is not None:
+        deviations = pd.concat(listed, ignore_index=True)
+        deviations.index = deviations.index.astype(str)
+        params = {"layer": layer, "predicted": model is not None, "n_genes_scored": len(names), "cutoffs": numbers}
+        adata.uns[key_added] = {
+            Key.tables.PAIRS: table.copy(),
+            Key.tables.GENES: deviations,
+            Key.tables.PARAMS: params,
+        }
+    return table
+
+
+def _by_perturbation(labels: pd.Series, control: str | None, sep: str) -> dict[Perturbation, str]:
+    """How adata spells each perturbation; of two spellings of one, the first."""
+    distinct = list(dict.fromkeys(labels))
+    parsed = parse_labels(distinct, control=control, sep=sep)
+    found: dict[Perturbation, str] = {}
+    for perturbation, label in zip(parsed, distinct, strict=True):
+        found.setdefault(perturbation, label)
+    return found
+
+
+def _wanted(
+    pairs: Iterable[str | tuple[str, str]] | None, label_of: Mapping[Perturbation, str], predicted: bool,
+    control: str | None, sep: str,
+) -> list[Perturbation]:  # fmt: skip
+    singles = sorted(p[0] for p in label_of if len(p) == 1)
+    if pairs is not None:
+        return _asked(pairs, label_of, predicted, control, sep)
+    if predicted:
+        found: list[Perturbation] = list(itertools.combinations(singles, 2))
+    else:
+        doubles = [p for p in label_of if len(p) == 2]
+        found = [p for p in doubles if set(p) <= set(singles)]
+        if len(found) < len(doubles):
+            logger.info(
+                f"{len(doubles) - len(found)} of {len(doubles)} pairs are not scored, as one of their genes was not "
+                f"perturbed alone: {shorten(format_label(p, sep=sep) for p in doubles if not set(p) <= set(singles))}."
+            )
+    if not found:
+        raise ValueError(
+            f"adata has {len(singles)} single perturbations and no pair of which both genes were perturbed alone. "
+            "Interactions compare a pair with its two singles; predict what is missing with model=…."
+        )
+    return found
+
+
+def _asked(
+    pairs: Iterable[str | tuple[str, str]], label_of: Mapping[Perturbation, str], predicted: bool,
+    control: str | None, sep: str,
+) -> list[Perturbation]:  # fmt: skip
+    if isinstance(pairs, str):
+        raise TypeError(f"Expected a list of pairs, found the text {pairs!r}. Pass [{pairs!r}].")
+    asked = [p if isinstance(p, str) else sep.join(p) for p in pairs]
+    parsed = parse_labels(asked, control=control, sep=sep)
+    wrong = [label for label, genes in zip(asked, parsed, strict=True) if len(genes) != 2]
+    if wrong or not asked:
+        raise ValueError(f"Expected pairs of two genes, found {shorten(map(repr, wrong)) or 'none'}.")
+    found = list(dict.fromkeys(parsed))
+    if not predicted:
+        needed = dict.fromkeys(p for pair in found for p in (pair, pair[:1], pair[1:]))
+        missing = [format_label(p, sep=sep) for p in needed if p not in label_of]
+        if missing:
+            raise ValueError(
+                f"{len(missing)} perturbations are not in adata: {shorten(missing)}. A pair is compared with its two singles; "
+                "predict what was not measured with model=…, or leave these pairs out."
+            )
+    return found
+
+
+LookUp = Callable[[Sequence[Perturbation]], tuple[pd.Index, "NDArray[np.bool_]", "NDArray[np.float64]"]]
+
+
+def _measured(adata: AnnData, layer: str, labels: pd.Series, label_of: Mapping[Perturbation, str]) -> LookUp:
+    measured = measured_mask(adata)
+    return lambda wanted: (adata.var_names, measured, mean_rows(adata, layer, labels, [label_of[p] for p in wanted]))
+
+
+def _predicted(model: Predictor, layer: str, sep: str) -> LookUp:
+    def look_up(wanted: Sequence[Perturbation]) -> tuple[pd.Index, NDArray[np.bool_], NDArray[np.float64]]:
+        predicted = model.predict([format_label(p, sep=sep) for p in wanted])
+        check_layer(predicted, layer, "`APP.predict`")
+        return predicted.var_names, measured_mask(predicted), np.asarray(predicted.layers[layer], dtype=np.float64)
+
+    return look_up
+
+
+def _in_blocks(
+    pairs: list[Perturbation], look_up: LookUp, columns: NDArray[np.intp], layer: str
+) -> Iterator[tuple[Perturbation, NDArray[np.float64]]]:
+    from rich.progress import track
+
+    blocks = [pairs[i : i + BLOCK] for i in range(0, len(pairs), BLOCK)]
+    profiles = (
+        (pair, values)
+        for block in blocks
+        for pair, values in zip(block, _finite(look_up(block)[2][:, columns], block, layer), strict=True)
+    )
+    yield from track(profiles, "Interactions", total=len(pairs), transient=True, disable=len(pairs) < LONG)
+
+
+def _columns(names: pd.Index, measured: NDArray[np.bool_], genes: ArrayLike | None) -> NDArray[np.intp]:
+    """Positions of the scored genes."""
+    if genes is None:
+        return np.flatnonzero(measured)
+    asked = np.asarray(genes)
+    if asked.dtype == bool:
+        if asked.shape != (len(names),):
+            raise ValueError(f"genes is a mask of shape {asked.shape}, expected ({len(names)},), one for each gene.")
+        columns = np.flatnonzero(asked)
+    elif np.issubdtype(asked.dtype, np.integer):
+        columns = asked
+    else:
+        columns = names.get_indexer(pd.Index(asked.astype(object)))
+    wrong = [str(g) for g, column in zip(asked[:], columns, strict=False) if not 0 <= column < len(names)]
+    if asked.dtype != bool and wrong:
+        raise ValueError(f"{len(wrong)} of the genes to score are not among the {len(names)} genes: {shorten(wrong)}.")
+    unmeasured = names[columns[~measured[columns]]]
+    if len(unmeasured) or len(columns) < 3:
+        raise ValueError(
+            f"Expected at least 3 measured genes to score, found {len(columns)}, of which {len(unmeasured)} were not "
+            f"measured ({shorten(unmeasured) or 'none'}). Choose others with genes=…."
+        )
+    return columns
+
+
+def _finite(values: NDArray[np.float64], perturbations: Sequence[Perturbation], layer: str) -> NDArray[np.float64]:
+    bad = ~np.isfinite(values).all(axis=1)
+    if bad.any():
+        found = shorten(format_label(perturbations[int(i)]) for i in np.flatnonzero(bad))
+        raise ValueError(
+            f"The layer {layer!r} holds NaN or infinite values of scored genes for {int(bad.sum())} perturbations: {found}. "
+            "Leave these genes out with genes=…, or mark them in adata.var['measured']."
+        )
+    return values
+
+
+def _deviations(
+    label: str, additive: NDArray[np.float64], pair: NDArray[np.float64], names: pd.Index, n_genes: int | None
+) -> pd.DataFrame:
+    deviation = pair - additive
+    order = np.argsort(-np.abs(deviation), kind="stable")[:n_genes]
+    return pd.DataFrame(
+        {
+            "perturbation": label,
+            "gene": names[order].astype(object),
+            "deviation": deviation[order],
+            "pair": pair[order],
+            "additive": additive[order],
+        }
+    )

@@ -1,0 +1,172 @@
+"""Genes ranked by attention, for scanpy's plots and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+import pandas as pd
+
+from scapp._genes import check_gene_names, check_no_view, shorten
+from scapp._keys import Key
+from scapp._perturbations import is_control, near_matches
+from scapp._ranking import rank_genes
+from scapp.tl._rows import check_layer, labels_of, mean_rows
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+Score = Literal["attention", "relative", "z_score"]
+
+
+def rank_attention_genes(
+    adata: AnnData,
+    *,
+    groupby: str = Key.obs.PERTURBATION,
+    groups: Iterable[str] | None = None,
+    n_genes: int | None = None,
+    score: Score = "attention",
+    layer: str = Key.layers.ATTENTION,
+    lfc_layer: str = Key.layers.PREDICTED_LFC,
+    control: str | None = "control",
+    key_added: str = Key.uns.ATTENTION_GENES,
+    copy: bool = False,
+) -> AnnData | None:
+    r"""Rank the genes of each perturbation by attention, in the form of ``scanpy.tl.rank_genes_groups``.
+
+    All ``scanpy.pl.rank_genes_groups*`` and ``scanpy.get.rank_genes_groups_df`` read the result with
+    ``key="attention_genes"``. The genes that get most attention are often the same for all perturbations, hubs of the
+    network among them. What is specific shows in the relative scores.
+
+    Parameters
+    ----------
+    adata
+        Predictions: as :meth:`scapp.model.APP.predict` returns for names, or the AnnData that it wrote into, cells or
+        effects. Attention is the same for all observations of a perturbation; else their mean is taken.
+    groupby
+        Column of `obs` with the labels of the perturbations.
+    groups
+        Which perturbations are ranked, in this order; all but the controls if None.
+    n_genes
+        How many genes of each are kept; all if None, which ``values_to_plot`` of scanpy's plots needs.
+    score
+        With :math:`\alpha_{Pg}` the attention of perturbation :math:`P` to gene :math:`g`, :math:`\bar\alpha_g` and
+        :math:`\sigma_g` its mean and standard deviation over all perturbations of `adata` (ranked or not, each counts
+        once), and :math:`G` genes:
+
+        - ``"attention"``: :math:`\alpha_{Pg}` itself.
+        - ``"relative"``: :math:`\ln\frac{\alpha_{Pg} + 1/G}{\bar\alpha_g + 1/G}`, the logarithm of how many times the
+          usual attention. The uniform attention :math:`1/G` is added so that genes nobody attends to stay near 0.
+        - ``"z_score"``: :math:`(\alpha_{Pg} - \bar\alpha_g) / \sigma_g`; 0 where :math:`\sigma_g = 0`.
+    layer, lfc_layer
+        Layers of the attention and of the log-fold-changes.
+    control
+        Label of the controls. They have no attention (NaN) and are never ranked.
+    key_added
+        Key of the result in `uns`.
+    copy
+        Whether to return a changed copy instead of writing into `adata`.
+
+    Returns
+    -------
+    None, or the copy. It gains ``uns[key_added]``: `params`, and the structured arrays `names`, `scores`,
+    `logfoldchanges` (predicted, natural logarithm, NaN for genes not measured), `pvals` and `pvals_adj` (NaN: attention
+    has none) with one field for each perturbation.
+
+    Raises
+    ------
+    ValueError
+        If the column, a layer or a group is missing, a group has no attention, a relative score is asked of a single
+        perturbation, or `adata` is a view and not to be copied. Nothing is written then.
+    TypeError
+        If `groups` is one text and not a list of them.
+
+    Examples
+    --------
+    >>> predicted = model.predict(["KLF1", "CEBPA+KLF1"])
+    >>> scapp.tl.rank_attention_genes(predicted, score="relative")
+    >>> sc.pl.rank_genes_groups(predicted, key="attention_genes")
+    """
+    if score not in get_args(Score):
+        raise ValueError(f"score must be one of {', '.join(get_args(Score))}, found {score!r}.")
+    if n_genes is not None and n_genes < 1:
+        raise ValueError(f"n_genes must be at least 1, or None for all, found {n_genes}.")
+    if not copy:
+        check_no_view(adata, "scapp.tl.rank_attention_genes")
+    check_gene_names(adata)
+    labels = labels_of(adata, groupby, "groupby")
+    for name in (layer, lfc_layer):
+        check_layer(adata, name, "`APP.predict`")
+    perturbations = _perturbations(adata.obs[groupby], control)
+    asked = _asked(groups, perturbations, control)
+    attention = mean_rows(adata, layer, labels, perturbations)
+    known = np.asarray(np.isfinite(attention).all(axis=1))
+    row = {name: i for i, name in enumerate(perturbations)}
+    chosen = [name for name in perturbations if known[row[name]]] if asked is None else asked
+    without = [name for name in chosen if not known[row[name]]]
+    if without or not chosen:
+        raise ValueError(
+            f"These perturbations have no attention (NaN) in adata.layers[{layer!r}]: "
+            f"{shorten(without or perturbations)}. It is filled by `APP.predict`."
+        )
+    if score != "attention" and known.sum() < 2:
+        raise ValueError(
+            f"score={score!r} compares perturbations, and adata has attention for one only. Predict several, for example "
+            "all of the screen, and choose the ones to be ranked with groups=[…]."
+        )
+    rows = [row[name] for name in chosen]
+    target = adata.copy() if copy else adata
+    target.uns[key_added] = rank_genes(
+        _scores(attention[rows], attention[known], score),
+        mean_rows(adata, lfc_layer, labels, chosen),
+        chosen,
+        adata.var_names.tolist(),
+        groupby=groupby,
+        reference=control or "control",
+        layer=lfc_layer,
+        method="attention" if score == "attention" else f"attention_{score}",
+        n_genes=n_genes,
+    )
+    return target if copy else None
+
+
+def _perturbations(column: pd.Series, control: str | None) -> list[str]:
+    """Labels that are no control, in the order of the categories or of the observations."""
+    labels = column.astype(str)
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        present = set(labels)
+        distinct = [str(label) for label in column.cat.categories if str(label) in present]
+    else:
+        distinct = list(dict.fromkeys(labels))
+    return [label for label in distinct if not is_control(label, control)]
+
+
+def _asked(groups: Iterable[str] | None, perturbations: list[str], control: str | None) -> list[str] | None:
+    if groups is None:
+        return None
+    if isinstance(groups, str):
+        raise TypeError(f"Expected a list of perturbations, found the text {groups!r}. Pass groups=[{groups!r}].")
+    chosen = list(dict.fromkeys(groups))
+    unknown = [name for name in chosen if name not in set(perturbations)]
+    if not chosen or unknown:
+        hints = [f"did you mean {like[0]!r}?" for name in unknown[:1] if (like := near_matches(name, perturbations))]
+        controls = " Controls have no attention." if any(is_control(name, control) for name in unknown) else ""
+        raise ValueError(
+            f"{len(unknown)} of the {len(chosen)} groups are no perturbations of adata: {shorten(unknown) or 'none given'}."
+            f"{controls} {' '.join(hints)} Predict them first with `APP.predict`, or choose among "
+            f"{shorten(perturbations)}."
+        )
+    return chosen
+
+
+def _scores(attention: NDArray[np.float64], background: NDArray[np.float64], score: Score) -> NDArray[np.float64]:
+    if score == "attention":
+        return attention
+    mean = background.mean(axis=0)
+    if score == "relative":
+        uniform = 1 / attention.shape[1]
+        return np.log((attention + uniform) / (mean + uniform))
+    spread = background.std(axis=0)
+    return np.divide(attention - mean, spread, out=np.zeros_like(attention), where=spread > 0)

@@ -1,0 +1,279 @@
+"""The part of the network that joins perturbed genes with the genes attended to and changed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from scapp._genes import check_gene_names, check_no_view, shorten
+from scapp._keys import Key
+from scapp._perturbations import SEPARATOR, Perturbation, check_known, format_label, near_matches, parse_label
+from scapp.tl._paths import Edges, join_networks, path_costs, shortest_paths, trace
+from scapp.tl._rows import check_layer, labels_of, mean_rows
+
+if TYPE_CHECKING:
+    import networkx as nx
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
+
+
+def attention_subnetwork(
+    adata: AnnData,
+    perturbation: str,
+    *,
+    network_key: str | Sequence[str] = Key.varp.NETWORK,
+    network: sparse.spmatrix | Mapping[str, sparse.spmatrix] | None = None,
+    n_attended: int = 10,
+    n_changed: int = 10,
+    max_length: int = 3,
+    by: Literal["weight", "hops"] = "weight",
+    perturbation_key: str = Key.obs.PERTURBATION,
+    layer: str = Key.layers.ATTENTION,
+    lfc_layer: str = Key.layers.PREDICTED_LFC,
+    control: str | None = "control",
+    sep: str = SEPARATOR,
+    key_added: str | None = Key.uns.ATTENTION_SUBNETWORK,
+) -> nx.DiGraph:
+    r"""Paths in the network from the perturbed genes to the genes most attended to and most changed.
+
+    A path is a possible story, not evidence: it says that the network could carry the effect this way. Attention begins at
+    the network by construction, so that attended genes are near the perturbed ones.
+
+    Parameters
+    ----------
+    adata
+        Predictions: as :meth:`scapp.model.APP.predict` returns for names, or the AnnData that it wrote into.
+    perturbation
+        One of the labels, the genes in any order.
+    network_key
+        Key of the network in `varp`, row = source, column = target; or several.
+    network
+        The network, or several by name, in place of `network_key`: predictions for names come without one; pass
+        ``model.network``.
+    n_attended, n_changed
+        How many genes paths lead to: those of highest attention, and those whose predicted log-fold-change is largest in
+        magnitude; the perturbed genes themselves are neither.
+    max_length
+        How many edges a path may have.
+    by
+        With :math:`w_e` the magnitude of an edge's weight relative to the largest of its network: ``"weight"`` takes the
+        path with the smallest :math:`\sum_e -\ln w_e`, that is the largest product of weights, of equal ones that with
+        fewest edges. ``"hops"`` takes the path with fewest edges, of equal ones the strongest. Where networks share an
+        edge, the relatively strongest counts.
+    perturbation_key
+        Column of `obs` with the labels.
+    layer, lfc_layer
+        Layers of the attention and of the predicted log-fold-changes.
+    control, sep
+        How labels are read.
+    key_added
+        Key of the tables in `uns`; None writes nothing.
+
+    Returns
+    -------
+    A :class:`networkx.DiGraph` over gene names. Nodes have `attention`, `predicted_lfc` (NaN if not measured), `perturbed`,
+    `role` (``"perturbed"``, ``"attended"``, ``"changed"``, ``"attended and changed"``, or ``"path"`` for genes between),
+    and `step`, the fewest edges from a perturbed gene on the paths, -1 for genes without a path. Edges have `weight`,
+    `strength` (:math:`w_e`) and `network`. The graph knows its `perturbation`.
+
+    ``adata.uns[key_added]`` gains two tables; what earlier calls wrote of other perturbations stays:
+
+    - ``["paths"]``: one row a step of a path: `perturbation`, `gene` at the end of the path, its `role`, `reached`,
+      `path_strength` (the product of :math:`w_e`), `step` from 1, `source`, `target`, `weight`, `strength`, `network`. A
+      gene without a path has one row with step 0, `reached` False and no source.
+    - ``["genes"]``: one row a node, with its attributes.
+
+    Raises
+    ------
+    ValueError
+        If the perturbation, a layer or a network is missing, the network has another shape, or a number is out of range.
+        Nothing is written then.
+
+    Examples
+    --------
+    >>> predicted = model.predict(["CEBPA+KLF1"])
+    >>> graph = scapp.tl.attention_subnetwork(predicted, "CEBPA+KLF1", network=model.network)
+    >>> scapp.pl.attention_subnetwork(graph)
+    """
+    _check_numbers(n_attended, n_changed, max_length, by)
+    check_gene_names(adata)
+    if key_added is not None:
+        check_no_view(adata, "scapp.tl.attention_subnetwork")
+    networks = _networks(adata, network_key, network)
+    genes = parse_label(perturbation, control=control, sep=sep)
+    if not genes:
+        raise ValueError(f"Expected a perturbation, found the control ({perturbation!r}), which perturbs nothing.")
+    label, attention, lfc = _row(adata, perturbation, genes, perturbation_key, layer, lfc_layer, control, sep)
+    check_known([genes], adata.var_names.tolist())
+    starts = adata.var_names.get_indexer(list(genes))
+    roles = _roles(attention, lfc, starts, n_attended, n_changed)
+    edges = join_networks(networks)
+    cost = path_costs(edges, by)
+    distance, last = shortest_paths(edges, cost, starts, adata.n_vars, max_length)
+    paths = {g: trace(g, last, edges.source) for g in roles if np.isfinite(distance[g])}
+
+    table = _path_table(label, roles, paths, edges, list(networks), adata.var_names)
+    nodes = _node_table(label, roles, paths, edges, starts, attention, lfc, adata.var_names)
+    lost = [adata.var_names[g] for g in roles if g not in paths]
+    if lost:
+        logger.info(
+            f"{label}: {len(lost)} of {len(roles)} genes have no path of at most {max_length} edges from "
+            f"{format_label(genes, sep=sep)}: {shorten(lost)}. They stand in the table and the graph without edges."
+        )
+    if key_added is not None:
+        _write(adata, key_added, label, table, nodes)
+    return graph_of(table, nodes)
+
+
+def graph_of(paths: pd.DataFrame, genes: pd.DataFrame) -> nx.DiGraph:
+    """The graph of one perturbation from its tables."""
+    import networkx as nx
+
+    graph = nx.DiGraph(perturbation=str(genes["perturbation"].iloc[0]))
+    for node in genes.drop(columns="perturbation").to_dict("records"):
+        graph.add_node(str(node.pop("gene")), **node)
+    for edge in paths[paths["step"] > 0].to_dict("records"):
+        graph.add_edge(
+            edge["source"], edge["target"], weight=edge["weight"], strength=edge["strength"], network=edge["network"]
+        )
+    return graph
+
+
+def _check_numbers(n_attended: int, n_changed: int, max_length: int, by: str) -> None:
+    if by not in ("weight", "hops"):
+        raise ValueError(f"by must be 'weight' or 'hops', found {by!r}.")
+    if max_length < 1:
+        raise ValueError(f"max_length counts the edges of a path and must be at least 1, found {max_length}.")
+    if min(n_attended, n_changed) < 0 or n_attended + n_changed < 1:
+        raise ValueError(
+            f"n_attended and n_changed must not be negative and not both 0, found {n_attended} and {n_changed}."
+        )
+
+
+def _networks(
+    adata: AnnData, keys: str | Sequence[str], given: sparse.spmatrix | Mapping[str, sparse.spmatrix] | None
+) -> dict[str, sparse.spmatrix]:
+    if given is None:
+        names = [keys] if isinstance(keys, str) else list(keys)
+        missing = [name for name in names if name not in adata.varp]
+        if missing or not names:
+            raise ValueError(
+                f"adata.varp has no network {shorten(map(repr, missing)) or '(no key is named)'}; it has "
+                f"{shorten(map(repr, adata.varp)) or 'none'}. Add one with `scapp.pp.add_network(adata, edges)`, or, for "
+                "predictions, pass that of the model with network=model.network."
+            )
+        found = {name: adata.varp[name] for name in names}
+    else:
+        found = dict(given) if isinstance(given, Mapping) else {Key.varp.NETWORK: given}
+    for name, matrix in found.items():
+        if matrix.shape != (adata.n_vars,) * 2:
+            raise ValueError(
+                f"The network {name!r} has the shape {matrix.shape}, expected ({adata.n_vars}, {adata.n_vars}): one row and "
+                "one column for each of adata.var_names, in their order."
+            )
+    return {name: sparse.csr_matrix(matrix) for name, matrix in found.items()}
+
+
+def _row(
+    adata: AnnData, perturbation: str, genes: Perturbation, key: str, layer: str, lfc_layer: str,
+    control: str | None, sep: str,
+) -> tuple[str, NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
+    """The label as adata spells it, attention and log-fold-changes of one perturbation."""
+    for name in (layer, lfc_layer):
+        check_layer(adata, name, "`APP.predict`")
+    labels = labels_of(adata, key, "perturbation_key")
+    distinct = list(dict.fromkeys(labels))
+    same = [label for label in distinct if parse_label(label, control=control, sep=sep) == genes]
+    if not same:
+        like = near_matches(perturbation, distinct)
+        hint = f" Did you mean {' or '.join(map(repr, like))}?" if like else ""
+        raise ValueError(
+            f"No observation is labelled {perturbation!r} in adata.obs[{key!r}].{hint} "
+            f"Predict it first with `model.predict([{perturbation!r}])`."
+        )
+    label = perturbation if perturbation in same else same[0]
+    attention, lfc = (mean_rows(adata, name, labels, [label])[0] for name in (layer, lfc_layer))
+    if not np.isfinite(attention).all():
+        raise ValueError(
+            f"The attention of {label!r} in adata.layers[{layer!r}] is NaN. It is filled by `APP.predict`."
+        )
+    return label, attention, lfc
+
+
+def _roles(
+    attention: NDArray[np.float64], lfc: NDArray[np.float64], starts: NDArray[np.int64], n_attended: int, n_changed: int
+) -> dict[int, str]:
+    """The genes that paths lead to, the most attended first."""
+    other = np.ones(len(attention), dtype=bool)
+    other[starts] = False
+    attended = [g for g in np.argsort(-attention, kind="stable") if other[g]][:n_attended]
+    size = np.abs(np.nan_to_num(lfc))
+    changed = [g for g in np.argsort(-size, kind="stable") if other[g] and size[g] > 0][:n_changed]
+    roles = {int(g): "attended" for g in attended}
+    for g in changed:
+        roles[int(g)] = "attended and changed" if int(g) in roles else "changed"
+    return roles
+
+
+def _path_table(
+    label: str, roles: dict[int, str], paths: dict[int, list[int]], edges: Edges, networks: list[str], names: pd.Index
+) -> pd.DataFrame:
+    rows = []
+    for gene, role in roles.items():
+        steps = paths.get(gene, [])
+        strength = float(np.prod(edges.strength[steps])) if steps else np.nan
+        of = (label, names[gene], role, bool(steps), strength)
+        for k, e in enumerate(steps, start=1):
+            ends = (names[edges.source[e]], names[edges.target[e]])
+            rows.append((*of, k, *ends, edges.weight[e], edges.strength[e], networks[edges.network[e]]))
+        if not steps:
+            rows.append((*of, 0, "", "", np.nan, np.nan, ""))
+    columns = [
+        "perturbation", "gene", "role", "reached", "path_strength", "step", "source", "target", "weight", "strength",
+        "network",
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _node_table(
+    label: str, roles: dict[int, str], paths: dict[int, list[int]], edges: Edges, starts: NDArray[np.int64],
+    attention: NDArray[np.float64], lfc: NDArray[np.float64], names: pd.Index,
+) -> pd.DataFrame:  # fmt: skip
+    step = {int(g): 0 for g in starts}
+    for path in paths.values():
+        for k, e in enumerate(path, start=1):
+            node = int(edges.target[e])
+            step[node] = min(step.get(node, k), k)
+    for gene in roles:
+        step.setdefault(gene, -1)
+    nodes = list(step)
+    first = set(map(int, starts))
+    return pd.DataFrame(
+        {
+            "perturbation": label,
+            "gene": names[nodes].astype(object),
+            "attention": attention[nodes],
+            "predicted_lfc": lfc[nodes],
+            "perturbed": [g in first for g in nodes],
+            "role": ["perturbed" if g in first else roles.get(g, "path") for g in nodes],
+            "step": [step[g] for g in nodes],
+        }
+    )
+
+
+def _write(adata: AnnData, key: str, label: str, paths: pd.DataFrame, genes: pd.DataFrame) -> None:
+    before = adata.uns.get(key, {})
+    tables = {Key.tables.PATHS: paths, Key.tables.GENES: genes}
+    for name, table in tables.items():
+        if name in before:
+            others = before[name][before[name]["perturbation"].astype(str) != label]
+            table = pd.concat([others, table]) if len(others) else table
+        tables[name] = table.reset_index(drop=True).set_axis(pd.RangeIndex(len(table)).astype(str))
+    adata.uns[key] = tables
