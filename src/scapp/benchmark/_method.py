@@ -314,7 +314,15 @@ def most_attended(predicted: AnnData) -> tuple[NDArray[np.str_], NDArray[np.floa
     return np.asarray(predicted.var_names, dtype=str)[order], np.take_along_axis(attention, order, axis=1)
 
 
-def over_scored_genes(predicted: AnnData, task: Task, split: Split, **costs: float) -> Predicted:
+def over_scored_genes(
+    predicted: AnnData,
+    task: Task,
+    split: Split,
+    *,
+    fit_seconds: float = float("nan"),
+    predict_ms: float = float("nan"),
+    parameters: float = float("nan"),
+) -> Predicted:
     """What an AnnData of predictions says of the scored genes of a task."""
     if list(predicted.obs_names) != list(split.test):
         raise ValueError("The predictions are not those of the held-out perturbations, in their order.")
@@ -333,7 +341,8 @@ def over_scored_genes(predicted: AnnData, task: Task, split: Split, **costs: flo
     names = scores = None
     if Key.layers.ATTENTION in predicted.layers:
         names, scores = most_attended(predicted)
-    return Predicted(lfc, std, names, scores, **costs)
+    costs = {"fit_seconds": fit_seconds, "predict_ms": predict_ms, "parameters": parameters}
+    return replace(Predicted(lfc, std, names, scores), **costs)
 
 
 def _n_parameters(model: Any) -> float:
