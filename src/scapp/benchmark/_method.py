@@ -341,8 +341,7 @@ def over_scored_genes(
     names = scores = None
     if Key.layers.ATTENTION in predicted.layers:
         names, scores = most_attended(predicted)
-    costs = {"fit_seconds": fit_seconds, "predict_ms": predict_ms, "parameters": parameters}
-    return replace(Predicted(lfc, std, names, scores), **costs)
+    return Predicted(lfc, std, names, scores, fit_seconds=fit_seconds, predict_ms=predict_ms, parameters=parameters)
 
 
 def _n_parameters(model: Any) -> float:
