@@ -61,27 +61,27 @@ def serving() -> Iterator[Site]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             path, _, query = self.path.partition("?")
-            n = sum(asked.partition("?")[0] == path for asked, _ in site.requests)
-            site.requests.append((f"{path}?{query}" if query else path, self.headers.get("Range")))
-            if path not in site.files:
+            n = sum(asked.partition("?")[0] == path for asked, _ in running.requests)
+            running.requests.append((f"{path}?{query}" if query else path, self.headers.get("Range")))
+            if path not in running.files:
                 self.send_error(404)
-            elif path in site.behaviours:
-                site.behaviours[path](self, site.files[path], n)
+            elif path in running.behaviours:
+                running.behaviours[path](self, running.files[path], n)
             else:
-                send(self, site.files[path])
+                send(self, running.files[path])
 
         def log_message(self, *args: object) -> None:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    site = Site(f"http://127.0.0.1:{server.server_address[1]}", send=send)
+    running = Site(f"http://127.0.0.1:{server.server_address[1]}", send=send)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
-        yield site
+        yield running
     finally:
-        site.stop_stalling.set()
+        running.stop_stalling.set()
         server.shutdown()
         server.server_close()
         thread.join()
@@ -94,5 +94,5 @@ def site(monkeypatch) -> Iterator[Site]:
     monkeypatch.setattr(_download, "PAUSE", 0.01)
     for variable in (_download.DIR_VARIABLE, _download.URL_VARIABLE):
         monkeypatch.delenv(variable, raising=False)
-    with serving() as running:
-        yield running
+    with serving() as found:
+        yield found
