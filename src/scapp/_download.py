@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 import os
 import time
@@ -51,11 +52,14 @@ class RemoteFile:
         Where it is published.
     known_hash
         For example ``"md5:…"`` or ``"sha256:…"``; None where none is published.
+    header
+        How the text of the file begins, once it is unpacked; empty if that is not known.
     """
 
     name: str
     url: str
     known_hash: str | None = None
+    header: str = ""
 
 
 def data_folder(folder: str | os.PathLike[str] | None = None) -> Path:
@@ -110,7 +114,7 @@ def fetch(
     mirror = base_url or os.environ.get(URL_VARIABLE)
     url = f"{mirror.rstrip('/')}/{file.name}" if mirror else file.url
     downloader = Downloader(
-        file.name,
+        file,
         progress=progress,
         timeout=TIMEOUT if timeout is None else timeout,
         retries=RETRIES if retries is None else retries,
@@ -150,16 +154,17 @@ class Downloader:
 
     Parameters
     ----------
-    name
-        Of the file, for the progress bar and for what it must begin with.
+    file
+        What is downloaded.
     progress
         Whether to show a progress bar.
     timeout, retries
         As in :func:`fetch`.
     """
 
-    def __init__(self, name: str, *, progress: bool, timeout: float, retries: int) -> None:
-        self.name = name
+    def __init__(self, file: RemoteFile, *, progress: bool, timeout: float, retries: int) -> None:
+        self.file = file
+        self.name = file.name
         self.progress = progress
         self.timeout = timeout
         self.retries = retries
@@ -180,7 +185,7 @@ class Downloader:
                 time.sleep(PAUSE * 2**attempt)
             else:
                 break
-        self._check_beginning(url, path)
+        self._check_content(url, path)
 
     def _stream(self, url: str, path: Path) -> None:
         import requests
@@ -198,7 +203,7 @@ class Downloader:
             if "text/html" in response.headers.get("Content-Type", ""):
                 raise WrongFileError(
                     f"{url} answered with a web page instead of {self.name!r}: an error page, or one to log in to. "
-                    f"You can {_mend(RemoteFile(self.name, url))}"
+                    f"You can {_mend(self.file)}"
                 )
             self._write(response, path, have if resumed else 0)
 
@@ -222,21 +227,38 @@ class Downloader:
         if total is not None and have < total:
             raise requests.exceptions.ConnectionError(f"the transfer ended after {have:,} of {total:,} bytes.")
 
-    def _check_beginning(self, url: str, path: Path) -> None:
+    def _check_content(self, url: str, path: Path) -> None:
+        """Refuse what is not of the kind of the file, since not every file has a published hash."""
         with path.open("rb") as file:
-            head = file.read(64)
-        expected = _BEGINS.get(Path(self.name).suffix, (b"",))
-        if not head or not head.startswith(expected) or head.lstrip().lower().startswith(_PAGE):
+            head = file.read(256)
+        wanted = self.file.header.encode()
+        kind = Path(self.name).suffix
+        fits = bool(head) and head.startswith(_BEGINS.get(kind, (b"",))) and not head.lstrip().lower().startswith(_PAGE)
+        if fits and kind == ".gz":
+            try:
+                head = _unpacked(path, 256)
+            except (OSError, EOFError):
+                fits = False
+        if not fits or not head.startswith(wanted):
             raise WrongFileError(
-                f"{url} sent something else than {self.name!r}: it begins with {head[:16]!r}. It was removed. "
-                f"You can {_mend(RemoteFile(self.name, url))}"
+                f"{url} sent something else than {self.name!r}: it begins with {head[:60]!r}"
+                f"{f' and not with {self.file.header!r}' if fits else ''}. It was removed. You can {_mend(self.file)}"
             )
 
     def _failed(self, url: str, error: Exception, tries: int) -> str:
         return (
             f"{self.name!r} could not be downloaded from {url} in {tries} {'try' if tries == 1 else 'tries'}: {_reason(error)} "
-            f"Nothing was kept. You can {_mend(RemoteFile(self.name, url))}"
+            f"Nothing was kept. You can {_mend(self.file)}"
         )
+
+
+def _unpacked(path: Path, n: int) -> bytes:
+    """The first bytes of a gzip file, which is read to its end to see that it is whole."""
+    with gzip.open(path) as file:
+        head = file.read(n)
+        while file.read(CHUNK):
+            pass
+    return head
 
 
 def _reason(error: Exception) -> str:

@@ -144,7 +144,8 @@ def _from_table(table: pd.DataFrame, source: str | None, target: str | None, wei
     edges = pd.DataFrame(
         {"source": names_of(table[ends[0]], "source"), "target": names_of(table[ends[1]], "target"), "weight": values}
     )
-    return EdgeTable(edges, ends[0].lower() in _REGULATORS, weight or "")
+    directed = table.attrs.get("directed", ends[0].lower() in _REGULATORS)  # scapp.networks says it
+    return EdgeTable(edges, bool(directed), weight or "")
 
 
 def _from_matrix(matrix: sparse.spmatrix | np.ndarray, var_names: Sequence[str]) -> EdgeTable:
