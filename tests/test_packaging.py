@@ -61,11 +61,15 @@ def test_citation_and_changelog_know_the_version():
 
 
 def test_import_loads_nothing_heavy():
-    loaded = python("import sys, scapp; print(*{'torch', 'scvi', 'scanpy', 'anndata', 'pandas'} & sys.modules.keys())")
+    loaded = python(
+        "import sys, scapp; print(*{'torch', 'scvi', 'scanpy', 'anndata', 'pandas', 'pooch', 'requests'} & sys.modules.keys())"
+    )
     assert loaded == ""
 
 
-@pytest.mark.parametrize("name", ["baselines", "benchmark", "datasets", "embeddings", "metrics", "pl", "pp"])
+@pytest.mark.parametrize(
+    "name", ["baselines", "benchmark", "datasets", "embeddings", "metrics", "networks", "pl", "pp"]
+)
 def test_all_but_the_model_do_without_torch(name):
     assert python(f"import sys, scapp; scapp.{name}; print(*{{'torch', 'scvi'}} & sys.modules.keys())") == ""
 
@@ -77,7 +81,7 @@ def test_every_submodule_is_listed_and_loads():
 
 
 def test_misspelt_attribute_says_what_there_is():
-    with pytest.raises(AttributeError, match="modle.*baselines, .*metrics, model, pl, pp"):
+    with pytest.raises(AttributeError, match="modle.*baselines, .*metrics, model, networks, pl, pp"):
         scapp.modle  # noqa: B018
 
 

@@ -28,7 +28,7 @@ protein1 protein2 neighborhood fusion cooccurence coexpression experimental data
 """
 INFO = """\
 #string_protein_id\tpreferred_name\tprotein_size\tannotation
-9606.P1\tKLF1\t10\tA factor "with" quotes
+9606.P1\tKLF1\t10\t"5'-phosphatase" with a quote that does not end: "x
 9606.P2\tGATA1\t10\t
 9606.P3\tNA\t10\t
 9606.P4\tMYC\t10\t

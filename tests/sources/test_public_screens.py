@@ -15,7 +15,7 @@ from scipy import sparse
 
 import scapp
 from scapp import datasets
-from scapp.datasets import _sources
+from scapp.datasets import _public, _sources
 from scapp.datasets._tidy import tidy
 
 TIDY = ["perturbation", "control", "n_perturbed_genes"]
@@ -134,6 +134,21 @@ def test_files_of_scperturb_get_the_tidy_columns(load, backed, site, scperturb, 
     assert "Left out 2 of 12 cells" in caplog.text
     effects = scapp.pp.pseudobulk(cells, min_cells=2)
     assert sorted(effects.obs_names) == ["CEBPA+KLF1", "KLF1", "KLF1+OLD1", "OLD1"]
+
+
+class _Unpickled:
+    def __reduce__(self):
+        return pytest.fail, ("a pickle was loaded",)
+
+
+def test_nothing_is_unpickled(site, tmp_path, monkeypatch):
+    np.savez(tmp_path / "pickled.npz", **dict.fromkeys(_public._EFFECT_ARRAYS, np.array([_Unpickled()], dtype=object)))
+    content = (tmp_path / "pickled.npz").read_bytes()
+    md5 = f"md5:{hashlib.md5(content).hexdigest()}"
+    file = replace(_sources.NORMAN_EFFECTS, url=site.add("bundle.npz", content), known_hash=md5)
+    monkeypatch.setattr(_sources, "NORMAN_EFFECTS", file)
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        datasets.norman_2019_effects(folder=tmp_path / "data", progress=False)
 
 
 def test_screens_of_adamson_are_chosen_by_name(site, scperturb, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 import os
 from collections.abc import Sequence
@@ -193,7 +194,8 @@ def _named(links: pd.DataFrame, names: pd.Series, channels: list[str]) -> pd.Dat
 def _table(path: Path, sep: str, columns: list[str]) -> pd.DataFrame:
     try:
         _check_columns(path, pd.read_csv(path, sep=sep, nrows=0).columns, columns)
-        return pd.read_csv(path, sep=sep, usecols=columns, dtype=str, na_filter=False)
+        # Descriptions of proteins hold quotation marks that are no quotes of the table.
+        return pd.read_csv(path, sep=sep, usecols=columns, dtype=str, na_filter=False, quoting=csv.QUOTE_NONE)
     except (EOFError, OSError, pd.errors.ParserError) as error:
         raise ValueError(_broken(path, error)) from error
 
