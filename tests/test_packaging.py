@@ -61,11 +61,15 @@ def test_citation_and_changelog_know_the_version():
 
 
 def test_import_loads_nothing_heavy():
-    loaded = python("import sys, scapp; print(*{'torch', 'scvi', 'scanpy', 'anndata', 'pandas'} & sys.modules.keys())")
+    loaded = python(
+        "import sys, scapp; print(*{'torch', 'scvi', 'scanpy', 'anndata', 'pandas', 'pooch', 'requests'} & sys.modules.keys())"
+    )
     assert loaded == ""
 
 
-@pytest.mark.parametrize("name", ["baselines", "benchmark", "datasets", "embeddings", "metrics", "pl", "pp", "tl"])
+@pytest.mark.parametrize(
+    "name", ["baselines", "benchmark", "datasets", "embeddings", "metrics", "networks", "pl", "pp", "tl"]
+)
 def test_all_but_the_model_do_without_torch(name):
     assert python(f"import sys, scapp; scapp.{name}; print(*{{'torch', 'scvi'}} & sys.modules.keys())") == ""
 

@@ -10,6 +10,8 @@ class Key:
 
     class obs:
         PERTURBATION: Final = "perturbation"
+        CONTROL: Final = "control"
+        BATCH: Final = "batch"
         N_CELLS: Final = "n_cells"
         N_PERTURBED_GENES: Final = "n_perturbed_genes"
         IN_TRAINING: Final = "in_training"
@@ -23,6 +25,7 @@ class Key:
         CONTROL_VAR: Final = "control_var"
         HIGHLY_VARIABLE: Final = "highly_variable"
         SELECTED_AS: Final = "selected_as"
+        ORIGINAL_NAME: Final = "original_name"
 
     class layers:
         LFC: Final = "lfc"
@@ -48,6 +51,7 @@ class Key:
         SELECT_GENES: Final = "select_genes"
         NETWORKS: Final = "networks"
         GENE_FEATURES: Final = "gene_features"
+        GENE_NAMES: Final = "gene_names"
         PREDICTION: Final = "prediction"
         PERTURBATION_NEIGHBORS: Final = "perturbation"
 

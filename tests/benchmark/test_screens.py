@@ -11,7 +11,8 @@ from scipy import sparse
 import scapp
 from scapp import benchmark
 from scapp._perturbations import parse_label
-from scapp.benchmark._labels import read_labels, use_gene_symbols
+from scapp.datasets._labels import read_labels
+from scapp.datasets._tidy import tidy
 
 
 def genes_of(labels):
@@ -240,10 +241,11 @@ def test_a_file_without_a_column_of_labels_is_told_which_are_looked_for(tmp_path
     assert read_labels(cells, perturbation_key="treatment").tolist() == ["KLF1"]
 
 
-def test_of_genes_with_the_same_symbol_one_is_kept():
+def test_of_genes_with_the_same_symbol_one_is_kept(caplog):
     cells = cells_called(["KLF1", "control"], genes=("ENSG00000000001", "ENSG00000000002", "ENSG00000000003"))
     cells.var["gene_name"] = ["KLF1", "SPI1", "KLF1"]
-    assert use_gene_symbols(cells).var_names.tolist() == ["KLF1", "SPI1"]
+    assert tidy(cells).var_names.tolist() == ["KLF1", "SPI1"]
+    assert "Left out 1 gene(s) whose symbol another gene has before them: KLF1" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["norman_2019_cells_subset.h5ad"])

@@ -370,8 +370,23 @@ REFUSED: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
     "columns of a matrix": (lambda: np.eye(5), {"source": "a", "target": "b"}, "name columns of a table"),
     "absent attribute": (lambda: nx.Graph([("KLF1", "MYC")]), {"weight": "score"}, "No edge of the graph has"),
     "absent file": (lambda: "nowhere.csv", {}, "no file 'nowhere.csv'"),
-    "another species": (mouse, {}, "Only 0 of the 5 genes.*another species"),
-    "Ensembl": (ensembl, {}, "the network are Ensembl ids"),
+    "another species": (mouse, {}, "Only 0 of the 5 genes.*another species.*organism='human'"),
+    "Ensembl": (
+        ensembl,
+        {},
+        r"the network has Ensembl ids. Bring .*scapp.pp.harmonize_genes\(network, ensembl=table\)",
+    ),
+    "Entrez": (
+        lambda: edges_of((10661, 1050), (6688, 4609)),
+        {},
+        r"Entrez ids. Bring .*harmonize_genes\(network, aliases=",
+    ),
+    "STRING's proteins": (
+        lambda: edges_of(("9606.ENSP00000264834", "9606.ENSP00000427514")),
+        {},
+        "STRING's protein ids. scapp.networks.string reads",
+    ),
+    "UniProt": (lambda: edges_of(("Q13351", "P49715")), {}, "UniProt accessions. Bring .*{name: symbol"),
     "other genes": (lambda: edges_of(("A1", "B1")), {}, "Only 0 of the 5 genes.*KLF1.*A1"),
     "all weak": (lambda: EDGES, {"min_weight": 100}, "No edge is left.*3 are of zero weight or below min_weight=100"),
     "all self-loops": (lambda: edges_of(("MYC", "MYC")), {}, "No edge is left.*1 join a gene to itself"),
@@ -408,6 +423,23 @@ def test_ensembl_ids_in_adata_point_to_the_column_of_symbols():
     adata.var["gene_symbols"] = ["KLF1", "CEBPA"]
     with pytest.raises(ValueError, match=r"adata\.var\['gene_symbols'\]"):
         add_network(adata, EDGES)
+
+
+def test_ensembl_ids_of_two_species_are_recognised():
+    adata = data(["ENSG00000105610", "ENSG00000245848"])
+    with pytest.raises(ValueError, match="Ensembl ids of two species"):
+        add_network(adata, edges_of(("ENSMUSG00000054191", "ENSMUSG00000034957")))
+
+
+def test_a_network_in_which_few_genes_are_found_is_warned_of(caplog):
+    genes = [f"GENE{i}" for i in range(100)]
+    other = [(f"OTHER{i}", f"OTHER{i + 1}") for i in range(100)]
+    report = add_network(data(genes), edges_of(*other, ("GENE1", "GENE2")))
+    assert report.n_edges == 1
+    assert "Only 2 of the 100 genes of adata occur" in caplog.text
+    caplog.clear()
+    add_network(data(genes), edges_of(*[(f"GENE{i}", f"GENE{i + 1}") for i in range(30)]))
+    assert "Only" not in caplog.text
 
 
 def test_views_and_duplicate_genes_are_refused():

@@ -13,8 +13,9 @@ from scipy import sparse
 
 from scapp._genes import measured_mask
 from scapp.benchmark._gears import run_gears
-from scapp.benchmark._labels import CONTROL, labelled_cells
 from scapp.benchmark._method import Method, Predicted, timed
+from scapp.datasets._labels import CONTROL
+from scapp.datasets._tidy import labelled_cells
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -15,9 +15,9 @@ from scapp import pp
 from scapp._genes import measured_mask
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, format_label, parse_labels
-from scapp.benchmark._labels import load_h5ad
 from scapp.benchmark._sources import Sources
 from scapp.benchmark._task import Kind, Split, Task
+from scapp.datasets._tidy import load_h5ad
 from scapp.metrics import top_expressed_genes
 
 MIN_CELLS = 2  # a standard error needs two

@@ -10,10 +10,11 @@ import numpy as np
 
 from scapp import datasets
 from scapp._perturbations import parse_labels
-from scapp.benchmark._labels import CONTROL, labelled_cells
 from scapp.benchmark._screen import MIN_CELLS, ReadingOptions, Screen, ScreenOptions
 from scapp.benchmark._sources import Sources
 from scapp.benchmark._task import Kind, Split, Task
+from scapp.datasets._labels import CONTROL
+from scapp.datasets._tidy import labelled_cells
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -1,5 +1,26 @@
-"""Screens to try scapp on."""
+"""Public screens by name, and a simulated one, to try scapp on."""
 
+from scapp.datasets._public import (
+    adamson_2016,
+    norman_2019,
+    norman_2019_cells_subset,
+    norman_2019_effects,
+    papalexi_2021,
+    replogle_2022_k562_essential,
+    replogle_2022_k562_gwps,
+    replogle_2022_rpe1,
+)
 from scapp.datasets._simulated import SimulatedTruth, simulated_perturb_seq
 
-__all__ = ["SimulatedTruth", "simulated_perturb_seq"]
+__all__ = [
+    "SimulatedTruth",
+    "adamson_2016",
+    "norman_2019",
+    "norman_2019_cells_subset",
+    "norman_2019_effects",
+    "papalexi_2021",
+    "replogle_2022_k562_essential",
+    "replogle_2022_k562_gwps",
+    "replogle_2022_rpe1",
+    "simulated_perturb_seq",
+]

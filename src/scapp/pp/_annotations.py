@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import logging
-from collections.abc import Iterable, Mapping
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeAlias
+from pathlib import Path
+from typing import IO, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -49,7 +53,7 @@ class AnnotationTable:
 
 def is_gmt(path: PathLike) -> bool:
     """Whether a path names a file of gene sets."""
-    return str(path).lower().endswith((".gmt", ".gmt.gz"))
+    return str(path).lower().endswith((".gmt", ".gmt.gz", ".gmt.zip"))
 
 
 def read_annotations(annotations: Annotations, *, parents: pd.DataFrame | PathLike | None = None) -> AnnotationTable:
@@ -104,7 +108,16 @@ def read_gmt(path: PathLike) -> dict[str, list[str]]:
         If a line has fewer than two fields, or the name of a set occurs twice.
     """
     sets: dict[str, list[str]] = {}
-    with open_text(existing_file(path)) as file:
+    for name, _, genes in gene_sets(existing_file(path)):
+        if name in sets:
+            raise ValueError(f"The gene set {name!r} occurs twice in {str(path)!r}.")
+        sets[name] = genes
+    return sets
+
+
+def gene_sets(path: Path) -> Iterator[tuple[str, str, list[str]]]:
+    """Name, description and genes of each set of a GMT file, which may be gzipped or alone in a zip file."""
+    with _open_gmt(path) as file:
         for number, line in enumerate(file, start=1):
             fields = [field.strip() for field in line.rstrip("\n").split("\t")]
             if fields == [""]:
@@ -113,11 +126,21 @@ def read_gmt(path: PathLike) -> dict[str, list[str]]:
                 raise ValueError(
                     f"Line {number} of {str(path)!r} is no gene set: name, description and genes, separated by tabs."
                 )
-            if fields[0] in sets:
-                raise ValueError(f"The gene set {fields[0]!r} occurs twice in {str(path)!r}, again in line {number}.")
             genes = (field.split(",")[0].strip() for field in fields[2:])
-            sets[fields[0]] = list(dict.fromkeys(gene for gene in genes if gene))
-    return sets
+            yield fields[0], fields[1], list(dict.fromkeys(gene for gene in genes if gene))
+
+
+@contextmanager
+def _open_gmt(path: Path) -> Iterator[IO[str]]:
+    if path.suffix != ".zip":
+        with open_text(path) as file:
+            yield file
+        return
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(archive.namelist()[0]) as raw:
+            yield io.TextIOWrapper(raw, encoding="utf-8-sig")
+    except (zipfile.BadZipFile, IndexError) as error:
+        raise ValueError(f"{str(path)!r} is no zip file, or broken or empty ({error}).") from error
 
 
 def _from_mapping(sets: Mapping[str, Iterable[str]]) -> pd.DataFrame:

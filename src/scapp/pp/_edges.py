@@ -58,7 +58,7 @@ class EdgeTable:
 
 def looks_like_edges(table: pd.DataFrame) -> bool:
     """Whether the columns of a table have the usual names of the two ends of an edge."""
-    return _ends(table) is not None
+    return edge_ends(table) is not None
 
 
 def read_edges(
@@ -111,7 +111,8 @@ def read_edges(
     return table
 
 
-def _ends(table: pd.DataFrame) -> tuple[str, str] | None:
+def edge_ends(table: pd.DataFrame) -> tuple[str, str] | None:
+    """The columns of the two ends of an edge, by their usual names; None if there are none."""
     for first, second in _ENDS:
         source, target = find_column(table, [first]), find_column(table, [second])
         if source is not None and target is not None:
@@ -125,7 +126,7 @@ def _from_table(table: pd.DataFrame, source: str | None, target: str | None, wei
     if source is not None and target is not None:
         ends = check_column(table, source, "source"), check_column(table, target, "target")
     else:
-        found = _ends(table)
+        found = edge_ends(table)
         if found is None:
             known = "; ".join(f"{a}, {b}" + (f" ({where})" if where else "") for (a, b), where in _ENDS.items())
             raise ValueError(
@@ -143,7 +144,8 @@ def _from_table(table: pd.DataFrame, source: str | None, target: str | None, wei
     edges = pd.DataFrame(
         {"source": names_of(table[ends[0]], "source"), "target": names_of(table[ends[1]], "target"), "weight": values}
     )
-    return EdgeTable(edges, ends[0].lower() in _REGULATORS, weight or "")
+    directed = table.attrs.get("directed", ends[0].lower() in _REGULATORS)  # scapp.networks says it
+    return EdgeTable(edges, bool(directed), weight or "")
 
 
 def _from_matrix(matrix: sparse.spmatrix | np.ndarray, var_names: Sequence[str]) -> EdgeTable:

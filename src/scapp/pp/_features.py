@@ -14,7 +14,7 @@ from scapp._keys import Key
 from scapp._perturbations import SEPARATOR
 from scapp.pp._feature_sources import Kind, read_features
 from scapp.pp._gene_names import GeneMatcher, perturbed_genes_in
-from scapp.pp._network_report import check_key_added, write_report
+from scapp.pp._network_report import check_key_added, origin_of, write_report
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -191,6 +191,8 @@ def add_gene_features(
         ambiguous_names=(*match.ambiguous, *adata.var_names[tied]),
     )
     adata.varm[key_added] = values
-    write_report(adata, Key.uns.GENE_FEATURES, key_added, report.to_dict(), source.params)
+    write_report(
+        adata, Key.uns.GENE_FEATURES, key_added, report.to_dict(), source.params | {"origin": origin_of(features)}
+    )
     logger.info("%s", report)
     return report

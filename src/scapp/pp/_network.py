@@ -14,7 +14,7 @@ from scapp.network import edges_to_csr, scale_weights
 from scapp.network import top_k as keep_top_k
 from scapp.pp._edges import read_edges
 from scapp.pp._gene_names import GeneMatcher, NameMatch, perturbed_genes_in
-from scapp.pp._network_report import NetworkReport, check_key_added, count_edges, write_network
+from scapp.pp._network_report import NetworkReport, check_key_added, count_edges, origin_of, write_network
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -63,8 +63,8 @@ def add_network(
     source, target, weight
         Columns of the table (`weight`: or edge attribute of the graph), where the usual names do not hold.
     directed
-        Whether edges have a direction. None takes it from the input: a ``DiGraph``, an asymmetric matrix and a
-        table with a column ``TF`` or ``regulator`` are directed, everything else is not. A pair that an undirected
+        Whether edges have a direction. None takes it from the input: a ``DiGraph``, an asymmetric matrix, a table with a
+        column ``TF`` or ``regulator`` and the directed ones of :mod:`scapp.networks` are, everything else is not. A pair that an undirected
         network lists both ways is one edge, of the stronger weight.
     keep_sign
         Whether negative weights (repression, mode of regulation) stay negative.
@@ -80,8 +80,9 @@ def add_network(
         Keep the strongest edges of each gene: its incoming ones if the network is directed; if not, those that are
         among the strongest of either end.
     aliases
-        Names of genes: mapping from alias to symbol, or a table (or its path) with columns ``alias_symbol`` and
-        ``symbol``. Genes are matched by symbol first; aliases that several symbols share are not used.
+        Names of genes: mapping from a name to its symbol; or a table, or its path, with the column ``symbol`` and one or
+        more of ``alias_symbol``, ``prev_symbol``, ``ensembl_id`` and ``entrez``, such as :func:`scapp.networks.hgnc`; or a
+        list of these. Genes are matched by symbol first; names that several symbols share are not used.
     perturbation_key, control, sep
         Where perturbations are named, to report perturbed genes that have no edge. The column may be absent.
 
@@ -170,6 +171,7 @@ def add_network(
             "self_loops": self_loops,
             "duplicates": duplicates,
             "top_k": top_k,
+            "origin": origin_of(edges),
         },
     )
 

@@ -135,6 +135,12 @@ def write_report(adata: AnnData, group: str, key: str, values: dict[str, Any], p
     scapp.setdefault(group, {})[key] = {"report": values, "params": given}
 
 
+def origin_of(given: object) -> dict[str, str] | None:
+    """Where a table of `scapp.networks` comes from, as plain text; None for anything else."""
+    attrs = given.attrs if isinstance(given, pd.DataFrame) else {}
+    return {str(name): str(value) for name, value in attrs.items()} if "licence" in attrs else None
+
+
 def write_network(
     adata: AnnData,
     adjacency: sparse.csr_matrix,

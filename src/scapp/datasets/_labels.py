@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
-from pathlib import Path
 
-import anndata as ad
 import pandas as pd
 from anndata import AnnData
 
 from scapp._genes import shorten
-from scapp._keys import Key
 from scapp._perturbations import CONTROL_ALIASES, format_label, is_control
 
 logger = logging.getLogger(__name__)
@@ -26,37 +23,6 @@ JOINS = re.compile(r"\s*[+|;,&]\s*")
 PLASMID = re.compile(r"_p[A-Z]{2,3}\d+(-\d+)?$")
 # Their control constructs: "62(mod)", "63(mod)", "Gal4-4(mod)" and "3x_neg_ctrl".
 CONTROL_CONSTRUCT = re.compile(r"^(\d+\(mod\)|gal4.*\(mod\)|.*neg_ctrl.*)$", re.IGNORECASE)
-
-
-def load_h5ad(path: Path | str) -> AnnData:
-    """An h5ad file.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is none.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"There is no file {str(path)!r}.")
-    return ad.read_h5ad(path)
-
-
-def labelled_cells(path: Path | str, *, perturbation_key: str | None = None, control: str | None = None) -> AnnData:
-    """The cells of a public file whose perturbation is known, with ``obs["perturbation"]`` as scapp reads it.
-
-    Parameters
-    ----------
-    path
-        h5ad file.
-    perturbation_key, control
-        As in :func:`read_labels`.
-    """
-    cells = use_gene_symbols(load_h5ad(path))
-    labels = read_labels(cells, perturbation_key=perturbation_key, control=control)
-    known = labels.notna().to_numpy()
-    cells = cells[known].copy()
-    cells.obs[Key.obs.PERTURBATION] = labels[known].to_numpy()
-    return cells
 
 
 def label_column(adata: AnnData) -> str:
@@ -119,23 +85,6 @@ def read_labels(adata: AnnData, *, perturbation_key: str | None = None, control:
             shorten(whole),
         )
     return raw.map(read)
-
-
-def use_gene_symbols(adata: AnnData) -> AnnData:
-    """Genes by their symbols where a column of var has these and the names are Ensembl ids, as in the files of GEARS.
-
-    Of genes with the same symbol the first is kept.
-    """
-    for name in ("gene_name", "gene_symbol", "gene_symbols", "feature_name"):
-        if name in adata.var and adata.var_names.str.match(r"ENS[A-Z]*G\d").mean() > 0.5:
-            symbols = adata.var[name].astype(str)
-            keep = (~symbols.duplicated()).to_numpy()
-            adata = adata[:, keep].copy()
-            adata.var_names = pd.Index(symbols[keep].tolist())
-            return adata
-    if not adata.var_names.is_unique:
-        adata = adata[:, ~adata.var_names.duplicated()].copy()
-    return adata
 
 
 def _clean(label: str) -> str | None:

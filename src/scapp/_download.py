@@ -1,0 +1,275 @@
+"""Files from public hosts: asked for by name, checked by hash, resumed when a transfer breaks, never half written."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import requests
+
+logger = logging.getLogger(__name__)
+
+# Where files are kept, and from where they are fetched, unless an argument says so.
+DIR_VARIABLE = "SCAPP_DATA_DIR"
+URL_VARIABLE = "SCAPP_DATA_URL"
+# Seconds without a byte after which a transfer counts as broken; tries after the first; seconds before the first of these.
+TIMEOUT = 30.0
+RETRIES = 3
+PAUSE = 1.0
+CHUNK = 1 << 16
+# A server that is busy or restarting may answer the next time; one that does not know the file will not.
+_TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+_PAGE = (b"<!doctype html", b"<html")
+# How files of a kind begin, so that something else is noticed even where no hash is published.
+_BEGINS = {
+    ".h5ad": (b"\x89HDF",),
+    ".h5mu": (b"MuData", b"\x89HDF"),  # mudata puts its own name in front of the HDF5 file
+    ".npz": (b"PK",),
+    ".zip": (b"PK",),
+    ".gz": (b"\x1f\x8b",),
+}
+
+
+class WrongFileError(ValueError):
+    """What was sent is not the file that was asked for."""
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A public file.
+
+    Parameters
+    ----------
+    name
+        What the file is called in the local folder and on a mirror.
+    url
+        Where it is published.
+    known_hash
+        For example ``"md5:…"`` or ``"sha256:…"``; None where none is published.
+    header
+        How the text of the file begins, once it is unpacked; empty if that is not known.
+    """
+
+    name: str
+    url: str
+    known_hash: str | None = None
+    header: str = ""
+
+
+def data_folder(folder: str | os.PathLike[str] | None = None) -> Path:
+    """The folder of downloaded files: `folder`, else ``$SCAPP_DATA_DIR``, else ``scanpy.settings.datasetdir``."""
+    chosen = folder or os.environ.get(DIR_VARIABLE)
+    if not chosen:
+        import scanpy
+
+        chosen = scanpy.settings.datasetdir
+    return Path(chosen).expanduser()
+
+
+def fetch(
+    file: RemoteFile,
+    *,
+    folder: str | os.PathLike[str] | None = None,
+    base_url: str | None = None,
+    progress: bool = True,
+    timeout: float | None = None,
+    retries: int | None = None,
+) -> Path:
+    """The path of a file, which is downloaded if it is not there.
+
+    Parameters
+    ----------
+    file
+        What to fetch.
+    folder
+        Where files are kept; see :func:`data_folder`. A file that is there is never written over.
+    base_url
+        A mirror that has the file under its name; else that of ``$SCAPP_DATA_URL``, else the public host.
+    progress
+        Whether to show a progress bar.
+    timeout, retries
+        Seconds without a byte, and tries after the first.
+
+    Raises
+    ------
+    ConnectionError
+        If the file cannot be fetched. What had arrived is removed.
+    ValueError
+        If something else was sent, or a file of that name is there whose hash is another.
+    OSError
+        If the folder cannot be written, or the disk is full.
+    """
+    import pooch
+
+    path = data_folder(folder) / file.name
+    if path.is_file():
+        _check_present(path, file)
+        return path
+    mirror = base_url or os.environ.get(URL_VARIABLE)
+    url = f"{mirror.rstrip('/')}/{file.name}" if mirror else file.url
+    downloader = Downloader(
+        file,
+        progress=progress,
+        timeout=TIMEOUT if timeout is None else timeout,
+        retries=RETRIES if retries is None else retries,
+    )
+    try:
+        # The file appears under its name only when it is complete and its hash is right; else it is removed.
+        pooch.retrieve(url, file.known_hash, fname=path.name, path=path.parent, downloader=downloader)
+    except WrongFileError:
+        raise
+    except ValueError as error:
+        raise WrongFileError(
+            f"{url} sent a file that is not {file.name!r}: its hash is not {file.known_hash}. It was removed. The host may "
+            f"have changed the file or a proxy stands between. You can {_mend(file)}"
+        ) from error
+    return path
+
+
+def _check_present(path: Path, file: RemoteFile) -> None:
+    import pooch
+
+    if file.known_hash and not pooch.hashes.hash_matches(str(path), file.known_hash):
+        raise WrongFileError(
+            f"The file {str(path)!r} is not the published {file.name!r}: its hash is not {file.known_hash}. Move it away, so "
+            "that it is downloaded anew, or name another folder with folder=…."
+        )
+
+
+def _mend(file: RemoteFile) -> str:
+    return (
+        f"try again, fetch {file.url} by other means and name its folder with folder=… or ${DIR_VARIABLE}, or name a mirror "
+        f"with base_url=… or ${URL_VARIABLE}."
+    )
+
+
+class Downloader:
+    """Streams a file to disk for pooch; a transfer that breaks goes on where it stopped, if the server can.
+
+    Parameters
+    ----------
+    file
+        What is downloaded.
+    progress
+        Whether to show a progress bar.
+    timeout, retries
+        As in :func:`fetch`.
+    """
+
+    def __init__(self, file: RemoteFile, *, progress: bool, timeout: float, retries: int) -> None:
+        self.file = file
+        self.name = file.name
+        self.progress = progress
+        self.timeout = timeout
+        self.retries = retries
+
+    def __call__(self, url: str, output_file: str, pooch: Any, check_only: bool = False) -> None:
+        """Download `url` to `output_file`, in the manner that pooch asks for."""
+        import requests
+
+        path = Path(output_file)
+        for attempt in range(self.retries + 1):
+            try:
+                self._stream(url, path)
+            except requests.exceptions.RequestException as error:
+                status = getattr(error.response, "status_code", None)
+                if attempt == self.retries or (status is not None and status not in _TRY_AGAIN):
+                    raise ConnectionError(self._failed(url, error, attempt + 1)) from error
+                logger.warning("%s: %s Trying again (%d of %d).", url, _reason(error), attempt + 1, self.retries)
+                time.sleep(PAUSE * 2**attempt)
+            else:
+                break
+        self._check_content(url, path)
+
+    def _stream(self, url: str, path: Path) -> None:
+        import requests
+
+        have = path.stat().st_size if path.exists() else 0
+        # Compressed on the way, the length would be that of something else than the file.
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+        with requests.get(url, stream=True, timeout=self.timeout, headers=headers) as response:
+            resumed = response.status_code == requests.codes.partial_content
+            elsewhere = resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+            if elsewhere or response.status_code == requests.codes.requested_range_not_satisfiable:
+                path.unlink()
+                raise requests.exceptions.ConnectionError("what had arrived was no beginning of the file.")
+            response.raise_for_status()
+            if "text/html" in response.headers.get("Content-Type", ""):
+                raise WrongFileError(
+                    f"{url} answered with a web page instead of {self.name!r}: an error page, or one to log in to. "
+                    f"You can {_mend(self.file)}"
+                )
+            self._write(response, path, have if resumed else 0)
+
+    def _write(self, response: requests.Response, path: Path, have: int) -> None:
+        import requests
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+        length = response.headers.get("Content-Length")
+        total = have + int(length) if length else None
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+        with (
+            Progress(*columns, console=Console(stderr=True), disable=not self.progress) as bar,
+            path.open("ab" if have else "wb") as out,
+        ):
+            task = bar.add_task(self.name, total=total, completed=have)
+            for chunk in response.iter_content(CHUNK):
+                out.write(chunk)
+                have += len(chunk)
+                bar.update(task, completed=have)
+        if total is not None and have < total:
+            raise requests.exceptions.ConnectionError(f"the transfer ended after {have:,} of {total:,} bytes.")
+
+    def _check_content(self, url: str, path: Path) -> None:
+        """Refuse what is not of the kind of the file, since not every file has a published hash."""
+        with path.open("rb") as file:
+            head = file.read(256)
+        wanted = self.file.header.encode()
+        kind = Path(self.name).suffix
+        fits = bool(head) and head.startswith(_BEGINS.get(kind, (b"",))) and not head.lstrip().lower().startswith(_PAGE)
+        if fits and kind == ".gz":
+            try:
+                head = _unpacked(path, 256)
+            except (OSError, EOFError):
+                fits = False
+        if not fits or not head.startswith(wanted):
+            raise WrongFileError(
+                f"{url} sent something else than {self.name!r}: it begins with {head[:60]!r}"
+                f"{f' and not with {self.file.header!r}' if fits else ''}. It was removed. You can {_mend(self.file)}"
+            )
+
+    def _failed(self, url: str, error: Exception, tries: int) -> str:
+        return (
+            f"{self.name!r} could not be downloaded from {url} in {tries} {'try' if tries == 1 else 'tries'}: {_reason(error)} "
+            f"Nothing was kept. You can {_mend(self.file)}"
+        )
+
+
+def _unpacked(path: Path, n: int) -> bytes:
+    """The first bytes of a gzip file, which is read to its end to see that it is whole."""
+    with gzip.open(path) as file:
+        head = file.read(n)
+        while file.read(CHUNK):
+            pass
+    return head
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong with a transfer, in a sentence."""
+    import requests
+
+    response = getattr(error, "response", None)
+    if response is not None:
+        return f"the server answered {response.status_code} ({response.reason})."
+    if isinstance(error, requests.exceptions.Timeout) or "timed out" in str(error).lower():
+        return "the server stopped sending."
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the transfer ended before the file did."
+    return str(error)

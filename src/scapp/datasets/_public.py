@@ -1,0 +1,341 @@
+"""Public screens by name."""
+
+from __future__ import annotations
+
+import logging
+import os
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from scapp._download import RemoteFile, fetch
+from scapp._keys import Key
+from scapp._perturbations import format_label, parse_labels
+from scapp.datasets import _sources
+from scapp.datasets._tidy import load_h5ad, tidy, with_columns
+
+if TYPE_CHECKING:
+    from mudata import MuData
+
+Folder = str | os.PathLike[str] | None
+Screen = Literal["upr", "upr_epistasis", "pilot"]
+_Read = TypeVar("_Read")
+
+logger = logging.getLogger(__name__)
+
+_EFFECT_ARRAYS = ("lfc_s", "lfc_d", "sing_labels", "doub_labels", "genes_hvg", "comp_ok")
+
+
+def norman_2019_effects(*, folder: Folder = None, base_url: str | None = None, progress: bool = True) -> AnnData:
+    """Effects of 104 single and 130 double activations in K562 cells :cite:p:`Norman2019`, a file of 3.4 MB.
+
+    The smallest way to try scapp on a real screen. The table was computed by others from the published counts
+    (repository MasalaKimchi/cell-state-reachability, MIT licence); there are no cells and no standard errors in it.
+
+    Parameters
+    ----------
+    folder
+        Where the file is, or goes; ``$SCAPP_DATA_DIR`` or else ``scanpy.settings.datasetdir`` if None.
+    base_url
+        Mirror that has the file under its name; ``$SCAPP_DATA_URL`` or else the public host if None.
+    progress
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    AnnData of shape (234, 2000): perturbations by highly variable genes. `X` and ``layers["lfc"]`` hold the
+    log-fold-changes (natural log of counts per million plus one, of the pseudobulk, minus that of the control cells),
+    float32. `obs`: ``perturbation``, ``control`` (none is), ``n_perturbed_genes`` and ``both_singles_measured``.
+
+    Raises
+    ------
+    ConnectionError
+        If the file cannot be fetched.
+    ValueError
+        If what is there, or was sent, is not the published file.
+
+    Examples
+    --------
+    >>> import scapp
+    >>> effects = scapp.datasets.norman_2019_effects()  # doctest: +SKIP
+    >>> scapp.pp.add_network(effects, scapp.networks.string())  # doctest: +SKIP
+    """
+    path = fetch(_sources.NORMAN_EFFECTS, folder=folder, base_url=base_url, progress=progress)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in _EFFECT_ARRAYS}
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(_unreadable(path, error)) from error
+    labels = [str(label) for name in ("sing_labels", "doub_labels") for label in arrays[name]]
+    perturbations = parse_labels(labels, control=None)
+    lfc = np.vstack([arrays["lfc_s"], arrays["lfc_d"]])
+    names = [format_label(genes) for genes in perturbations]
+    obs = pd.DataFrame(
+        {
+            Key.obs.PERTURBATION: names,
+            Key.obs.CONTROL: False,
+            Key.obs.N_PERTURBED_GENES: [len(genes) for genes in perturbations],
+            "both_singles_measured": np.concatenate(
+                [np.ones(len(arrays["sing_labels"]), dtype=bool), arrays["comp_ok"]]
+            ),
+        },
+        index=names,
+    )
+    return AnnData(
+        lfc, obs=obs, var=pd.DataFrame(index=arrays["genes_hvg"].astype(str)), layers={Key.layers.LFC: lfc.copy()}
+    )
+
+
+def norman_2019_cells_subset(*, folder: Folder = None, base_url: str | None = None, progress: bool = True) -> AnnData:
+    """3,375 cells of the screen of :cite:t:`Norman2019`, a file of 1.1 MB.
+
+    100 control cells, 18 single and 15 double activations, at most 100 cells each: enough for a first run with cells.
+    The file is the test data of PerturBench (repository altoslabs/perturbench, BSD-3-Clause), of whose two screens this
+    is one. Some targets have their present symbols there; those of the screen are in ``obs["perturbation_raw"]``.
+
+    Parameters
+    ----------
+    folder, base_url, progress
+        As in :func:`norman_2019_effects`.
+
+    Returns
+    -------
+    AnnData of shape (3375, 500); `X` is the natural log of counts per 10,000 plus one, sparse, float32. `obs`:
+    ``perturbation``, ``control``, ``n_perturbed_genes``, ``batch`` (the number behind the barcode, which is that of the
+    10x lane), then the columns of the source, among them ``ncounts``.
+
+    Raises
+    ------
+    ConnectionError
+        If the file cannot be fetched.
+    ValueError
+        If what is there, or was sent, is not the published file.
+    """
+    cells = load_h5ad(fetch(_sources.NORMAN_SUBSET, folder=folder, base_url=base_url, progress=progress))
+    cells = tidy(cells[cells.obs["dataset"] == "norman19"].copy())
+    lane = cells.obs_names.str.extract(r"-(\d+)$", expand=False).to_numpy()
+    columns = {name: cells.obs[name] for name in (Key.obs.PERTURBATION, Key.obs.CONTROL, Key.obs.N_PERTURBED_GENES)}
+    cells.obs = with_columns(cells.obs, columns | {Key.obs.BATCH: lane})
+    cells.X = cells.X.astype(np.float32)
+    return cells
+
+
+def norman_2019(
+    *, folder: Folder = None, base_url: str | None = None, progress: bool = True, backed: bool = False
+) -> AnnData:
+    """All cells of the screen of :cite:t:`Norman2019`, from scPerturb :cite:p:`Peidli2024`, a file of 699 MB.
+
+    Activation of single genes and of pairs of genes in K562 cells.
+
+    Parameters
+    ----------
+    folder, base_url, progress
+        As in :func:`norman_2019_effects`.
+    backed
+        Leave the counts on disk; :func:`scapp.pp.pseudobulk` reads them in blocks.
+
+    Returns
+    -------
+    Cells by genes, raw counts in `X`. `obs`: ``perturbation`` (``"control"``, ``"KLF1"``, ``"CEBPA+KLF1"``), ``control``,
+    ``n_perturbed_genes``, ``batch`` where the file has it; then the columns of the source. Cells without a known
+    perturbation are left out, and how many is logged.
+
+    Raises
+    ------
+    ConnectionError
+        If the file cannot be fetched.
+    ValueError
+        If what is there, or was sent, is not the published file.
+    """
+    return _cells(_sources.NORMAN, folder, base_url, progress, backed)
+
+
+def adamson_2016(
+    *,
+    screen: Screen = "upr",
+    folder: Folder = None,
+    base_url: str | None = None,
+    progress: bool = True,
+    backed: bool = False,
+) -> AnnData:
+    """Cells of a screen of :cite:t:`Adamson2016`, from scPerturb :cite:p:`Peidli2024`: interference in K562 cells.
+
+    Parameters
+    ----------
+    screen
+        ``"upr"``: genes of the unfolded protein response (GSM2406681, 10X010); ``"upr_epistasis"``: its three sensors alone
+        and in combination (GSM2406677, 10X005); ``"pilot"``: few genes (GSM2406675, 10X001).
+    folder, base_url, progress, backed
+        As in :func:`norman_2019`.
+
+    Returns
+    -------
+    As :func:`norman_2019`.
+
+    Raises
+    ------
+    ConnectionError
+        If the file cannot be fetched.
+    ValueError
+        If there is no such screen, or what is there, or was sent, is not the published file.
+    """
+    if screen not in _sources.ADAMSON:
+        known = ", ".join(map(repr, _sources.ADAMSON))
+        raise ValueError(f"There is no screen {screen!r} of Adamson et al. 2016; pass screen= one of {known}.")
+    return _cells(_sources.ADAMSON[screen], folder, base_url, progress, backed)
+
+
+def replogle_2022_k562_essential(
+    *, folder: Folder = None, base_url: str | None = None, progress: bool = True, backed: bool = False
+) -> AnnData:
+    """Cells of the screen of essential genes in K562 of :cite:t:`Replogle2022`, from scPerturb :cite:p:`Peidli2024`.
+
+    Interference with one gene a cell. A file of about 1.5 GB.
+
+    Parameters
+    ----------
+    folder, base_url, progress, backed
+        As in :func:`norman_2019`.
+
+    Returns
+    -------
+    As :func:`norman_2019`.
+
+    Raises
+    ------
+    ConnectionError
+        If the file cannot be fetched.
+    ValueError
+        If what is there, or was sent, is not the published file.
+    """
+    return _cells(_sources.REPLOGLE_ESSENTIAL, folder, base_url, progress, backed)
+
+
+def replogle_2022_rpe1(
+    *, folder: Folder = None, base_url: str | None = None, progress: bool = True, backed: bool = False
+) -> AnnData:
+    """Cells of the screen of essential genes in RPE1 of :cite:t:`Replogle2022`, from scPerturb :cite:p:`Peidli2024`.
+
+    Interference with one gene a cell. A large file: see `backed`.
+
+    Parameters
+    ----------
+    folder, base_url, progress, backed
+        As in :func:`norman_2019`.
+
+    Returns
+    -------
+    As :func:`norman_2019`.
+
+    Raises
+    ------
+    ConnectionError
+        If the file cannot be fetched.
+    ValueError
+        If what is there, or was sent, is not the published file.
+    """
+    return _cells(_sources.REPLOGLE_RPE1, folder, base_url, progress, backed)
+
+
+def replogle_2022_k562_gwps(
+    *, folder: Folder = None, base_url: str | None = None, progress: bool = True, backed: bool = True
+) -> AnnData:
+    """Cells of the genome-wide screen in K562 of :cite:t:`Replogle2022`, from scPerturb :cite:p:`Peidli2024`.
+
+    Interference with one gene a cell. A file of several gigabytes, and more in memory: it is left on disk unless you say
+    ``backed=False``.
+
+    Parameters
+    ----------
+    folder, base_url, progress, backed
+        As in :func:`norman_2019`.
+
+    Returns
+    -------
+    As :func:`norman_2019`.
+
+    Raises
+    ------
+    ConnectionError
+        If the file cannot be fetched.
+    ValueError
+        If what is there, or was sent, is not the published file.
+    """
+    return _cells(_sources.REPLOGLE_GWPS, folder, base_url, progress, backed)
+
+
+def papalexi_2021(
+    *,
+    folder: Folder = None,
+    base_url: str | None = None,
+    progress: bool = True,
+    known_hash: str | None = None,
+) -> MuData:
+    """Cells of the ECCITE-seq screen of :cite:t:`Papalexi2021`, from pertpy: knock-out in THP-1 cells.
+
+    pertpy's file is taken because it holds the guides beside the genes. No hash of it is published, so that what arrives
+    can be checked only by its form: keep the hash that is logged, and pass it from then on.
+
+    Parameters
+    ----------
+    folder, base_url, progress
+        As in :func:`norman_2019_effects`.
+    known_hash
+        Hash that the file must have, for example ``"sha256:…"``.
+
+    Returns
+    -------
+    MuData with the modalities of the file. ``mdata["rna"].obs`` has the columns that :func:`norman_2019` describes, its
+    labels from ``gene_target``; columns of the source with one of these names are kept as ``"…_source"``.
+
+    Raises
+    ------
+    ConnectionError
+        If the file cannot be fetched.
+    ValueError
+        If what is there, or was sent, is another file, cannot be read, or has no modality ``"rna"``.
+    """
+    import mudata
+    import pooch
+
+    path = fetch(replace(_sources.PAPALEXI, known_hash=known_hash), folder=folder, base_url=base_url, progress=progress)
+    if known_hash is None:
+        logger.warning(
+            "No hash of %s is published, so that it cannot be checked. To be told when it changes, pass "
+            "known_hash='sha256:%s'.",
+            path.name,
+            pooch.file_hash(str(path)),
+        )
+    mdata = _readable(path, mudata.read_h5mu)
+    if "rna" not in mdata.mod:
+        raise ValueError(f"{str(path)!r} has no modality 'rna', but {', '.join(map(repr, mdata.mod))}.")
+    rna = tidy(mdata.mod["rna"], perturbation_key="gene_target")
+    # Cells that are left out are left out of all modalities, since scvi-tools wants these paired.
+    others = {
+        name: mod if mod.obs_names.isin(rna.obs_names).all() else mod[mod.obs_names.isin(rna.obs_names)].copy()
+        for name, mod in mdata.mod.items()
+        if name != "rna"
+    }
+    return mudata.MuData({"rna": rna} | others)
+
+
+def _cells(file: RemoteFile, folder: Folder, base_url: str | None, progress: bool, backed: bool) -> AnnData:
+    path = fetch(file, folder=folder, base_url=base_url, progress=progress)
+    return tidy(_readable(path, lambda path: load_h5ad(path, backed="r" if backed else None)))
+
+
+def _readable(path: Path, read: Callable[[Path], _Read]) -> _Read:
+    try:
+        return read(path)
+    except (OSError, KeyError) as error:
+        raise ValueError(_unreadable(path, error)) from error
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    return f"{str(path)!r} cannot be read ({error}). Move it away, so that it is downloaded anew."

@@ -1,0 +1,315 @@
+"""Which gene belongs to what: Reactome, the Gene Ontology, and files of their formats."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import pandas as pd
+
+from scapp._download import RemoteFile, fetch
+from scapp.networks._note import noted, taxon
+from scapp.networks._obo import Ontology, read_obo
+from scapp.pp._annotations import gene_sets, read_annotations
+from scapp.pp._tables import existing_file, open_text
+
+logger = logging.getLogger(__name__)
+
+PathLike = str | os.PathLike[str]
+
+ASPECTS: Final = {"BP": "biological_process", "MF": "molecular_function", "CC": "cellular_component"}
+_LETTERS: Final = {"P": "BP", "F": "MF", "C": "CC"}
+_GO = "https://current.geneontology.org"
+_GAF = {
+    "human": "goa_human",
+    "mouse": "mgi",
+    "rat": "rgd",
+    "zebrafish": "zfin",
+    "fly": "fb",
+    "worm": "wb",
+    "yeast": "sgd",
+}
+_OBO = RemoteFile("go-basic.obo", f"{_GO}/ontology/go-basic.obo", header="format-version")
+_REACTOME = RemoteFile("ReactomePathways.gmt.zip", "https://reactome.org/download/current/ReactomePathways.gmt.zip")
+# Columns of a GAF file.
+_SYMBOL, _QUALIFIER, _TERM, _EVIDENCE, _ASPECT, _N_COLUMNS = 2, 3, 4, 6, 8, 15
+
+
+def from_gmt(file: PathLike, *, source: str = "", licence: str = "", version: str = "") -> pd.DataFrame:
+    """Gene sets from a GMT file: name, description, genes, separated by tabs; gzipped or not.
+
+    Parameters
+    ----------
+    file
+        The file.
+    source, licence, version
+        To be noted with the table.
+
+    Returns
+    -------
+    One row a gene and set: ``gene``, ``term`` (the name of the set), ``description``. For
+    :func:`scapp.pp.similarity_network` and :func:`scapp.pp.add_gene_features`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file, or a line is no gene set.
+    """
+    path = existing_file(file)
+    return noted(_sets(path), source=source or path.name, licence=licence, version=version, path=path)
+
+
+def reactome(
+    *,
+    organism: str = "human",
+    file: PathLike | None = None,
+    folder: PathLike | None = None,
+    base_url: str | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Pathways of human genes from Reactome :cite:p:`Milacic2024`.
+
+    Parameters
+    ----------
+    organism
+        ``"human"``; Reactome publishes gene sets of no other.
+    file
+        Local copy of ``ReactomePathways.gmt.zip``, or its GMT file, in the place of a download.
+    folder, base_url, progress
+        As in :func:`scapp.datasets.norman_2019_effects`.
+
+    Returns
+    -------
+    One row a gene and pathway: ``gene`` (symbol), ``term`` (such as R-HSA-73843), ``description`` (its name). Origin,
+    licence and date are in ``attrs``.
+
+    Raises
+    ------
+    ConnectionError
+        If the file cannot be fetched.
+    ValueError
+        If the organism is another, or the file is not Reactome's.
+    """
+    taxon(organism, ("human",))
+    path = (
+        existing_file(file)
+        if file is not None
+        else fetch(_REACTOME, folder=folder, base_url=base_url, progress=progress)
+    )
+    table = _sets(path)
+    # The official file puts the name of a pathway first and its number second; others have them the other way round.
+    if not table["term"].str.match(r"R-[A-Z]{3}-\d+$").mean() > 0.5:
+        table = table.rename(columns={"term": "description", "description": "term"})[["gene", "term", "description"]]
+    if not table["term"].str.match(r"R-[A-Z]{3}-\d+$").mean() > 0.5:
+        raise ValueError(
+            f"{str(path)!r} has no pathways of Reactome, which are numbered as in 'R-HSA-73843'; the first is "
+            f"{table['term'].iloc[0]!r}. Read other gene sets with scapp.networks.from_gmt."
+        )
+    return noted(
+        table, source="Reactome", licence="CC0 1.0", version="", path=path, url=_REACTOME.url, organism=organism
+    )
+
+
+def gene_ontology(
+    *,
+    organism: str = "human",
+    aspects: Sequence[str] = ("BP", "MF", "CC"),
+    evidence: Sequence[str] | None = None,
+    exclude_evidence: Sequence[str] = ("ND",),
+    propagate: bool = True,
+    relations: Sequence[str] = ("is_a", "part_of"),
+    file: PathLike | None = None,
+    ontology_file: PathLike | None = None,
+    folder: PathLike | None = None,
+    base_url: str | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Annotations of genes with the Gene Ontology :cite:p:`Ashburner2000,GeneOntology2023`, passed on to broader terms.
+
+    Parameters
+    ----------
+    organism
+        ``"human"``, ``"mouse"``, ``"rat"``, ``"zebrafish"``, ``"fly"``, ``"worm"`` or ``"yeast"``.
+    aspects, evidence, exclude_evidence, relations
+        As in :func:`from_gaf`.
+    propagate
+        Whether a gene also has all broader terms of its terms.
+    file, ontology_file
+        Local copies of the annotations (GAF) and of ``go-basic.obo``, in the place of a download.
+    folder, base_url, progress
+        As in :func:`scapp.datasets.norman_2019_effects`.
+
+    Returns
+    -------
+    As :func:`from_gaf`.
+
+    Raises
+    ------
+    ConnectionError
+        If a file cannot be fetched.
+    ValueError
+        If an argument is not one of those, a file is of another format, or no annotation is left.
+    """
+    taxon(organism, tuple(_GAF))
+    name = f"{_GAF[organism]}.gaf.gz"
+    gaf = RemoteFile(name, f"{_GO}/annotations/{name}", header="!")
+    if file is None:
+        file = fetch(gaf, folder=folder, base_url=base_url, progress=progress)
+    if ontology_file is None:
+        ontology_file = fetch(_OBO, folder=folder, base_url=base_url, progress=progress)
+    table = from_gaf(
+        file,
+        ontology=ontology_file,
+        aspects=aspects,
+        evidence=evidence,
+        exclude_evidence=exclude_evidence,
+        propagate=propagate,
+        relations=relations,
+        source="Gene Ontology",
+        licence="CC BY 4.0",
+    )
+    table.attrs |= {"organism": organism, "url": gaf.url}
+    return table
+
+
+def from_gaf(
+    file: PathLike,
+    *,
+    ontology: PathLike | None = None,
+    aspects: Sequence[str] = ("BP", "MF", "CC"),
+    evidence: Sequence[str] | None = None,
+    exclude_evidence: Sequence[str] = ("ND",),
+    propagate: bool = True,
+    relations: Sequence[str] = ("is_a", "part_of"),
+    source: str = "",
+    licence: str = "",
+    version: str = "",
+) -> pd.DataFrame:
+    """Annotations from a file in the Gene Ontology's format (GAF 2), gzipped or not.
+
+    Parameters
+    ----------
+    file
+        The file.
+    ontology
+        The ontology in OBO format, needed to pass annotations on.
+    aspects
+        Of ``"BP"``, ``"MF"`` and ``"CC"``.
+    evidence
+        Codes of evidence to keep, such as ``["EXP", "IDA", "IMP"]``; None keeps all.
+    exclude_evidence
+        Codes to leave out, by default those of annotations that say that nothing is known.
+    propagate
+        Whether a gene also has all broader terms of its terms; only with an ontology.
+    relations
+        Relations of terms by which a gene of the narrower is one of the broader.
+    source, licence, version
+        To be noted with the table; version and date are read from the files if they say them.
+
+    Returns
+    -------
+    One row a gene and term: ``gene`` (symbol), ``term`` and, with an ontology, ``description`` (its name). Annotations with
+    the qualifier NOT are left out, as are terms that the ontology calls obsolete; how many is logged. The obsolete numbers
+    of a term are replaced.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file, it is of another format, an aspect is unknown, or no annotation is left.
+    """
+    unknown = [aspect for aspect in aspects if aspect not in ASPECTS]
+    if unknown or not aspects:
+        raise ValueError(
+            f"aspects must be some of 'BP', 'MF' and 'CC', found {', '.join(map(repr, unknown)) or 'none'}."
+        )
+    path = existing_file(file)
+    table, generated = _read_gaf(path)
+    kept = table["aspect"].map(_LETTERS).isin(aspects) & ~table["evidence"].isin(exclude_evidence)
+    if evidence is not None:
+        kept &= table["evidence"].isin(evidence)
+    negated = table["qualifier"].str.split("|").map(lambda words: "NOT" in words)
+    logger.info("%d of %d annotations say NOT, and were left out.", negated.sum(), len(table))
+    annotations = table.loc[kept & ~negated, ["gene", "term"]]
+    if ontology is not None:
+        terms = read_obo(existing_file(ontology))
+        annotations = _current(annotations, terms)
+    if annotations.empty:
+        raise ValueError(
+            f"No annotation of {str(path)!r} is left. The codes of evidence there are "
+            f"{', '.join(sorted(set(table['evidence'])))}; change evidence=, exclude_evidence= or aspects=."
+        )
+    annotations = annotations.drop_duplicates(ignore_index=True)
+    if ontology is not None:
+        annotations = _described(annotations, terms, aspects, relations if propagate else ())
+        version = version or terms.version
+    return noted(
+        annotations,
+        source=source or path.name,
+        licence=licence,
+        version=version or generated,
+        path=path,
+        annotations_date=generated,
+        propagated=bool(ontology is not None and propagate),
+    )
+
+
+def _sets(path: Path) -> pd.DataFrame:
+    rows = [(gene, name, description) for name, description, genes in gene_sets(path) for gene in genes]
+    if not rows:
+        raise ValueError(f"{str(path)!r} holds no gene sets.")
+    return pd.DataFrame(rows, columns=["gene", "term", "description"], dtype=object)
+
+
+def _read_gaf(path: Path) -> tuple[pd.DataFrame, str]:
+    """Gene, qualifier, term, evidence and aspect of each annotation; and when the file was made, as it says."""
+    rows, generated = [], ""
+    try:
+        with open_text(path) as file:
+            for number, line in enumerate(file, start=1):
+                if line.startswith("!"):
+                    if line.startswith("!date-generated:"):
+                        generated = line.split(":", 1)[1].strip()
+                    continue
+                fields = line.rstrip("\n").split("\t")
+                if len(fields) < _N_COLUMNS or fields[_ASPECT] not in _LETTERS:
+                    raise ValueError(
+                        f"Line {number} of {str(path)!r} is no annotation in GAF format: it has {len(fields)} fields, not "
+                        f"{_N_COLUMNS} or more, or its ninth is not P, F or C. Read tables with scapp.networks.from_table."
+                    )
+                rows.append([fields[i].strip() for i in (_SYMBOL, _QUALIFIER, _TERM, _EVIDENCE, _ASPECT)])
+    except (EOFError, OSError) as error:
+        raise ValueError(
+            f"{str(path)!r} cannot be read to its end ({error}). Move it away, and fetch it anew."
+        ) from error
+    table = pd.DataFrame(rows, columns=["gene", "qualifier", "term", "evidence", "aspect"], dtype=object)
+    return table[table["gene"] != ""], generated
+
+
+def _current(annotations: pd.DataFrame, ontology: Ontology) -> pd.DataFrame:
+    terms = annotations["term"].map(lambda term: ontology.current.get(term, term))
+    known = terms.isin(set(ontology.names))
+    if not known.all():
+        logger.info(
+            "Left out %d annotation(s) with terms that the ontology has not, or calls obsolete.", (~known).sum()
+        )
+    return annotations.assign(term=terms)[known]
+
+
+def _described(
+    annotations: pd.DataFrame, ontology: Ontology, aspects: Sequence[str], relations: Sequence[str]
+) -> pd.DataFrame:
+    """With the name of each term, and passed on to broader terms of the wanted aspects."""
+    followed = ontology.parents[ontology.parents["relationship"].isin(relations)][["child", "parent"]]
+    if followed["child"].isin(set(annotations["term"])).any():
+        membership = read_annotations(annotations, parents=followed)
+        pairs = membership.membership.tocoo()
+        genes, terms = pd.Index(membership.genes, dtype=object), pd.Index(membership.terms, dtype=object)
+        annotations = pd.DataFrame({"gene": genes[pairs.row], "term": terms[pairs.col]})
+        wanted = {ASPECTS[aspect] for aspect in aspects}
+        annotations = annotations[annotations["term"].map(ontology.namespaces).isin(wanted)]
+    return annotations.assign(description=annotations["term"].map(ontology.names)).sort_values(
+        ["gene", "term"], ignore_index=True
+    )

@@ -1,0 +1,41 @@
+"""Where a table comes from and under which licence, beside its rows."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+import pandas as pd
+
+ORGANISMS = {"human": 9606, "mouse": 10090, "rat": 10116, "zebrafish": 7955, "fly": 7227, "worm": 6239, "yeast": 4932}
+
+
+def taxon(organism: str, known: tuple[str, ...] = tuple(ORGANISMS)) -> int:
+    """The number of an organism at NCBI.
+
+    Raises
+    ------
+    ValueError
+        If it is not one of those that a source has.
+    """
+    if organism not in known:
+        raise ValueError(f"organism must be one of {', '.join(map(repr, known))}, found {organism!r}.")
+    return ORGANISMS[organism]
+
+
+def noted(
+    table: pd.DataFrame,
+    *,
+    source: str,
+    licence: str,
+    version: str,
+    path: Path | None = None,
+    url: str = "",
+    directed: bool | None = None,
+    **more: object,
+) -> pd.DataFrame:
+    """The table with its origin in ``attrs``; the date is that of the file, which is when it was downloaded."""
+    date = "" if path is None else datetime.date.fromtimestamp(path.stat().st_mtime).isoformat()
+    origin = {"source": source, "version": version, "licence": licence, "url": url, "date": date}
+    table.attrs = {**origin, **({} if directed is None else {"directed": directed}), **more}
+    return table

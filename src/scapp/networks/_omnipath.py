@@ -1,0 +1,260 @@
+"""Regulation and signalling: CollecTRI, DoRothEA and OmniPath, from their files and OmniPath's web service."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from scapp._download import RemoteFile, fetch
+from scapp.networks._note import noted, taxon
+from scapp.pp._tables import existing_file, read_table
+
+PathLike = str | os.PathLike[str]
+License = Literal["academic", "commercial"]
+
+_SERVICE = "https://omnipathdb.org/interactions"
+_ORGANISMS = ("human", "mouse", "rat")
+_SIGNS = ("is_stimulation", "is_inhibition", "consensus_stimulation")
+# By how much the confidence in a regulation divides its weight.
+LEVELS: Final = {"A": 1, "B": 2, "C": 3, "D": 4}
+DATASETS: Final = ("omnipath", "pathwayextra", "kinaseextra", "ligrecextra", "tf_target")
+_COLLECTRI = RemoteFile(
+    "CollecTRI_regulons.csv",
+    "https://zenodo.org/records/8192729/files/CollecTRI_regulons.csv",
+    header="source,target,weight",
+)
+
+
+def collectri(
+    *,
+    organism: str = "human",
+    file: PathLike | None = None,
+    folder: PathLike | None = None,
+    base_url: str | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Transcription factors and their targets from CollecTRI :cite:p:`MullerDott2023`, signed and directed.
+
+    Parameters
+    ----------
+    organism
+        ``"human"``: the published table; ``"mouse"`` or ``"rat"``: its orthologues, from OmniPath's web service.
+    file
+        Local copy of the table (columns source, target, weight), in the place of a download.
+    folder, base_url, progress
+        As in :func:`scapp.datasets.norman_2019_effects`.
+
+    Returns
+    -------
+    One row an edge: ``source`` (the factor), ``target``, ``weight`` (1 for activation, -1 for repression), and the
+    further columns of the source. Origin, licence, version and date are in ``attrs``.
+
+    Raises
+    ------
+    ConnectionError
+        If the table cannot be fetched.
+    ValueError
+        If an argument is not one of those, or what was sent is another file.
+    """
+    taxon(organism, _ORGANISMS)
+    if file is None and organism != "human":
+        remote = _query("collectri", organism, "academic")
+        path = fetch(remote, folder=folder, base_url=base_url, progress=progress)
+        edges = _by_symbol(path)
+        edges.insert(2, "weight", np.where(_signs(edges) < 0, -1, 1))
+    else:
+        remote = _COLLECTRI
+        path = _path(file, remote, folder, base_url, progress)
+        edges = read_table(path)
+        _check(path, edges, ["source", "target", "weight"])
+    return noted(
+        edges.drop_duplicates(["source", "target"], ignore_index=True),
+        source="CollecTRI",
+        licence="CC BY 4.0 (Zenodo record 8192729); the repository of the authors is under GPL-3",
+        version="Zenodo 8192729" if remote is _COLLECTRI and file is None else "",
+        path=path,
+        url=remote.url,
+        directed=True,
+        organism=organism,
+    )
+
+
+def dorothea(
+    *,
+    organism: str = "human",
+    levels: Sequence[str] = ("A", "B", "C"),
+    license: License = "academic",
+    file: PathLike | None = None,
+    folder: PathLike | None = None,
+    base_url: str | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Transcription factors and their targets from DoRothEA :cite:p:`GarciaAlonso2019`, signed and directed.
+
+    Parameters
+    ----------
+    organism
+        ``"human"``, ``"mouse"`` or ``"rat"``; the last two by orthology.
+    levels
+        Levels of confidence, from ``"A"`` (curated) to ``"D"``.
+    license
+        ``"commercial"`` leaves out what may be used for academic purposes only.
+    file
+        Local copy of the table that the web service sends, in the place of a download.
+    folder, base_url, progress
+        As in :func:`scapp.datasets.norman_2019_effects`.
+
+    Returns
+    -------
+    One row an edge: ``source`` (the factor), ``target``, ``weight`` (the sign, divided by 1, 2, 3 or 4 for the levels A to
+    D, as decoupler :cite:p:`BadiaIMompel2022` has it; edges of unknown sign count as activation) and ``confidence``. Origin, licence,
+    version and date are in ``attrs``.
+
+    Raises
+    ------
+    ConnectionError
+        If the table cannot be fetched.
+    ValueError
+        If an argument is not one of those, or what was sent is another table.
+    """
+    levels = sorted({*levels})
+    if not levels or not LEVELS.keys() >= set(levels):
+        raise ValueError(f"levels must be some of {', '.join(map(repr, LEVELS))}, found {levels}.")
+    remote = _query("dorothea", organism, license, dorothea_levels=",".join(levels), fields="dorothea_level")
+    path = _path(file, remote, folder, base_url, progress)
+    edges = _by_symbol(path, "dorothea_level")
+    edges["confidence"] = edges["dorothea_level"].astype(str).str.split(";").str[0]
+    edges = edges[edges["confidence"].isin(levels)]
+    strength = 1 / edges["confidence"].map(LEVELS).to_numpy(dtype=float)
+    edges = edges.assign(weight=np.where(_signs(edges) < 0, -1, 1) * strength).sort_values("confidence", kind="stable")
+    return noted(
+        edges[["source", "target", "weight", "confidence"]].drop_duplicates(["source", "target"], ignore_index=True),
+        source="DoRothEA through OmniPath",
+        licence=f"as the resources allow for {license} use; DoRothEA itself is under GPL-3",
+        version="",
+        path=path,
+        url=remote.url,
+        directed=True,
+        organism=organism,
+        levels=levels,
+    )
+
+
+def omnipath(
+    *,
+    organism: str = "human",
+    datasets: Sequence[str] = ("omnipath",),
+    license: License = "academic",
+    signed_only: bool = False,
+    file: PathLike | None = None,
+    folder: PathLike | None = None,
+    base_url: str | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Signalling interactions of proteins from OmniPath :cite:p:`Turei2021`, directed, and signed where that is known.
+
+    Parameters
+    ----------
+    organism
+        ``"human"``, ``"mouse"`` or ``"rat"``; the last two by orthology.
+    datasets
+        Of ``"omnipath"`` (curated pathways), ``"pathwayextra"``, ``"kinaseextra"``, ``"ligrecextra"`` and ``"tf_target"``.
+    license
+        ``"commercial"`` leaves out what may be used for academic purposes only.
+    signed_only
+        Whether to leave out edges that are neither stimulation nor inhibition.
+    file
+        Local copy of the table that the web service sends, in the place of a download.
+    folder, base_url, progress
+        As in :func:`scapp.datasets.norman_2019_effects`.
+
+    Returns
+    -------
+    One row an edge: ``source``, ``target`` (symbols), ``weight`` (-1 for inhibition, else 1), ``sign`` (0 where it is not
+    known), and the further columns of OmniPath. Origin, licence, version and date are in ``attrs``.
+
+    Raises
+    ------
+    ConnectionError
+        If the table cannot be fetched.
+    ValueError
+        If an argument is not one of those, what was sent is another table, or no edge is left.
+    """
+    chosen = [datasets] if isinstance(datasets, str) else list(dict.fromkeys(datasets))
+    if not chosen or not set(chosen) <= set(DATASETS):
+        raise ValueError(f"datasets must be some of {', '.join(map(repr, DATASETS))}, found {chosen}.")
+    remote = _query(",".join(chosen), organism, license, fields="sources,references,curation_effort,type")
+    path = _path(file, remote, folder, base_url, progress)
+    edges = _by_symbol(path)
+    sign = _signs(edges)
+    edges.insert(2, "weight", np.where(sign < 0, -1, 1))
+    edges.insert(3, "sign", sign)
+    if signed_only:
+        edges = edges[edges["sign"] != 0].reset_index(drop=True)
+    if edges.empty:
+        raise ValueError(f"OmniPath has no such interactions for datasets={chosen} and organism={organism!r}.")
+    return noted(
+        edges,
+        source="OmniPath",
+        licence=f"as the resources allow for {license} use; they are named in the column 'sources'",
+        version="",
+        path=path,
+        url=remote.url,
+        directed=True,
+        organism=organism,
+        datasets=chosen,
+    )
+
+
+def _query(datasets: str, organism: str, license: str, **options: str) -> RemoteFile:
+    """A question to the web service, and under which name its answer is kept."""
+    number = taxon(organism, _ORGANISMS)
+    if license not in ("academic", "commercial"):
+        raise ValueError(f"license must be 'academic' or 'commercial', found {license!r}.")
+    given = {"datasets": datasets, "organisms": str(number), "license": license, **options}
+    query = "&".join(f"{name}={value}" for name, value in given.items())
+    named = "_".join([datasets, organism, license, options.get("dorothea_levels", "")]).strip("_").replace(",", "-")
+    return RemoteFile(
+        f"omnipath_{named}.tsv", f"{_SERVICE}?genesymbols=1&format=tsv&{query}", header="source\ttarget\t"
+    )
+
+
+def _path(
+    file: PathLike | None, remote: RemoteFile, folder: PathLike | None, base_url: str | None, progress: bool
+) -> Path:
+    return (
+        existing_file(file) if file is not None else fetch(remote, folder=folder, base_url=base_url, progress=progress)
+    )
+
+
+def _by_symbol(path: Path, *columns: str) -> pd.DataFrame:
+    """The answer of the web service, with symbols as the ends of edges; UniProt accessions and complexes go by theirs."""
+    table = read_table(path)
+    _check(path, table, ["source_genesymbol", "target_genesymbol", *_SIGNS, *columns])
+    ends = {"source": "source_genesymbol", "target": "target_genesymbol"}
+    edges = pd.DataFrame({end: table[symbol].astype(str) for end, symbol in ends.items()})
+    return edges.join(table.drop(columns=[*ends, *ends.values()], errors="ignore"))
+
+
+def _signs(edges: pd.DataFrame) -> NDArray[np.int64]:
+    """1, -1, or 0 where neither is known; where resources disagree, what most of them say."""
+    stimulates, inhibits, mostly = (
+        edges[name].astype(str).str.lower().isin(["1", "true"]).to_numpy() for name in _SIGNS
+    )
+    sign = stimulates.astype(np.int64) - inhibits
+    return np.where(stimulates & inhibits, np.where(mostly, 1, -1), sign)
+
+
+def _check(path: Path, table: pd.DataFrame, wanted: list[str]) -> None:
+    missing = [name for name in wanted if name not in table]
+    if missing:
+        raise ValueError(
+            f"{str(path)!r} has no column {', '.join(map(repr, missing))}, but {', '.join(map(repr, table.columns))}. Pass a table "
+            "of another form to scapp.networks.from_table."
+        )

@@ -1,0 +1,213 @@
+"""STRING, with the channels of evidence that are wanted."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from scapp._download import RemoteFile, fetch
+from scapp.networks._note import noted, taxon
+from scapp.pp._tables import existing_file
+
+logger = logging.getLogger(__name__)
+
+PathLike = str | os.PathLike[str]
+
+CHANNELS: Final = (
+    "neighborhood", "fusion", "cooccurence", "coexpression", "experimental", "database", "textmining",
+)  # fmt: skip
+NO_TEXTMINING: Final = CHANNELS[:-1]
+# The probability that two proteins chosen at random interact; every channel holds it, and a combination must hold it once.
+PRIOR: Final = 0.041
+_ROWS = 1_000_000
+_HOST = "https://stringdb-downloads.org/download"
+
+
+def string(
+    *,
+    organism: str = "human",
+    channels: Sequence[str] = NO_TEXTMINING,
+    min_score: int = 400,
+    version: str = "12.0",
+    file: PathLike | None = None,
+    info_file: PathLike | None = None,
+    folder: PathLike | None = None,
+    base_url: str | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    r"""Functional associations of proteins from STRING :cite:p:`Szklarczyk2023`, by default without text mining.
+
+    The scores of the chosen channels are combined as STRING combines them :cite:p:`vonMering2005`: with the prior
+    :math:`p = 0.041` and :math:`s_c' = \max(s_c - p, 0) / (1 - p)`,
+
+    .. math:: s = p + (1 - p) \Bigl(1 - \prod_c (1 - s_c')\Bigr).
+
+    The file with the channels has no homology scores, by which STRING lowers co-occurrence and text mining of homologous
+    proteins; for these the score can be higher than STRING's own.
+
+    Parameters
+    ----------
+    organism
+        ``"human"``, ``"mouse"``, ``"rat"``, ``"zebrafish"``, ``"fly"``, ``"worm"`` or ``"yeast"``.
+    channels
+        Of ``"neighborhood"``, ``"fusion"``, ``"cooccurence"`` (as STRING spells it), ``"coexpression"``,
+        ``"experimental"``, ``"database"`` and ``"textmining"``; all but the last by default, since text mining knows
+        well-studied genes best, and may know the results of the screen that is to be predicted.
+    min_score
+        Edges of a lower combined score are left out; from 0 to 1000. STRING calls 400 medium and 700 high confidence.
+    version
+        Of STRING.
+    file, info_file
+        Local copies of ``TAXON.protein.links.detailed.vVERSION.txt.gz`` and ``TAXON.protein.info.vVERSION.txt.gz``,
+        in the place of a download.
+    folder, base_url, progress
+        As in :func:`scapp.datasets.norman_2019_effects`. For human the files have about 120 MB.
+
+    Returns
+    -------
+    One row a pair, undirected: ``source`` and ``target`` (STRING's preferred names, mostly gene symbols), ``weight`` (the
+    combined score, 0 to 1000), and the score in each channel. Source, licence, version and date are in ``attrs``.
+
+    Raises
+    ------
+    ConnectionError
+        If a file cannot be fetched.
+    ValueError
+        If an argument is not one of those, a file is not STRING's or broken, or no edge is left.
+
+    Examples
+    --------
+    >>> import scapp
+    >>> string = scapp.networks.string(channels=["experimental", "database"])  # doctest: +SKIP
+    >>> scapp.pp.add_network(effects, string)  # doctest: +SKIP
+    """
+    number = taxon(organism)
+    channels = _checked(channels)
+    if not 0 <= min_score <= 1000:
+        raise ValueError(f"min_score must lie between 0 and 1000, found {min_score!r}.")
+    options = {"folder": folder, "base_url": base_url, "progress": progress}
+    links = _file(number, "links.detailed", version, "protein1 protein2 ")
+    info = _file(number, "info", version, "#string_protein_id\t")
+    links_path = existing_file(file) if file is not None else fetch(links, **options)  # type: ignore[arg-type]
+    info_path = existing_file(info_file) if info_file is not None else fetch(info, **options)  # type: ignore[arg-type]
+    names = _read_names(info_path)
+    edges = _named(_read_links(links_path, channels, min_score), names, channels)
+    if edges.empty:
+        raise ValueError(
+            f"No pair has a score of min_score={min_score} or more in {', '.join(channels)}. Lower min_score."
+        )
+    return noted(
+        edges,
+        source="STRING",
+        licence="CC BY 4.0",
+        version=version,
+        path=links_path,
+        url=links.url,
+        directed=False,
+        organism=organism,
+        channels=list(channels),
+        min_score=min_score,
+    )
+
+
+def combined_score(scores: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Scores of several channels as one; see :func:`string`.
+
+    Parameters
+    ----------
+    scores
+        From 0 to 1000, of shape (n_pairs, n_channels).
+
+    Returns
+    -------
+    From 0 to 1000, of shape (n_pairs,); 0 where no channel has any.
+    """
+    own = np.maximum(scores / 1000 - PRIOR, 0) / (1 - PRIOR)
+    together = PRIOR + (1 - PRIOR) * (1 - np.prod(1 - own, axis=1))
+    # STRING cuts decimals off; what rounding error took from a whole number is given back first.
+    return np.where(np.any(scores > 0, axis=1), np.floor(together * 1000 + 1e-6), 0).astype(np.int64)
+
+
+def _file(number: int, what: str, version: str, header: str) -> RemoteFile:
+    name = f"{number}.protein.{what}.v{version}.txt.gz"
+    return RemoteFile(name, f"{_HOST}/protein.{what}.v{version}/{name}", header=header)
+
+
+def _checked(channels: Sequence[str]) -> list[str]:
+    channels = [channels] if isinstance(channels, str) else list(dict.fromkeys(channels))
+    unknown = [channel for channel in channels if channel not in CHANNELS]
+    if unknown or not channels:
+        raise ValueError(
+            f"channels must be some of {', '.join(map(repr, CHANNELS))}, found {', '.join(map(repr, unknown)) or 'none'}."
+        )
+    return channels
+
+
+def _read_names(path: Path) -> pd.Series:
+    table = _table(path, "\t", ["#string_protein_id", "preferred_name"])
+    return pd.Series(table["preferred_name"].to_numpy(), index=table["#string_protein_id"])
+
+
+def _read_links(path: Path, channels: list[str], min_score: int) -> pd.DataFrame:
+    """Pairs of a sufficient score, read in blocks, since the file has millions of others."""
+    kept = []
+    try:
+        header = pd.read_csv(path, sep=" ", nrows=0).columns
+        _check_columns(path, header, ["protein1", "protein2", *channels])
+        dtype = {"protein1": str, "protein2": str} | dict.fromkeys(channels, np.int16)
+        for block in pd.read_csv(path, sep=" ", usecols=list(dtype), dtype=dtype, na_filter=False, chunksize=_ROWS):
+            weight = combined_score(block[channels].to_numpy())
+            strong = (weight >= min_score) & (weight > 0)
+            kept.append(block[strong].assign(weight=weight[strong]))
+    except (EOFError, OSError, pd.errors.ParserError) as error:
+        raise ValueError(_broken(path, error)) from error
+    return pd.concat(kept, ignore_index=True) if kept else pd.DataFrame(columns=["protein1", "protein2", "weight"])
+
+
+def _named(links: pd.DataFrame, names: pd.Series, channels: list[str]) -> pd.DataFrame:
+    """Pairs by name, once each: the file lists them in both directions."""
+    ends = np.sort(
+        np.column_stack([links[end].map(names).fillna(links[end]).astype(str) for end in ("protein1", "protein2")]),
+        axis=1,
+    )
+    edges = pd.DataFrame({"source": ends[:, 0], "target": ends[:, 1]}, dtype=object)
+    edges = edges.assign(**{name: links[name].to_numpy() for name in ("weight", *channels)})
+    edges = edges.sort_values("weight", ascending=False, kind="stable")
+    repeated = edges.duplicated(["source", "target"])
+    proteins = np.sort(links[["protein1", "protein2"]].to_numpy(dtype=str), axis=1)
+    n_pairs = len(pd.DataFrame(proteins).drop_duplicates())
+    if n_pairs > (~repeated).sum():
+        logger.info(
+            "%d pair(s) of proteins have the names of another; the stronger counts.", n_pairs - (~repeated).sum()
+        )
+    return edges[~repeated].sort_values(["source", "target"], ignore_index=True)
+
+
+def _table(path: Path, sep: str, columns: list[str]) -> pd.DataFrame:
+    try:
+        _check_columns(path, pd.read_csv(path, sep=sep, nrows=0).columns, columns)
+        # Descriptions of proteins hold quotation marks that are no quotes of the table.
+        return pd.read_csv(path, sep=sep, usecols=columns, dtype=str, na_filter=False, quoting=csv.QUOTE_NONE)
+    except (EOFError, OSError, pd.errors.ParserError) as error:
+        raise ValueError(_broken(path, error)) from error
+
+
+def _check_columns(path: Path, found: Sequence[str], wanted: list[str]) -> None:
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise ValueError(
+            f"{str(path)!r} is not the file of STRING that was expected: it has no column {', '.join(map(repr, missing))}, but "
+            f"{', '.join(map(repr, found))}. Pass a table of another form to scapp.networks.from_table."
+        )
+
+
+def _broken(path: Path, error: Exception) -> str:
+    return f"{str(path)!r} cannot be read to its end ({error}). Move it away, so that it is downloaded anew."

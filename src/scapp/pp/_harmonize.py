@@ -1,0 +1,299 @@
+"""One kind of name for each gene: symbols, previous symbols, aliases, Ensembl and Entrez ids brought together."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from scapp._genes import check_gene_names, check_no_view, shorten
+from scapp._keys import Key
+from scapp._perturbations import SEPARATOR, format_label, parse_label
+from scapp.pp._edges import edge_ends
+from scapp.pp._gene_names import HARDLY_ANY, perturbed_genes_in
+from scapp.pp._name_kinds import kind_of
+from scapp.pp._name_tables import ENSEMBL_ID, PREFIX, NameTables
+from scapp.pp._names_report import COLUMNS, FLAGS, GeneNamesReport
+from scapp.pp._tables import check_column, find_column, names_of
+
+if TYPE_CHECKING:
+    from scapp.pp._name_tables import Aliases, AliasTable
+
+logger = logging.getLogger(__name__)
+
+Target = Literal["symbol", "ensembl"]
+OnCollision = Literal["keep", "error", "merge"]
+# So few names are compared by chance; among more, the share that differs by case alone tells of another species.
+_ENOUGH = 20
+
+
+def harmonize_genes(
+    data: AnnData | pd.DataFrame,
+    *,
+    aliases: Aliases | None = None,
+    ensembl: AliasTable | None = None,
+    target: Target = "symbol",
+    ignore_case: bool = True,
+    on_collision: OnCollision = "keep",
+    columns: Sequence[str] | None = None,
+    perturbation_key: str | None = Key.obs.PERTURBATION,
+    control: str | None = "control",
+    sep: str = SEPARATOR,
+) -> GeneNamesReport | tuple[pd.DataFrame, GeneNamesReport]:
+    """Give every gene its present symbol, or its Ensembl id, whatever it is called now.
+
+    A name is looked up in this order: what you say in a mapping; official symbols, which stay as they are; previous symbols
+    and aliases; Ensembl ids, with or without a version (``"ENSG00000105610.5"``); Entrez ids; the same without the prefix
+    of a genome (``"GRCh38_KLF1"``); official symbols that differ by case alone. What could mean several genes is never
+    guessed: it is left as it is, and listed.
+
+    Call it before networks and features are added and the model is set up, and with the same tables for all of them.
+
+    Parameters
+    ----------
+    data
+        Annotated data, changed in place; or a table of edges or annotations, of which a changed copy is returned.
+    aliases
+        Mapping from a name to its symbol, which decides before any table; or a table, or its path, with the column
+        ``symbol`` and one or more of ``alias_symbol``, ``prev_symbol``, ``ensembl_id`` and ``entrez``, such as HGNC's
+        (:func:`scapp.networks.hgnc`); or a list of these.
+    ensembl
+        A further table, or its path, with ``ensembl_id`` and ``symbol``, or a mapping from one to the other.
+    target
+        ``"symbol"``, or ``"ensembl"`` for Ensembl ids without version.
+    ignore_case
+        Whether a name may be the only official symbol that differs from it by case alone (``"C10ORF88"`` is C10orf88).
+    on_collision
+        What to do with several names for one gene: ``"keep"`` leaves them as they are and lists them; ``"error"`` refuses;
+        ``"merge"``, for tables only, gives all of them the name of the gene, and lists them.
+    columns
+        Of a table: those that hold genes. The ends of edges, or ``"gene"``, if None.
+    perturbation_key, control, sep
+        Of annotated data: where perturbations are named. Their genes get the same names, so that targets fit. None leaves
+        labels alone; the column may be absent.
+
+    Returns
+    -------
+    The report, which is also logged; for a table, the changed copy and the report. Of annotated data these are changed:
+    ``var_names``; labels of renamed genes in ``obs[perturbation_key]``, and ``obs_names`` where they are the labels. The names before stand in
+    ``var["original_name"]``, the report in ``uns["scapp"]["gene_names"]``. `raw` is left as it is.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to look names up in, hardly any name is known, names are those of another species or carry the
+        prefixes of two genomes; if names collide and `on_collision` is ``"error"``; or the data cannot be read. Nothing is
+        changed then.
+    TypeError
+        If an argument is of another type.
+
+    Examples
+    --------
+    >>> import anndata as ad
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import scapp
+    >>> table = pd.DataFrame({"alias_symbol": ["C19orf26", "EKLF"], "symbol": ["CBARP", "KLF1"]})
+    >>> obs = pd.DataFrame({"perturbation": ["control", "C19orf26+KLF1"]}, index=["a", "b"])
+    >>> adata = ad.AnnData(np.zeros((2, 2)), obs=obs, var=pd.DataFrame(index=["EKLF", "CBARP"]))
+    >>> report = scapp.pp.harmonize_genes(adata, aliases=table)
+    >>> adata.var_names.tolist(), adata.obs["perturbation"].tolist()
+    (['KLF1', 'CBARP'], ['control', 'CBARP+KLF1'])
+    """
+    _check_choice("target", target, get_args(Target))
+    _check_choice("on_collision", on_collision, get_args(OnCollision))
+    naming = Naming(NameTables.read(aliases, ensembl), target, ignore_case)
+    if isinstance(data, pd.DataFrame):
+        return _harmonize_table(data, naming, on_collision, columns)
+    if not isinstance(data, AnnData):
+        raise TypeError(f"Expected an AnnData or a DataFrame, found {type(data).__name__}.")
+    if on_collision == "merge":
+        raise ValueError(
+            "on_collision='merge' is for tables: genes of an AnnData cannot be merged. Pass 'keep' or 'error'."
+        )
+    if columns is not None:
+        raise ValueError("columns=… are those of a table; leave them out for an AnnData.")
+    check_no_view(data, "scapp.pp.harmonize_genes")
+    check_gene_names(data)
+    perturbed = perturbed_genes_in(data, perturbation_key, control, sep)
+    report = GeneNamesReport(target, naming.plan(data.var_names, perturbed, on_collision))
+    _write(data, report, perturbation_key, control, sep)
+    logger.info("%s", report)
+    return report
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How names are looked up."""
+
+    tables: NameTables
+    target: Target
+    ignore_case: bool
+
+    def plan(self, names: Iterable[str], perturbed: Iterable[str], on_collision: OnCollision) -> pd.DataFrame:
+        """The new name of each name, as the table of a report.
+
+        Parameters
+        ----------
+        names
+            Those of the genes that are there, once each.
+        perturbed
+            Those of perturbed genes, of which some may be there.
+        on_collision
+            As in :func:`harmonize_genes`.
+        """
+        names, perturbed = list(names), set(perturbed)
+        every = list(dict.fromkeys([*names, *sorted(perturbed)]))
+        self._check(every)
+        by_upper = self._by_upper()
+        ids = self.tables.ids_by_symbol() if self.target == "ensembl" else {}
+        found = {name: self._look_up(name, by_upper, ids) for name in every}
+        self._check_known(every, found)
+        groups = defaultdict(list)
+        for name, (new, _, _) in found.items():
+            groups[new].append(name)
+        there = set(names)
+        collided = {
+            name
+            for group in groups.values()
+            if max(len(there.intersection(group)), len(perturbed.intersection(group))) > 1
+            for name in group
+        }
+        if collided and on_collision == "error":
+            told = [f"{' and '.join(group)} for {new}" for new, group in groups.items() if collided.issuperset(group)]
+            raise ValueError(
+                f"{len(told)} gene(s) would have several names: {shorten(told)}. Remove or rename one of each, or pass "
+                "on_collision='keep' to leave them as they are."
+            )
+        rows = []
+        for name, (new, rule, candidates) in found.items():
+            if name in collided:
+                candidates = new
+                if on_collision == "keep" and name != new:
+                    new, rule = name, "collision"
+            rows.append((name, new, rule, candidates, name in perturbed, name in collided))
+        return pd.DataFrame(rows, columns=COLUMNS, dtype=object).astype(dict.fromkeys(FLAGS, np.bool_))
+
+    def _look_up(self, name: str, by_upper: dict[str, set[str]], ids: dict[str, set[str]]) -> tuple[str, str, str]:
+        """New name, rule, candidates."""
+        if self.target == "ensembl" and (id_ := ENSEMBL_ID.match(PREFIX.sub("", name))):
+            bare = id_[1]
+            return bare, "official" if bare == name else "version", ""
+        meaning = self.tables.meaning(name)
+        symbols, rule = meaning.symbols, meaning.rule
+        if not symbols and self.ignore_case:
+            symbols, rule = tuple(sorted(by_upper.get(PREFIX.sub("", name).upper(), ()))), "case"
+        if not symbols:
+            # Nothing knows the name, but what stands before it is none of it.
+            bare = PREFIX.sub("", name)
+            return (bare, "prefix", "") if bare != name and self.target == "symbol" else (name, "unknown", "")
+        if len(symbols) > 1:
+            return name, "ambiguous", ", ".join(symbols)
+        if self.target == "symbol":
+            return symbols[0], rule, ""
+        own = sorted(ids.get(symbols[0], ()))
+        if len(own) != 1:
+            return name, "ambiguous" if own else "unknown", ", ".join(own)
+        return own[0], "symbol" if rule == "official" else rule, ""
+
+    def _by_upper(self) -> dict[str, set[str]]:
+        by_upper: dict[str, set[str]] = {}
+        if self.ignore_case:
+            for symbol in self.tables.official:
+                by_upper.setdefault(symbol.upper(), set()).add(symbol)
+        return by_upper
+
+    def _check(self, names: Sequence[str]) -> None:
+        genomes = sorted({match[1] for name in names if (match := PREFIX.match(name))})
+        if len(genomes) > 1:
+            raise ValueError(
+                f"The names carry the prefixes of {len(genomes)} genomes, {', '.join(genomes)}. Keep the genes of one, for "
+                f"example with `adata = adata[:, adata.var_names.str.startswith({genomes[0]!r})].copy()`."
+            )
+        if self.target == "ensembl" and not self.tables.found["ensembl"] and kind_of(names) != "Ensembl ids":
+            raise ValueError(
+                "No table says which Ensembl ids these names have. Pass ensembl=…, a table with the columns 'ensembl_id' and "
+                "'symbol'."
+            )
+        if self.tables.empty and not genomes and self.target == "symbol":
+            raise ValueError(
+                "There is nothing to look the names up in. Pass aliases=… (for example scapp.networks.hgnc()) or, for "
+                "Ensembl ids, ensembl=…."
+            )
+
+    def _check_known(self, names: Sequence[str], found: dict[str, tuple[str, str, str]]) -> None:
+        if self.tables.empty:
+            return
+        rules = [rule for _, rule, _ in found.values()]
+        n_known = len(rules) - rules.count("unknown")
+        if n_known < max(HARDLY_ANY * len(names), 1):
+            raise ValueError(
+                f"Only {n_known} of the {len(names)} names are known to the tables. Names: {shorten(names, 4)} "
+                f"({kind_of(names) or 'of no known kind'}). Symbols of the tables: {shorten(sorted(self.tables.official), 4)}. "
+                "Pass tables of the species and the kind of these names."
+            )
+        if rules.count("case") > max(n_known / 2, _ENOUGH):
+            raise ValueError(
+                f"{rules.count('case')} of the {n_known} names that are known differ from an official symbol by case "
+                f"({shorten(names, 4)}): they look like genes of another species, and human KLF1 is not mouse Klf1. Pass "
+                "tables of that species, or map the genes to orthologues first."
+            )
+
+
+def _check_choice(argument: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{argument} must be {' or '.join(map(repr, choices))}, found {value!r}.")
+
+
+def _harmonize_table(
+    table: pd.DataFrame, naming: Naming, on_collision: OnCollision, columns: Sequence[str] | None
+) -> tuple[pd.DataFrame, GeneNamesReport]:
+    if columns is None:
+        gene = find_column(table, ["gene"])
+        columns = edge_ends(table) or ([gene] if gene is not None else None)
+    if not columns:
+        raise ValueError(
+            f"Cannot tell which columns hold genes; there are {', '.join(map(repr, table.columns))}. Name them with columns=[…]."
+        )
+    named = {column: names_of(table[check_column(table, column, "columns")], "gene") for column in columns}
+    names = pd.unique(pd.concat(list(named.values())))
+    report = GeneNamesReport(naming.target, naming.plan(names, (), on_collision))
+    new_name = dict(zip(report.names["name"], report.names["new_name"], strict=True))
+    new = table.assign(**{column: values.map(new_name) for column, values in named.items()})
+    new.attrs = dict(table.attrs)
+    logger.info("%s", report)
+    return new, report
+
+
+def _write(
+    adata: AnnData, report: GeneNamesReport, perturbation_key: str | None, control: str | None, sep: str
+) -> None:
+    new_name = dict(zip(report.names["name"], report.names["new_name"], strict=True))
+    new_names = pd.Index([new_name[name] for name in adata.var_names], name=adata.var_names.name)
+    if perturbation_key is not None and perturbation_key in adata.obs:
+        labels = adata.obs[perturbation_key]
+        new_label = {label: _rename_label(str(label), new_name, control, sep) for label in labels.dropna().unique()}
+        renamed = labels.astype(object).map(new_label)
+        if isinstance(labels.dtype, pd.CategoricalDtype):
+            renamed = renamed.astype("category")
+        if (adata.obs_names == labels.astype(str)).all():
+            adata.obs_names = pd.Index(renamed.astype(str).tolist(), name=adata.obs_names.name)
+            renamed.index = adata.obs_names
+        adata.obs[perturbation_key] = renamed
+    if Key.var.ORIGINAL_NAME not in adata.var:
+        adata.var[Key.var.ORIGINAL_NAME] = adata.var_names.to_numpy(dtype=object)
+    adata.var_names = new_names
+    adata.uns.setdefault(Key.uns.SCAPP, {})[Key.uns.GENE_NAMES] = report.to_dict()
+
+
+def _rename_label(label: str, new_name: dict[str, str], control: str | None, sep: str) -> str:
+    """The label as it is, if its genes keep their names; else the canonical label of the new ones."""
+    genes = parse_label(label, control=control, sep=sep)
+    renamed = [new_name[gene] for gene in genes]
+    return label if renamed == list(genes) else format_label(renamed, sep=sep)
