@@ -81,7 +81,9 @@ def markdown(table: pd.DataFrame) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[1] / "../shared/data")
-    parser.add_argument("--methods", nargs="*", default=["ShrunkAdditive", "APP"], help="what predicts held-out doubles")
+    parser.add_argument(
+        "--methods", nargs="*", default=["ShrunkAdditive", "APP"], help="what predicts held-out doubles"
+    )
     parser.add_argument("--splits", type=int, default=5, help="how many of the five published splits")
     args = parser.parse_args()
     task, expected = scapp.benchmark.norman_doubles(args.data), published(args.data)
