@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 
-from scapp._genes import check_gene_names, check_no_view, measured_mask, shorten
+from scapp._genes import check_gene_names, check_no_view, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, Perturbation, format_label, parse_labels
 from scapp.tl._additivity import check_cutoffs, classify, find_cutoffs, pair_scores
-from scapp.tl._rows import check_layer, labels_of, mean_rows
+from scapp.tl._profiles import Predictor, check_finite, in_blocks, measured_profiles, predicted_profiles, scored_columns
+from scapp.tl._rows import check_layer, labels_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -23,17 +24,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Cutoffs = Literal["screen", "gears"] | Mapping[str, float]
-# Predictions are held for this many pairs at a time.
-BLOCK = 1000
-# From here on a bar shows the progress.
-LONG = 100
-
-
-class Predictor(Protocol):
-    """What predicts: :class:`scapp.model.APP` and the baselines."""
-
-    def predict(self, perturbations: list[str], /) -> AnnData:
-        """Predictions with one observation a label, in ``layers["predicted_lfc"]``."""
 
 
 def genetic_interactions(
@@ -147,18 +137,18 @@ def genetic_interactions(
     if model is None:
         layer = layer or Key.layers.LFC
         check_layer(adata, layer, "`scapp.pp.pseudobulk` (measured) or `APP.predict` (predicted)")
-        look_up = _measured(adata, layer, labels, label_of)
+        look_up = measured_profiles(adata, layer, labels, label_of)
     else:
         layer = layer or Key.layers.PREDICTED_LFC
-        look_up = _predicted(model, layer, sep)
+        look_up = predicted_profiles(model, layer, sep)
     singles: list[Perturbation] = sorted({(gene,) for pair in wanted for gene in pair})
     names, measured, values = look_up(singles)
-    columns = _columns(names, measured, genes)
+    columns = scored_columns(names, measured, genes)
     names = names[columns]
-    alone = dict(zip(singles, _finite(values[:, columns], singles, layer), strict=True))
+    alone = dict(zip(singles, check_finite(values[:, columns], singles, layer), strict=True))
 
     rows, listed = [], []
-    for pair, both in _in_blocks(wanted, look_up, columns, layer):
+    for pair, both in in_blocks(wanted, look_up, columns, layer):
         first, second = alone[pair[:1]], alone[pair[1:]]
         label = format_label(pair, sep=sep)
         scores = pair_scores(first, second, both, seed=seed)
@@ -236,73 +226,6 @@ def _asked(
                 "predict what was not measured with model=…, or leave these pairs out."
             )
     return found
-
-
-LookUp = Callable[[Sequence[Perturbation]], tuple[pd.Index, "NDArray[np.bool_]", "NDArray[np.float64]"]]
-
-
-def _measured(adata: AnnData, layer: str, labels: pd.Series, label_of: Mapping[Perturbation, str]) -> LookUp:
-    measured = measured_mask(adata)
-    return lambda wanted: (adata.var_names, measured, mean_rows(adata, layer, labels, [label_of[p] for p in wanted]))
-
-
-def _predicted(model: Predictor, layer: str, sep: str) -> LookUp:
-    def look_up(wanted: Sequence[Perturbation]) -> tuple[pd.Index, NDArray[np.bool_], NDArray[np.float64]]:
-        predicted = model.predict([format_label(p, sep=sep) for p in wanted])
-        check_layer(predicted, layer, "`APP.predict`")
-        return predicted.var_names, measured_mask(predicted), np.asarray(predicted.layers[layer], dtype=np.float64)
-
-    return look_up
-
-
-def _in_blocks(
-    pairs: list[Perturbation], look_up: LookUp, columns: NDArray[np.intp], layer: str
-) -> Iterator[tuple[Perturbation, NDArray[np.float64]]]:
-    from rich.progress import track
-
-    blocks = [pairs[i : i + BLOCK] for i in range(0, len(pairs), BLOCK)]
-    profiles = (
-        (pair, values)
-        for block in blocks
-        for pair, values in zip(block, _finite(look_up(block)[2][:, columns], block, layer), strict=True)
-    )
-    yield from track(profiles, "Interactions", total=len(pairs), transient=True, disable=len(pairs) < LONG)
-
-
-def _columns(names: pd.Index, measured: NDArray[np.bool_], genes: ArrayLike | None) -> NDArray[np.intp]:
-    """Positions of the scored genes."""
-    if genes is None:
-        return np.flatnonzero(measured)
-    asked = np.asarray(genes)
-    if asked.dtype == bool:
-        if asked.shape != (len(names),):
-            raise ValueError(f"genes is a mask of shape {asked.shape}, expected ({len(names)},), one for each gene.")
-        columns = np.flatnonzero(asked)
-    elif np.issubdtype(asked.dtype, np.integer):
-        columns = asked
-    else:
-        columns = names.get_indexer(pd.Index(asked.astype(object)))
-    wrong = [str(g) for g, column in zip(asked[:], columns, strict=False) if not 0 <= column < len(names)]
-    if asked.dtype != bool and wrong:
-        raise ValueError(f"{len(wrong)} of the genes to score are not among the {len(names)} genes: {shorten(wrong)}.")
-    unmeasured = names[columns[~measured[columns]]]
-    if len(unmeasured) or len(columns) < 3:
-        raise ValueError(
-            f"Expected at least 3 measured genes to score, found {len(columns)}, of which {len(unmeasured)} were not "
-            f"measured ({shorten(unmeasured) or 'none'}). Choose others with genes=…."
-        )
-    return columns
-
-
-def _finite(values: NDArray[np.float64], perturbations: Sequence[Perturbation], layer: str) -> NDArray[np.float64]:
-    bad = ~np.isfinite(values).all(axis=1)
-    if bad.any():
-        found = shorten(format_label(perturbations[int(i)]) for i in np.flatnonzero(bad))
-        raise ValueError(
-            f"The layer {layer!r} holds NaN or infinite values of scored genes for {int(bad.sum())} perturbations: {found}. "
-            "Leave these genes out with genes=…, or mark them in adata.var['measured']."
-        )
-    return values
 
 
 def _deviations(
