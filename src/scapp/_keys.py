@@ -15,6 +15,12 @@ class Key:
         IN_TRAINING: Final = "in_training"
         SINGLES_MEASURED: Final = "n_singles_measured"
         UNINFORMED: Final = "uninformed"
+        GUIDES: Final = "guides"
+        N_GUIDES: Final = "n_guides"
+        GUIDE_STATUS: Final = "guide_status"
+        EFFICACY: Final = "efficacy"
+        EFFICACY_SE: Final = "efficacy_se"
+        EFFICACY_STATUS: Final = "efficacy_status"
 
     class var:
         MEASURED: Final = "measured"
@@ -41,4 +47,6 @@ class Key:
         SELECT_GENES: Final = "select_genes"
         NETWORKS: Final = "networks"
         GENE_FEATURES: Final = "gene_features"
+        GUIDES: Final = "guides"
+        EFFICACY: Final = "efficacy"
         PREDICTION: Final = "prediction"

@@ -15,9 +15,11 @@ from scapp._genes import check_no_view, shorten
 from scapp._keys import Key
 from scapp._perturbations import check_known, parse_labels
 from scapp.data._fields import check_same_genes
+from scapp.data._mudata import column_of_mudata
 from scapp.model._results import Results, new_anndata, over_all_genes, rank_genes
 
 if TYPE_CHECKING:
+    from mudata import MuData
     from scipy import sparse
 
     from scapp.model._inputs import Registered
@@ -29,7 +31,7 @@ class PredictionMixin:
 
     module: APPModule
     registry: dict
-    adata: AnnData | None
+    adata: AnnData | MuData | None
     is_trained_: bool
     n_parameters: dict[str, int]
     _registered: Registered
@@ -38,9 +40,11 @@ class PredictionMixin:
     def predict(self, perturbations: Iterable[str], *, adata: None = None) -> AnnData: ...
 
     @overload
-    def predict(self, perturbations: None = None, *, adata: AnnData | None = None) -> None: ...
+    def predict(self, perturbations: None = None, *, adata: AnnData | MuData | None = None) -> None: ...
 
-    def predict(self, perturbations: Iterable[str] | None = None, *, adata: AnnData | None = None) -> AnnData | None:
+    def predict(
+        self, perturbations: Iterable[str] | None = None, *, adata: AnnData | MuData | None = None
+    ) -> AnnData | None:
         """Predict the effects of perturbations, measured or not.
 
         Parameters
@@ -49,7 +53,8 @@ class PredictionMixin:
             Labels such as ``"KLF1"`` or ``"KLF1+CEBPA"``, the genes in any order. If None, the perturbations of `adata`
             are predicted and written into it.
         adata
-            With `perturbations` None: an AnnData with the genes of the training; the one that was set up if None.
+            With `perturbations` None: an AnnData with the genes of the training; the one that was set up if None. Of a
+            MuData, the expression modality is written into.
 
         Returns
         -------
@@ -79,7 +84,7 @@ class PredictionMixin:
         """
         self._check_trained()
         if perturbations is None:
-            self._predict_into(self._checked_adata(adata))
+            self._predict_into(*self._checked_adata(adata))
             return None
         if adata is not None:
             raise ValueError("Pass either names of perturbations or an AnnData with them, not both.")
@@ -140,13 +145,28 @@ class PredictionMixin:
         if not self.is_trained_:
             raise RuntimeError("This APP has not been trained: call model.train() first.")
 
-    def _checked_adata(self, adata: AnnData | None) -> AnnData:
+    def _checked_adata(self, adata: AnnData | MuData | None) -> tuple[AnnData, pd.Series]:
+        """What is written into, and the label of each of its observations."""
         target = self.adata if adata is None else adata
         if target is None:
             raise ValueError("This model was loaded without data: pass names of perturbations, or adata=….")
         check_no_view(target, "APP.predict")
+        key = self.registry["setup_args"]["perturbation_key"]
+        if isinstance(target, AnnData):
+            if key not in target.obs:
+                raise ValueError(f"adata.obs has no column {key!r}, which holds the perturbations.")
+            labels = target.obs[key]
+        else:
+            modalities = self.registry["setup_args"].get("modalities")
+            if modalities is None:
+                raise ValueError("This model was set up with an AnnData; pass the modality: adata=mdata['rna'].")
+            if modalities["layer"] not in target.mod:
+                raise ValueError(f"This MuData has no modality {modalities['layer']!r}, which holds the expression.")
+            labels = column_of_mudata(target, key, modalities.get("perturbation_key"))
+            target = target.mod[modalities["layer"]]
+            labels = labels.reindex(target.obs_names)
         check_same_genes(np.array(self.genes), target)
-        return target
+        return target, labels
 
     def _parse(self, names: Sequence[str]) -> list[tuple[int, ...]]:
         args = self.registry["setup_args"]
@@ -185,12 +205,10 @@ class PredictionMixin:
         lfc, std, attention = (tensor.cpu().numpy() for tensor in module.predict(perturbations))
         return Results(over_all_genes(lfc, r.measured), over_all_genes(std, r.measured), attention, obs)
 
-    def _predict_into(self, adata: AnnData) -> None:
+    def _predict_into(self, adata: AnnData, labels: pd.Series) -> None:
         args = self.registry["setup_args"]
         key = args["perturbation_key"]
-        if key not in adata.obs:
-            raise ValueError(f"adata.obs has no column {key!r}, which holds the perturbations.")
-        labels = adata.obs[key].astype(str)
+        labels = labels.astype(str)
         parsed = parse_labels(labels, control=args["control"], sep=args["combination_sep"])
         is_control = np.array([not genes for genes in parsed])
         names = list(dict.fromkeys(labels[~is_control]))

@@ -1,6 +1,9 @@
 """From cells to effects, and gene networks and features into AnnData."""
 
+from scapp.pp._efficacy import EfficacyReport, check_efficacy
 from scapp.pp._features import GeneFeaturesReport, add_gene_features
+from scapp.pp._guide_report import GuidesReport
+from scapp.pp._guides import guides_to_perturbations
 from scapp.pp._network import add_network
 from scapp.pp._network_report import NetworkReport
 from scapp.pp._pseudobulk import pseudobulk
@@ -9,12 +12,16 @@ from scapp.pp._similarity import coexpression_network, similarity_network
 from scapp.pp._unmeasured import add_unmeasured_genes
 
 __all__ = [
+    "EfficacyReport",
     "GeneFeaturesReport",
+    "GuidesReport",
     "NetworkReport",
     "add_gene_features",
     "add_network",
     "add_unmeasured_genes",
+    "check_efficacy",
     "coexpression_network",
+    "guides_to_perturbations",
     "pseudobulk",
     "select_genes",
     "similarity_network",
