@@ -18,6 +18,7 @@ class Key:
         GUIDES: Final = "guides"
         N_GUIDES: Final = "n_guides"
         GUIDE_STATUS: Final = "guide_status"
+        CONTEXT: Final = "context"
         EFFICACY: Final = "efficacy"
         EFFICACY_SE: Final = "efficacy_se"
         EFFICACY_STATUS: Final = "efficacy_status"
@@ -35,6 +36,10 @@ class Key:
         PREDICTED_LFC: Final = "predicted_lfc"
         PREDICTED_LFC_STD: Final = "predicted_lfc_std"
         ATTENTION: Final = "attention"
+
+    class varm:
+        CONTROL_MEAN: Final = "control_mean"
+        CONTROL_VAR: Final = "control_var"
 
     class varp:
         NETWORK: Final = "network"

@@ -16,7 +16,7 @@ from scapp._keys import Key
 from scapp._perturbations import check_known, parse_labels
 from scapp.data._fields import check_same_genes
 from scapp.data._mudata import column_of_mudata
-from scapp.model._results import Results, new_anndata, over_all_genes, rank_genes
+from scapp.model._results import Results, new_anndata, over_all_genes, profile_of, rank_genes
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -37,13 +37,23 @@ class PredictionMixin:
     _registered: Registered
 
     @overload
-    def predict(self, perturbations: Iterable[str], *, adata: None = None) -> AnnData: ...
+    def predict(
+        self,
+        perturbations: Iterable[str],
+        *,
+        adata: None = None,
+        control_mean: AnnData | pd.Series | np.ndarray | None = None,
+    ) -> AnnData: ...
 
     @overload
     def predict(self, perturbations: None = None, *, adata: AnnData | MuData | None = None) -> None: ...
 
     def predict(
-        self, perturbations: Iterable[str] | None = None, *, adata: AnnData | MuData | None = None
+        self,
+        perturbations: Iterable[str] | None = None,
+        *,
+        adata: AnnData | MuData | None = None,
+        control_mean: AnnData | pd.Series | np.ndarray | None = None,
     ) -> AnnData | None:
         """Predict the effects of perturbations, measured or not.
 
@@ -55,12 +65,17 @@ class PredictionMixin:
         adata
             With `perturbations` None: an AnnData with the genes of the training; the one that was set up if None. Of a
             MuData, the expression modality is written into.
+        control_mean
+            With names: mean expression of the control cells of another line or condition, to predict there: effects of that
+            context (with ``var["control_mean"]``), a Series indexed by gene, or an array in the order of the genes. The
+            log-fold-changes are carried over as they are, and added to this profile in `X`.
 
         Returns
         -------
         With names, a new AnnData with one observation a name, in the order and the spelling asked:
 
-        - `X`: predicted mean expression, where the mean of the control cells is known
+        - `X`: predicted mean expression, where the mean of the control cells is known (that of the training, or
+          `control_mean`), at least zero
         - ``layers["predicted_lfc"]``: predicted log-fold-changes (natural logarithm), NaN for genes not measured
         - ``layers["predicted_lfc_std"]``: their standard deviation, calibrated on the residuals of leaving out training
           perturbations
@@ -78,19 +93,25 @@ class PredictionMixin:
         RuntimeError
             If the model has not been trained.
         ValueError
-            If a label cannot be read, is a control, is asked twice, or names a gene that is not a node.
+            If a label cannot be read, is a control, is asked twice, or names a gene that is not a node, or `control_mean`
+            does not fit the genes.
         TypeError
             If `perturbations` is one text and not a list of them.
         """
         self._check_trained()
         if perturbations is None:
+            if control_mean is not None:
+                raise ValueError(
+                    "control_mean=… goes with names of perturbations: what is written into adata has no X."
+                )
             self._predict_into(*self._checked_adata(adata))
             return None
         if adata is not None:
             raise ValueError("Pass either names of perturbations or an AnnData with them, not both.")
-        results = self._results(_names(perturbations))
         r = self._registered
-        predicted = new_anndata(results, r.genes, r.measured, r.control_mean)
+        profile = r.control_mean if control_mean is None else profile_of(control_mean, r.genes, r.measured)
+        results = self._results(_names(perturbations))
+        predicted = new_anndata(results, r.genes, r.measured, profile)
         predicted.uns[Key.uns.SCAPP] = {Key.uns.PREDICTION: self._provenance()}
         return predicted
 

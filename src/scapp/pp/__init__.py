@@ -1,5 +1,6 @@
 """From cells to effects, and gene networks and features into AnnData."""
 
+from scapp.pp._contexts import add_effects_as_features, select_context
 from scapp.pp._efficacy import EfficacyReport, check_efficacy
 from scapp.pp._features import GeneFeaturesReport, add_gene_features
 from scapp.pp._guide_report import GuidesReport
@@ -16,6 +17,7 @@ __all__ = [
     "GeneFeaturesReport",
     "GuidesReport",
     "NetworkReport",
+    "add_effects_as_features",
     "add_gene_features",
     "add_network",
     "add_unmeasured_genes",
@@ -23,6 +25,7 @@ __all__ = [
     "coexpression_network",
     "guides_to_perturbations",
     "pseudobulk",
+    "select_context",
     "select_genes",
     "similarity_network",
 ]
