@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from anndata import AnnData
+from mudata import MuData
 from scvi.data import AnnDataManager
 
 from scapp._genes import check_no_view, shorten
@@ -22,8 +23,6 @@ from scapp.data._mudata import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from mudata import MuData
 
 
 class SetupMixin:
@@ -142,8 +141,8 @@ class SetupMixin:
         >>> model = scapp.model.APP(mdata)
         """
         setup_method_args = cls._get_setup_method_args(**locals())
-        check_no_view(mdata, "scapp.model.APP.setup_mudata")
         expression = _check_modalities(mdata, modalities)
+        check_no_view(mdata, "scapp.model.APP.setup_mudata")
         mod = cls._create_modalities_attr_dict(dict(modalities or {}), setup_method_args)
         networks, features = _keys(network_key), _keys(gene_features_key)
         _check(networks, control, batch_key)
@@ -174,7 +173,7 @@ def _check(networks: list[str], control: str | None, batch_key: str | None) -> N
 
 def _check_modalities(mdata: MuData, modalities: Mapping[str, str] | None) -> str:
     """The expression modality, or an error where the mapping does not fit the MuData."""
-    if not hasattr(mdata, "mod"):
+    if not isinstance(mdata, MuData):
         raise TypeError(f"Expected a MuData, found {type(mdata).__name__}; for an AnnData there is setup_anndata.")
     modalities = dict(modalities or {})
     there = shorten(map(repr, mdata.mod), 10)

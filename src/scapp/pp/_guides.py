@@ -188,7 +188,9 @@ def _modalities(
 ) -> tuple[AnnData, AnnData | None]:
     """The expression and the guide counts, or None where calls are given."""
     if not isinstance(data, AnnData):
-        if not hasattr(data, "mod"):
+        from mudata import MuData
+
+        if not isinstance(data, MuData):
             raise TypeError(f"Expected an AnnData or a MuData, found {type(data).__name__}.")
         wanted = [expression_modality, *([guide_modality] if guides is None and calls_key is None else [])]
         absent = [name for name in wanted if name not in data.mod]
