@@ -48,7 +48,8 @@ class _LabelledEffectsField(EffectsField):
         return dict(state_registry)  # the column has been found by now
 
     def __deepcopy__(self, memo: dict) -> _LabelledEffectsField:
-        return type(self)(self._registry_key, self.perturbation_key, columns_of=self.columns_of, **self.options)
+        options = {"columns_of": self.columns_of, "kind": self.kind, **self.options}
+        return type(self)(self._registry_key, self.perturbation_key, **options)
 
 
 def column_of_mudata(mdata: MuData, key: str, modality: str | None) -> pd.Series:

@@ -16,6 +16,7 @@ from scapp._keys import Key
 from scapp._perturbations import check_known, parse_labels
 from scapp.data._fields import check_same_genes
 from scapp.data._mudata import column_of_mudata
+from scapp.model._own_effects import OwnEffects
 from scapp.model._results import Results, new_anndata, over_all_genes, profile_of, rank_genes
 
 if TYPE_CHECKING:
@@ -43,10 +44,13 @@ class PredictionMixin:
         *,
         adata: None = None,
         control_mean: AnnData | pd.Series | np.ndarray | None = None,
+        kind: str | None = None,
     ) -> AnnData: ...
 
     @overload
-    def predict(self, perturbations: None = None, *, adata: AnnData | MuData | None = None) -> None: ...
+    def predict(
+        self, perturbations: None = None, *, adata: AnnData | MuData | None = None, kind: str | None = None
+    ) -> None: ...
 
     def predict(
         self,
@@ -54,6 +58,7 @@ class PredictionMixin:
         *,
         adata: AnnData | MuData | None = None,
         control_mean: AnnData | pd.Series | np.ndarray | None = None,
+        kind: str | None = None,
     ) -> AnnData | None:
         """Predict the effects of perturbations, measured or not.
 
@@ -69,6 +74,9 @@ class PredictionMixin:
             With names: mean expression of the control cells of another line or condition, to predict there: effects of that
             context (with ``var["control_mean"]``), a Series indexed by gene, or an array in the order of the genes. The
             log-fold-changes are carried over as they are, and added to this profile in `X`.
+        kind
+            Of a screen that was set up with a `kind` column of several: how the genes that it did not perturb alone are
+            perturbed, for the change of these genes themselves. If None, these are predicted as any other gene.
 
         Returns
         -------
@@ -93,8 +101,8 @@ class PredictionMixin:
         RuntimeError
             If the model has not been trained.
         ValueError
-            If a label cannot be read, is a control, is asked twice, or names a gene that is not a node, or `control_mean`
-            does not fit the genes.
+            If a label cannot be read, is a control, is asked twice, or names a gene that is not a node, `control_mean`
+            does not fit the genes, or the training screen has too few measured targets of that `kind`.
         TypeError
             If `perturbations` is one text and not a list of them.
         """
@@ -104,13 +112,13 @@ class PredictionMixin:
                 raise ValueError(
                     "control_mean=… goes with names of perturbations: what is written into adata has no X."
                 )
-            self._predict_into(*self._checked_adata(adata))
+            self._predict_into(*self._checked_adata(adata), kind)
             return None
         if adata is not None:
             raise ValueError("Pass either names of perturbations or an AnnData with them, not both.")
         r = self._registered
         profile = r.control_mean if control_mean is None else profile_of(control_mean, r.genes, r.measured)
-        results = self._results(_names(perturbations))
+        results = self._results(_names(perturbations), kind)
         predicted = new_anndata(results, r.genes, r.measured, profile)
         predicted.uns[Key.uns.SCAPP] = {Key.uns.PREDICTION: self._provenance()}
         return predicted
@@ -199,7 +207,7 @@ class PredictionMixin:
         node = {gene: i for i, gene in enumerate(self.genes)}
         return [tuple(node[gene] for gene in genes) for genes in parsed]
 
-    def _results(self, names: Sequence[str]) -> Results:
+    def _results(self, names: Sequence[str], kind: str | None = None) -> Results:
         perturbations = self._parse(names)
         r, module = self._registered, self.module
         informed = r.has_edges() | r.has_features()
@@ -224,9 +232,11 @@ class PredictionMixin:
                 stacklevel=settings.warnings_stacklevel,
             )
         lfc, std, attention = (tensor.cpu().numpy() for tensor in module.predict(perturbations))
+        if kind is not None or r.kinds is not None:
+            OwnEffects.fit(r, module.targets.cpu().numpy()).write(perturbations, kind, lfc, std)
         return Results(over_all_genes(lfc, r.measured), over_all_genes(std, r.measured), attention, obs)
 
-    def _predict_into(self, adata: AnnData, labels: pd.Series) -> None:
+    def _predict_into(self, adata: AnnData, labels: pd.Series, kind: str | None) -> None:
         args = self.registry["setup_args"]
         key = args["perturbation_key"]
         labels = labels.astype(str)
@@ -235,7 +245,7 @@ class PredictionMixin:
         names = list(dict.fromkeys(labels[~is_control]))
         if not names:
             raise ValueError(f"All observations are controls by adata.obs[{key!r}]; there is nothing to predict.")
-        results = self._results(names)
+        results = self._results(names, kind)
         row = {name: i for i, name in enumerate(names)}
         rows = np.array([row.get(label, 0) for label in labels])
         ranked = rank_genes(

@@ -20,6 +20,7 @@ from scapp.data._mudata import (
     MuDataGenesField,
     MuDataNetworkField,
 )
+from scapp.pp._efficacy import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,6 +46,7 @@ class SetupMixin:
         gene_features_key: str | Sequence[str] | None = None,
         combination_sep: str = "+",
         batch_key: str | None = None,
+        kind: str | None = None,
         **kwargs: Any,
     ) -> None:
         """Say where the model finds what it needs. Effects of cells are computed here, once.
@@ -69,6 +71,10 @@ class SetupMixin:
             What joins the genes of a combination.
         batch_key
             Column of `obs`; each cell is then compared with the controls of its own batch.
+        kind
+            ``"interference"``, ``"activation"`` or ``"knockout"``, or for a mixed screen a column of `obs` with the kind of
+            each perturbation. What the perturbations of a kind do to their own targets is then predicted for targets that
+            were not perturbed alone. None: the target itself is predicted as any other gene.
         **kwargs
             For scvi-tools.
 
@@ -86,7 +92,13 @@ class SetupMixin:
             *numbered(NETWORK, NetworkField, networks),
             *numbered(FEATURES, GeneFeaturesField, features),
             EffectsField(
-                EFFECTS, perturbation_key, control=control, layer=layer, sep=combination_sep, batch_key=batch_key
+                EFFECTS,
+                perturbation_key,
+                control=control,
+                layer=layer,
+                sep=combination_sep,
+                batch_key=batch_key,
+                kind=kind,
             ),
         ]
         manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
@@ -106,6 +118,7 @@ class SetupMixin:
         gene_features_key: str | Sequence[str] | None = None,
         combination_sep: str = "+",
         batch_key: str | None = None,
+        kind: str | None = None,
         modalities: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -121,12 +134,12 @@ class SetupMixin:
         ----------
         mdata
             Cells with controls among them, or effects, in one modality.
-        perturbation_key, control, layer, network_key, gene_features_key, combination_sep, batch_key
+        perturbation_key, control, layer, network_key, gene_features_key, combination_sep, batch_key, kind
             As in :meth:`setup_anndata`.
         modalities
             Which modality holds what each argument names, as in scvi-tools. ``"layer"`` names that of the expression, and
-            is needed. ``"perturbation_key"`` and ``"batch_key"`` may name another; what is not named is looked for in
-            ``mdata.obs``.
+            is needed. ``"perturbation_key"``, ``"batch_key"`` and ``"kind"`` may name another; columns of which nothing is
+            said are looked for in ``mdata.obs``.
         **kwargs
             For scvi-tools.
 
@@ -146,8 +159,12 @@ class SetupMixin:
         mod = cls._create_modalities_attr_dict(dict(modalities or {}), setup_method_args)
         networks, features = _keys(network_key), _keys(gene_features_key)
         _check(networks, control, batch_key)
-        options = {"control": control, "layer": layer, "sep": combination_sep, "batch_key": batch_key}
-        columns = {perturbation_key: mod.perturbation_key, **({batch_key: mod.batch_key} if batch_key else {})}
+        options = {"control": control, "layer": layer, "sep": combination_sep, "batch_key": batch_key, "kind": kind}
+        columns = {perturbation_key: mod.perturbation_key}
+        if batch_key is not None:
+            columns[batch_key] = mod.batch_key
+        if kind is not None and kind_of(kind) is None:
+            columns[kind] = mod.kind
         fields = [
             MuDataGenesField(GENES, None, mod_key=expression),
             *numbered(NETWORK, partial(MuDataNetworkField, mod_key=expression), networks),
