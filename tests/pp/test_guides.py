@@ -100,6 +100,18 @@ def test_max_guides_counts_guides_whatever_they_target():
     assert labels(adata) == [None, "A"]
 
 
+def test_rare_perturbations_are_set_apart():
+    adata = rna(6)
+    cells = gdo([{"A_1": 9}, {"A_2": 9}, {"A_1": 9, "B_1": 9}, {"B_1": 9}, {"B_2": 9}, {"NTC_1": 9}])
+    report = guides_to_perturbations(
+        adata, guides=cells, targets=PATTERN, controls=CONTROLS, method="threshold", max_genes=2, min_cells=2
+    )
+    assert labels(adata) == ["A", "A", None, "B", "B", "control"]
+    assert list(adata.obs["perturbation"].cat.categories) == ["A", "B", "control"]
+    assert (report.n_rare, report.n_perturbed, report.n_control) == (1, 4, 1)
+    assert adata.obs["guide_status"].iloc[2] == "rare" and "of rare perturbations 1" in repr(report)
+
+
 def mixed_counts(rng: np.random.Generator, n: int = 600) -> tuple[ad.AnnData, np.ndarray]:
     """Ambient counts everywhere, and in a fifth of the cells the guide itself, shallow for one and deep for the other."""
     present = rng.random((n, 2)) < 0.2
@@ -212,7 +224,7 @@ def test_one_guide_may_target_two_genes_or_a_gene_and_a_control():
         ({"guides": None}, "either counts of guides .* or the calls"),
         ({"layer": "counts"}, "no layer 'counts'"),
         ({"key_added": "guides"}, "name of another column"),
-        ({"min_counts": 1000}, "No cell gets a label: 8 of 8 have no guide.*min_counts"),
+        ({"min_counts": 1000}, "No cell gets a label: 8 of 8 have no guide, 0 too many and 0 .*min_counts"),
     ],
 )
 def test_bad_input_says_what_mends_it_and_changes_nothing(options, message):
@@ -314,7 +326,7 @@ def test_what_is_written_survives_a_file_and_leads_to_effects(simulated, tmp_pat
         scapp.pp.pseudobulk(again)
     effects = scapp.pp.pseudobulk(again[again.obs["perturbation"].notna()].copy(), on_few_cells="drop", min_cells=5)
     assert effects.n_obs == 32
-    assert len(report.to_frame()) == 12 and "set apart: without a guide" in repr(report)
+    assert len(report.to_frame()) == 13 and "set apart: without a guide" in repr(report)
 
 
 def test_the_papalexi_labels_agree_with_the_targets_that_were_published(shared_data):

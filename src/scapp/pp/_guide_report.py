@@ -22,11 +22,12 @@ class GuidesReport:
     method
         ``"mixture"``, ``"threshold"``, ``"maximum"``, or ``"calls"`` where calls were given.
     n_cells
-        All cells; they are the sum of the next four.
+        All cells; they are the sum of the next five.
     n_perturbed, n_control
         Cells with a label of genes, and control cells.
-    n_none, n_many
-        Cells set apart because they have no guide, or too many (or one that is not dominant).
+    n_none, n_many, n_rare
+        Cells set apart because they have no guide, too many (or one that is not dominant), or a perturbation of too few
+        cells.
     n_combined
         Of the perturbed cells, those with more than one gene.
     n_not_counted
@@ -49,6 +50,7 @@ class GuidesReport:
     n_control: int
     n_none: int
     n_many: int
+    n_rare: int
     n_combined: int
     n_not_counted: int
     perturbations: int
@@ -80,7 +82,8 @@ class GuidesReport:
             f"Guides into obs[{self.key!r}] ({self.method}): {self.n_cells:,} cells, {self.perturbations:,} perturbations",
             f"  perturbed: {part(self.n_perturbed)}, {self.n_combined:,} of them in several genes; "
             f"control: {part(self.n_control)}",
-            f"  set apart: without a guide {part(self.n_none)}, with too many {part(self.n_many)}",
+            f"  set apart: without a guide {part(self.n_none)}, with too many {part(self.n_many)}"
+            + (f", of rare perturbations {part(self.n_rare)}" if self.n_rare else ""),
         ]
         if self.n_not_counted:
             lines.append(f"  cells that the guide counts do not hold: {self.n_not_counted:,}")

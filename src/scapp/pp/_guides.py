@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 GUIDE_SEPARATOR = "|"
-PERTURBED, CONTROL, NONE, MANY = "perturbed", "control", "none", "many"
+PERTURBED, CONTROL, NONE, MANY, RARE = STATUS = ("perturbed", "control", "none", "many", "rare")
 
 
 def guides_to_perturbations(
@@ -40,6 +40,7 @@ def guides_to_perturbations(
     min_share: float = 0.0,
     max_genes: int = 1,
     max_guides: int | None = None,
+    min_cells: int = 1,
     controls: str | Iterable[str] = (),
     control: str = "control",
     sep: str = SEPARATOR,
@@ -64,7 +65,7 @@ def guides_to_perturbations(
     - ``"mixture"``: for each guide, two Gaussians are fitted to log2 of its counts above zero; it is assigned where the
       upper one is more likely, as in the Gaussian mixtures of :cite:t:`Braunger2024`, near the Poisson-Gaussian one of
       :cite:t:`Replogle2020`. Guides whose counts show no two components, by the Bayesian information criterion and their
-      distance, are assigned by `min_counts` alone, and reported.
+      distance :cite:p:`Ashman1994`, are assigned by `min_counts` alone, and reported.
     - ``"threshold"``: every guide with `min_counts` or more.
     - ``"maximum"``: only the strongest guide of a cell; where two are equal the cell has too many.
 
@@ -93,6 +94,9 @@ def guides_to_perturbations(
         Cells with more target genes than this have too many guides: 1 for a screen of single genes, 2 for pairs.
     max_guides
         The same for guides, whatever they target; None for no limit.
+    min_cells
+        Perturbations of fewer cells are set apart, which in a screen of pairs leaves out those that nobody made: two
+        cells in one droplet.
     controls
         Regular expressions that match the whole name of a control guide (non-targeting, safe-targeting) or of its
         target, besides the usual names, such as ``"non-targeting"``, ``"safe-targeting"`` and ``"NT"``.
@@ -121,7 +125,7 @@ def guides_to_perturbations(
 
     - ``obs[key_added]``: the labels, categorical; NaN for cells that are set apart. Leave these out with
       ``adata[adata.obs["perturbation"].notna()].copy()``.
-    - ``obs["guide_status"]``: ``"perturbed"``, ``"control"``, ``"none"`` or ``"many"``.
+    - ``obs["guide_status"]``: ``"perturbed"``, ``"control"``, ``"none"``, ``"many"`` or ``"rare"``.
     - ``obs["guides"]``: the assigned guides, joined by ``"|"``; ``obs["n_guides"]``: how many.
 
     Raises
@@ -140,7 +144,8 @@ def guides_to_perturbations(
     >>> cells = mdata["rna"][mdata["rna"].obs["perturbation"].notna()].copy()
     """
     expression, guides = _modalities(adata, guides, calls_key, expression_modality, guide_modality)
-    _check_options(method, min_counts, min_share, max_genes, max_guides, key_added)
+    numbers = {"min_counts": min_counts, "max_genes": max_genes, "max_guides": max_guides, "min_cells": min_cells}
+    _check_options(method, min_share, numbers, key_added)
     n_not_counted = 0
     if calls_key is not None:
         calls = calls_from_obs(
@@ -159,11 +164,14 @@ def guides_to_perturbations(
     var = None if guides is None else guides.var
     genes = read_targets(calls.guides, targets, var=var, controls=controls, control=control, sep=sep)
     obs = _label(calls, genes, min_share, max_genes, max_guides, control, sep)
+    if min_cells > 1:
+        _set_rare_apart(obs, min_cells)
     report = _report(calls, genes, obs, key_added, "calls" if calls_key is not None else method, n_not_counted, sep)
     if not report.n_perturbed + report.n_control:
         raise ValueError(
-            f"No cell gets a label: {report.n_none} of {report.n_cells} have no guide and {report.n_many} too many. Lower "
-            f"min_counts={min_counts} or min_share={min_share}, or raise max_genes={max_genes}."
+            f"No cell gets a label: {report.n_none} of {report.n_cells} have no guide, {report.n_many} too many and "
+            f"{report.n_rare} a rare perturbation. Lower min_counts={min_counts}, min_share={min_share} or "
+            f"min_cells={min_cells}, or raise max_genes={max_genes}."
         )
     obs = obs.rename(columns={Key.obs.PERTURBATION: key_added})
     for column in obs:
@@ -214,9 +222,7 @@ def _modalities(
     return data, guides
 
 
-def _check_options(
-    method: str, min_counts: float, min_share: float, max_genes: int, max_guides: int | None, key_added: str
-) -> None:
+def _check_options(method: str, min_share: float, numbers: dict[str, int | None], key_added: str) -> None:
     check_key_added(key_added)
     if key_added in (Key.obs.GUIDES, Key.obs.N_GUIDES, Key.obs.GUIDE_STATUS):
         raise ValueError(f"key_added={key_added!r} is the name of another column that is written. Choose another.")
@@ -224,7 +230,7 @@ def _check_options(
         raise ValueError(f"method must be 'mixture', 'threshold' or 'maximum', found {method!r}.")
     if not 0 <= min_share <= 1:
         raise ValueError(f"min_share must be from 0 to 1, found {min_share}.")
-    for name, value in (("min_counts", min_counts), ("max_genes", max_genes), ("max_guides", max_guides)):
+    for name, value in numbers.items():
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, found {value}.")
 
@@ -263,11 +269,20 @@ def _label(
     return pd.DataFrame(
         {
             Key.obs.PERTURBATION: pd.Categorical(labels),
-            Key.obs.GUIDE_STATUS: pd.Categorical(status, categories=[PERTURBED, CONTROL, NONE, MANY]),
+            Key.obs.GUIDE_STATUS: pd.Categorical(status, categories=STATUS),
             Key.obs.GUIDES: pd.Categorical(names),
             Key.obs.N_GUIDES: np.diff(held.indptr).astype(np.int64),
         }
     )
+
+
+def _set_rare_apart(obs: pd.DataFrame, min_cells: int) -> None:
+    perturbed = obs[Key.obs.GUIDE_STATUS] == PERTURBED
+    n_cells = obs[Key.obs.PERTURBATION].map(obs.loc[perturbed, Key.obs.PERTURBATION].value_counts()).astype(float)
+    rare = perturbed & (n_cells < min_cells)
+    obs.loc[rare, Key.obs.GUIDE_STATUS] = RARE
+    labels = obs[Key.obs.PERTURBATION].mask(rare)
+    obs[Key.obs.PERTURBATION] = labels.cat.remove_unused_categories()
 
 
 def _report(
@@ -292,6 +307,7 @@ def _report(
         n_control=int(n[CONTROL]),
         n_none=int(n[NONE]),
         n_many=int(n[MANY]),
+        n_rare=int(n[RARE]),
         n_combined=int(perturbed.astype(str).str.contains(sep, regex=False).sum()),
         n_not_counted=n_not_counted,
         perturbations=perturbed.nunique(),
