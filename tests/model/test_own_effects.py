@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mudata
 import numpy as np
+import pandas as pd
 import pytest
 import scvi
 
@@ -140,8 +141,8 @@ def test_on_norman_the_own_effect_of_held_out_genes_is_predicted(shared_data):
     train = singles[~singles.obs_names.isin(held_out)].copy()
     train = scapp.pp.add_unmeasured_genes(train, genes=list(held_out), control=None)
     rng = np.random.default_rng(0)
-    edges = {"source": rng.choice(train.var_names, 3000), "target": rng.choice(train.var_names, 3000)}
-    scapp.pp.add_network(train, scapp_edges(edges), control=None)
+    edges = pd.DataFrame({end: rng.choice(train.var_names, 3000) for end in ("source", "target")})
+    scapp.pp.add_network(train, edges.drop_duplicates(), control=None)
     scvi.settings.seed = 0
     error, length = {}, {}
     for kind in (None, "CRISPRa"):
@@ -157,10 +158,3 @@ def test_on_norman_the_own_effect_of_held_out_genes_is_predicted(shared_data):
     assert len(measured) > 10
     assert error["CRISPRa"] < 0.5 * error[None]
     assert length["CRISPRa"] < length[None]
-
-
-def scapp_edges(edges):
-    import pandas as pd
-
-    table = pd.DataFrame(edges).drop_duplicates()
-    return table[table["source"] != table["target"]]
