@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 
 import pytest
 
 import scapp
 
-API = Path(__file__).parents[1] / "docs" / "api.md"
+DOCS = Path(__file__).parents[1] / "docs"
+API = DOCS / "api.md"
 SUBMODULES = scapp._SUBMODULES
 
 
@@ -51,3 +53,12 @@ def test_parameters_of_public_functions_are_documented():
         documented = {part.strip(" *") for line in lines for part in line.split(",")}
         missing += [f"{path}({p})" for p in inspect.signature(thing).parameters if p not in documented]
     assert not missing
+
+
+def test_examples_of_the_designs_page_run_as_they_stand():
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "designs.md").read_text(), flags=re.DOTALL)
+    names: dict = {}
+    for block in blocks:
+        exec(block, names)
+    assert names["mdata"]["rna"].obs["guide_status"].eq("none").any()
+    assert "predicted_lfc" in names["there"].layers and names["there"].n_obs == 10

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anndata as ad
 import numpy as np
@@ -39,7 +39,7 @@ class Screen:
     perturbation_key: str
 
 
-def simulated_screen(seed: int, report: Report, **options: int) -> Screen:
+def simulated_screen(seed: int, report: Report, **options: Any) -> Screen:
     """From simulated counts to effects."""
     cells, truth = datasets.simulated_perturb_seq(seed=seed, **options)
     report(

@@ -18,6 +18,13 @@ class Key:
         SINGLES_MEASURED: Final = "n_singles_measured"
         UNINFORMED: Final = "uninformed"
         MODULE: Final = "module"
+        GUIDES: Final = "guides"
+        N_GUIDES: Final = "n_guides"
+        GUIDE_STATUS: Final = "guide_status"
+        CONTEXT: Final = "context"
+        EFFICACY: Final = "efficacy"
+        EFFICACY_SE: Final = "efficacy_se"
+        EFFICACY_STATUS: Final = "efficacy_status"
 
     class var:
         MEASURED: Final = "measured"
@@ -38,6 +45,10 @@ class Key:
         PERTURBATION: Final = "X_perturbation"
         PERTURBATION_UMAP: Final = "X_perturbation_umap"
 
+    class varm:
+        CONTROL_MEAN: Final = "control_mean"
+        CONTROL_VAR: Final = "control_var"
+
     class varp:
         NETWORK: Final = "network"
 
@@ -52,6 +63,8 @@ class Key:
         NETWORKS: Final = "networks"
         GENE_FEATURES: Final = "gene_features"
         GENE_NAMES: Final = "gene_names"
+        GUIDES: Final = "guides"
+        EFFICACY: Final = "efficacy"
         PREDICTION: Final = "prediction"
         PERTURBATION_NEIGHBORS: Final = "perturbation"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import anndata as ad
+import mudata
 import numpy as np
 import pandas as pd
 import pytest
@@ -250,3 +251,34 @@ def test_noise_free_and_single_only_screens_can_be_made():
 def test_numbers_out_of_range_are_refused(argument, message):
     with pytest.raises(ValueError, match=message):
         simulated_perturb_seq(**{**SMALL, **argument})
+
+
+def test_a_mudata_holds_the_same_cells_and_their_guides():
+    with mudata.set_options(pull_on_update=False):
+        mdata, truth = simulated_perturb_seq(return_mudata=True, **SMALL)
+    adata, same = simulated_perturb_seq(**SMALL)
+    assert (mdata["rna"].X != adata.X).nnz == 0
+    pd.testing.assert_frame_equal(truth.network, same.network)
+    guides = mdata["gdo"]
+    strong = pd.DataFrame(guides.X.toarray() >= 10, columns=guides.var["target_gene"].to_numpy())
+    targets = strong.T.groupby(level=0).any().T
+    intact = (guides.obs["capture"] == "intact").to_numpy()
+    n_genes = adata.obs["perturbation"].map(lambda label: 1 + label.count("+")).to_numpy(dtype=int)
+    assert (targets.sum(axis=1).to_numpy() == n_genes)[intact].mean() > 0.95
+    assert not targets[(guides.obs["capture"] == "lost").to_numpy()].to_numpy().any()
+
+
+def test_lines_share_the_network_and_differ_in_strength_and_expression():
+    truth, other = (simulated_perturb_seq(line=line, **SMALL)[1] for line in (0, 1))
+    edges = truth.network.merge(other.network, on=["source", "target"])
+    assert len(edges) == len(truth.network) == len(other.network)
+    ratio = np.log(edges["weight_y"] / edges["weight_x"])
+    assert 0.25 < ratio.std() < 0.35
+    singles = truth.effects.obs_names[truth.effects.obs["n_perturbed_genes"] == 1]
+    r = [np.corrcoef(lfc(truth.effects, [p])[0], lfc(other.effects, [p])[0])[0, 1] for p in singles]
+    assert 0.9 < np.mean(r) < 0.99
+    assert np.corrcoef(truth.effects.var["control_mean"], other.effects.var["control_mean"])[0, 1] < 0.99
+    unchanged = simulated_perturb_seq(line=1, line_effect=0, **SMALL)[1]
+    np.testing.assert_allclose(unchanged.effects.layers["lfc"], truth.effects.layers["lfc"], atol=1e-6)
+    with pytest.raises(ValueError, match="line must be at least 0"):
+        simulated_perturb_seq(line=-1)

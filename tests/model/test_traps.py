@@ -1,7 +1,7 @@
 """A regression test for each trap of scvi-tools that cost somebody a failing test; see the developers' notes.
 
-Trap 1, evaluation mode at a second training, is in test_app.py. Traps 9 and 11 (samplers with an extra axis, MuData
-wrappers) have nothing here that could fall into them: the splitter hands over one batch, and there is no MuData yet.
+Trap 1, evaluation mode at a second training, is in test_app.py; traps 10 and 11, MuData wrappers, are in test_mudata.py. Trap
+9 (samplers with an extra axis) has nothing here that could fall into it: the splitter hands over one batch.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from scipy import sparse
 from scapp._genes import check_gene_names, measured_mask, shorten
 from scapp._keys import Key
 from scapp._perturbations import check_known, format_label, parse_labels
+from scapp.pp._efficacy import kind_of
 from scapp.pp._labels import column_of_obs
 from scapp.pp._pseudobulk import pseudobulk
 
@@ -64,6 +65,46 @@ def read_effects(
             "a model that is to predict other perturbations cannot be learned from so few."
         )
     return effects
+
+
+def read_kinds(
+    adata: AnnData, effects: AnnData, *, perturbation_key: str, control: str | None, sep: str, kind: str
+) -> np.ndarray:
+    """Kind of each perturbation of `effects`; "" for a combination of several.
+
+    Parameters
+    ----------
+    adata
+        What the effects were read from.
+    kind
+        ``"interference"``, ``"activation"``, ``"knockout"``, or a column of ``adata.obs``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such kind or column, or it does not say one kind of each gene that was perturbed alone.
+    """
+    if kind not in adata.obs:
+        if (known := kind_of(kind)) is None:
+            columns = shorten(map(repr, adata.obs.columns), 12) or "none"
+            raise ValueError(
+                f"kind={kind!r} is neither 'knockout', 'interference' nor 'activation', nor a column of adata.obs, "
+                f"which has {columns}."
+            )
+        return np.full(effects.n_obs, known, dtype=object)
+    labels = parse_labels(adata.obs[perturbation_key], control=control, sep=sep)
+    found: dict[str, set[str]] = {}
+    for genes, value in zip(labels, adata.obs[kind], strict=True):
+        found.setdefault(format_label(genes), set()).add(kind_of(value) or "")
+    kinds = [next(iter(found[name])) if len(found[name]) == 1 else "" for name in effects.obs_names]
+    single = [len(genes) == 1 for genes in parse_labels(effects.obs_names, control=None)]
+    unclear = [name for name, k, one in zip(effects.obs_names, kinds, single, strict=True) if one and not k]
+    if unclear:
+        raise ValueError(
+            f"adata.obs[{kind!r}] does not say 'knockout', 'interference' or 'activation' of {len(unclear)} perturbation(s) "
+            f"of a single gene, or says several: {shorten(unclear)}."
+        )
+    return np.array(kinds, dtype=object)
 
 
 def _given_effects(adata: AnnData, key: str, perturbations: list, layer: str | None, sep: str) -> AnnData:

@@ -16,7 +16,7 @@ from scvi.data.fields import BaseAnnDataField
 from scapp._genes import check_gene_names, measured_mask, shorten
 from scapp._keys import Key
 from scapp._perturbations import near_matches
-from scapp.data._effects import read_effects
+from scapp.data._effects import read_effects, read_kinds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -161,9 +161,10 @@ class EffectsField(_Field):
 
     _attr_name = "obs"
 
-    def __init__(self, registry_key: str, attr_key: str, **options: Any):
+    def __init__(self, registry_key: str, attr_key: str, *, kind: str | None = None, **options: Any):
         super().__init__(registry_key, attr_key)
         self.perturbation_key = attr_key
+        self.kind = kind
         self.options = options
         # What was registered; None where a trained model's registry was transferred, whose effects stand in its weights.
         self.effects: AnnData | None = None
@@ -176,6 +177,9 @@ class EffectsField(_Field):
         }
         if Key.var.CONTROL_MEAN in effects.var:
             state["control_mean"] = effects.var[Key.var.CONTROL_MEAN].to_numpy(dtype=np.float32)
+        if self.kind is not None:
+            how = {name: self.options[name] for name in ("control", "sep")}
+            state["kinds"] = read_kinds(adata, effects, perturbation_key=self.perturbation_key, kind=self.kind, **how)
         return state
 
     def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs: Any) -> dict:
@@ -191,7 +195,7 @@ class EffectsField(_Field):
 
     def __deepcopy__(self, memo: dict) -> EffectsField:
         """Copies made for other AnnData do not drag the training effects along."""
-        return type(self)(self._registry_key, self.perturbation_key, **self.options)
+        return type(self)(self._registry_key, self.perturbation_key, kind=self.kind, **self.options)
 
 
 def check_same_genes(expected: np.ndarray, adata: AnnData) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,11 @@ from anndata import AnnData
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR
 from scapp.datasets._counts import CountModel
+from scapp.datasets._guides import with_guides
 from scapp.datasets._planted_network import PlantedNetwork, draw_pairs, plant_network
+
+if TYPE_CHECKING:
+    from mudata import MuData
 
 CONTROL = "control"
 MINIMUM_OTHER_GENES = 12  # for each module: fewer leave no targets to share
@@ -64,8 +69,11 @@ def simulated_perturb_seq(
     dispersion: float = 0.1,
     dropout: float = 0.2,
     batch_effect: float = 0.1,
+    line: int = 0,
+    line_effect: float = 0.3,
+    return_mudata: bool = False,
     seed: int = 0,
-) -> tuple[AnnData, SimulatedTruth]:
+) -> tuple[AnnData | MuData, SimulatedTruth]:
     """Simulate a Perturb-seq screen whose truth is known.
 
     Regulators stand in modules. Those of one module share most of their targets, so that the network tells what a
@@ -107,6 +115,15 @@ def simulated_perturb_seq(
         counts that are expected.
     batch_effect
         Standard deviation of the logarithm of the factor by which a batch multiplies the rate of a gene.
+    line
+        Number of the cell line. Lines of one seed share the regulators and their network, so that a gene does much the
+        same in all of them; they differ in the expression of unperturbed cells, in how strongly each edge acts, and in
+        their cells.
+    line_effect
+        How much other lines than line 0 differ from it: the standard deviation of the logarithm of the factor of each
+        edge, and of that of each gene's rate.
+    return_mudata
+        Return the cells as a MuData with guide counts beside the expression.
     seed
         The same seed gives the same numbers.
 
@@ -115,6 +132,11 @@ def simulated_perturb_seq(
     The cells, and what was planted. The cells hold raw counts in `X` (csr, float32) and in ``obs`` the
     ``perturbation`` (``"control"`` or genes in alphabetical order joined by ``"+"``), the ``perturbation_type``
     (``"control"``, ``"knock-down"``, ``"activation"`` or, for a double of both, ``"mixed"``) and the ``batch``.
+
+    With `return_mudata`, a MuData holds these cells as ``"rna"`` and the counts of guides as ``"gdo"``: two guides a
+    gene and four non-targeting ones (``var["target_gene"]``), with ambient counts of guides that are not there. Of
+    3 % of the cells no guide was captured, and 3 % hold that of another cell as well; ``obs["capture"]`` of the guides
+    says which. What was done to these cells still stands in ``obs["perturbation"]`` of ``"rna"``.
 
     Raises
     ------
@@ -133,7 +155,8 @@ def simulated_perturb_seq(
     _check_at_least(max(2, n_batches), n_cells_per_perturbation=n_cells_per_perturbation)
     _check_range(0, 1, interacting=interacting, interaction_strength=interaction_strength)
     _check_range(0, 1, library_size_sd=library_size_sd, dispersion=dispersion, batch_effect=batch_effect)
-    _check_range(0, 1, dropout=dropout)
+    _check_range(0, 1, dropout=dropout, line_effect=line_effect)
+    _check_at_least(0, line=line)
     _check_range(100, 50_000, median_library_size=median_library_size)
 
     rng = np.random.default_rng(seed)
@@ -154,6 +177,11 @@ def simulated_perturb_seq(
         dropout=dropout,
     )
     base = rng.lognormal(0, 0.8, n_genes)
+    if line:
+        rng = np.random.default_rng([seed, line])
+        factors = np.exp(rng.normal(0, line_effect, network.weights.shape))
+        network = replace(network, weights=network.weights * factors)
+        base = base * np.exp(rng.normal(0, line_effect, n_genes))
 
     perturbations: list[tuple[int, ...]] = [(i,) for i in range(n_regulators)]
     perturbations += pairs
@@ -183,7 +211,11 @@ def simulated_perturb_seq(
     effects = _true_effects(counts.expected_log_expression(rates), changes, labels, types, in_screen, genes)
     effects.obs[Key.obs.N_PERTURBED_GENES] = [len(p) for p in perturbations]
     kinds = [network.kind(p) if interaction_strength else "none" for p in pairs]
-    return adata, _describe(network, effects, kinds, labels[n_regulators:], genes)
+    truth = _describe(network, effects, kinds, labels[n_regulators:], genes)
+    if return_mudata:
+        # A generator of its own, so that the expression is the same with and without.
+        return with_guides(np.random.default_rng([seed, line, 1]), adata, CONTROL), truth
+    return adata, truth
 
 
 def _perturbation_type(network: PlantedNetwork, perturbation: tuple[int, ...]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,22 +10,21 @@ import rich.pretty  # noqa: F401  scvi-tools 1.4 forgets it where it shows its r
 import torch
 from anndata import AnnData
 from scvi import settings
-from scvi.data import AnnDataManager
 from scvi.model.base import BaseModelClass
 from scvi.train import TrainRunner
 
-from scapp._genes import check_no_view
 from scapp._keys import Key
-from scapp.data import EffectsField, GeneFeaturesField, GenesField, NetworkField, PerturbationSplitter
-from scapp.data._fields import EFFECTS, FEATURES, GENES, NETWORK, numbered
+from scapp.data import PerturbationSplitter
+from scapp.data._mudata import effects_of
 from scapp.model._inputs import Registered
 from scapp.model._plan import KeepBest, PerturbationTrainingPlan
 from scapp.model._prediction import PredictionMixin
 from scapp.model._presets import architecture_of
+from scapp.model._setup import SetupMixin
 from scapp.module import APPModule
 
 if TYPE_CHECKING:
-    pass
+    from mudata import MuData
 
 MAX_EPOCHS = 20
 MAX_EPOCHS_PAPER = 100
@@ -39,7 +37,7 @@ CHATTER = (
 )
 
 
-class APP(PredictionMixin, BaseModelClass):
+class APP(SetupMixin, PredictionMixin, BaseModelClass):
     r"""AdaptivePerturbPredictor :cite:p:`Zhao2025`: effects of gene perturbations that nobody has measured.
 
     A graph network embeds the genes over one network or several (equations 1 and 2 of the paper), an attention that is
@@ -51,7 +49,7 @@ class APP(PredictionMixin, BaseModelClass):
     Parameters
     ----------
     adata
-        AnnData that was set up with :meth:`setup_anndata`.
+        AnnData that was set up with :meth:`setup_anndata`, or MuData with :meth:`setup_mudata`.
     registry
         For loading a model without its data; not to be given by hand.
     preset
@@ -107,7 +105,7 @@ class APP(PredictionMixin, BaseModelClass):
 
     def __init__(
         self,
-        adata: AnnData | None = None,
+        adata: AnnData | MuData | None = None,
         registry: dict | None = None,
         *,
         preset: Literal["default", "paper"] = "default",
@@ -169,71 +167,6 @@ class APP(PredictionMixin, BaseModelClass):
         )
         self.n_parameters = {"trained": trained // n_models, "solved": solved // n_models, "models": n_models}
         self.init_params_ = self._get_init_params(locals())
-
-    @classmethod
-    def setup_anndata(
-        cls,
-        adata: AnnData,
-        *,
-        perturbation_key: str = Key.obs.PERTURBATION,
-        control: str | None = "control",
-        layer: str | None = None,
-        network_key: str | Sequence[str] = Key.varp.NETWORK,
-        gene_features_key: str | Sequence[str] | None = None,
-        combination_sep: str = "+",
-        batch_key: str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Say where the model finds what it needs. Effects of cells are computed here, once.
-
-        Adds ``adata.uns["_scvi_uuid"]`` and ``adata.uns["_scvi_manager_uuid"]``, and nothing else.
-
-        Parameters
-        ----------
-        adata
-            Cells with controls among them, or effects (one observation a perturbation).
-        perturbation_key
-            Column of `obs` with labels such as ``"KLF1"``, ``"KLF1+CEBPA"``.
-        control
-            Label of the control cells; None if the observations are effects.
-        layer
-            Layer with counts or log-normalised expression of cells, or the log-fold-changes of effects; `X` if None.
-        network_key
-            Key of the network in `varp`, or several.
-        gene_features_key
-            Key of gene features in `varm`, or several; a row of NaN marks a gene without.
-        combination_sep
-            What joins the genes of a combination.
-        batch_key
-            Column of `obs`; each cell is then compared with the controls of its own batch.
-        **kwargs
-            For scvi-tools.
-
-        Raises
-        ------
-        ValueError
-            For input that the model cannot use, naming what was found, what was expected and the call that mends it.
-        """
-        setup_method_args = cls._get_setup_method_args(**locals())
-        check_no_view(adata, "scapp.model.APP.setup_anndata")
-        networks = [network_key] if isinstance(network_key, str) else list(network_key)
-        features = [gene_features_key] if isinstance(gene_features_key, str) else list(gene_features_key or [])
-        if not networks:
-            raise ValueError("APP needs at least one network: name it with network_key=….")
-        if control is None and batch_key is not None:
-            raise ValueError("batch_key matches cells with the controls of their batch; effects have no controls.")
-        fields = [
-            GenesField(GENES, None),
-            *numbered(NETWORK, NetworkField, networks),
-            *numbered(FEATURES, GeneFeaturesField, features),
-            EffectsField(
-                EFFECTS, perturbation_key, control=control, layer=layer, sep=combination_sep, batch_key=batch_key
-            ),
-        ]
-        manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
-        with _undo_on_error(adata):
-            manager.register_fields(adata, **kwargs)
-        cls.register_manager(manager)
 
     def train(
         self,
@@ -321,7 +254,7 @@ class APP(PredictionMixin, BaseModelClass):
 
     def _fill_targets(self) -> None:
         """Give the module the training effects, unless the weights of a saved model will bring them."""
-        effects = next(field.effects for field in self.adata_manager.fields if isinstance(field, EffectsField))
+        effects = effects_of(self.adata_manager.fields)
         if effects is None:
             return
         r = self._registered
@@ -330,20 +263,3 @@ class APP(PredictionMixin, BaseModelClass):
         if Key.layers.LFC_SE in effects.layers and self.module.single_rows:
             error = np.asarray(effects.layers[Key.layers.LFC_SE], dtype=np.float32)[:, r.measured]
             self.module.singles_error.copy_(torch.as_tensor(np.nan_to_num(error[self.module.single_rows])))
-
-
-class _undo_on_error:
-    """Take back what scvi-tools wrote into `uns` if registration fails, so that the AnnData is as it was."""
-
-    def __init__(self, adata: AnnData):
-        self.adata, self.before = adata, dict(adata.uns)
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type | None, *args: object) -> None:
-        if kind is not None:
-            for key in set(self.adata.uns) - set(self.before):
-                del self.adata.uns[key]
-            for key, value in self.before.items():
-                self.adata.uns[key] = value

@@ -26,6 +26,7 @@ class Registered:
     control_mean: np.ndarray | None
     networks: list[tuple[np.ndarray, np.ndarray]]
     feature_blocks: list[np.ndarray]
+    kinds: list[str] | None
 
     @classmethod
     def read(cls, registry: dict) -> Registered:
@@ -39,7 +40,8 @@ class Registered:
         networks = [(s["edge_index"], s["edge_weight"]) for s in _numbered(states, NETWORK)]
         blocks = [s["values"] for s in _numbered(states, FEATURES)]
         measured = states[GENES]["measured"]
-        return cls(genes, measured, perturbations, labels, effects.get("control_mean"), networks, blocks)
+        kinds = effects["kinds"].tolist() if "kinds" in effects else None
+        return cls(genes, measured, perturbations, labels, effects.get("control_mean"), networks, blocks, kinds)
 
     def adjacency(self, k: int) -> sparse.csr_matrix:
         """Network k, row = source."""

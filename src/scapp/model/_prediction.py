@@ -16,9 +16,12 @@ from scapp._keys import Key
 from scapp._perturbations import check_known, parse_labels
 from scapp._ranking import rank_genes
 from scapp.data._fields import check_same_genes
-from scapp.model._results import Results, new_anndata, over_all_genes
+from scapp.data._mudata import column_of_mudata
+from scapp.model._own_effects import OwnEffects
+from scapp.model._results import Results, new_anndata, over_all_genes, profile_of
 
 if TYPE_CHECKING:
+    from mudata import MuData
     from scipy import sparse
 
     from scapp.model._inputs import Registered
@@ -30,18 +33,34 @@ class PredictionMixin:
 
     module: APPModule
     registry: dict
-    adata: AnnData | None
+    adata: AnnData | MuData | None
     is_trained_: bool
     n_parameters: dict[str, int]
     _registered: Registered
 
     @overload
-    def predict(self, perturbations: Iterable[str], *, adata: None = None) -> AnnData: ...
+    def predict(
+        self,
+        perturbations: Iterable[str],
+        *,
+        adata: None = None,
+        control_mean: AnnData | pd.Series | np.ndarray | None = None,
+        kind: str | None = None,
+    ) -> AnnData: ...
 
     @overload
-    def predict(self, perturbations: None = None, *, adata: AnnData | None = None) -> None: ...
+    def predict(
+        self, perturbations: None = None, *, adata: AnnData | MuData | None = None, kind: str | None = None
+    ) -> None: ...
 
-    def predict(self, perturbations: Iterable[str] | None = None, *, adata: AnnData | None = None) -> AnnData | None:
+    def predict(
+        self,
+        perturbations: Iterable[str] | None = None,
+        *,
+        adata: AnnData | MuData | None = None,
+        control_mean: AnnData | pd.Series | np.ndarray | None = None,
+        kind: str | None = None,
+    ) -> AnnData | None:
         """Predict the effects of perturbations, measured or not.
 
         Parameters
@@ -50,13 +69,22 @@ class PredictionMixin:
             Labels such as ``"KLF1"`` or ``"KLF1+CEBPA"``, the genes in any order. If None, the perturbations of `adata`
             are predicted and written into it.
         adata
-            With `perturbations` None: an AnnData with the genes of the training; the one that was set up if None.
+            With `perturbations` None: an AnnData with the genes of the training; the one that was set up if None. Of a
+            MuData, the expression modality is written into.
+        control_mean
+            With names: mean expression of the control cells of another line or condition, to predict there: effects of that
+            context (with ``var["control_mean"]``), a Series indexed by gene, or an array in the order of the genes. The
+            log-fold-changes are carried over as they are, and added to this profile in `X`.
+        kind
+            Of a screen that was set up with a `kind` column of several: how the genes that it did not perturb alone are
+            perturbed, for the change of these genes themselves. If None, these are predicted as any other gene.
 
         Returns
         -------
         With names, a new AnnData with one observation a name, in the order and the spelling asked:
 
-        - `X`: predicted mean expression, where the mean of the control cells is known
+        - `X`: predicted mean expression, where the mean of the control cells is known (that of the training, or
+          `control_mean`), at least zero
         - ``layers["predicted_lfc"]``: predicted log-fold-changes (natural logarithm), NaN for genes not measured
         - ``layers["predicted_lfc_std"]``: their standard deviation, calibrated on the residuals of leaving out training
           perturbations
@@ -74,19 +102,25 @@ class PredictionMixin:
         RuntimeError
             If the model has not been trained.
         ValueError
-            If a label cannot be read, is a control, is asked twice, or names a gene that is not a node.
+            If a label cannot be read, is a control, is asked twice, or names a gene that is not a node, `control_mean`
+            does not fit the genes, or the training screen has too few measured targets of that `kind`.
         TypeError
             If `perturbations` is one text and not a list of them.
         """
         self._check_trained()
         if perturbations is None:
-            self._predict_into(self._checked_adata(adata))
+            if control_mean is not None:
+                raise ValueError(
+                    "control_mean=… goes with names of perturbations: what is written into adata has no X."
+                )
+            self._predict_into(*self._checked_adata(adata), kind)
             return None
         if adata is not None:
             raise ValueError("Pass either names of perturbations or an AnnData with them, not both.")
-        results = self._results(_names(perturbations))
         r = self._registered
-        predicted = new_anndata(results, r.genes, r.measured, r.control_mean)
+        profile = r.control_mean if control_mean is None else profile_of(control_mean, r.genes, r.measured)
+        results = self._results(_names(perturbations), kind)
+        predicted = new_anndata(results, r.genes, r.measured, profile)
         predicted.uns[Key.uns.SCAPP] = {Key.uns.PREDICTION: self._provenance()}
         return predicted
 
@@ -141,13 +175,28 @@ class PredictionMixin:
         if not self.is_trained_:
             raise RuntimeError("This APP has not been trained: call model.train() first.")
 
-    def _checked_adata(self, adata: AnnData | None) -> AnnData:
+    def _checked_adata(self, adata: AnnData | MuData | None) -> tuple[AnnData, pd.Series]:
+        """What is written into, and the label of each of its observations."""
         target = self.adata if adata is None else adata
         if target is None:
             raise ValueError("This model was loaded without data: pass names of perturbations, or adata=….")
         check_no_view(target, "APP.predict")
+        key = self.registry["setup_args"]["perturbation_key"]
+        if isinstance(target, AnnData):
+            if key not in target.obs:
+                raise ValueError(f"adata.obs has no column {key!r}, which holds the perturbations.")
+            labels = target.obs[key]
+        else:
+            modalities = self.registry["setup_args"].get("modalities")
+            if modalities is None:
+                raise ValueError("This model was set up with an AnnData; pass the modality: adata=mdata['rna'].")
+            if modalities["layer"] not in target.mod:
+                raise ValueError(f"This MuData has no modality {modalities['layer']!r}, which holds the expression.")
+            labels = column_of_mudata(target, key, modalities.get("perturbation_key"))
+            target = target.mod[modalities["layer"]]
+            labels = labels.reindex(target.obs_names)
         check_same_genes(np.array(self.genes), target)
-        return target
+        return target, labels
 
     def _parse(self, names: Sequence[str]) -> list[tuple[int, ...]]:
         args = self.registry["setup_args"]
@@ -159,7 +208,7 @@ class PredictionMixin:
         node = {gene: i for i, gene in enumerate(self.genes)}
         return [tuple(node[gene] for gene in genes) for genes in parsed]
 
-    def _results(self, names: Sequence[str]) -> Results:
+    def _results(self, names: Sequence[str], kind: str | None = None) -> Results:
         perturbations = self._parse(names)
         r, module = self._registered, self.module
         informed = r.has_edges() | r.has_features()
@@ -184,20 +233,20 @@ class PredictionMixin:
                 stacklevel=settings.warnings_stacklevel,
             )
         lfc, std, attention = (tensor.cpu().numpy() for tensor in module.predict(perturbations))
+        if kind is not None or r.kinds is not None:
+            OwnEffects.fit(r, module.targets.cpu().numpy()).write(perturbations, kind, lfc, std)
         return Results(over_all_genes(lfc, r.measured), over_all_genes(std, r.measured), attention, obs)
 
-    def _predict_into(self, adata: AnnData) -> None:
+    def _predict_into(self, adata: AnnData, labels: pd.Series, kind: str | None) -> None:
         args = self.registry["setup_args"]
         key = args["perturbation_key"]
-        if key not in adata.obs:
-            raise ValueError(f"adata.obs has no column {key!r}, which holds the perturbations.")
-        labels = adata.obs[key].astype(str)
+        labels = labels.astype(str)
         parsed = parse_labels(labels, control=args["control"], sep=args["combination_sep"])
         is_control = np.array([not genes for genes in parsed])
         names = list(dict.fromkeys(labels[~is_control]))
         if not names:
             raise ValueError(f"All observations are controls by adata.obs[{key!r}]; there is nothing to predict.")
-        results = self._results(names)
+        results = self._results(names, kind)
         row = {name: i for i, name in enumerate(names)}
         rows = np.array([row.get(label, 0) for label in labels])
         ranked = rank_genes(

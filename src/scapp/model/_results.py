@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from scapp._genes import shorten
 from scapp._keys import Key
 
 
@@ -40,6 +41,41 @@ def over_all_genes(values: np.ndarray, measured: np.ndarray) -> np.ndarray:
     column = np.where(measured, np.cumsum(measured) - 1, values.shape[1])
     with_nan = np.column_stack([values, np.full(len(values), np.nan, dtype=np.float32)])
     return np.take(with_nan, column, axis=1).astype(np.float32, copy=False)
+
+
+def profile_of(
+    control_mean: AnnData | pd.Series | np.ndarray, genes: Sequence[str], measured: np.ndarray
+) -> np.ndarray:
+    """Mean expression of control cells over the genes of a model, from what a user has of it.
+
+    Raises
+    ------
+    ValueError
+        If the profile lacks a measured gene, has another length, or is no expression.
+    """
+    if isinstance(control_mean, AnnData):
+        if Key.var.CONTROL_MEAN not in control_mean.var:
+            raise ValueError(
+                "This AnnData has no var['control_mean']. Calculate its effects with `scapp.pp.pseudobulk`, or pass the mean "
+                "log-normalised expression of its control cells as a Series indexed by gene."
+            )
+        control_mean = control_mean.var[Key.var.CONTROL_MEAN]
+    if isinstance(control_mean, pd.Series):
+        control_mean = control_mean.reindex(genes)
+    profile = np.asarray(control_mean, dtype=np.float32)
+    if profile.shape != (len(genes),):
+        raise ValueError(
+            f"control_mean has the shape {profile.shape}, expected one value for each of the {len(genes)} genes of the model "
+            "(model.genes). Pass a Series indexed by gene."
+        )
+    absent = np.array(genes, dtype=object)[measured & np.isnan(profile)]
+    if len(absent):
+        raise ValueError(
+            f"control_mean has no value for {len(absent)} of the {int(measured.sum())} measured genes: {shorten(absent)}."
+        )
+    if (profile < 0).any():
+        raise ValueError("control_mean holds negative values: expected mean log1p of counts per 10,000.")
+    return profile
 
 
 def new_anndata(

@@ -1,6 +1,10 @@
 """From cells to effects, and gene networks and features into AnnData."""
 
+from scapp.pp._contexts import add_effects_as_features, select_context
+from scapp.pp._efficacy import EfficacyReport, check_efficacy
 from scapp.pp._features import GeneFeaturesReport, add_gene_features
+from scapp.pp._guide_report import GuidesReport
+from scapp.pp._guides import guides_to_perturbations
 from scapp.pp._harmonize import harmonize_genes
 from scapp.pp._names_report import GeneNamesReport
 from scapp.pp._network import add_network
@@ -11,15 +15,21 @@ from scapp.pp._similarity import coexpression_network, similarity_network
 from scapp.pp._unmeasured import add_unmeasured_genes
 
 __all__ = [
+    "EfficacyReport",
     "GeneFeaturesReport",
     "GeneNamesReport",
+    "GuidesReport",
     "NetworkReport",
+    "add_effects_as_features",
     "add_gene_features",
     "add_network",
     "add_unmeasured_genes",
+    "check_efficacy",
     "coexpression_network",
+    "guides_to_perturbations",
     "harmonize_genes",
     "pseudobulk",
+    "select_context",
     "select_genes",
     "similarity_network",
 ]

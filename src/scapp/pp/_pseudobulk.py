@@ -6,6 +6,7 @@ import copy
 import logging
 import warnings
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from anndata import AnnData
 from scapp._genes import check_gene_names, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, Perturbation, format_label
+from scapp.pp._contexts import effects_by_context
 from scapp.pp._effects import Effects, calculate_effects
 from scapp.pp._expression import TARGET_SUM, Expression, Scale
 from scapp.pp._labels import column_of_obs, read_perturbations
@@ -33,6 +35,7 @@ def pseudobulk(
     sep: str = SEPARATOR,
     layer: str | None = None,
     batch_key: str | None = None,
+    context_key: str | None = None,
     total_counts_key: str | None = None,
     min_cells: int = 2,
     on_few_cells: Literal["error", "drop"] = "error",
@@ -71,6 +74,9 @@ def pseudobulk(
         Layer that holds the expression; `X` if None.
     batch_key
         Column of ``adata.obs``; the controls are then matched within its batches.
+    context_key
+        Column of ``adata.obs`` with the cell line or condition of each cell. Effects are then calculated in each
+        context by itself, against its own controls.
     total_counts_key
         Column of ``adata.obs`` with the total counts of each cell, where the matrix holds raw counts of a part of the
         genes only.
@@ -92,7 +98,10 @@ def pseudobulk(
       that are constant within each perturbation.
     - ``var``: that of `adata`, ``control_mean`` and ``control_var`` (over all control cells); ``varm`` and ``varp``
       (gene features, networks) as in `adata`.
-    - ``uns["n_control_cells"]``, and in ``uns["scapp"]["pseudobulk"]`` how it was calculated and what was dropped.
+    - with `context_key`, one observation for each perturbation and context, ``"KLF1 (K562)"``, whose context stands in
+      ``obs[context_key]``; ``varm["control_mean"]`` and ``varm["control_var"]`` in place of those in `var`, one column a
+      context in the order of ``uns["scapp"]["pseudobulk"]["contexts"]``. :func:`scapp.pp.select_context` takes one out.
+    - ``uns["n_control_cells"]`` (one for each context), and in ``uns["scapp"]["pseudobulk"]`` how it was calculated and what was dropped.
 
     Raises
     ------
@@ -106,6 +115,20 @@ def pseudobulk(
     >>> effects = scapp.pp.pseudobulk(adata, control="non-targeting", batch_key="replicate")  # doctest: +SKIP
     >>> effects["KLF1"].layers["lfc"]  # doctest: +SKIP
     """
+    if context_key is not None:
+        one_context = partial(
+            pseudobulk,
+            perturbation_key=perturbation_key,
+            control=control,
+            sep=sep,
+            layer=layer,
+            batch_key=batch_key,
+            total_counts_key=total_counts_key,
+            min_cells=min_cells,
+            on_few_cells=on_few_cells,
+            chunk_size=chunk_size,
+        )
+        return effects_by_context(adata, context_key, perturbation_key, one_context)
     if min_cells < 2:
         raise ValueError(f"min_cells must be at least 2, found {min_cells}: a standard error needs two cells.")
     if on_few_cells not in ("error", "drop"):

@@ -1,0 +1,117 @@
+"""What a perturbation does to its own target, where nobody measured it: read from what others did to theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from scapp.model._inputs import Registered
+from scapp.pp._efficacy import DIRECTION, kind_of
+
+# Fewer measured targets of a kind do not support an estimate.
+MIN_TARGETS = 5
+
+
+@dataclass(frozen=True)
+class _Line:
+    """Own log-fold-change = intercept + slope * control mean, with the root mean square of its leave-one-out residuals."""
+
+    intercept: float
+    slope: float
+    error: float
+
+
+@dataclass(frozen=True)
+class OwnEffects:
+    """Own effects of the kinds of perturbation in a screen.
+
+    Neither network nor features say that a perturbed gene is the one that the guide switches on or off, so the
+    predicted change of the target itself is that of any other gene. It is much better predicted by what the
+    perturbations of that kind did to their own targets, as a line in the expression of the target in control cells,
+    where that is known and predicts left-out targets better than the mean.
+
+    Parameters
+    ----------
+    lines
+        The estimate of each kind with enough measured targets.
+    column
+        Place of each node among the measured genes; -1 if it was not measured.
+    control_mean
+        Mean expression of control cells over the nodes; None where that is not known.
+    singles
+        Nodes that were perturbed alone; their own effects are measured.
+    """
+
+    lines: dict[str, _Line]
+    column: np.ndarray
+    control_mean: np.ndarray | None
+    singles: frozenset[int]
+
+    @classmethod
+    def fit(cls, registered: Registered, targets: np.ndarray) -> OwnEffects:
+        """Estimate from the training effects, of shape (n_perturbations, n_measured)."""
+        column = np.where(registered.measured, np.cumsum(registered.measured) - 1, -1)
+        found: dict[str, list[tuple[float, float]]] = {}
+        kinds = registered.kinds or [""] * len(registered.perturbations)
+        for row, (genes, kind) in enumerate(zip(registered.perturbations, kinds, strict=True)):
+            if kind and len(genes) == 1 and column[genes[0]] >= 0:
+                level = 0.0 if registered.control_mean is None else float(registered.control_mean[genes[0]])
+                found.setdefault(kind, []).append((level, float(targets[row, column[genes[0]]])))
+        lines = {kind: _fit(np.array(pairs)) for kind, pairs in found.items() if len(pairs) >= MIN_TARGETS}
+        singles = frozenset(genes[0] for genes in registered.perturbations if len(genes) == 1)
+        return cls(lines, column, registered.control_mean, singles)
+
+    def kind_for(self, kind: str | None) -> str | None:
+        """The kind of perturbations whose kind is not known: what was asked, or the only one of the screen.
+
+        Raises
+        ------
+        ValueError
+            If the screen has no estimate of the kind that was asked.
+        """
+        if kind is None:
+            return next(iter(self.lines)) if len(self.lines) == 1 else None
+        known = kind_of(kind)
+        if known not in self.lines:
+            there = ", ".join(map(repr, self.lines)) or "none"
+            raise ValueError(
+                f"kind={kind!r}: the training screen has at least {MIN_TARGETS} measured targets of these kinds: {there}. "
+                "Name the kind of its perturbations at set-up with kind=…."
+            )
+        return known
+
+    def write(
+        self, perturbations: Sequence[tuple[int, ...]], kind: str | None, lfc: np.ndarray, std: np.ndarray
+    ) -> None:
+        """Put the estimates into predictions, of shape (n_perturbations, n_measured), in place."""
+        if (kind := self.kind_for(kind)) is None:
+            return
+        line, direction = self.lines[kind], DIRECTION[kind]
+        for row, genes in enumerate(perturbations):
+            for gene in genes:
+                place = self.column[gene]
+                if place < 0 or gene in self.singles:
+                    continue
+                level = 0.0 if self.control_mean is None else float(self.control_mean[gene])
+                own = line.intercept + line.slope * level
+                own = max(own, 0.0) if direction > 0 else min(own, 0.0)
+                if self.control_mean is not None:
+                    own = max(own, -level)  # log1p expression cannot be negative
+                lfc[row, place], std[row, place] = own, line.error
+
+
+def _fit(pairs: np.ndarray) -> _Line:
+    level, own = pairs[:, 0], pairs[:, 1]
+    n = len(own)
+    mean = own.mean()
+    best = _Line(float(mean), 0.0, float(np.sqrt(np.mean(((own - mean) * n / (n - 1)) ** 2))))
+    spread = level - level.mean()
+    if not (total := float(spread @ spread)) > 0:
+        return best
+    slope = float(spread @ own) / total
+    intercept = float(mean - slope * level.mean())
+    leverage = 1 / n + spread**2 / total
+    error = float(np.sqrt(np.mean(((own - intercept - slope * level) / np.maximum(1 - leverage, 1e-9)) ** 2)))
+    return _Line(intercept, slope, error) if error < best.error else best

@@ -1,0 +1,229 @@
+"""Setting up: where the model finds what it needs, in an AnnData or a MuData."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from anndata import AnnData
+from mudata import MuData
+from scvi.data import AnnDataManager
+
+from scapp._genes import check_no_view, shorten
+from scapp._keys import Key
+from scapp.data import EffectsField, GeneFeaturesField, GenesField, NetworkField
+from scapp.data._fields import EFFECTS, FEATURES, GENES, NETWORK, numbered
+from scapp.data._mudata import (
+    MuDataEffectsField,
+    MuDataGeneFeaturesField,
+    MuDataGenesField,
+    MuDataNetworkField,
+)
+from scapp.pp._efficacy import kind_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class SetupMixin:
+    """The class methods of :class:`scapp.model.APP` that register data; scvi-tools' base class brings the rest."""
+
+    if TYPE_CHECKING:
+        _get_setup_method_args: Callable[..., dict]
+        _create_modalities_attr_dict: Callable[..., Any]
+        register_manager: Callable[[AnnDataManager], None]
+
+    @classmethod
+    def setup_anndata(
+        cls,
+        adata: AnnData,
+        *,
+        perturbation_key: str = Key.obs.PERTURBATION,
+        control: str | None = "control",
+        layer: str | None = None,
+        network_key: str | Sequence[str] = Key.varp.NETWORK,
+        gene_features_key: str | Sequence[str] | None = None,
+        combination_sep: str = "+",
+        batch_key: str | None = None,
+        kind: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Say where the model finds what it needs. Effects of cells are computed here, once.
+
+        Adds ``adata.uns["_scvi_uuid"]`` and ``adata.uns["_scvi_manager_uuid"]``, and nothing else.
+
+        Parameters
+        ----------
+        adata
+            Cells with controls among them, or effects (one observation a perturbation).
+        perturbation_key
+            Column of `obs` with labels such as ``"KLF1"``, ``"KLF1+CEBPA"``.
+        control
+            Label of the control cells; None if the observations are effects.
+        layer
+            Layer with counts or log-normalised expression of cells, or the log-fold-changes of effects; `X` if None.
+        network_key
+            Key of the network in `varp`, or several.
+        gene_features_key
+            Key of gene features in `varm`, or several; a row of NaN marks a gene without.
+        combination_sep
+            What joins the genes of a combination.
+        batch_key
+            Column of `obs`; each cell is then compared with the controls of its own batch.
+        kind
+            ``"interference"``, ``"activation"`` or ``"knockout"``, or for a mixed screen a column of `obs` with the kind of
+            each perturbation. What the perturbations of a kind do to their own targets is then predicted for targets that
+            were not perturbed alone. None: the target itself is predicted as any other gene.
+        **kwargs
+            For scvi-tools.
+
+        Raises
+        ------
+        ValueError
+            For input that the model cannot use, naming what was found, what was expected and the call that mends it.
+        """
+        setup_method_args = cls._get_setup_method_args(**locals())
+        check_no_view(adata, "scapp.model.APP.setup_anndata")
+        networks, features = _keys(network_key), _keys(gene_features_key)
+        _check(networks, control, batch_key)
+        fields = [
+            GenesField(GENES, None),
+            *numbered(NETWORK, NetworkField, networks),
+            *numbered(FEATURES, GeneFeaturesField, features),
+            EffectsField(
+                EFFECTS,
+                perturbation_key,
+                control=control,
+                layer=layer,
+                sep=combination_sep,
+                batch_key=batch_key,
+                kind=kind,
+            ),
+        ]
+        manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
+        with _undo_on_error(adata):
+            manager.register_fields(adata, **kwargs)
+        cls.register_manager(manager)
+
+    @classmethod
+    def setup_mudata(
+        cls,
+        mdata: MuData,
+        *,
+        perturbation_key: str = Key.obs.PERTURBATION,
+        control: str | None = "control",
+        layer: str | None = None,
+        network_key: str | Sequence[str] = Key.varp.NETWORK,
+        gene_features_key: str | Sequence[str] | None = None,
+        combination_sep: str = "+",
+        batch_key: str | None = None,
+        kind: str | None = None,
+        modalities: Mapping[str, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """The same as :meth:`setup_anndata`, for a MuData: the expression is a modality of it.
+
+        Networks and gene features are those of the expression modality, and predictions are written into its layers. Labels
+        and batches may stand there, in another modality, or in ``mdata.obs``. All modalities must hold the same cells
+        (``mudata.intersect_obs`` keeps those).
+
+        Adds ``mdata.uns["_scvi_uuid"]`` and ``mdata.uns["_scvi_manager_uuid"]``, and nothing else.
+
+        Parameters
+        ----------
+        mdata
+            Cells with controls among them, or effects, in one modality.
+        perturbation_key, control, layer, network_key, gene_features_key, combination_sep, batch_key, kind
+            As in :meth:`setup_anndata`.
+        modalities
+            Which modality holds what each argument names, as in scvi-tools. ``"layer"`` names that of the expression, and
+            is needed. ``"perturbation_key"``, ``"batch_key"`` and ``"kind"`` may name another; columns of which nothing is
+            said are looked for in ``mdata.obs``.
+        **kwargs
+            For scvi-tools.
+
+        Raises
+        ------
+        ValueError
+            As in :meth:`setup_anndata`, or if a modality is missing, not named, or holds other cells.
+
+        Examples
+        --------
+        >>> scapp.model.APP.setup_mudata(mdata, modalities={"layer": "rna", "perturbation_key": "rna"})
+        >>> model = scapp.model.APP(mdata)
+        """
+        setup_method_args = cls._get_setup_method_args(**locals())
+        expression = _check_modalities(mdata, modalities)
+        check_no_view(mdata, "scapp.model.APP.setup_mudata")
+        mod = cls._create_modalities_attr_dict(dict(modalities or {}), setup_method_args)
+        networks, features = _keys(network_key), _keys(gene_features_key)
+        _check(networks, control, batch_key)
+        options = {"control": control, "layer": layer, "sep": combination_sep, "batch_key": batch_key, "kind": kind}
+        columns = {perturbation_key: mod.perturbation_key}
+        if batch_key is not None:
+            columns[batch_key] = mod.batch_key
+        if kind is not None and kind_of(kind) is None:
+            columns[kind] = mod.kind
+        fields = [
+            MuDataGenesField(GENES, None, mod_key=expression),
+            *numbered(NETWORK, partial(MuDataNetworkField, mod_key=expression), networks),
+            *numbered(FEATURES, partial(MuDataGeneFeaturesField, mod_key=expression), features),
+            MuDataEffectsField(EFFECTS, perturbation_key, mod_key=expression, columns_of=columns, **options),
+        ]
+        manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
+        with _undo_on_error(mdata):
+            manager.register_fields(mdata, **kwargs)
+        cls.register_manager(manager)
+
+
+def _keys(keys: str | Sequence[str] | None) -> list[str]:
+    return [keys] if isinstance(keys, str) else list(keys or [])
+
+
+def _check(networks: list[str], control: str | None, batch_key: str | None) -> None:
+    if not networks:
+        raise ValueError("APP needs at least one network: name it with network_key=….")
+    if control is None and batch_key is not None:
+        raise ValueError("batch_key matches cells with the controls of their batch; effects have no controls.")
+
+
+def _check_modalities(mdata: MuData, modalities: Mapping[str, str] | None) -> str:
+    """The expression modality, or an error where the mapping does not fit the MuData."""
+    if not isinstance(mdata, MuData):
+        raise TypeError(f"Expected a MuData, found {type(mdata).__name__}; for an AnnData there is setup_anndata.")
+    modalities = dict(modalities or {})
+    there = shorten(map(repr, mdata.mod), 10)
+    if "layer" not in modalities:
+        raise ValueError(
+            f"Name the modality of the expression with modalities={{'layer': …}}; this MuData has {there}. Labels that "
+            "stand in a modality too need their own entry: modalities={'layer': 'rna', 'perturbation_key': 'rna'}."
+        )
+    absent = {argument: name for argument, name in modalities.items() if name not in mdata.mod}
+    if absent:
+        raise ValueError(f"This MuData has no modality {shorten(map(repr, absent.values()))}; it has {there}.")
+    expression = modalities["layer"]
+    for argument in ("network_key", "gene_features_key"):
+        if modalities.get(argument, expression) != expression:
+            raise ValueError(
+                f"{argument} must name a slot of the expression modality {expression!r}, whose genes it describes, found "
+                f"modalities[{argument!r}]={modalities[argument]!r}."
+            )
+    return expression
+
+
+class _undo_on_error:
+    """Take back what scvi-tools wrote into `uns` if registration fails, so that the AnnData is as it was."""
+
+    def __init__(self, adata: AnnData | MuData):
+        self.adata, self.before = adata, dict(adata.uns)
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type | None, *args: object) -> None:
+        if kind is not None:
+            for key in set(self.adata.uns) - set(self.before):
+                del self.adata.uns[key]
+            for key, value in self.before.items():
+                self.adata.uns[key] = value

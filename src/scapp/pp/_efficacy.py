@@ -1,0 +1,269 @@
+"""Did the perturbations do to their own targets what they were meant to do?"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from scapp._genes import check_gene_names, check_no_view, measured_mask, shorten
+from scapp._keys import Key
+from scapp._perturbations import SEPARATOR, Perturbation, format_label
+from scapp.pp._labels import is_effects, read_perturbations
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
+
+# What each kind is called in the field, in lower case and without hyphens; and what it does to its target.
+NAMES = {
+    "knockout": ("knockout", "ko", "crisprko", "crispr", "deletion"),
+    "interference": ("interference", "knockdown", "kd", "crispri", "rnai"),
+    "activation": ("activation", "overexpression", "oe", "crispra"),
+}
+DIRECTION = {"knockout": -1, "interference": -1, "activation": 1}
+WORKED, UNCLEAR, OPPOSITE, NOT_MEASURED = STATUS = ("worked", "unclear", "opposite", "not measured")
+
+
+@dataclass(frozen=True, repr=False)
+class EfficacyReport:
+    """What perturbations did to their own targets.
+
+    Parameters
+    ----------
+    n_perturbations
+        All perturbations; they are the sum of the next four.
+    n_worked, n_unclear, n_opposite, n_not_measured
+        Perturbations by ``obs["efficacy_status"]``.
+    failed
+        Labels of those that are unclear or opposite.
+    targets
+        One row for each perturbation and target gene: ``perturbation``, ``gene``, ``kind``, ``lfc`` (its own
+        log-fold-change) and ``se``, ``share`` (of its control expression that was lost or gained, lfc over the control
+        mean, both in log1p of counts per 10,000) and ``share_se``, ``status``.
+    """
+
+    n_perturbations: int
+    n_worked: int
+    n_unclear: int
+    n_opposite: int
+    n_not_measured: int
+    failed: tuple[str, ...]
+    targets: pd.DataFrame = field(compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values that an h5ad file can hold."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**values, "failed": np.array(self.failed, dtype=object)}
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a number or list of names, in the column ``value``."""
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "targets"}
+        values["failed"] = ", ".join(self.failed)
+        return pd.DataFrame({"value": pd.Series(values, dtype=object)})
+
+    def __repr__(self) -> str:
+        judged = self.n_perturbations - self.n_not_measured
+        medians = self.targets.dropna(subset=["lfc"]).groupby("kind", observed=True)["lfc"].median()
+        typical = "; ".join(f"median of {kind}: {value:+.2f}" for kind, value in medians.items())
+        lines = [
+            f"Efficacy: of {judged:,} perturbations with a measured target {self.n_worked:,} worked, {self.n_unclear:,} are "
+            f"unclear, {self.n_opposite:,} went the opposite way; {self.n_not_measured:,} have no measured target",
+            f"  log-fold-change of the targets themselves, {typical}" if typical else "",
+            f"  did not show that they work: {shorten(self.failed, 10)}" if self.failed else "",
+        ]
+        return "\n".join(line for line in lines if line)
+
+
+def check_efficacy(
+    effects: AnnData,
+    *,
+    kind: str = "interference",
+    perturbation_key: str = Key.obs.PERTURBATION,
+    sep: str = SEPARATOR,
+    layer: str | None = Key.layers.LFC,
+    n_errors: float = 2.0,
+    min_change: float = 0.0,
+) -> EfficacyReport:
+    """Check on the data whether each perturbation changed its own target, in the direction that it should.
+
+    Interference and knock-out should lower the target, activation raise it. A perturbation worked if the target's own
+    log-fold-change has this direction, is at least `n_errors` standard errors and at least `min_change`; it went the
+    opposite way if the same is true of the other direction; else it is unclear, for want of an effect or of cells. A
+    combination is judged by its weakest measured target.
+
+    A knock-out destroys the protein; its transcript often falls, through nonsense-mediated decay, but need not. There,
+    unclear is not failed.
+
+    Parameters
+    ----------
+    effects
+        One observation a perturbation, as :func:`scapp.pp.pseudobulk` makes them.
+    kind
+        ``"interference"``, ``"activation"`` or ``"knockout"``, or other usual names of these (``"CRISPRi"``,
+        ``"knock-down"``, …); for a mixed screen a column of ``effects.obs`` with the kind of each perturbation. In a
+        combination each gene has the kind of its own single perturbation, or, where that is not in the screen, that
+        of the combination.
+    perturbation_key
+        Column of ``effects.obs`` with the labels.
+    sep
+        What joins the genes of a combination.
+    layer
+        Layer of log-fold-changes; `X` if None. Their standard errors are read from ``layers["lfc_se"]``.
+    n_errors
+        How many standard errors an effect must have.
+    min_change
+        How large it must be, as a natural log-fold-change. Needed where there are no standard errors.
+
+    Returns
+    -------
+    The report, also logged and stored in ``uns["scapp"]["efficacy"]``. Adds to ``effects.obs``:
+
+    - ``obs["efficacy"]`` and ``obs["efficacy_se"]``: log-fold-change of the (weakest) target itself and its standard
+      error; NaN where no target was measured.
+    - ``obs["efficacy_status"]``: ``"worked"``, ``"unclear"``, ``"opposite"`` or ``"not measured"``.
+
+    Raises
+    ------
+    ValueError
+        If these are no effects, a kind is unknown, or there are neither standard errors nor a `min_change`.
+
+    Examples
+    --------
+    >>> report = scapp.pp.check_efficacy(effects, kind="CRISPRi")
+    >>> effects = effects[effects.obs["efficacy_status"] != "opposite"].copy()
+    """
+    check_no_view(effects, "scapp.pp.check_efficacy")
+    check_gene_names(effects)
+    perturbations = read_perturbations(effects, perturbation_key=perturbation_key, control=None, sep=sep)
+    if not is_effects(perturbations):
+        raise ValueError(
+            "Expected effects, one observation a perturbation and no controls; these look like cells, or effects of "
+            "several contexts. Calculate effects with `scapp.pp.pseudobulk`, or take one context with "
+            "`scapp.pp.select_context`."
+        )
+    has_errors = Key.layers.LFC_SE in effects.layers
+    if not has_errors and not min_change > 0:
+        raise ValueError(
+            "There are no standard errors in effects.layers['lfc_se'], so say how large a change must be with "
+            "min_change=…, for example 0.2."
+        )
+    kinds = _kinds_of_targets(effects, perturbations, kind)
+    table = _targets(effects, perturbations, kinds, layer, has_errors)
+    table["status"] = pd.Categorical(_judge(table, n_errors, min_change), categories=STATUS)
+
+    # The weakest target of each perturbation: those that were not measured last.
+    intended = table["lfc"] * table["kind"].map(DIRECTION).astype(float)
+    order = pd.DataFrame({"row": table["row"], "intended": intended}).sort_values(
+        ["row", "intended"], na_position="last"
+    )
+    weakest = table.loc[order.groupby("row").head(1).index]
+    table["kind"] = table["kind"].astype("category")
+    labels = [format_label(genes) for genes in perturbations]
+    table.insert(0, "perturbation", np.array(labels, dtype=object)[table.pop("row")])
+    n = weakest["status"].value_counts()
+    status = weakest["status"].astype(str).to_numpy()
+    report = EfficacyReport(
+        n_perturbations=len(labels),
+        n_worked=int(n[WORKED]),
+        n_unclear=int(n[UNCLEAR]),
+        n_opposite=int(n[OPPOSITE]),
+        n_not_measured=int(n[NOT_MEASURED]),
+        failed=tuple(label for label, s in zip(labels, status, strict=True) if s in (UNCLEAR, OPPOSITE)),
+        targets=table,
+    )
+    effects.obs[Key.obs.EFFICACY] = weakest["lfc"].to_numpy()
+    effects.obs[Key.obs.EFFICACY_SE] = weakest["se"].to_numpy()
+    effects.obs[Key.obs.EFFICACY_STATUS] = pd.Categorical(status, categories=STATUS)
+    params = {"kind": kind, "layer": layer, "n_errors": n_errors, "min_change": min_change}
+    scapp = effects.uns.setdefault(Key.uns.SCAPP, {})
+    scapp[Key.uns.EFFICACY] = {
+        "report": report.to_dict(),
+        "params": {name: value for name, value in params.items() if value is not None},
+    }
+    logger.info("%s", report)
+    return report
+
+
+def kind_of(name: object) -> str | None:
+    """The kind of perturbation that a usual name means; None if it is no such name."""
+    plain = str(name).lower().replace("-", "").replace("_", "").replace(" ", "")
+    return next((kind for kind, names in NAMES.items() if plain in names), None)
+
+
+def _kinds_of_targets(effects: AnnData, perturbations: list[Perturbation], kind: str) -> list[tuple[str, ...]]:
+    """The kind of each target of each perturbation."""
+    if kind not in effects.obs:
+        known = kind_of(kind)
+        if known is None:
+            columns = shorten(map(repr, effects.obs.columns), 12) or "none"
+            raise ValueError(
+                f"kind={kind!r} is neither 'knockout', 'interference' nor 'activation', nor a column of effects.obs, "
+                f"which has {columns}."
+            )
+        return [(known,) * len(genes) for genes in perturbations]
+    column = [kind_of(name) for name in effects.obs[kind]]
+    of_single = {genes[0]: k for genes, k in zip(perturbations, column, strict=True) if len(genes) == 1}
+    found, unknown = [], []
+    for i, genes in enumerate(perturbations):
+        kinds = [of_single.get(gene) or column[i] for gene in genes]
+        if None in kinds:
+            unknown.append(f"{format_label(genes)} ({effects.obs[kind].iloc[i]})")
+        found.append(tuple(k or "" for k in kinds))
+    if unknown:
+        raise ValueError(
+            f"effects.obs[{kind!r}] does not tell the kind of {len(unknown)} perturbation(s): {shorten(unknown)}. Expected "
+            "'knockout', 'interference' or 'activation', or for a combination of several kinds the single perturbations "
+            "of its genes."
+        )
+    return found
+
+
+def _targets(
+    effects: AnnData,
+    perturbations: list[Perturbation],
+    kinds: list[tuple[str, ...]],
+    layer: str | None,
+    has_errors: bool,
+) -> pd.DataFrame:
+    if layer is not None and layer not in effects.layers:
+        layers = shorten(repr(key) for key in effects.layers if isinstance(key, str)) or "none"
+        raise ValueError(
+            f"effects has no layer {layer!r}; its layers are {layers}. Name the log-fold-changes with layer=…."
+        )
+    pairs = [(i, gene, k) for i, genes in enumerate(perturbations) for gene, k in zip(genes, kinds[i], strict=True)]
+    table = pd.DataFrame(pairs, columns=["row", "gene", "kind"])
+    column = effects.var_names.get_indexer(table["gene"])
+    measured = column >= 0
+    measured[measured] = measured_mask(effects)[column[measured]]
+    rows, columns = table["row"].to_numpy()[measured], column[measured]
+
+    def read(values: Any) -> NDArray[np.float64]:
+        found = np.full(len(table), np.nan)
+        picked = values[rows, columns]
+        found[measured] = np.asarray(picked.todense() if sparse.issparse(picked) else picked).ravel()
+        return found
+
+    table["lfc"] = read(effects.X if layer is None else effects.layers[layer])
+    table["se"] = read(effects.layers[Key.layers.LFC_SE]) if has_errors else np.nan
+    table["share"] = table["share_se"] = np.nan
+    if Key.var.CONTROL_MEAN in effects.var:
+        mean = np.full(len(table), np.nan)
+        mean[measured] = effects.var[Key.var.CONTROL_MEAN].to_numpy()[columns]
+        mean[mean <= 0] = np.nan  # a gene that controls do not express has no share to lose or gain
+        table["share"], table["share_se"] = table["lfc"] / mean, table["se"] / mean
+    return table
+
+
+def _judge(table: pd.DataFrame, n_errors: float, min_change: float) -> NDArray[np.object_]:
+    lfc = table["lfc"].to_numpy()
+    intended = lfc * table["kind"].map(DIRECTION).to_numpy(dtype=float)
+    needed = np.fmax(n_errors * table["se"].to_numpy(), min_change)
+    conditions = [np.isnan(lfc), (intended > 0) & (intended >= needed), (intended < 0) & (-intended >= needed)]
+    return np.select(conditions, [NOT_MEASURED, WORKED, OPPOSITE], UNCLEAR)

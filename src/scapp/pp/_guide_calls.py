@@ -1,0 +1,237 @@
+"""Which guides are in a cell? From counts of guides, or from calls that somebody else made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+from rich.progress import track
+from scipy import sparse
+
+from scapp._genes import shorten
+from scapp.pp._expression import get_matrix
+from scapp.pp._labels import column_of_obs
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+Method = Literal["mixture", "threshold", "maximum"]
+# Means of two components this many standard deviations apart make two humps; less is one skewed hump
+# (Ashman, Bird and Zepf 1994).
+SMALLEST_DISTANCE = 2.0
+# Fewer cells with a guide do not show two humps.
+MIN_CELLS_OF_MIXTURE = 20
+# Counts are whole numbers, one apart from two by a whole unit of log2: a component narrower than half of that (the
+# square of which this is) would sit on the counts of one alone.
+SMALLEST_VARIANCE = 0.25
+# What other packages write in place of a guide; "negative" is not a negative control here.
+NO_GUIDE = frozenset({"negative", "none", "no guide", "no_guide", "unassigned"})
+SEVERAL_GUIDES = frozenset({"multiple", "multiplet", "doublet"})
+# Fitting is quick for a small library, and says nothing then.
+SHOW_PROGRESS_FROM = 200
+
+
+@dataclass(frozen=True)
+class Calls:
+    """Guides of cells.
+
+    Parameters
+    ----------
+    guides
+        Names of the guides.
+    assigned
+        Which guides are in which cells; boolean CSR of shape (n_cells, n_guides).
+    share
+        Share of a cell's guide counts that its guides hold together, NaN where that is not known; shape (n_cells,).
+    tied
+        Cells with several guides of which it is not known which counts; shape (n_cells,).
+    thresholds
+        The fewest counts at which each guide is assigned, NaN where there are none; shape (n_guides,).
+    not_fitted
+        Guides whose counts do not show two components, so that `min_counts` decides alone.
+    """
+
+    guides: list[str]
+    assigned: sparse.csr_matrix
+    share: NDArray[np.float64]
+    tied: NDArray[np.bool_]
+    thresholds: NDArray[np.float64]
+    not_fitted: tuple[str, ...] = ()
+
+
+def calls_from_counts(
+    guides: AnnData, *, cells: NDArray[np.intp], layer: str | None, method: Method, min_counts: float, seed: int
+) -> Calls:
+    """Assign guides by their counts; see :func:`scapp.pp.guides_to_perturbations`.
+
+    Parameters
+    ----------
+    guides
+        Cells by guides.
+    cells
+        Rows of `guides`, one for each cell asked; -1 for a cell that is not there.
+    layer, method, min_counts, seed
+        As there.
+    """
+    counts = _read_counts(guides, layer)
+    rows = sparse.vstack([counts, sparse.csr_matrix((1, counts.shape[1]))], format="csr")[cells]
+    names = [str(name) for name in guides.var_names]
+    total = np.asarray(rows.sum(axis=1)).ravel()
+    tied = np.zeros(len(cells), dtype=bool)
+    thresholds = np.full(len(names), float(min_counts))
+    not_fitted: tuple[str, ...] = ()
+    if method == "mixture":
+        fitted = _mixture_thresholds(rows, seed)
+        not_fitted = tuple(np.array(names, dtype=object)[np.isnan(fitted)])
+        thresholds = np.fmax(fitted, thresholds)
+    held = _keep(rows, rows.data >= thresholds[rows.indices])
+    if method == "maximum":
+        strongest = rows.max(axis=1).toarray().ravel()
+        held = _keep(rows, (rows.data >= min_counts) & (rows.data == np.repeat(strongest, np.diff(rows.indptr))))
+        tied = np.diff(held.indptr) > 1
+    with np.errstate(invalid="ignore"):
+        share = np.asarray(held.sum(axis=1)).ravel() / total
+    return Calls(names, held.astype(bool), share, tied, thresholds, not_fitted)
+
+
+def calls_from_obs(
+    adata: AnnData, key: str, *, sep: str, counts_key: str | None, total_counts_key: str | None, min_counts: float
+) -> Calls:
+    """Read calls from a column of obs; see :func:`scapp.pp.guides_to_perturbations`."""
+    if key not in adata.obs:
+        column_of_obs(adata, key, "calls_key")  # raises, with the columns that there are
+    lists = [_split(call, sep) for call in adata.obs[key]]
+    tied = np.array([bool(SEVERAL_GUIDES & {guide.lower() for guide in guides}) for guides in lists], dtype=bool)
+    lists = [[guide for guide in guides if guide.lower() not in NO_GUIDE | SEVERAL_GUIDES] for guides in lists]
+    names = sorted({guide for guides in lists for guide in guides})
+    if not names:
+        raise ValueError(f"adata.obs[{key!r}] names no guide: all {adata.n_obs} values are missing or empty.")
+    share = np.full(adata.n_obs, np.nan)
+    if counts_key is not None:
+        counts = _numbers(adata, counts_key, "counts_key", sep)
+        lists = [guides if n >= min_counts else [] for guides, n in zip(lists, counts, strict=True)]
+        if total_counts_key is not None:
+            total = _numbers(adata, total_counts_key, "total_counts_key", sep)
+            if (wrong := total < counts).any():
+                raise ValueError(
+                    f"In {int(wrong.sum())} cells adata.obs[{total_counts_key!r}] (total_counts_key) is less than "
+                    f"adata.obs[{counts_key!r}] (counts_key), the first: {adata.obs_names[wrong][0]!r}. Name the right "
+                    "columns."
+                )
+            with np.errstate(invalid="ignore"):
+                share = counts / total
+    elif total_counts_key is not None:
+        raise ValueError("total_counts_key=… needs counts_key=…, the counts of the guides that were called.")
+    number = {guide: i for i, guide in enumerate(names)}
+    indptr = np.concatenate([[0], np.cumsum([len(guides) for guides in lists])])
+    indices = np.array([number[guide] for guides in lists for guide in guides], dtype=np.int32)
+    assigned = sparse.csr_matrix((np.ones(len(indices), bool), indices, indptr), shape=(adata.n_obs, len(names)))
+    return Calls(names, assigned, share, tied, np.full(len(names), np.nan))
+
+
+def _split(call: object, sep: str) -> list[str]:
+    if pd.isna(call):
+        return []
+    return list(dict.fromkeys(guide for part in str(call).split(sep) if (guide := part.strip())))
+
+
+def _numbers(adata: AnnData, key: str, argument: str, sep: str) -> NDArray[np.float64]:
+    """Counts of each cell, added up where a cell has several ("12|30", as Cell Ranger writes them)."""
+    column = column_of_obs(adata, key, argument)
+    try:
+        if pd.api.types.is_numeric_dtype(column.dtype):
+            numbers = column.to_numpy(dtype=np.float64)
+        else:
+            numbers = np.array([sum(map(float, _split_numbers(value, sep))) for value in column])
+    except ValueError as error:
+        raise ValueError(f"adata.obs[{key!r}] ({argument}) must hold counts: {error}.") from error
+    if (numbers < 0).any():
+        raise ValueError(f"adata.obs[{key!r}] ({argument}) must hold counts, found negative numbers.")
+    return numbers
+
+
+def _split_numbers(value: object, sep: str) -> list[str]:
+    return [part for part in str(value).split(sep) if part.strip()]
+
+
+def _read_counts(guides: AnnData, layer: str | None) -> sparse.csr_matrix:
+    matrix, name = get_matrix(guides, layer)
+    name = name.replace("adata", "guides", 1)
+    if hasattr(matrix, "to_memory"):
+        matrix = matrix.to_memory()
+    counts = sparse.csr_matrix(matrix[()] if not sparse.issparse(matrix) else matrix, dtype=np.float64)
+    counts.sum_duplicates()
+    bad = ~np.isfinite(counts.data) | (counts.data < 0) | (counts.data != np.rint(counts.data))
+    if bad.any():
+        raise ValueError(
+            f"{name} must hold counts of guides, found {int(bad.sum())} values that are negative, missing or no whole "
+            f"numbers, such as {counts.data[bad][0]:.4g}. Name the layer of the counts with layer=…."
+        )
+    counts.eliminate_zeros()
+    return counts
+
+
+def _keep(matrix: sparse.csr_matrix, which: NDArray[np.bool_]) -> sparse.csr_matrix:
+    kept = matrix.copy()
+    kept.data[~which] = 0
+    kept.eliminate_zeros()
+    return kept
+
+
+def _mixture_thresholds(counts: sparse.csr_matrix, seed: int) -> NDArray[np.float64]:
+    by_guide = counts.tocsc()
+    columns: Any = range(counts.shape[1])
+    if counts.shape[1] >= SHOW_PROGRESS_FROM:
+        columns = track(columns, description="Mixtures of guide counts")
+    return np.array([_mixture_threshold(by_guide.data[slice(*by_guide.indptr[g : g + 2])], seed) for g in columns])
+
+
+def _mixture_threshold(counts: NDArray[np.float64], seed: int) -> float:
+    """The fewest counts that come more likely from the upper of two components than from the lower; NaN without two.
+
+    Both are Gaussian in log2 of the counts above zero. There are two if the Bayesian information criterion says so and
+    they lie apart: guides that only cells with them show, as after filtering, have one skewed component that two fit
+    better.
+    """
+    if len(counts) < MIN_CELLS_OF_MIXTURE or counts.min() == counts.max():
+        return np.nan
+    from sklearn.mixture import GaussianMixture
+
+    x = np.log2(counts)[:, None]
+    one, two = (GaussianMixture(n, reg_covar=SMALLEST_VARIANCE, random_state=seed).fit(x) for n in (1, 2))
+    lower, upper = np.argsort(two.means_.ravel())
+    distance = (two.means_[upper, 0] - two.means_[lower, 0]) / np.sqrt(two.covariances_.mean())
+    if two.bic(x) >= one.bic(x) or distance < SMALLEST_DISTANCE:
+        return np.nan
+    grid = np.arange(1, counts.max() + 1)
+    # Below the lower mean and above the upper the wider component would win again, on the wrong side.
+    between = grid[(np.log2(grid) >= two.means_[lower, 0]) & (np.log2(grid) <= two.means_[upper, 0])]
+    above = between[two.predict(np.log2(between)[:, None]) == upper] if len(between) else between
+    return float(above[0] if len(above) else np.ceil(2 ** two.means_[upper, 0]))
+
+
+def check_cells(adata: AnnData, guides: AnnData) -> NDArray[np.intp]:
+    """Row of `guides` of each cell of `adata`, by name; -1 where it has none.
+
+    Raises
+    ------
+    ValueError
+        If names of cells are not unique, or no cell is in both.
+    """
+    for name, data in (("expression", adata), ("guide counts", guides)):
+        if not data.obs_names.is_unique:
+            twice = data.obs_names[data.obs_names.duplicated()].unique()
+            raise ValueError(
+                f"{len(twice)} cells of the {name} occur more than once: {shorten(twice)}. Make them unique, with the "
+                "batch in their names."
+            )
+    rows = guides.obs_names.get_indexer(adata.obs_names).astype(np.intp)
+    if (rows < 0).all():
+        raise ValueError(
+            "No cell is in both the expression and the guide counts, by their names: "
+            f"{shorten(adata.obs_names, 3)} and {shorten(guides.obs_names, 3)}. Bring their obs_names to one form."
+        )
+    return rows

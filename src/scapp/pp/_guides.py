@@ -1,0 +1,317 @@
+"""From guides to the labels of perturbations."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from scapp._genes import check_no_view, shorten
+from scapp._keys import Key
+from scapp._perturbations import SEPARATOR, format_label
+from scapp.pp._guide_calls import Calls, Method, calls_from_counts, calls_from_obs, check_cells
+from scapp.pp._guide_report import GuidesReport
+from scapp.pp._guide_targets import Genes, read_targets
+from scapp.pp._network_report import check_key_added, write_report
+
+if TYPE_CHECKING:
+    from mudata import MuData
+    from numpy.typing import NDArray
+
+    from scapp.pp._guide_targets import Targets
+
+logger = logging.getLogger(__name__)
+GUIDE_SEPARATOR = "|"
+PERTURBED, CONTROL, NONE, MANY, RARE = STATUS = ("perturbed", "control", "none", "many", "rare")
+
+
+def guides_to_perturbations(
+    adata: AnnData | MuData,
+    *,
+    targets: Targets,
+    guides: AnnData | None = None,
+    calls_key: str | None = None,
+    method: Method = "mixture",
+    min_counts: int = 5,
+    min_share: float = 0.0,
+    max_genes: int = 1,
+    max_guides: int | None = None,
+    min_cells: int = 1,
+    controls: str | Iterable[str] = (),
+    control: str = "control",
+    sep: str = SEPARATOR,
+    layer: str | None = None,
+    calls_sep: str = GUIDE_SEPARATOR,
+    counts_key: str | None = None,
+    total_counts_key: str | None = None,
+    expression_modality: str = "rna",
+    guide_modality: str = "gdo",
+    key_added: str = Key.obs.PERTURBATION,
+    seed: int = 0,
+) -> GuidesReport:
+    r"""Label cells with their perturbation, from the guides found in them.
+
+    A guide is assigned to a cell by its counts, or the calls of another program are taken. Guides of the same gene are
+    one perturbation, guides of several genes a combination, and control guides beside others are dropped. Cells with
+    no guide or too many are set apart: they get no label, and are counted.
+
+    Which counts mean that a guide is there, rather than ambient, is a choice that changes results; see
+    :cite:t:`Braunger2024` for a comparison. The methods are:
+
+    - ``"mixture"``: for each guide, two Gaussians are fitted to log2 of its counts above zero; it is assigned where the
+      upper one is more likely, as in the Gaussian mixtures of :cite:t:`Braunger2024`, near the Poisson-Gaussian one of
+      :cite:t:`Replogle2020`. Guides whose counts show no two components, by the Bayesian information criterion and their
+      distance :cite:p:`Ashman1994`, are assigned by `min_counts` alone, and reported.
+    - ``"threshold"``: every guide with `min_counts` or more.
+    - ``"maximum"``: only the strongest guide of a cell; where two are equal the cell has too many.
+
+    Parameters
+    ----------
+    adata
+        The expression, cells by genes, which gets the labels; or a MuData that holds it and the guide counts.
+    targets
+        The gene that each guide targets: a column of the guides' `var`, a mapping (or Series) from guide to gene, or a
+        regular expression that matches the whole name of a guide and whose first group is the gene: ``r"(.+)_\d+"``
+        finds KLF1 in ``"KLF1_2"``. A guide that targets several genes has them joined by `sep`.
+    guides
+        Counts, cells by guides, of the same cells by name, in any order. Cells that it does not hold have no guide. Not
+        needed for a MuData.
+    calls_key
+        In place of counts: a column of ``adata.obs`` with the guides of each cell, ``"KLF1_1"`` or
+        ``"KLF1_1|CEBPA_2"``. Missing values, ``"negative"`` and ``"unassigned"`` mean none, ``"multiple"`` means too many.
+    method
+        How counts are turned into guides, see above.
+    min_counts
+        The fewest counts of an assigned guide, with every method.
+    min_share
+        The share of a cell's guide counts that its assigned guides must hold together; cells below have too many. 0.8
+        leaves out most doublets of a screen with one guide a cell.
+    max_genes
+        Cells with more target genes than this have too many guides: 1 for a screen of single genes, 2 for pairs.
+    max_guides
+        The same for guides, whatever they target; None for no limit.
+    min_cells
+        Perturbations of fewer cells are set apart, which in a screen of pairs leaves out those that nobody made: two
+        cells in one droplet.
+    controls
+        Regular expressions that match the whole name of a control guide (non-targeting, safe-targeting) or of its
+        target, besides the usual names, such as ``"non-targeting"``, ``"safe-targeting"`` and ``"NT"``.
+    control
+        The label that control cells get.
+    sep
+        What joins the genes of a combination.
+    layer
+        Layer of the guide counts; `X` if None.
+    calls_sep
+        What joins the guides in ``adata.obs[calls_key]``.
+    counts_key, total_counts_key
+        With `calls_key`: columns of ``adata.obs`` with the counts of the called guides (added up, or joined as the calls
+        are), and of all guides, to which `min_counts` and `min_share` then apply.
+    expression_modality, guide_modality
+        Names of the modalities of a MuData.
+    key_added
+        Column of `obs` that gets the labels.
+    seed
+        Seed of the mixtures' start.
+
+    Returns
+    -------
+    The report, also logged and stored with the parameters in ``uns["scapp"]["guides"][key_added]``. Adds to `obs` (of the
+    expression modality; ``mdata.update()`` shows them at the top):
+
+    - ``obs[key_added]``: the labels, categorical; NaN for cells that are set apart. Leave these out with
+      ``adata[adata.obs["perturbation"].notna()].copy()``.
+    - ``obs["guide_status"]``: ``"perturbed"``, ``"control"``, ``"none"``, ``"many"`` or ``"rare"``.
+    - ``obs["guides"]``: the assigned guides, joined by ``"|"``; ``obs["n_guides"]``: how many.
+
+    Raises
+    ------
+    ValueError
+        If neither or both of counts and calls are given, a modality, column or layer is missing, a guide has no target
+        and is no control, values are no counts, no cell is in both matrices, or every cell is set apart. Nothing is
+        written then.
+    TypeError
+        If `adata` or `guides` is not of the kinds above.
+
+    Examples
+    --------
+    >>> mdata, truth = scapp.datasets.simulated_perturb_seq(return_mudata=True)
+    >>> scapp.pp.guides_to_perturbations(mdata, targets="target_gene", max_genes=2)
+    >>> cells = mdata["rna"][mdata["rna"].obs["perturbation"].notna()].copy()
+    """
+    expression, guides = _modalities(adata, guides, calls_key, expression_modality, guide_modality)
+    numbers = {"min_counts": min_counts, "max_genes": max_genes, "max_guides": max_guides, "min_cells": min_cells}
+    _check_options(method, min_share, numbers, key_added)
+    n_not_counted = 0
+    if calls_key is not None:
+        calls = calls_from_obs(
+            expression,
+            calls_key,
+            sep=calls_sep,
+            counts_key=counts_key,
+            total_counts_key=total_counts_key,
+            min_counts=min_counts,
+        )
+    else:
+        assert guides is not None
+        cells = check_cells(expression, guides)
+        n_not_counted = int((cells < 0).sum())
+        calls = calls_from_counts(guides, cells=cells, layer=layer, method=method, min_counts=min_counts, seed=seed)
+    var = None if guides is None else guides.var
+    genes = read_targets(calls.guides, targets, var=var, controls=controls, control=control, sep=sep)
+    obs = _label(calls, genes, min_share, max_genes, max_guides, control, sep)
+    if min_cells > 1:
+        _set_rare_apart(obs, min_cells)
+    report = _report(calls, genes, obs, key_added, "calls" if calls_key is not None else method, n_not_counted, sep)
+    if not report.n_perturbed + report.n_control:
+        raise ValueError(
+            f"No cell gets a label: {report.n_none} of {report.n_cells} have no guide, {report.n_many} too many and "
+            f"{report.n_rare} a rare perturbation. Lower min_counts={min_counts}, min_share={min_share} or "
+            f"min_cells={min_cells}, or raise max_genes={max_genes}."
+        )
+    obs = obs.rename(columns={Key.obs.PERTURBATION: key_added})
+    for column in obs:
+        expression.obs[column] = obs[column].to_numpy() if column == Key.obs.N_GUIDES else obs[column].array
+    params: dict[str, Any] = {
+        "method": method if calls_key is None else None,
+        "calls_key": calls_key,
+        "min_counts": min_counts,
+    }
+    params |= {"min_share": min_share, "max_genes": max_genes, "max_guides": max_guides, "control": control, "sep": sep}
+    write_report(expression, Key.uns.GUIDES, key_added, report.to_dict(), params)
+    logger.info("%s", report)
+    return report
+
+
+def _modalities(
+    data: AnnData | MuData,
+    guides: AnnData | None,
+    calls_key: str | None,
+    expression_modality: str,
+    guide_modality: str,
+) -> tuple[AnnData, AnnData | None]:
+    """The expression and the guide counts, or None where calls are given."""
+    if not isinstance(data, AnnData):
+        from mudata import MuData
+
+        if not isinstance(data, MuData):
+            raise TypeError(f"Expected an AnnData or a MuData, found {type(data).__name__}.")
+        wanted = [expression_modality, *([guide_modality] if guides is None and calls_key is None else [])]
+        absent = [name for name in wanted if name not in data.mod]
+        if absent:
+            raise ValueError(
+                f"This MuData has no modality {absent[0]!r}; it has {shorten(map(repr, data.mod))}. Name the modalities "
+                "with expression_modality=… and guide_modality=…."
+            )
+        check_no_view(data, "scapp.pp.guides_to_perturbations")
+        if guides is None and calls_key is None:
+            guides = data.mod[guide_modality]
+        data = data.mod[expression_modality]
+    if guides is not None and not isinstance(guides, AnnData):
+        raise TypeError(f"guides must be an AnnData of counts, cells by guides, found {type(guides).__name__}.")
+    if (guides is None) == (calls_key is None):
+        raise ValueError(
+            "Pass either counts of guides (guides=…, an AnnData of cells by guides, or a MuData with both) or the calls "
+            "that were made from them (calls_key=…, a column of adata.obs)."
+        )
+    check_no_view(data, "scapp.pp.guides_to_perturbations")
+    return data, guides
+
+
+def _check_options(method: str, min_share: float, numbers: dict[str, int | None], key_added: str) -> None:
+    check_key_added(key_added)
+    if key_added in (Key.obs.GUIDES, Key.obs.N_GUIDES, Key.obs.GUIDE_STATUS):
+        raise ValueError(f"key_added={key_added!r} is the name of another column that is written. Choose another.")
+    if method not in get_args(Method):
+        raise ValueError(f"method must be 'mixture', 'threshold' or 'maximum', found {method!r}.")
+    if not 0 <= min_share <= 1:
+        raise ValueError(f"min_share must be from 0 to 1, found {min_share}.")
+    for name, value in numbers.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, found {value}.")
+
+
+def _label(
+    calls: Calls,
+    genes: list[Genes],
+    min_share: float,
+    max_genes: int,
+    max_guides: int | None,
+    control: str,
+    sep: str,
+) -> pd.DataFrame:
+    """Label, status and guides of each cell. Cells with the same guides are looked at once."""
+    held = calls.assigned
+    held.sort_indices()
+    rows = np.split(held.indices, held.indptr[1:-1])
+    known: dict[tuple[int, ...], tuple[str, Genes]] = {}
+    labels, status, names = [], [], []
+    dominated = calls.share < min_share
+    for row, tied, weak in zip(rows, calls.tied, dominated, strict=True):
+        key = tuple(row.tolist())
+        if key not in known:
+            found = tuple(sorted({gene for guide in key for gene in genes[guide]}))
+            known[key] = GUIDE_SEPARATOR.join(calls.guides[guide] for guide in key), found
+        name, found = known[key]
+        names.append(name)
+        if tied or (key and (weak or len(found) > max_genes or (max_guides is not None and len(key) > max_guides))):
+            status.append(MANY)
+        elif not key:
+            status.append(NONE)
+        else:
+            status.append(PERTURBED if found else CONTROL)
+        labelled = status[-1] in (PERTURBED, CONTROL)
+        labels.append((format_label(found, sep=sep) or control) if labelled else None)
+    return pd.DataFrame(
+        {
+            Key.obs.PERTURBATION: pd.Categorical(labels),
+            Key.obs.GUIDE_STATUS: pd.Categorical(status, categories=STATUS),
+            Key.obs.GUIDES: pd.Categorical(names),
+            Key.obs.N_GUIDES: np.diff(held.indptr).astype(np.int64),
+        }
+    )
+
+
+def _set_rare_apart(obs: pd.DataFrame, min_cells: int) -> None:
+    perturbed = obs[Key.obs.GUIDE_STATUS] == PERTURBED
+    n_cells = obs[Key.obs.PERTURBATION].map(obs.loc[perturbed, Key.obs.PERTURBATION].value_counts()).astype(float)
+    rare = perturbed & (n_cells < min_cells)
+    obs.loc[rare, Key.obs.GUIDE_STATUS] = RARE
+    labels = obs[Key.obs.PERTURBATION].mask(rare)
+    obs[Key.obs.PERTURBATION] = labels.cat.remove_unused_categories()
+
+
+def _report(
+    calls: Calls, genes: list[Genes], obs: pd.DataFrame, key: str, method: str, n_not_counted: int, sep: str
+) -> GuidesReport:
+    n = obs[Key.obs.GUIDE_STATUS].value_counts()
+    perturbed = obs.loc[obs[Key.obs.GUIDE_STATUS] == PERTURBED, Key.obs.PERTURBATION]
+    n_cells: NDArray[np.int64] = np.asarray(calls.assigned.sum(axis=0)).ravel().astype(np.int64)
+    table = pd.DataFrame(
+        {
+            "target": [format_label(found, sep=sep) for found in genes],
+            "n_cells": n_cells,
+            "threshold": calls.thresholds,
+        },
+        index=pd.Index(calls.guides, name="guide"),
+    )
+    return GuidesReport(
+        key=key,
+        method=method,
+        n_cells=len(obs),
+        n_perturbed=int(n[PERTURBED]),
+        n_control=int(n[CONTROL]),
+        n_none=int(n[NONE]),
+        n_many=int(n[MANY]),
+        n_rare=int(n[RARE]),
+        n_combined=int(perturbed.astype(str).str.contains(sep, regex=False).sum()),
+        n_not_counted=n_not_counted,
+        perturbations=perturbed.nunique(),
+        not_fitted=calls.not_fitted,
+        unused=tuple(table.index[n_cells == 0]),
+        guides=table,
+    )
