@@ -12,14 +12,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from scapp import baselines, benchmark, datasets, embeddings, metrics, model, pl, pp
+    from scapp import baselines, benchmark, datasets, embeddings, metrics, model, pl, pp, tl
 
 __version__ = importlib.metadata.version("scapp")
 
 # Loaded when first used: `import scapp` costs nothing, and only `scapp.model` needs torch and scvi-tools.
-_SUBMODULES = ("baselines", "benchmark", "datasets", "embeddings", "metrics", "model", "pl", "pp")
+_SUBMODULES = ("baselines", "benchmark", "datasets", "embeddings", "metrics", "model", "pl", "pp", "tl")
 
-__all__ = ["__version__", "baselines", "benchmark", "datasets", "embeddings", "metrics", "model", "pl", "pp"]
+__all__ = ["__version__", "baselines", "benchmark", "datasets", "embeddings", "metrics", "model", "pl", "pp", "tl"]
 
 
 def __getattr__(name: str) -> ModuleType:

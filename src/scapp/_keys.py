@@ -15,6 +15,7 @@ class Key:
         IN_TRAINING: Final = "in_training"
         SINGLES_MEASURED: Final = "n_singles_measured"
         UNINFORMED: Final = "uninformed"
+        SOURCE_CELL: Final = "source_cell"
 
     class var:
         MEASURED: Final = "measured"
@@ -29,6 +30,7 @@ class Key:
         PREDICTED_LFC: Final = "predicted_lfc"
         PREDICTED_LFC_STD: Final = "predicted_lfc_std"
         ATTENTION: Final = "attention"
+        COUNTS: Final = "counts"
 
     class varp:
         NETWORK: Final = "network"

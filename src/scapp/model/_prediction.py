@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from rich.progress import track
 from scvi import settings
 
 from scapp._genes import check_no_view, shorten
@@ -16,6 +18,8 @@ from scapp._keys import Key
 from scapp._perturbations import check_known, parse_labels
 from scapp.data._fields import check_same_genes
 from scapp.model._results import Results, new_anndata, over_all_genes, rank_genes
+from scapp.model._store import check_place, new_store, rows_in_chunk
+from scapp.module._prediction import Wanted
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -85,9 +89,88 @@ class PredictionMixin:
             raise ValueError("Pass either names of perturbations or an AnnData with them, not both.")
         results = self._results(_names(perturbations))
         r = self._registered
-        predicted = new_anndata(results, r.genes, r.measured, r.control_mean)
+        predicted = new_anndata(results.obs, r.genes, r.measured, r.control_mean, results)
         predicted.uns[Key.uns.SCAPP] = {Key.uns.PREDICTION: self._provenance()}
         return predicted
+
+    def predict_to_zarr(
+        self,
+        path: str | os.PathLike[str],
+        perturbations: Iterable[str],
+        *,
+        std: bool = True,
+        attention: bool = False,
+        dtype: Literal["float32", "float16"] = "float32",
+        overwrite: bool = False,
+        show_progress: bool = True,
+    ) -> None:
+        """Predict any number of perturbations into a zarr file, batch by batch.
+
+        The file is the AnnData that :meth:`predict` returns, without `X`. It is written under a hidden name beside `path` and
+        moved there when it is whole. Memory does not grow with the number of perturbations but for their names; the
+        effects and random walks of the genes that occur are computed once.
+
+        Parameters
+        ----------
+        path
+            Folder to write, usually ``….zarr``; the folder that holds it must exist.
+        perturbations
+            Labels, as in :meth:`predict`; a generator will do.
+        std
+            Whether to write ``layers["predicted_lfc_std"]``.
+        attention
+            Whether to write ``layers["attention"]``. It costs half as much time again.
+        dtype
+            Type of the layers; ``"float16"`` halves the file and keeps three digits.
+        overwrite
+            Whether to replace a zarr file that is there.
+        show_progress
+            Whether to show a progress bar.
+
+        Raises
+        ------
+        RuntimeError
+            If the model has not been trained.
+        FileExistsError
+            If there is something at `path`, and `overwrite` is false or it is no zarr file.
+        FileNotFoundError
+            If the folder that is to hold `path` does not exist.
+        OSError
+            If the disk is full. Nothing half-written is left, and a file that was to be replaced is as it was.
+        ValueError, TypeError
+            For labels that :meth:`predict` refuses, before anything is written.
+
+        Examples
+        --------
+        All pairs of some genes, and the first hundred of them read again:
+
+        >>> pairs = map("+".join, itertools.combinations(genes, 2))
+        >>> model.predict_to_zarr("pairs.zarr", pairs)
+        >>> zarr.open("pairs.zarr")["layers/predicted_lfc"][:100]
+        """
+        self._check_trained()
+        if dtype not in ("float32", "float16"):
+            raise ValueError(f"dtype must be 'float32' or 'float16', found {dtype!r}.")
+        place = check_place(path, overwrite=overwrite)
+        names, parsed = self._read_labels(perturbations)
+        r, obs = self._registered, self._describe(names, parsed)
+        skeleton = new_anndata(obs, r.genes, r.measured, r.control_mean)
+        skeleton.uns[Key.uns.SCAPP] = {Key.uns.PREDICTION: self._provenance()}
+        wanted = {Key.layers.PREDICTED_LFC: True, Key.layers.PREDICTED_LFC_STD: std, Key.layers.ATTENTION: attention}
+        size = rows_in_chunk(skeleton.n_vars)
+        batches = [parsed[i : i + size] for i in range(0, len(parsed), size)]
+        found = self.module.predict_batches(
+            batches, nodes={gene for p in parsed for gene in p}, wanted=Wanted(std=std, attention=attention)
+        )
+        layers = [name for name, asked in wanted.items() if asked]
+        with new_store(place, skeleton, layers, dtype, overwrite=overwrite) as arrays:
+            steps = track(found, description="Predicting", total=len(batches), disable=not show_progress)
+            for k, prediction in enumerate(steps):
+                rows = slice(k * size, k * size + len(batches[k]))
+                values = dict(zip(wanted, prediction, strict=True))
+                for name, array in arrays.items():
+                    value = values[name].cpu().numpy()
+                    array[rows] = value if name == Key.layers.ATTENTION else over_all_genes(value, r.measured)
 
     def get_attention(self, perturbations: Iterable[str]) -> pd.DataFrame:
         """Attention to each gene.
@@ -148,6 +231,11 @@ class PredictionMixin:
         check_same_genes(np.array(self.genes), target)
         return target
 
+    def _read_labels(self, perturbations: Iterable[str]) -> tuple[list[str], list[tuple[int, ...]]]:
+        """Labels, and the nodes that each names."""
+        names = _names(perturbations)
+        return names, self._parse(names)
+
     def _parse(self, names: Sequence[str]) -> list[tuple[int, ...]]:
         args = self.registry["setup_args"]
         parsed = parse_labels(names, control=args["control"], sep=args["combination_sep"])
@@ -160,17 +248,24 @@ class PredictionMixin:
 
     def _results(self, names: Sequence[str]) -> Results:
         perturbations = self._parse(names)
+        obs = self._describe(names, perturbations)
+        measured = self._registered.measured
+        lfc, std, attention = (
+            tensor.cpu().numpy() for tensor in self.module.predict(perturbations) if tensor is not None
+        )
+        return Results(over_all_genes(lfc, measured), over_all_genes(std, measured), attention, obs)
+
+    def _describe(self, names: Sequence[str], perturbations: Sequence[tuple[int, ...]]) -> pd.DataFrame:
+        """What is known of perturbations before they are predicted, one row each; warns of genes nothing is known of."""
         r, module = self._registered, self.module
-        informed = r.has_edges() | r.has_features()
-        informed[list(module.single_column)] = True
-        trained = set(module.perturbations)
+        informed, measured, trained = self._informed().tolist(), module.single_column, set(module.perturbations)
         obs = pd.DataFrame(
             {
                 self.registry["setup_args"]["perturbation_key"]: np.array(names, dtype=object),
                 Key.obs.N_PERTURBED_GENES: [len(p) for p in perturbations],
                 Key.obs.IN_TRAINING: [p in trained for p in perturbations],
-                Key.obs.SINGLES_MEASURED: [sum(g in module.single_column for g in p) for p in perturbations],
-                Key.obs.UNINFORMED: [not informed[list(p)].all() for p in perturbations],
+                Key.obs.SINGLES_MEASURED: [sum(g in measured for g in p) for p in perturbations],
+                Key.obs.UNINFORMED: [not all(informed[g] for g in p) for p in perturbations],
             },
             index=pd.Index(names, dtype=object),
         )
@@ -182,8 +277,13 @@ class PredictionMixin:
                 UserWarning,
                 stacklevel=settings.warnings_stacklevel,
             )
-        lfc, std, attention = (tensor.cpu().numpy() for tensor in module.predict(perturbations))
-        return Results(over_all_genes(lfc, r.measured), over_all_genes(std, r.measured), attention, obs)
+        return obs
+
+    def _informed(self) -> np.ndarray:
+        """Which genes have edges, features or a measurement of their own, of shape (n_vars,)."""
+        known = self._registered.has_edges() | self._registered.has_features()
+        known[list(self.module.single_column)] = True
+        return known
 
     def _predict_into(self, adata: AnnData) -> None:
         args = self.registry["setup_args"]

@@ -13,8 +13,9 @@ from scapp.module._anchor import Anchor, composition_of
 from scapp.module._attention import Reach
 from scapp.module._calibration import Calibration
 from scapp.module._encoder import Graph
-from scapp.module._prediction import Genes, PredictionMixin, mean_of
+from scapp.module._prediction import PredictionMixin, mean_of
 from scapp.module._predictor import Architecture, Predictor
+from scapp.module._units import Bags, Genes
 
 # Singular values of the measured singles are soft-thresholded by this share of their median before they become features.
 SIGNATURE_THRESHOLD = 0.4
@@ -156,16 +157,16 @@ class APPModule(PredictionMixin, BaseModuleClass):
             main_genes = sorted({gene for i in self.main_rows for gene in self.perturbations[i]})
         units = self.gene_units(main_genes)
         if self.main_rows != self.single_rows:
+            rows = [self.perturbations[i] for i in self.main_rows]
             column = {gene: k for k, gene in enumerate(main_genes)}
-            counts = composition_of([self.perturbations[i] for i in self.main_rows], column).to(self.features)
             if self.anchored:
-                self._main_counts = counts
+                self._main_counts = composition_of(rows, column).to(self.features)
             else:
-                units = self._combine(units, counts)
+                units = units.combined(Bags.of(rows, column, self.features.device))
         self._main_seen = units.seen()
         combinations = [self.perturbations[i] for i in self.combination_rows]
         if self.interaction:
-            self._interaction_seen = self._units(combinations).seen()
+            self._interaction_seen = self.combined_units(combinations).seen()
         if self.started:
             return
         device = self.features.device
