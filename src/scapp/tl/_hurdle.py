@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy import sparse
+from scipy import sparse, stats
+
+MANY_COUNTS = 100
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,25 @@ class ControlCells:
         smallest = [rows.data[a:b].min() for a, b in zip(rows.indptr[:-1], rows.indptr[1:], strict=True) if b > a]
         return float(np.median(smallest))
 
-    def change(self, lfc: np.ndarray) -> Change:
-        r"""Bring the mean of each gene to :math:`m' = \max(m + \Delta y, 0)`.
+    @cached_property
+    def rates(self) -> tuple[np.ndarray, np.ndarray]:
+        """Expected counts of a gene in a typical cell, and the mean expression that they lead to, both rising."""
+        rate = np.concatenate([[0], np.geomspace(1e-5, 1e6, 400)])
+        one = np.expm1(self.one_count)
+        few = rate < MANY_COUNTS
+        counts = np.arange(10 * MANY_COUNTS)
+        of_few = stats.poisson.pmf(counts, rate[few, None]) @ np.log1p(counts * one)
+        many = rate[~few]  # where the logarithm is as good as straight over the counts that occur
+        of_many = np.log1p(many * one) - many * one**2 / (2 * (1 + many * one) ** 2)
+        return rate, np.concatenate([of_few, of_many])
 
-        With the mean m and the share d of cells that show the gene, its rate changes by the factor
-        :math:`f = (e^{m'} - 1) / (e^m - 1)`, and, counts being Poisson, the share of cells without it from :math:`1 - d` to
-        :math:`(1 - d)^f`. The positive values are then shifted, and clipped at zero, so that the mean over all cells is
-        :math:`m'`. A gene that no control cell shows appears with the value of one count, in as many cells as it takes.
+    def rate(self, mean: np.ndarray) -> np.ndarray:
+        """Expected counts in a typical cell of genes with this mean expression."""
+        rate, expected = self.rates
+        return np.interp(mean, expected, rate)
+
+    def change(self, lfc: np.ndarray) -> Change:
+        r"""Bring the mean of each gene to :math:`m' = \max(m + \Delta y, 0)`; see :func:`scapp.tl.sample_cells`.
 
         Parameters
         ----------
@@ -69,8 +83,9 @@ class ControlCells:
         mean, before = self.mean, self.detected
         target = np.maximum(mean + lfc, 0)
         shown = before > 0
-        factor = np.expm1(target) / np.where(shown, np.expm1(mean), 1)
-        after = np.where(shown, 1 - (1 - before) ** factor, np.minimum(target / self.one_count, 1))
+        rate = self.rate(target)
+        factor = np.divide(rate, self.rate(mean), out=np.ones_like(rate), where=shown)
+        after = np.where(shown, 1 - (1 - before) ** factor, 1 - np.exp(-rate))
         level = np.divide(target, after, out=np.zeros_like(target), where=after > 0)
         positive = np.divide(mean, before, out=np.full_like(mean, self.one_count), where=shown)
         shift = level - positive

@@ -39,16 +39,19 @@ def sample_cells(
     r"""Sample cells of predicted perturbations: control cells, moved by the predicted effect.
 
     Each cell begins as a control cell, drawn with replacement, and so has the noise of the screen, its library size and its
-    batch. The effect moves the mean :math:`m` of each gene over all control cells to
-    :math:`m' = \max(m + \Delta y, 0)`, as a change of how many cells show the gene and of how much
-    of it they show :cite:p:`Finak2015`. Its rate changes by :math:`f = (e^{m'} - 1) / (e^m - 1)`, and so, counts being
-    Poisson, the share of cells without the gene from :math:`\pi` to :math:`\pi^f`: as many cells, drawn at random, lose the
-    gene, or gain it with the value of another control cell. The positive values are then shifted, and clipped at zero, such
-    that the mean over cells is :math:`m'`. A gene that no control cell shows appears with the value of one count.
+    batch. The effect moves the mean :math:`m` of each gene over all control cells to :math:`m' = \max(m + \Delta y, 0)`, as a
+    change of how many cells show the gene and of how much of it they show :cite:p:`Finak2015`:
 
-    The mean over many sampled cells is therefore the predicted mean, and zeros stay as frequent as in a real screen. What
-    the model does not say is not there: all cells of a perturbation respond alike, and the spread of a gene is that of
-    control cells.
+    1. The rate of the gene changes by :math:`f = \lambda(m') / \lambda(m)`, where :math:`\lambda(m)` are the counts that a
+       cell of typical size has if they are Poisson and their mean expression is :math:`m`.
+    2. The share of cells without the gene changes from :math:`\pi` to :math:`\pi^f`, as it does if counts are Poisson in each
+       cell: as many cells, drawn at random, lose the gene, or gain it with the value of another control cell. A gene that no
+       control cell shows appears with the value of one count, in the share :math:`1 - e^{-\lambda(m')}` of the cells.
+    3. The positive values are shifted, and clipped at zero, such that the mean over all cells is :math:`m'`.
+
+    The mean over many sampled cells is therefore the predicted mean, and zeros are about as frequent as in a real screen.
+    What the model does not say is not there: all cells of a perturbation respond alike, and genes vary together as they do
+    over control cells.
 
     Parameters
     ----------

@@ -162,18 +162,19 @@ def _score_std(model: APP, perturbations: list[Genes], score: Signature | Functi
     from scapp.module._prediction import Wanted
 
     module, rng = model.module, np.random.default_rng(seed)
-    factors = [error_factors(module, combined=combined).cpu().numpy() for combined in (False, True)]
-    wanted, nodes = Wanted(attention=False), {gene for p in perturbations for gene in p}
+    # The same draws for all, so that their scores differ by what is known of them and not by chance.
+    alone = rng.standard_normal((N_DRAWS, module.targets.shape[1]))
+    errors = {"measured": alone}  # errors of a measurement are those of sampling cells, gene by gene
+    for kind in ("single", "combined"):
+        factors = error_factors(module, combined=kind == "combined").cpu().numpy()
+        rest = np.sqrt(np.maximum(1 - np.square(factors).sum(axis=0), 0))
+        errors[kind] = rng.standard_normal((N_DRAWS, len(factors))) @ factors + alone * rest
     found = np.empty(len(perturbations))
+    wanted, nodes = Wanted(attention=False), {gene for p in perturbations for gene in p}
     predictions = module.predict_batches(([p] for p in perturbations), nodes=nodes, wanted=wanted)
     for i, (genes, prediction) in enumerate(zip(perturbations, predictions, strict=True)):
         assert prediction.std is not None
-        lfc, std = prediction.lfc.cpu().numpy(), prediction.std.cpu().numpy()
-        shared = factors[len(genes) > 1]
-        if len(genes) == 1 and genes[0] in module.single_column:
-            shared = shared[:0]  # errors of a measurement are those of sampling cells, gene by gene
-        alone = np.sqrt(np.maximum(1 - np.square(shared).sum(axis=0), 0))
-        error = rng.standard_normal((N_DRAWS, len(shared))) @ shared
-        error += rng.standard_normal((N_DRAWS, lfc.shape[1])) * alone
-        found[i] = score(lfc + std * error).std(ddof=1)
+        kind = "combined" if len(genes) > 1 else "measured" if genes[0] in module.single_column else "single"
+        draws = prediction.lfc.cpu().numpy() + prediction.std.cpu().numpy() * errors[kind]
+        found[i] = score(draws).std(ddof=1)
     return found
