@@ -22,19 +22,26 @@ from anndata import AnnData
 import scapp
 
 STRATEGIES = ("variance", "uncertainty")
-# Perturbations in the start, the pool, and to be suggested; the rest are the test. A start also holds all singles if the
-# candidates are doubles.
-SIZES = {"simulated": (40, 80, 20), "norman_doubles": (15, 55, 20), "k562_singles": (150, 400, 75)}
+# Perturbations in the start, the pool, and to be suggested; the rest are the test. The start of "simulated, few modules" are
+# those of three modules of 16; that of the doubles also holds all singles.
+SIZES = {
+    "simulated": (30, 65, 13),
+    "simulated, few modules": (30, 65, 13),
+    "norman_doubles": (15, 55, 20),
+    "k562_singles": (150, 400, 75),
+}
 
 
-def simulated(seed: int) -> AnnData:
-    """Effects of 160 regulators in eight modules, measured in 50 cells each."""
-    cells, truth = scapp.datasets.simulated_perturb_seq(
-        n_genes=400, n_regulators=160, n_singles=160, n_doubles=0, n_modules=8, seed=seed
-    )
-    effects = scapp.pp.pseudobulk(cells)
+def simulated(seed: int) -> tuple[AnnData, list[str]]:
+    """True effects of 160 regulators in 16 modules, and the regulators of the first three modules."""
+    _, truth = scapp.datasets.simulated_perturb_seq(
+        n_genes=500, n_regulators=160, n_singles=160, n_doubles=0, n_modules=16, n_cells_per_perturbation=4,
+        n_control_cells=20, seed=seed,
+    )  # fmt: skip
+    effects = truth.effects[truth.effects.obs["in_screen"]].copy()
     scapp.pp.add_network(effects, truth.network, directed=True)
-    return effects
+    few = truth.modules.index[truth.modules.isin(["M1", "M2", "M3"])]
+    return effects, [name for name in effects.obs_names if name in few]
 
 
 def fit(effects: AnnData, labels: list[str], features: list[str]) -> scapp.model.APP:
@@ -46,13 +53,17 @@ def fit(effects: AnnData, labels: list[str], features: list[str]) -> scapp.model
     return model
 
 
-def compare(effects: AnnData, name: str, features: list[str], seed: int, n_draws: int) -> dict[str, float]:
+def compare(
+    effects: AnnData, name: str, features: list[str], first: list[str], seed: int, n_draws: int
+) -> dict[str, float]:
     """Errors of all ways to choose from one pool, relative to the error before."""
     rng = np.random.default_rng(seed)
     n_start, n_pool, n = SIZES[name]
     n_genes = np.array([label.count("+") + 1 for label in effects.obs_names])
     doubles = name == "norman_doubles"
     shuffled = rng.permutation(effects.obs_names[n_genes == (2 if doubles else 1)]).tolist()
+    shuffled = [*first, *(label for label in shuffled if label not in first)]
+    n_start = len(first) or n_start
     start, pool, test = shuffled[:n_start], shuffled[n_start : n_start + n_pool], shuffled[n_start + n_pool :]
     start = [*(effects.obs_names[n_genes == 1] if doubles else []), *start]
 
@@ -91,13 +102,15 @@ def main() -> None:
         rows = []
         for seed in range(args.starts):
             features: list[str] = []
-            if name == "simulated":
-                effects = simulated(seed)
+            first: list[str] = []
+            if name.startswith("simulated"):
+                effects, few = simulated(seed)
+                first = few if "few" in name else []
             else:
                 task = getattr(scapp.benchmark, name)(args.data)
                 effects, features = task.inputs(), list(task.gene_features_key)
                 effects = effects[[*task.splits[0].train, *task.splits[0].test]].copy()
-            rows.append(compare(effects, name, features, seed, args.draws))
+            rows.append(compare(effects, name, features, first, seed, args.draws))
         mean = pd.DataFrame(rows).mean()
         sizes = " | ".join(map(str, SIZES[name]))
         print(f"| {name} | {sizes} | {' | '.join(f'{mean[column]:.3f}' for column in columns)} |", flush=True)

@@ -65,7 +65,7 @@ def test_import_loads_nothing_heavy():
     assert loaded == ""
 
 
-@pytest.mark.parametrize("name", ["baselines", "benchmark", "datasets", "embeddings", "metrics", "pl", "pp"])
+@pytest.mark.parametrize("name", ["baselines", "benchmark", "datasets", "embeddings", "metrics", "pl", "pp", "tl"])
 def test_all_but_the_model_do_without_torch(name):
     assert python(f"import sys, scapp; scapp.{name}; print(*{{'torch', 'scvi'}} & sys.modules.keys())") == ""
 
@@ -77,7 +77,7 @@ def test_every_submodule_is_listed_and_loads():
 
 
 def test_misspelt_attribute_says_what_there_is():
-    with pytest.raises(AttributeError, match="modle.*baselines, .*metrics, model, pl, pp"):
+    with pytest.raises(AttributeError, match="modle.*baselines, .*metrics, model, pl, pp, tl"):
         scapp.modle  # noqa: B018
 
 

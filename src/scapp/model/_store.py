@@ -16,7 +16,6 @@ import anndata as ad
 import zarr
 from anndata import AnnData
 from numcodecs import Blosc
-from scvi import settings
 
 VALUES_IN_CHUNK = 2**21  # 8 MB of float32: few files, and a slice of a few rows does not read much
 # Bytes of floats compress when those of equal weight stand together; lz4 keeps up with the model.
@@ -81,7 +80,7 @@ def new_store(
         warnings.warn(
             f"{str(place)!r} takes {_gigabytes(n_bytes)} before compression, and {_gigabytes(free)} are free there.",
             UserWarning,
-            stacklevel=settings.warnings_stacklevel,
+            stacklevel=4,  # who asked for the file, past the context manager
         )
     hidden = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
