@@ -18,9 +18,9 @@ from scapp.data import PerturbationSplitter
 from scapp.data._mudata import effects_of
 from scapp.model._inputs import Registered
 from scapp.model._plan import KeepBest, PerturbationTrainingPlan
-from scapp.model._prediction import PredictionMixin
 from scapp.model._presets import architecture_of
 from scapp.model._setup import SetupMixin
+from scapp.model._streaming import StreamingMixin
 from scapp.module import APPModule
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ CHATTER = (
 )
 
 
-class APP(SetupMixin, PredictionMixin, BaseModelClass):
+class APP(SetupMixin, StreamingMixin, BaseModelClass):
     r"""AdaptivePerturbPredictor :cite:p:`Zhao2025`: effects of gene perturbations that nobody has measured.
 
     A graph network embeds the genes over one network or several (equations 1 and 2 of the paper), an attention that is

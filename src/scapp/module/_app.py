@@ -15,8 +15,9 @@ from scapp.module._calibration import Calibration
 from scapp.module._encoder import Graph
 from scapp.module._explanation import ExplanationMixin
 from scapp.module._inspection import InspectionMixin
-from scapp.module._prediction import Genes, PredictionMixin, Units, mean_of
+from scapp.module._prediction import PredictionMixin, mean_of
 from scapp.module._predictor import Architecture, Predictor
+from scapp.module._units import Bags, Genes, Units
 
 # Singular values of the measured singles are soft-thresholded by this share of their median before they become features.
 SIGNATURE_THRESHOLD = 0.4
@@ -155,7 +156,7 @@ class APPModule(ExplanationMixin, InspectionMixin, PredictionMixin, BaseModuleCl
         self._main_seen = units.seen()
         combinations = [self.perturbations[i] for i in self.combination_rows]
         if self.interaction:
-            self._interaction_seen = self._units(combinations).seen()
+            self._interaction_seen = self.combined_units(combinations).seen()
         if self.started:
             return
         device = self.features.device
@@ -183,7 +184,9 @@ class APPModule(ExplanationMixin, InspectionMixin, PredictionMixin, BaseModuleCl
         units = self.gene_units(genes)
         if composition is None or self.anchored:
             return genes, units, composition
-        return genes, self._combine(units, composition), None
+        column = {gene: k for k, gene in enumerate(genes)}
+        bags = Bags.of([self.perturbations[i] for i in self.main_rows], column, self.features.device)
+        return genes, units.combined(bags), None
 
     @torch.no_grad()
     def finish(self) -> None:
