@@ -24,6 +24,7 @@ from scapp.model._plan import KeepBest, PerturbationTrainingPlan
 from scapp.model._prediction import PredictionMixin
 from scapp.model._presets import architecture_of
 from scapp.module import APPModule
+from scapp.module._scale import N_TOGETHER
 
 if TYPE_CHECKING:
     pass
@@ -286,7 +287,11 @@ class APP(PredictionMixin, BaseModelClass):
             self.module.eval()
             self.is_trained_ = True
             return
-        splitter = self._data_splitter_cls([len(p) for p in self.module.perturbations], validation_size=validation_size)
+        splitter = self._data_splitter_cls(
+            [len(p) for p in self.module.perturbations],
+            validation_size=validation_size,
+            n_together=N_TOGETHER,
+        )
         validated = splitter.n_val > 0
         if validation_size > 0 and not validated:
             warnings.warn(

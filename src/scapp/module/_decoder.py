@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from scapp.module._kernel import gaussian_kernel, kernel_inverse, kernel_leave_one_out, robust_weights
 from scapp.module._ridge import ridge_leave_one_out, ridge_posterior, ridge_solve
+from scapp.module._scale import goes_by_parts, parts_of, sketch
 
 # How often the weights of the rows are renewed in the last fit; in training they are renewed at each step.
 N_REWEIGHT = 5
@@ -76,13 +77,13 @@ class KernelDecoder(nn.Module):
         self.register_buffer("center", torch.zeros(n_blocks, block_size))
         self.register_buffer("size", torch.ones(n_blocks))
         self.register_buffer("posterior", torch.zeros(n_states, n_states))
-        self._weight: Tensor | None = None
+        self.weight: Tensor | None = None
 
     def residuals(self, states: Tensor, counts: Tensor | None, targets: Tensor) -> Tensor:
         gram = self._gram(states, counts)
         inverse = kernel_inverse(gram, self.log_penalty.exp(), self._weights(targets))
         left_out = kernel_leave_one_out(inverse, targets)
-        self._weight = robust_weights(left_out)
+        self.weight = robust_weights(left_out)
         return left_out if self.leave_one_out else targets - gram @ (inverse @ targets)
 
     def held_out(
@@ -101,12 +102,12 @@ class KernelDecoder(nn.Module):
         self.center.copy_(center)
         self.size.copy_(size)
         gram = self._gram(states, counts)
-        self._weight = None
-        for _ in range(N_REWEIGHT):
+        self.weight = self._weights_by_parts(gram, targets) if goes_by_parts(len(targets)) else None
+        for _ in range(1 if goes_by_parts(len(targets)) else N_REWEIGHT):
             inverse = kernel_inverse(gram, self.log_penalty.exp(), self._weights(targets))
             left_out = kernel_leave_one_out(inverse, targets)
             distance = 1 / inverse.diagonal() - self.log_penalty.exp() / self._weights(targets)
-            self._weight = robust_weights(left_out)
+            self.weight = robust_weights(left_out)
         solution = inverse @ targets
         if counts is not None:
             solution, inverse = counts.T @ solution, counts.T @ inverse @ counts
@@ -116,7 +117,7 @@ class KernelDecoder(nn.Module):
         self.support[:n] = self._scaled(states, center, size)
         self.coefficients[:n] = solution
         self.posterior[:n, :n] = inverse
-        self._weight = None
+        self.weight = None
         return left_out, distance.clamp_min(0)
 
     def forward(self, states: Tensor, counts: Tensor | None) -> Tensor:
@@ -136,10 +137,23 @@ class KernelDecoder(nn.Module):
         """Number of coefficients that are solved for, not trained by gradient."""
         return self.coefficients.numel()
 
+    def _weights_by_parts(self, gram: Tensor, targets: Tensor) -> Tensor:
+        """Weights of many rows, from the residuals of leaving each out of its part, so that all are solved together once."""
+        seen = sketch(targets)
+        left_out = torch.zeros_like(seen)
+        for part in parts_of(len(targets)):
+            rows = part.to(targets.device)
+            own, weight = gram[rows][:, rows], targets.new_ones(len(rows))
+            for _ in range(N_REWEIGHT):
+                inverse = kernel_inverse(own, self.log_penalty.exp(), weight)
+                left_out[rows] = kernel_leave_one_out(inverse, seen[rows])
+                weight = robust_weights(left_out[rows])
+        return robust_weights(left_out)
+
     def _weights(self, targets: Tensor) -> Tensor:
-        if self._weight is None or len(self._weight) != len(targets):
+        if self.weight is None or len(self.weight) != len(targets):
             return targets.new_ones(len(targets))
-        return self._weight
+        return self.weight
 
     def _scaled(self, states: Tensor, center: Tensor, size: Tensor) -> Tensor:
         return ((states - center) / size[:, None] * (self.log_scale.exp() / len(size) ** 0.5)[:, None]).flatten(1)

@@ -12,6 +12,7 @@ from scapp.module._anchor import Anchor, composition_of
 from scapp.module._attention import Reach, reach
 from scapp.module._calibration import Calibration
 from scapp.module._diffusion import diffuse
+from scapp.module._scale import N_TOGETHER
 
 if TYPE_CHECKING:
     from scapp.module._encoder import Graph
@@ -26,6 +27,10 @@ class Units(NamedTuple):
 
     membership: Tensor
     walks: list[Tensor]
+
+    def rows(self, rows: slice) -> Units:
+        """Some of them."""
+        return Units(self.membership[rows], [walk[rows] for walk in self.walks])
 
     def seen(self) -> tuple[Tensor, list[Reach]]:
         """What the attention sees of them: the membership, and which genes each head reaches."""
@@ -68,7 +73,7 @@ class PredictionMixin:
         """Units of genes perturbed alone."""
         index = torch.as_tensor(list(nodes), dtype=torch.long, device=self.features.device)
         membership = torch.zeros(len(index), len(self.features), device=self.features.device)
-        membership[torch.arange(len(index)), index] = 1
+        membership[torch.arange(len(index), device=index.device), index] = 1
         return Units(membership, [diffuse(membership, graph) for graph in self.graphs])
 
     def _combine(self, genes: Units, composition: Tensor) -> Units:
@@ -119,7 +124,8 @@ class PredictionMixin:
     def _own_effects(self, nodes: list[int], genes: Units) -> Prediction:
         """Effect of each gene alone: measured and denoised where there is a measurement, predicted elsewhere."""
         assert self.anchor is not None
-        lfc, std, attention = self._main_effects(genes)
+        rows = range(0, len(nodes), N_TOGETHER)
+        lfc, std, attention = _join([self._main_effects(genes.rows(slice(i, i + N_TOGETHER))) for i in rows])
         measured = [k for k, node in enumerate(nodes) if node in self.single_column]
         rows = [self.single_column[nodes[k]] for k in measured]
         lfc[measured] = self.anchor.singles[rows]

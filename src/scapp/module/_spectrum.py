@@ -1,0 +1,48 @@
+"""Singular values of many profiles: exact, or the leading ones where that would take minutes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from scapp.module._scale import N_TOGETHER
+
+# One in so many of the singular values that the exact decomposition may have at most is calculated.
+LEADING_SHARE = 4
+N_ITERATIONS = 4
+
+
+class Spectrum(NamedTuple):
+    """Singular vectors and values of a matrix, and what the leading ones leave.
+
+    `rest` is None where all of them are known. Otherwise it is the matrix without its leading part, whose singular values are
+    noise of about one size; `median` is then their root mean square.
+    """
+
+    U: Tensor
+    S: Tensor
+    Vh: Tensor
+    median: Tensor
+    rest: Tensor | None
+
+    def soft_threshold(self, share: float) -> Tensor:
+        """The matrix with its singular values lowered by a share of their median, none below zero."""
+        shrunk = (self.U * (self.S - share * self.median).clamp_min(0)) @ self.Vh
+        return shrunk if self.rest is None else shrunk + max(1 - share, 0) * self.rest
+
+
+def spectrum(matrix: Tensor) -> Spectrum:
+    """Singular value decomposition, randomised :cite:p:`Halko2011` where both sides are longer than `N_TOGETHER`."""
+    if min(matrix.shape) <= N_TOGETHER:
+        U, S, Vh = torch.linalg.svd(matrix, full_matrices=False)
+        return Spectrum(U, S, Vh, S.median(), None)
+    n_leading = N_TOGETHER // LEADING_SHARE
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        # On the processor, where the random start is the same whatever the device of the model.
+        U, S, V = (t.to(matrix) for t in torch.svd_lowrank(matrix.cpu(), q=n_leading, niter=N_ITERATIONS))
+    rest = matrix - (U * S) @ V.T
+    median = (rest.square().sum() / (min(matrix.shape) - n_leading)).sqrt()
+    return Spectrum(U, S, V.T, median, rest)
