@@ -44,7 +44,9 @@ def simulate(n_perturbations: int, n_genes: int, n_edges: int, seed: int = 0):
     # Edges, both directions; two of three within a community.
     a = rng.integers(n_nodes, size=n_edges // 2)
     size = np.diff(start)[community[a]]
-    b = np.where(rng.random(len(a)) < 2 / 3, order[start[community[a]] + rng.integers(size)], rng.integers(n_nodes, size=len(a)))
+    b = np.where(
+        rng.random(len(a)) < 2 / 3, order[start[community[a]] + rng.integers(size)], rng.integers(n_nodes, size=len(a))
+    )
     network = sparse.coo_matrix((np.ones(len(a), np.float32), (a, b)), shape=(n_nodes,) * 2).tocsr()
     network = sparse.csr_matrix(((network + network.T) > 0), dtype=np.float32)
     network.setdiag(0)
@@ -132,7 +134,9 @@ def picture(rows: dict[str, list[dict]], path: Path, changeover: int) -> None:
     figure, axes = plt.subplots(2, len(rows), figsize=(7, 3.6), sharey="row", layout="constrained")
     for column, (what, found) in zip(axes.T, rows.items(), strict=True):
         x = [r[what] for r in found]
-        for axis, key, label in zip(column, ("seconds", "peak_gb"), ("seconds to train", "peak memory, GB"), strict=True):
+        for axis, key, label in zip(
+            column, ("seconds", "peak_gb"), ("seconds to train", "peak memory, GB"), strict=True
+        ):
             axis.plot(x, [r[key] for r in found], "o-", color="#0072B2", markersize=3.5, linewidth=1)
             axis.set(xscale="log", yscale="log")
             axis.grid(alpha=0.3, linewidth=0.5)

@@ -33,7 +33,9 @@ def screen() -> tuple[ad.AnnData, list[str], np.ndarray]:
     n_nodes, n_genes, n_train = 360, 120, 300
     community = np.arange(n_nodes) % 12
     same = community[:, None] == community
-    network = sparse.csr_matrix(np.triu(rng.random((n_nodes, n_nodes)) < np.where(same, 0.3, 0.01), 1), dtype=np.float32)
+    network = sparse.csr_matrix(
+        np.triu(rng.random((n_nodes, n_nodes)) < np.where(same, 0.3, 0.01), 1), dtype=np.float32
+    )
     effects = 0.5 * rng.normal(size=(12, n_genes))[community] + 0.2 * rng.normal(size=(n_nodes, n_genes))
     names = np.array([f"G{i}" for i in range(n_nodes)], dtype=object)
     shuffled = rng.permutation(n_nodes)

@@ -318,7 +318,7 @@ class APPModule(PredictionMixin, BaseModuleClass):
         scores = (factors.U * values)[:, : self.signatures.shape[1]]
         size = scores.square().sum(1).mean().sqrt().clamp_min(1e-12)
         self.signatures.zero_()
-        self.signatures[list(self.single_column)] = scores / size
+        self.signatures[list(self.single_column), : scores.shape[1]] = scores / size
 
     def _fit_anchor(self) -> None:
         if self.anchor is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy import sparse
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from scapp.pp._expression import Expression
+    from scapp.pp._expression import Block, Expression
 
 
 class GroupSums:
@@ -52,14 +53,24 @@ class GroupSums:
         self.squares = np.zeros(shape)
         self.products = None if reference is None else np.zeros(shape)
 
-        for block in expression.blocks(groups >= 0):
-            present, indicator = _indicator(groups[block.rows])
-            x, genes = block.values, block.columns
-            self.values[present, genes] += _dense(indicator @ x)
-            self.squares[present, genes] += _dense(indicator @ (x.power(2) if sparse.issparse(x) else x**2))
-            if self.products is not None and reference is not None and batches is not None:
-                times = _times_reference(x, reference[:, genes], batches[block.rows])
-                self.products[present, genes] += _dense(indicator @ times)
+        work = partial(_sums_of_block, reference=reference)
+        per_cell = [groups] if batches is None else [groups, batches]
+        if not expression.inspected:
+            for place, sums in expression.map_on_a_guess(work, *per_cell):
+                self._add(place, sums)
+            if expression.guess_held:
+                return
+            for total in (self.values, self.squares):
+                total[:] = 0
+        for place, sums in expression.map(work, *per_cell, cells=groups >= 0):
+            self._add(place, sums)
+
+    def _add(self, place: Block, sums: tuple[Any, ...] | None) -> None:
+        if sums is None:
+            return
+        present, *parts = sums
+        for total, part in zip((self.values, self.squares, self.products), parts, strict=False):
+            total[present, place.columns] += _dense(part)
 
     def means(self) -> NDArray[np.float64]:
         """Mean of each group; NaN for a group without cells."""
@@ -77,6 +88,20 @@ class GroupSums:
             np.maximum(errors, 0.0, out=errors)  # rounding of what does not vary
             errors /= n * (n - 1)
         return errors
+
+
+def _sums_of_block(
+    block: Block, groups: NDArray[np.intp], *batches: NDArray[np.intp], reference: NDArray[np.float64] | None
+) -> tuple[Any, ...] | None:
+    """The groups of a block and their sums of x, of x squared and, with a reference, of x times it; None without cells."""
+    if not (groups >= 0).any():
+        return None
+    present, indicator = _indicator(groups)
+    x = block.values
+    found = [indicator @ x, indicator @ (x.power(2) if sparse.issparse(x) else x**2)]
+    if reference is not None:
+        found.append(indicator @ _times_reference(x, reference[:, block.columns], *batches))
+    return present, *found
 
 
 def _indicator(groups: NDArray[np.intp]) -> tuple[NDArray[np.intp], sparse.csr_matrix]:
