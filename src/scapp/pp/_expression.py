@@ -19,7 +19,7 @@ from scipy import sparse
 
 from scapp._genes import measured_mask, shorten
 from scapp.pp._labels import column_of_obs
-from scapp.pp._matrices import Source, get_matrix
+from scapp.pp._matrices import Source, get_matrix, is_dask
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -138,6 +138,11 @@ class Expression:
         self._totals: NDArray[np.float64] | None = None
         if inspect:
             self._look()
+
+    @property
+    def in_process(self) -> bool:
+        """Whether what `map` does with blocks is done in this process, in order."""
+        return not any(is_dask(source.matrix) for source in self._sources)
 
     @property
     def other_scale(self) -> str | None:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-VALUES_IN_BLOCK = {"dense": 2**21, "sparse": 2**23}
+# Stored values in a block: some tens of megabytes. Sparse ones come with an index, and are summed faster in large blocks.
+VALUES_IN_BLOCK = {"dense": 2**21, "sparse": 2**22}
 # Blocks of a Dask array in flight for each thread or worker: enough to keep all busy, few enough to stay small.
 BLOCKS_PER_THREAD = 4
 
@@ -66,15 +67,11 @@ class Source:
             yield from self._chunks()
             return
         n_obs, n_vars = self.shape
-        sparse_like = sparse.issparse(self.matrix) or isinstance(self.matrix, CSRDataset | CSCDataset)
-        values = VALUES_IN_BLOCK["sparse" if sparse_like else "dense"]
-        if self.chunk_size is not None:
-            values = self.chunk_size * n_vars
         if self.by_genes:
-            for columns in _parts(n_vars, values // max(n_obs, 1)):
+            for columns in _parts(n_vars, self._block_length(n_vars, n_obs)):
                 yield Piece(self._rows(0, n_obs), columns, (slice(0, n_obs), columns))
         else:
-            for rows in _parts(n_obs, values // max(n_vars, 1)):
+            for rows in _parts(n_obs, self._block_length(n_obs, n_vars)):
                 yield Piece(self._rows(rows.start, rows.stop), slice(0, n_vars), (rows, slice(0, n_vars)))
 
     def run(self, work: Callable[..., Any], jobs: Iterable[tuple[Piece, tuple]]) -> Iterator[tuple[Piece, Any]]:
@@ -108,6 +105,19 @@ class Source:
                 f"{self.name} cannot be read from cell {piece.rows.start - self.begin} on: the file is truncated or "
                 f"damaged ({error}). Fetch or write it again."
             ) from error
+
+    def _block_length(self, length: int, width: int) -> int:
+        """How many cells, or genes, make a block; `width` is the length of each."""
+        if self.chunk_size is not None:
+            n_obs, n_vars = self.shape
+            return self.chunk_size * n_vars // max(n_obs, 1) if self.by_genes else self.chunk_size
+        if isinstance(self.matrix, CSRDataset | CSCDataset):
+            kind, stored = "sparse", self.matrix.group["data"].shape[0]
+        elif sparse.issparse(self.matrix):
+            kind, stored = "sparse", self.matrix.nnz
+        else:
+            kind, stored = "dense", length * width
+        return int(VALUES_IN_BLOCK[kind] * length / max(stored, 1))
 
     def _rows(self, start: int, stop: int) -> slice:
         return slice(self.begin + start, self.begin + stop)

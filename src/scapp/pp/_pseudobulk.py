@@ -248,6 +248,8 @@ def _assemble(
     record: dict[str, Any],
 ) -> AnnData:
     def over_all_genes(values: NDArray[np.float64], dtype: type = np.float32) -> NDArray[Any]:
+        if expression.measured.all():
+            return values.astype(dtype, copy=False)
         full = np.full((*values.shape[:-1], adata.n_vars), np.nan, dtype=dtype)
         full[..., expression.measured] = values
         return full
