@@ -19,6 +19,7 @@ from scapp._genes import check_no_view
 from scapp._keys import Key
 from scapp.data import EffectsField, GeneFeaturesField, GenesField, NetworkField, PerturbationSplitter
 from scapp.data._fields import EFFECTS, FEATURES, GENES, NETWORK, numbered
+from scapp.model._devices import check_one_device
 from scapp.model._inputs import Registered
 from scapp.model._plan import KeepBest, PerturbationTrainingPlan
 from scapp.model._prediction import PredictionMixin
@@ -264,7 +265,7 @@ class APP(PredictionMixin, BaseModelClass):
         early_stopping_patience
             See `early_stopping`.
         accelerator, devices
-            As in scvi-tools: ``"cpu"``, ``"gpu"``, ``"auto"``.
+            As in scvi-tools: ``"cpu"``, ``"gpu"``, ``"auto"``; one device, as the closed form needs all perturbations together.
         plan_kwargs
             For the training plan: `lr` (3e-4, or 1e-3 for the paper's form), `lr_scalars` (5e-2), `weight_decay`, ….
         **trainer_kwargs
@@ -274,7 +275,10 @@ class APP(PredictionMixin, BaseModelClass):
         ------
         RuntimeError
             If the model was loaded without data it has nothing to be trained on.
+        ValueError
+            If several devices are asked.
         """
+        check_one_device(devices)
         architecture = self.module.main[0].architecture
         paper = not architecture.closed_form
         if max_epochs is None:

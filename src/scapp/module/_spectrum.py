@@ -36,12 +36,12 @@ class Spectrum(NamedTuple):
 def spectrum(matrix: Tensor) -> Spectrum:
     """Singular value decomposition, randomised :cite:p:`Halko2011` where both sides are longer than `N_TOGETHER`."""
     if min(matrix.shape) <= N_TOGETHER:
-        U, S, Vh = torch.linalg.svd(matrix, full_matrices=False)
+        # On the processor, whose signs of the vectors another device need not share.
+        U, S, Vh = (t.to(matrix) for t in torch.linalg.svd(matrix.cpu(), full_matrices=False))
         return Spectrum(U, S, Vh, S.median(), None)
     n_leading = N_TOGETHER // LEADING_SHARE
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        # On the processor, where the random start is the same whatever the device of the model.
         U, S, V = (t.to(matrix) for t in torch.svd_lowrank(matrix.cpu(), q=n_leading, niter=N_ITERATIONS))
     rest = matrix - (U * S) @ V.T
     median = (rest.square().sum() / (min(matrix.shape) - n_leading)).sqrt()
