@@ -212,8 +212,8 @@ def test_no_screen_is_an_error(screens):
 
 def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     reads: list[int] = []
-    work = _expression._work
-    monkeypatch.setattr(_expression, "_work", lambda values, *rest: (reads.append(len(rest)), work(values, *rest))[1])
+    work = _expression.work_on
+    monkeypatch.setattr(_expression, "work_on", lambda values, *rest: (reads.append(len(rest)), work(values, *rest))[1])
     return reads
 
 

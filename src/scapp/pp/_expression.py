@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
 from scapp._genes import measured_mask, shorten
+from scapp.pp._blocks import TARGET_SUM, Block, Findings, itself, look_and_do, work_on
 from scapp.pp._labels import column_of_obs
 from scapp.pp._matrices import Source, get_matrix, is_dask
 
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-TARGET_SUM = 10_000
 LARGEST_LOG_CP10K = float(np.log1p(TARGET_SUM))
 # No log of a count of molecules in a cell comes near this, whatever the base and the library size it is scaled to.
 LARGEST_LOG = 20.0
@@ -36,53 +34,6 @@ class Scale(StrEnum):
 
     COUNTS = "raw counts"
     LOG_NORMALISED = "log-normalised"
-
-
-@dataclass(frozen=True)
-class Block:
-    """A part of the matrix: some cells and some of the measured genes, float64, dense or CSR."""
-
-    rows: slice
-    columns: slice
-    values: Any
-
-
-@dataclass
-class _Findings:
-    """What was seen of a matrix, or of a block of it."""
-
-    totals: NDArray[np.float64]
-    bad_in_gene: NDArray[np.int64]
-    n_negative: int = 0
-    n_fractions: int = 0
-    largest: float = 0.0
-    sources_of_counts: set[str] = field(default_factory=set)
-    sources_of_fractions: set[str] = field(default_factory=set)
-
-    @classmethod
-    def of(cls, block: Block) -> _Findings:
-        n_cells, n_genes = block.values.shape
-        found = cls(np.zeros(n_cells), np.zeros(n_genes, dtype=np.int64))
-        stored = block.values.data if sparse.issparse(block.values) else block.values
-        found.largest = float(stored.max(initial=0.0))
-        finite = True if np.isfinite(found.largest) and np.isfinite(stored.min(initial=0.0)) else np.isfinite(stored)
-        if finite is not True:
-            columns = block.values.indices[~finite] if sparse.issparse(block.values) else np.nonzero(~finite)[1]
-            found.bad_in_gene += np.bincount(columns, minlength=n_genes)
-            return found
-        found.n_negative = int((stored < 0).sum())
-        found.n_fractions = int((stored != np.rint(stored)).sum())
-        found.totals += np.asarray(block.values.sum(axis=1)).ravel()
-        return found
-
-    def join(self, block: Block, found: _Findings, source: str) -> None:
-        self.bad_in_gene[block.columns] += found.bad_in_gene
-        self.totals[block.rows] += found.totals
-        self.n_negative += found.n_negative
-        self.n_fractions += found.n_fractions
-        if found.largest > 0:
-            (self.sources_of_fractions if found.n_fractions else self.sources_of_counts).add(source)
-        self.largest = max(self.largest, found.largest)
 
 
 class Expression:
@@ -165,7 +116,7 @@ class Expression:
         normalise
             If False, raw counts are handed out as they are.
         """
-        return (block for _, block in self.map(_itself, cells=cells, normalise=normalise))
+        return (block for _, block in self.map(itself, cells=cells, normalise=normalise))
 
     def map(
         self,
@@ -201,13 +152,13 @@ class Expression:
             self._look()
             yield from self.map(function, *per_cell)
             return
-        first = next((found for _, found in self._run(_Findings.of, (), None, None, False)), None)
+        first = next((found for _, found in self._run(Findings.of, (), None, None, False)), None)
         guess = Scale.LOG_NORMALISED if first is not None and first.n_fractions else Scale.COUNTS
         totals = None
         if guess is Scale.COUNTS and self._total_counts_key is not None:
             totals = self._column_of_totals().to_numpy(dtype=np.float64)
         findings = self._no_findings()
-        look = partial(_look_and_do, function)
+        look = partial(look_and_do, function)
         for place, (found, result) in self._run(look, per_cell, None, totals, guess is Scale.COUNTS and totals is None):
             findings.join(place, found, self._source_of(place).name)
             yield place, result
@@ -238,12 +189,12 @@ class Expression:
                     which = None if measured.all() else measured
                     yield piece, (place, source.order, which, own, function, *(a[piece.rows] for a in per_cell))
 
-            for k, (_, result) in enumerate(source.run(_work, jobs())):
+            for k, (_, result) in enumerate(source.run(work_on, jobs())):
                 yield places[k], result
 
-    def _no_findings(self) -> _Findings:
+    def _no_findings(self) -> Findings:
         n_obs = sum(source.shape[0] for source in self._sources)
-        return _Findings(np.zeros(n_obs), np.zeros(len(self.genes), dtype=np.int64))
+        return Findings(np.zeros(n_obs), np.zeros(len(self.genes), dtype=np.int64))
 
     def _source_of(self, place: Block) -> Source:
         begins = [source.begin for source in self._sources]
@@ -251,11 +202,11 @@ class Expression:
 
     def _look(self) -> None:
         findings = self._no_findings()
-        for place, found in self._run(_Findings.of, (), None, None, False):
+        for place, found in self._run(Findings.of, (), None, None, False):
             findings.join(place, found, self._source_of(place).name)
         self._conclude(findings)
 
-    def _conclude(self, findings: _Findings) -> None:
+    def _conclude(self, findings: Findings) -> None:
         self.largest = findings.largest
         self.scale = self._recognise(findings)
         if self.scale is Scale.COUNTS:
@@ -267,7 +218,7 @@ class Expression:
             )
         self.inspected = True
 
-    def _recognise(self, findings: _Findings) -> Scale:
+    def _recognise(self, findings: Findings) -> Scale:
         if findings.bad_in_gene.any():
             bad = self.genes[findings.bad_in_gene > 0]
             raise ValueError(
@@ -332,62 +283,3 @@ class Expression:
                 f"adata.obs[{self._total_counts_key!r}] must hold total counts, found dtype {column.dtype}."
             )
         return column
-
-
-def _work(
-    values: Any,
-    place: Block,
-    order: NDArray[np.intp] | None,
-    measured: NDArray[np.bool_] | None,
-    totals: NDArray[np.float64] | bool,
-    function: Callable[..., Any],
-    *per_cell: NDArray[Any],
-) -> Any:
-    """Bring a block into shape and do something with it; `totals` True means those of the block itself, False none."""
-    if order is not None:
-        values = values[:, order]
-    if measured is not None:
-        values = values[:, measured]
-    block = Block(place.rows, place.columns, _to_float64(values))
-    if isinstance(function, partial) and function.func is _look_and_do:
-        return function(block, totals, *per_cell)
-    return function(_normalised(block, totals), *per_cell)
-
-
-def _look_and_do(
-    function: Callable[..., Any], block: Block, totals: NDArray[np.float64] | bool, *per_cell: NDArray[Any]
-) -> tuple[_Findings, Any]:
-    found = _Findings.of(block)
-    if totals is True:
-        totals = found.totals
-    with np.errstate(all="ignore"):  # what cannot be normalised is an error at the end of the pass
-        return found, function(_normalised(block, totals), *per_cell)
-
-
-def _normalised(block: Block, totals: NDArray[np.float64] | bool) -> Block:
-    if isinstance(totals, bool):
-        return block
-    return Block(block.rows, block.columns, _log_normalise(block.values, totals))
-
-
-def _itself(block: Block) -> Block:
-    return block
-
-
-def _to_float64(values: Any) -> Any:
-    if not sparse.issparse(values):
-        return np.asarray(values, dtype=np.float64)
-    values = sparse.csr_matrix(values, dtype=np.float64)
-    if not values.has_canonical_format:  # the log of a sum is not the sum of the logs
-        values = values.copy()
-        values.sum_duplicates()
-    return values
-
-
-def _log_normalise(counts: Any, totals: NDArray[np.float64]) -> Any:
-    # The numbers of sc.pp.normalize_total and sc.pp.log1p, in float64; scanpy takes no totals from outside.
-    scale = TARGET_SUM / totals
-    if not sparse.issparse(counts):
-        return np.log1p(counts * scale[:, None])
-    data = np.log1p(counts.data * np.repeat(scale, np.diff(counts.indptr)))
-    return sparse.csr_matrix((data, counts.indices, counts.indptr), shape=counts.shape)

@@ -16,8 +16,9 @@ from anndata import AnnData
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, Perturbation, format_label
+from scapp.pp._blocks import TARGET_SUM
 from scapp.pp._effects import Effects, calculate_effects
-from scapp.pp._expression import TARGET_SUM, Expression, Scale
+from scapp.pp._expression import Expression, Scale
 from scapp.pp._labels import column_of_obs, read_perturbations
 from scapp.pp._matrices import Source
 from scapp.pp._screen_files import Screen, open_screen

@@ -12,7 +12,8 @@ from scipy import sparse
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from scapp.pp._expression import Block, Expression
+    from scapp.pp._blocks import Block
+    from scapp.pp._expression import Expression
 
 
 class GroupSums:
