@@ -101,7 +101,12 @@ def test_members_start_from_numbers_that_do_not_depend_on_the_device(monkeypatch
     drawn = []
     monkeypatch.setattr(torch, "randn_like", lambda *a, **k: pytest.fail("drawn on the device of the model"))
     randn = torch.randn
-    monkeypatch.setattr(torch, "randn", lambda *a, **k: (drawn.append(k.get("device")), randn(*a, **k))[1])
+
+    def noted(*sizes, **options):
+        drawn.append(options.get("device"))
+        return randn(*sizes, **options)
+
+    monkeypatch.setattr(torch, "randn", noted)
     module = module_of(Architecture(), anchor=True)
     module.main[0].start(module.features, module.graphs, torch.arange(20))
     assert drawn and set(drawn) == {None}

@@ -213,7 +213,12 @@ def test_no_screen_is_an_error(screens):
 def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     reads: list[int] = []
     work = _expression.work_on
-    monkeypatch.setattr(_expression, "work_on", lambda values, *rest: (reads.append(len(rest)), work(values, *rest))[1])
+
+    def counted(values, *rest):
+        reads.append(len(rest))
+        return work(values, *rest)
+
+    monkeypatch.setattr(_expression, "work_on", counted)
     return reads
 
 

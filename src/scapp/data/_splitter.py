@@ -55,7 +55,11 @@ class PerturbationSplitter(LightningDataModule):
         if self.part_size < self.n_train:
             generator = torch.Generator().manual_seed(self.seed)
             return DataLoader(
-                self.train_idx, batch_size=self.part_size, shuffle=True, generator=generator, collate_fn=_as_batch
+                self.train_idx.tolist(),
+                batch_size=self.part_size,
+                shuffle=True,
+                generator=generator,
+                collate_fn=_as_batch,
             )
         return _one_batch({"fit": torch.as_tensor(self.train_idx)})
 
@@ -65,7 +69,7 @@ class PerturbationSplitter(LightningDataModule):
         return _one_batch({"fit": torch.as_tensor(self.first_part), "held_out": torch.as_tensor(self.val_idx)})
 
 
-def _as_batch(rows: list[np.int64]) -> Batch:
+def _as_batch(rows: list[int]) -> Batch:
     return {"fit": torch.as_tensor(np.sort(rows))}
 
 

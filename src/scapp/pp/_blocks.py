@@ -46,9 +46,9 @@ class Findings:
         found = cls(np.zeros(n_cells), np.zeros(n_genes, dtype=np.int64))
         stored = block.values.data if sparse.issparse(block.values) else block.values
         found.largest = float(stored.max(initial=0.0))
-        finite = True if np.isfinite(found.largest) and np.isfinite(stored.min(initial=0.0)) else np.isfinite(stored)
-        if finite is not True:
-            columns = block.values.indices[~finite] if sparse.issparse(block.values) else np.nonzero(~finite)[1]
+        if not (np.isfinite(found.largest) and np.isfinite(stored.min(initial=0.0))):
+            bad = ~np.isfinite(stored)
+            columns = block.values.indices[bad] if sparse.issparse(block.values) else np.nonzero(bad)[1]
             found.bad_in_gene += np.bincount(columns, minlength=n_genes)
             return found
         found.n_negative = int((stored < 0).sum())

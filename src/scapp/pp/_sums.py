@@ -88,7 +88,8 @@ class GroupSums:
         if sums is None:
             return
         present, *parts = sums
-        for total, part in zip((self.values, self.squares, self.products), parts, strict=False):
+        totals = [self.values, self.squares] if self.products is None else [self.values, self.squares, self.products]
+        for total, part in zip(totals, parts, strict=True):
             if sparse.issparse(part):
                 # Most sums of a block are zero: adding the others one by one touches far less memory.
                 rows = np.repeat(present, np.diff(part.indptr))
