@@ -91,13 +91,13 @@ class KernelDecoder(nn.Module):
         self.register_buffer("center", torch.zeros(n_blocks, block_size))
         self.register_buffer("size", torch.ones(n_blocks))
         self.register_buffer("posterior", torch.zeros(n_states, n_states))
-        self._weight: Tensor | None = None
+        self.weight: Tensor | None = None
 
     def residuals(self, states: Tensor, counts: Tensor | None, targets: Tensor) -> Tensor:
         gram = self._gram(states, counts)
         inverse = kernel_inverse(gram, self.log_penalty.exp(), self._weights(targets))
         left_out = kernel_leave_one_out(inverse, targets)
-        self._weight = robust_weights(left_out)
+        self.weight = robust_weights(left_out)
         return left_out if self.leave_one_out else targets - gram @ (inverse @ targets)
 
     def held_out(
@@ -126,7 +126,7 @@ class KernelDecoder(nn.Module):
         self.support[:n] = self._scaled(states, center, size)
         self.coefficients[:n] = solution
         self.posterior[:n, :n] = inverse
-        self._weight = None
+        self.weight = None
         return left_out, distance.clamp_min(0)
 
     def forward(self, states: Tensor, counts: Tensor | None) -> Tensor:
@@ -180,9 +180,9 @@ class KernelDecoder(nn.Module):
         return inverse, left_out, weight
 
     def _weights(self, targets: Tensor) -> Tensor:
-        if self._weight is None or len(self._weight) != len(targets):
+        if self.weight is None or len(self.weight) != len(targets):
             return targets.new_ones(len(targets))
-        return self._weight
+        return self.weight
 
     def _scaled(self, states: Tensor, center: Tensor, size: Tensor) -> Tensor:
         return ((states - center) / size[:, None] * (self.log_scale.exp() / len(size) ** 0.5)[:, None]).flatten(1)

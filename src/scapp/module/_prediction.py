@@ -85,7 +85,7 @@ class PredictionMixin:
         """Units of genes perturbed alone."""
         index = torch.as_tensor(list(nodes), dtype=torch.long, device=self.features.device)
         membership = torch.zeros(len(index), len(self.features), device=self.features.device)
-        membership[torch.arange(len(index)), index] = 1
+        membership[torch.arange(len(index), device=index.device), index] = 1
         return Units(membership, [diffuse(membership, graph) for graph in self.graphs])
 
     def combined_units(self, perturbations: Sequence[Genes]) -> Units:
@@ -171,10 +171,7 @@ class PredictionMixin:
     def _own_effects(self, nodes: list[int], genes: Units, embeddings: list[Tensor], wanted: Wanted) -> Prediction:
         """Effect of each gene alone: measured and denoised where there is a measurement, predicted elsewhere."""
         assert self.anchor is not None
-        parts = [
-            Units(genes.membership[i : i + CHUNK], [walk[i : i + CHUNK] for walk in genes.walks])
-            for i in range(0, len(nodes), CHUNK)
-        ]
+        parts = [genes.rows(slice(i, i + CHUNK)) for i in range(0, len(nodes), CHUNK)]
         lfc, std, attention = _join([self._main_effects(part, embeddings, wanted) for part in parts])
         measured = [k for k, node in enumerate(nodes) if node in self.single_column]
         rows = [self.single_column[nodes[k]] for k in measured]

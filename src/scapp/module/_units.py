@@ -21,6 +21,10 @@ class Units(NamedTuple):
     membership: Tensor
     walks: list[Tensor]
 
+    def rows(self, rows: slice) -> Units:
+        """Some of them."""
+        return Units(self.membership[rows], [walk[rows] for walk in self.walks])
+
     def seen(self) -> tuple[Tensor, list[Reach]]:
         """What the attention sees of them: the membership, and which genes each head reaches."""
         return self.membership, [reach(prior) for prior in (self.membership, *self.walks)]
