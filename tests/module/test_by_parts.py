@@ -12,7 +12,7 @@ from scipy import sparse
 
 import scapp
 from scapp.data import PerturbationSplitter
-from scapp.module import _decoder, _diffusion, _parts, _prediction, _scale, _spectrum
+from scapp.module import _anchor, _decoder, _diffusion, _parts, _scale, _spectrum
 from scapp.module._diffusion import diffuse
 from scapp.module._encoder import Graph
 from scapp.module._kernel import kernel_inverse, kernel_leave_one_out, robust_weights
@@ -21,7 +21,7 @@ N_HELD_OUT = 60
 
 
 def few_together(monkeypatch: pytest.MonkeyPatch, n_together: int) -> None:
-    for room in (_scale, _diffusion, _parts, _prediction, _spectrum):
+    for room in (_anchor, _scale, _diffusion, _parts, _spectrum):
         monkeypatch.setattr(room, "N_TOGETHER", n_together)
     monkeypatch.setattr("scapp.model._app.N_TOGETHER", n_together)
 
@@ -165,3 +165,7 @@ def test_a_randomised_spectrum_thresholds_like_the_exact_one(monkeypatch):
     assert 0.8 < leading.median / exact.median < 1.25
     difference = leading.soft_threshold(0.4) - exact.soft_threshold(0.4)
     assert difference.norm() < 0.2 * (matrix - signal).norm()
+    for one in (exact, leading):  # what explanations need: how much each row counts
+        torch.testing.assert_close(
+            (one.shares(0.4) @ matrix.double()).float(), one.soft_threshold(0.4), atol=1e-4, rtol=1e-4
+        )
