@@ -285,7 +285,7 @@ class APPModule(ExplanationMixin, InspectionMixin, PredictionMixin, BaseModuleCl
         scale = null.norm(dim=1).mean().clamp_min(1e-12)
         losses = []
         for member in members:
-            states, _ = member.states(features, self.graphs, *seen)
+            states = member.cell_states(features, self.graphs, *seen)
             self._parts.recall(member, f, len(targets))
             if h is None:
                 residual = member.decoder.residuals(states[states_of(f)], counts_of(f), y)

@@ -98,11 +98,11 @@ class ExplanationMixin(InspectionMixin):
 
         weights = []
         for member in members:
-            new, _ = member.states(features, self.graphs, *seen)
+            new = member.cell_states(features, self.graphs, *seen)
 
             def states(member: nn.Module = member) -> Tensor:
                 units = self._main_units()[1] if term == "main effects" else self.combined_units(fitted)
-                return member.states(features, self.graphs, *units.seen())[0]
+                return member.cell_states(features, self.graphs, *units.seen())
 
             weights.append(member.decoder.influence(new, states, counts, targets)[0])
         names = [self.perturbations[row] for row in rows]

@@ -11,18 +11,18 @@ from scapp.module._attention import Reach
 from scapp.module._decoder import KernelDecoder
 from scapp.module._encoder import Graph
 from scapp.module._predictor import Predictor
-from scapp.module._scale import N_TOGETHER, goes_by_parts, sketch
+from scapp.module._scale import N_TOGETHER, goes_by_parts, isometry, sketch
 
 Seen = tuple[Tensor, list[Reach]]
 
 
 class Parts:
-    """What training by parts remembers: sketches of the targets, and the weight of each row in each decoder.
+    """What training remembers: targets in few columns and, by parts, the weight of each row in each decoder.
 
     Parameters
     ----------
     n_rows
-        Training perturbations; with few of them nothing is sketched or remembered, as every step sees all.
+        Training perturbations; with few of them nothing is approximated or remembered, as every step sees all.
     solved
         Whether the decoder is solved in closed form, for whatever targets there are; one that is trained needs those
         themselves.
@@ -35,10 +35,10 @@ class Parts:
 
     def targets(self, part: str, get: Callable[[], Tensor]) -> Tensor:
         """Targets of which training sees the lengths of residuals."""
-        if not (self.active and self.solved):
+        if not self.solved:
             return get()
         if part not in self._sketches:
-            self._sketches[part] = sketch(get())
+            self._sketches[part] = sketch(get()) if self.active else isometry(get())
         return self._sketches[part]
 
     def recall(self, member: Predictor, rows: Sequence[int], n_rows: int) -> None:
@@ -62,4 +62,4 @@ def rows_seen(seen: Seen, rows: Sequence[int] | slice) -> Seen:
 def all_states(member: Predictor, features: Tensor, graphs: Sequence[Graph], seen: Seen) -> Tensor:
     """Cell states of all that is seen, some rows at a time: their attention over all genes is large."""
     parts = [slice(i, i + N_TOGETHER) for i in range(0, len(seen[0]), N_TOGETHER)]
-    return torch.cat([member.states(features, graphs, *rows_seen(seen, rows))[0] for rows in parts])
+    return torch.cat([member.cell_states(features, graphs, *rows_seen(seen, rows)) for rows in parts])

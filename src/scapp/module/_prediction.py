@@ -129,7 +129,7 @@ class PredictionMixin:
     def perturbation_embeddings(self, perturbations: Sequence[Genes]) -> Tensor:
         """Cell states of the main effects, those of heads and members side by side."""
         seen = self.combined_units(perturbations).seen()
-        states = [member.states(self.features, self.graphs, *seen)[0].flatten(1) for member in self.main]
+        states = [member.cell_states(self.features, self.graphs, *seen).flatten(1) for member in self.main]
         return torch.cat(states, dim=1)
 
     def _embeddings(self, members: nn.ModuleList, features: Tensor) -> list[Tensor]:

@@ -121,6 +121,12 @@ class Predictor(nn.Module):
         """Cell states (n, n_heads, n_hidden) and attention (n, n_heads, n_nodes) of some perturbations."""
         return self.pooling(self.embed(features, graphs), membership, reaches)
 
+    def cell_states(
+        self, features: Tensor, graphs: Sequence[Graph], membership: Tensor, reaches: Sequence[Reach]
+    ) -> Tensor:
+        """The cell states of `states`, without spreading the attention over all genes: several times faster."""
+        return self.pooling.states(self.embed(features, graphs), membership, reaches)
+
     @torch.no_grad()
     def start(self, features: Tensor, graphs: Sequence[Graph], nodes: Tensor) -> None:
         """Begin where the closed form is good already: principal components of the perturbed genes' features.

@@ -40,6 +40,21 @@ def sketch(values: Tensor, n_directions: int = N_DIRECTIONS) -> Tensor:
     return values @ directions.to(values)
 
 
+def isometry(values: Tensor) -> Tensor:
+    """The same rows in coordinates of the space that they span: all lengths are kept, with fewer columns than rows at most.
+
+    Parameters
+    ----------
+    values
+        Of shape (n_rows, n_columns).
+
+    Returns
+    -------
+    Tensor of shape (n_rows, min(n_rows, n_columns)).
+    """
+    return values if values.shape[1] <= values.shape[0] else torch.linalg.qr(values.T, mode="r").R.T
+
+
 def parts_of(n_rows: int, seed: int = 0) -> list[Tensor]:
     """Random parts of about equal size, none above `N_TOGETHER`."""
     n_parts = -(-n_rows // N_TOGETHER)
