@@ -88,7 +88,8 @@ def _factors(standardised: Tensor) -> Tensor:
     """Leading principal components of residuals, scaled so that their squares sum to at most one in each gene."""
     rows = standardised[:: -(-len(standardised) // MAX_ROWS)]
     values, vectors = torch.linalg.eigh(rows @ rows.T)
-    found = vectors[:, values > 1e-6 * values[-1]][:, -N_FACTORS:].T @ rows / len(rows) ** 0.5
+    kept = vectors[:, -N_FACTORS:] * (values[-N_FACTORS:] > 1e-6 * values[-1])
+    found = kept.T @ rows / len(rows) ** 0.5
     # Every gene has the mean square one over all rows, and not quite over some of them.
     found = found / found.square().sum(0).sqrt().clamp_min(1)
     return torch.cat([found, found.new_zeros(N_FACTORS - len(found), found.shape[1])])

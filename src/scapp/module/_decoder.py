@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from scapp.module._kernel import gaussian_kernel, gaussian_path, kernel_inverse, kernel_leave_one_out, robust_weights
 from scapp.module._ridge import ridge_leave_one_out, ridge_posterior, ridge_solve
+from scapp.module._scale import goes_by_parts, parts_of, sketch
 
 # How often the weights of the rows are renewed in the last fit; in training they are renewed at each step.
 N_REWEIGHT = 5
@@ -171,13 +172,27 @@ class KernelDecoder(nn.Module):
 
     def _solve(self, gram: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Inverse, leave-one-out residuals and weights of the rows, after these were renewed."""
-        next_weight = targets.new_ones(len(targets))
-        for _ in range(N_REWEIGHT):
+        by_parts = goes_by_parts(len(targets))
+        next_weight = self._weights_by_parts(gram, targets) if by_parts else targets.new_ones(len(targets))
+        for _ in range(1 if by_parts else N_REWEIGHT):
             weight = next_weight
             inverse = kernel_inverse(gram, self.log_penalty.exp(), weight)
             left_out = kernel_leave_one_out(inverse, targets)
             next_weight = robust_weights(left_out)
         return inverse, left_out, weight
+
+    def _weights_by_parts(self, gram: Tensor, targets: Tensor) -> Tensor:
+        """Weights of many rows, from the residuals of leaving each out of its part, so that all are solved together once."""
+        seen = sketch(targets)
+        left_out = torch.zeros_like(seen)
+        for part in parts_of(len(targets)):
+            rows = part.to(targets.device)
+            own, weight = gram[rows][:, rows], targets.new_ones(len(rows))
+            for _ in range(N_REWEIGHT):
+                inverse = kernel_inverse(own, self.log_penalty.exp(), weight)
+                left_out[rows] = kernel_leave_one_out(inverse, seen[rows])
+                weight = robust_weights(left_out[rows])
+        return robust_weights(left_out)
 
     def _weights(self, targets: Tensor) -> Tensor:
         if self.weight is None or len(self.weight) != len(targets):
