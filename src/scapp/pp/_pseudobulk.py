@@ -112,8 +112,8 @@ def pseudobulk(
 
     Examples
     --------
-    >>> effects = scapp.pp.pseudobulk(adata, control="non-targeting", batch_key="replicate")  # doctest: +SKIP
-    >>> effects["KLF1"].layers["lfc"]  # doctest: +SKIP
+    >>> effects = scapp.pp.pseudobulk(adata, control="non-targeting", batch_key="replicate")
+    >>> effects["KLF1"].layers["lfc"]
     """
     if context_key is not None:
         one_context = partial(
