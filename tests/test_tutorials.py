@@ -14,7 +14,9 @@ TUTORIALS = Path(__file__).parents[1] / "tutorials"
 NOTEBOOKS = sorted(TUTORIALS.glob("*.ipynb"))
 LARGEST = 700_000
 # Folders of users and of this project's machines, temporary ones, and those of an environment.
-MACHINE = re.compile(r"/(?:work|home|root|Users|tmp|private|var|opt|mnt|scratch)/|[A-Z]:\\\\|site-packages|ipykernel_\d")
+MACHINE = re.compile(
+    r"/(?:work|home|root|Users|tmp|private|var|opt|mnt|scratch)/|[A-Z]:\\\\|site-packages|ipykernel_\d"
+)
 
 
 def outputs(path: Path) -> list[dict]:

@@ -35,7 +35,11 @@ def execute(path: Path, environment: dict[str, str], *, timeout: int = 900) -> n
     notebook = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(
-            notebook, timeout=timeout, record_timing=False, resources={"metadata": {"path": folder}}, kernel_name="python3"
+            notebook,
+            timeout=timeout,
+            record_timing=False,
+            resources={"metadata": {"path": folder}},
+            kernel_name="python3",
         )
         client.execute(env={**os.environ, **ENVIRONMENT, **environment})
     return notebook

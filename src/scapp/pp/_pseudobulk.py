@@ -112,7 +112,7 @@ def pseudobulk(
 
     Examples
     --------
-    >>> effects = scapp.pp.pseudobulk(adata, control="non-targeting", batch_key="replicate")
+    >>> effects = scapp.pp.pseudobulk(adata, control="control", batch_key="replicate")
     >>> effects["KLF1"].layers["lfc"]
     """
     if context_key is not None:
