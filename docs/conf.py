@@ -2,9 +2,11 @@
 
 import inspect
 import os
+import shutil
 import warnings
 from datetime import date
 from importlib.metadata import metadata
+from pathlib import Path
 
 import scapp
 
@@ -13,6 +15,15 @@ project = info["Name"]
 author = "the scapp developers"
 copyright = f"{date.today():%Y}, {author}"
 version = release = info["Version"]
+
+# The tutorials lie beside the documentation, and Sphinx reads only what is below it.
+DOCS = Path(__file__).parent
+NOTEBOOKS = DOCS / "notebooks"
+NOTEBOOKS.mkdir(exist_ok=True)
+for notebook in NOTEBOOKS.glob("*.ipynb"):
+    notebook.unlink()  # one that was renamed would stay
+for notebook in sorted((DOCS.parent / "tutorials").glob("*.ipynb")):
+    shutil.copy2(notebook, NOTEBOOKS)  # with its time, so that only changed ones are read again
 
 extensions = [
     "myst_nb",

@@ -26,7 +26,7 @@ class Additive(Baseline):
 
     Examples
     --------
-    >>> Additive().fit(effects).predict(["KLF1+CEBPA"])  # doctest: +SKIP
+    >>> Additive().fit(effects).predict(["KLF1+CEBPA"])
     """
 
     def _fit(self, training: TrainingEffects) -> None:
@@ -70,7 +70,7 @@ class ShrunkAdditive(Additive):
 
     Examples
     --------
-    >>> ShrunkAdditive().fit(effects).scale  # doctest: +SKIP
+    >>> ShrunkAdditive().fit(effects).scale
     """
 
     _scale: float = 1.0

@@ -19,7 +19,7 @@ class NoChange(Baseline):
 
     Examples
     --------
-    >>> NoChange().fit(effects).predict(["KLF1+CEBPA"])  # doctest: +SKIP
+    >>> NoChange().fit(effects).predict(["KLF1+CEBPA"])
     """
 
     def _fit(self, training: TrainingEffects) -> None:
@@ -37,7 +37,7 @@ class Mean(Baseline):
 
     Examples
     --------
-    >>> Mean().fit(effects).predict(["KLF1"])  # doctest: +SKIP
+    >>> Mean().fit(effects).predict(["KLF1"])
     """
 
     def _fit(self, training: TrainingEffects) -> None:

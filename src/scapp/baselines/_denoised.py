@@ -43,7 +43,7 @@ class DenoisedAdditive(Additive):
 
     Examples
     --------
-    >>> DenoisedAdditive().fit(effects).threshold  # doctest: +SKIP
+    >>> DenoisedAdditive().fit(effects).threshold
     """
 
     def __init__(self, *, threshold: float | None = None) -> None:

@@ -65,7 +65,7 @@ class KernelRidge(Baseline):
 
     Examples
     --------
-    >>> KernelRidge(features_key="go").fit(effects).predict(["KLF1"])  # doctest: +SKIP
+    >>> KernelRidge(features_key="go").fit(effects).predict(["KLF1"])
     """
 
     def __init__(

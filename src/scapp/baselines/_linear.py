@@ -104,7 +104,7 @@ class LinearModel(BilinearModel):
 
     Examples
     --------
-    >>> LinearModel().fit(effects).predict(["KLF1"])  # doctest: +SKIP
+    >>> LinearModel().fit(effects).predict(["KLF1"])
     """
 
     def __init__(self, *, n_components: int = 10, ridge: float = 0.1) -> None:
@@ -163,8 +163,8 @@ class EmbeddingLinear(BilinearModel):
 
     Examples
     --------
-    >>> table = scapp.embeddings.read("GenePT.pickle")  # doctest: +SKIP
-    >>> EmbeddingLinear(table).fit(effects).predict(["KLF1"])  # doctest: +SKIP
+    >>> table = scapp.embeddings.read("genept.csv")
+    >>> EmbeddingLinear(table).fit(effects).predict(["KLF1"])
     """
 
     def __init__(

@@ -32,7 +32,7 @@ class GeometricMedian(Baseline):
 
     Examples
     --------
-    >>> GeometricMedian().fit(effects).predict(["KLF1"])  # doctest: +SKIP
+    >>> GeometricMedian().fit(effects).predict(["KLF1"])
     """
 
     def _fit(self, training: TrainingEffects) -> None:
@@ -54,7 +54,7 @@ class MatchingMean(Baseline):
 
     Examples
     --------
-    >>> MatchingMean().fit(effects).predict(["KLF1+CEBPA"])  # doctest: +SKIP
+    >>> MatchingMean().fit(effects).predict(["KLF1+CEBPA"])
     """
 
     def _fit(self, training: TrainingEffects) -> None:

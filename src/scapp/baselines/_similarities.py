@@ -59,8 +59,8 @@ def annotation_similarity(
 
     Examples
     --------
-    >>> go = annotation_similarity("gene2go.tsv", genes, parents="go_parents.tsv")  # doctest: +SKIP
-    >>> KernelRidge(similarities=go).fit(effects)  # doctest: +SKIP
+    >>> go = annotation_similarity("gene2go.tsv", genes, parents="go_parents.tsv")
+    >>> KernelRidge(similarities=go).fit(effects)
     """
     names = _names(genes)
     table = read_annotations(annotations, parents=parents)
@@ -100,8 +100,9 @@ def diffusion_similarity(
 
     Examples
     --------
-    >>> string = diffusion_similarity("string.tsv", genes)  # doctest: +SKIP
-    >>> KernelRidge(networks_key=None, similarities=[go, string], ridge=1).fit(effects)  # doctest: +SKIP
+    >>> go = annotation_similarity("gene2go.tsv", genes)
+    >>> string = diffusion_similarity("string.tsv", genes)
+    >>> KernelRidge(networks_key=None, similarities=[go, string], ridge=1).fit(effects)
     """
     names = _names(genes)
     table = read_edges(edges, var_names=names).edges

@@ -63,8 +63,8 @@ def norman_2019_effects(*, folder: Folder = None, base_url: str | None = None, p
     Examples
     --------
     >>> import scapp
-    >>> effects = scapp.datasets.norman_2019_effects()  # doctest: +SKIP
-    >>> scapp.pp.add_network(effects, scapp.networks.string())  # doctest: +SKIP
+    >>> effects = scapp.datasets.norman_2019_effects()
+    >>> scapp.pp.add_network(effects, scapp.networks.string())
     """
     path = fetch(_sources.NORMAN_EFFECTS, folder=folder, base_url=base_url, progress=progress)
     try:

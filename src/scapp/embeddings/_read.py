@@ -77,8 +77,8 @@ def read(
 
     Examples
     --------
-    >>> table = scapp.embeddings.read("scGPT_human")  # doctest: +SKIP
-    >>> scapp.pp.add_gene_features(effects, table, key_added="scgpt")  # doctest: +SKIP
+    >>> table = scapp.embeddings.read("scGPT_human")
+    >>> scapp.pp.add_gene_features(effects, table, key_added="scgpt")
     """
     if format is None:
         format = _recognise(Path(path))

@@ -70,8 +70,8 @@ def save_for_hub(
     --------
     >>> hub = scapp.model.save_for_hub(
     ...     model, "my_model", license_info="cc-by-4.0", description="CRISPRa screen of K562 cells."
-    ... )  # doctest: +SKIP
-    >>> scvi.hub.HubModel("my_model").model.predict(["KLF1+CEBPA"])  # doctest: +SKIP
+    ... )
+    >>> scvi.hub.HubModel("my_model").model.predict(["KLF1+CEBPA"])
     """
     try:
         from scvi.hub import HubMetadata, HubModel

@@ -86,8 +86,8 @@ def string(
     Examples
     --------
     >>> import scapp
-    >>> string = scapp.networks.string(channels=["experimental", "database"])  # doctest: +SKIP
-    >>> scapp.pp.add_network(effects, string)  # doctest: +SKIP
+    >>> string = scapp.networks.string(channels=["experimental", "database"])
+    >>> scapp.pp.add_network(effects, string)
     """
     number = taxon(organism)
     channels = _checked(channels)

@@ -124,9 +124,9 @@ def pseudobulk(
 
     Examples
     --------
-    >>> effects = scapp.pp.pseudobulk(adata, control="non-targeting", batch_key="replicate")  # doctest: +SKIP
-    >>> effects["KLF1"].layers["lfc"]  # doctest: +SKIP
-    >>> effects = scapp.pp.pseudobulk(["run1.h5ad", "run2.zarr"])  # doctest: +SKIP
+    >>> effects = scapp.pp.pseudobulk(adata, control="control", batch_key="replicate")
+    >>> effects["KLF1"].layers["lfc"]
+    >>> effects = scapp.pp.pseudobulk(["run1.h5ad", "run2.zarr"])
     """
     if context_key is not None:
         if not isinstance(adata, AnnData):

@@ -64,8 +64,8 @@ def add_unmeasured_genes(
 
     Examples
     --------
-    >>> effects = scapp.pp.add_unmeasured_genes(effects, genes=["GATA1"])  # doctest: +SKIP
-    >>> effects.var_names[~effects.var["measured"]]  # doctest: +SKIP
+    >>> effects = scapp.pp.add_unmeasured_genes(effects, genes=["GATA1"])
+    >>> effects.var_names[~effects.var["measured"]]
     """
     named = _check_names(genes)
     perturbations = read_perturbations(adata, perturbation_key=perturbation_key, control=control, sep=sep)

@@ -1,0 +1,79 @@
+"""The tutorials run, and what is committed of them is their output and nothing of the machine that made it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+TUTORIALS = Path(__file__).parents[1] / "tutorials"
+NOTEBOOKS = sorted(TUTORIALS.glob("*.ipynb"))
+LARGEST = 700_000
+# Folders of users and of this project's machines, temporary ones, and those of an environment.
+MACHINE = re.compile(
+    r"/(?:work|home|root|Users|tmp|private|var|opt|mnt|scratch)/|[A-Z]:\\\\|site-packages|ipykernel_\d"
+)
+
+
+def outputs(path: Path) -> list[dict]:
+    return [output for cell in json.loads(path.read_text())["cells"] for output in cell.get("outputs", [])]
+
+
+def text_of(output: dict) -> str:
+    parts = [output.get("text", ""), *(v for k, v in output.get("data", {}).items() if not k.startswith("image/"))]
+    return "\n".join("".join(part) if isinstance(part, list) else str(part) for part in parts)
+
+
+@pytest.fixture(scope="session")
+def runner() -> ModuleType:
+    """The script that runs the tutorials."""
+    spec = importlib.util.spec_from_file_location("run_tutorials", TUTORIALS / "run.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def data_folder(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `SCAPP_DATA_DIR` names: each file under its own name, and the folders as well."""
+    folder = tmp_path_factory.mktemp("data")
+    for path in [*shared_data.iterdir(), *shared_data.glob("*/*")]:
+        link = folder / path.name
+        if not link.exists():
+            link.symlink_to(path)
+    return folder
+
+
+def test_there_are_tutorials():
+    assert NOTEBOOKS
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_committed_outputs_are_those_of_a_whole_run(path):
+    cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    found = outputs(path)
+    assert any("image/png" in output.get("data", {}) for output in found)
+    assert [output["evalue"] for output in found if output["output_type"] == "error"] == []
+    assert [text_of(output) for output in found if output.get("name") == "stderr"] == []
+    assert path.stat().st_size < LARGEST
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_name_no_machine(path):
+    named = [text for output in outputs(path) if MACHINE.search(text := text_of(output))]
+    sources = ["".join(cell["source"]) for cell in json.loads(path.read_text())["cells"]]
+    assert [*named, *filter(MACHINE.search, sources)] == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_runs(path, runner, data_folder):
+    ran = runner.execute(path, {"SCAPP_TUTORIAL_QUICK": "1", "SCAPP_DATA_DIR": str(data_folder)})
+    pictures = [o for cell in ran.cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
+    committed = [o for o in outputs(path) if "image/png" in o.get("data", {})]
+    assert len(pictures) == len(committed)
