@@ -24,6 +24,8 @@ COLORS = 256  # of a picture's palette: a few colors and their mixtures at the e
 
 # What the pictures are made of, as the page shows it.
 SETUP = """\
+import itertools
+
 import pandas as pd
 import scapp
 import scvi
@@ -129,6 +131,35 @@ PICTURES = (
         "Heat map of the attention relative to its mean over perturbations, purple and white nearly everywhere, and orange at the perturbed "
         "genes and a few others.",
         "scapp.pl.attention_heatmap(\n    predicted,\n    predicted.obs_names[:12],\n    n_genes=4,\n    relative=True,\n)",
+    ),
+    Picture(
+        "attention_subnetwork",
+        "Attention in the network",
+        "Paths from the perturbed genes, on the left, to the genes that the prediction attends to most and those that it changes most. A "
+        "larger node has more attention; its color is the predicted change.",
+        "A network in columns: two perturbed genes on the left, and step by step the genes that paths lead to, colored by "
+        "predicted log-fold-change.",
+        "scapp.tl.attention_subnetwork(\n    predicted,\n    double,\n    network=model.network,\n    n_attended=6,\n    n_changed=6,\n)\n"
+        "scapp.pl.attention_subnetwork(predicted, double)",
+    ),
+    Picture(
+        "explanation",
+        "What a predicted value is made of",
+        "The denoised effects of the perturbed genes alone come from the measured singles; training doubles add to them or take away. "
+        "All bars together are the prediction.",
+        "Bars of the largest contributions to one predicted value, each beginning where the one above ends, down to the prediction.",
+        'gene = predicted.to_df("predicted_lfc").loc[double].abs().idxmax()\n'
+        "table = scapp.tl.explain(model, double, gene)\nscapp.pl.explanation(table)",
+    ),
+    Picture(
+        "interaction_map",
+        "Map of interactions",
+        "The magnitude of the interaction that is predicted for each pair: near the middle of the scale effects add, above they add up "
+        "to more, below to less.",
+        "Heat map of twelve by twelve genes, clustered, colored by the magnitude of the interaction of each pair.",
+        'genes = [name for name in train.obs_names if "+" not in name][:12]\n'
+        "pairs = list(itertools.combinations(genes, 2))\n"
+        "table = scapp.tl.genetic_interactions(train, pairs, model=model)\nscapp.pl.interaction_map(table)",
     ),
     Picture(
         "perturbation_embedding",

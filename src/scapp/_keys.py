@@ -25,6 +25,7 @@ class Key:
         EFFICACY: Final = "efficacy"
         EFFICACY_SE: Final = "efficacy_se"
         EFFICACY_STATUS: Final = "efficacy_status"
+        SOURCE_CELL: Final = "source_cell"
 
     class var:
         MEASURED: Final = "measured"
@@ -40,6 +41,7 @@ class Key:
         PREDICTED_LFC: Final = "predicted_lfc"
         PREDICTED_LFC_STD: Final = "predicted_lfc_std"
         ATTENTION: Final = "attention"
+        COUNTS: Final = "counts"
 
     class obsm:
         PERTURBATION: Final = "X_perturbation"

@@ -1,4 +1,4 @@
-"""Predictions as a model would write them, with attention and effects that are known."""
+"""Predictions as a model would write them, with attention and effects that are known; a simulated screen and a model of it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import scvi
+
+import scapp
+from scapp.model import APP
 
 LABELS = ["HLA/A", "KLF1", "HLA/A+KLF1", "GATA1"]
 GENES = ["HUB", "HLA/A", "KLF1", "GATA1", "T1", "T2", "T3", "T4", "UNMEASURED"]
@@ -45,3 +49,46 @@ def cells(predicted: ad.AnnData) -> ad.AnnData:
     adata.layers["predicted_lfc"][is_control] = 0
     adata.X = np.random.default_rng(1).random(adata.shape).astype(np.float32)
     return adata[np.random.default_rng(2).permutation(adata.n_obs)].copy()
+
+
+def train(effects: ad.AnnData, **options: object) -> APP:
+    """A small model of some effects, with a fixed seed."""
+    scvi.settings.seed = 0
+    APP.setup_anndata(effects, control=None, layer="lfc")
+    model = APP(effects, **{"n_models": 2, "n_hidden": 8, **options})
+    model.train(max_epochs=5, enable_progress_bar=False)
+    return model
+
+
+@pytest.fixture(scope="session")
+def make():
+    return train
+
+
+@pytest.fixture(scope="session")
+def simulated():
+    """Cells and truth."""
+    return scapp.datasets.simulated_perturb_seq(
+        n_genes=120, n_regulators=30, n_singles=24, n_doubles=60, n_cells_per_perturbation=30, n_control_cells=300
+    )
+
+
+@pytest.fixture(scope="session")
+def effects(simulated) -> ad.AnnData:
+    """Effects of all perturbations of the screen, with its network."""
+    cells, truth = simulated
+    effects = scapp.pp.pseudobulk(cells)
+    scapp.pp.add_network(effects, truth.network, directed=True)
+    return effects
+
+
+@pytest.fixture(scope="session")
+def held_out(effects) -> list[str]:
+    """Doubles that the model does not see."""
+    doubles = effects.obs_names[effects.obs["n_perturbed_genes"] == 2]
+    return doubles[::2].tolist()
+
+
+@pytest.fixture(scope="session")
+def model(effects, held_out) -> APP:
+    return train(effects[~effects.obs_names.isin(held_out)].copy())

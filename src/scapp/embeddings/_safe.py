@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
 PICKLE_SUFFIXES = frozenset({".pkl", ".pickle", ".p", ".joblib"})
 # Below 2.6, torch.load(weights_only=True) can be made to run code (CVE-2025-32434).
 SAFE_TORCH = (2, 6)
+
+
+# What torch's unpickler says of bytes that are no checkpoint, or not all of one.
+BROKEN = (
+    RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError, struct.error,
+)  # fmt: skip
 
 
 def is_pickle(path: Path) -> bool:
@@ -169,7 +176,7 @@ def _from_torch(
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=whole)
     except pickle.UnpicklingError as error:
         raise refuse_pickle(path, snippet) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+    except BROKEN as error:
         raise ValueError(
             f"{str(path)!r} cannot be read as a checkpoint of torch ({str(error).splitlines()[0] if str(error) else error!r}). "
             "Is it complete? Download it again."

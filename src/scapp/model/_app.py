@@ -16,12 +16,14 @@ from scvi.train import TrainRunner
 from scapp._keys import Key
 from scapp.data import PerturbationSplitter
 from scapp.data._mudata import effects_of
+from scapp.model._devices import check_one_device
 from scapp.model._inputs import Registered
 from scapp.model._plan import KeepBest, PerturbationTrainingPlan
-from scapp.model._prediction import PredictionMixin
 from scapp.model._presets import architecture_of
 from scapp.model._setup import SetupMixin
+from scapp.model._streaming import StreamingMixin
 from scapp.module import APPModule
+from scapp.module._scale import N_TOGETHER
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -37,7 +39,7 @@ CHATTER = (
 )
 
 
-class APP(SetupMixin, PredictionMixin, BaseModelClass):
+class APP(SetupMixin, StreamingMixin, BaseModelClass):
     r"""AdaptivePerturbPredictor :cite:p:`Zhao2025`: effects of gene perturbations that nobody has measured.
 
     A graph network embeds the genes over one network or several (equations 1 and 2 of the paper), an attention that is
@@ -196,7 +198,7 @@ class APP(SetupMixin, PredictionMixin, BaseModelClass):
         early_stopping_patience
             See `early_stopping`.
         accelerator, devices
-            As in scvi-tools: ``"cpu"``, ``"gpu"``, ``"auto"``.
+            As in scvi-tools: ``"cpu"``, ``"gpu"``, ``"auto"``; one device, as the closed form needs all perturbations together.
         plan_kwargs
             For the training plan: `lr` (3e-4, or 1e-3 for the paper's form), `lr_scalars` (5e-2), `weight_decay`, ….
         **trainer_kwargs
@@ -206,7 +208,10 @@ class APP(SetupMixin, PredictionMixin, BaseModelClass):
         ------
         RuntimeError
             If the model was loaded without data it has nothing to be trained on.
+        ValueError
+            If several devices are asked.
         """
+        check_one_device(devices)
         architecture = self.module.main[0].architecture
         paper = not architecture.closed_form
         if max_epochs is None:
@@ -219,7 +224,11 @@ class APP(SetupMixin, PredictionMixin, BaseModelClass):
             self.module.eval()
             self.is_trained_ = True
             return
-        splitter = self._data_splitter_cls([len(p) for p in self.module.perturbations], validation_size=validation_size)
+        splitter = self._data_splitter_cls(
+            [len(p) for p in self.module.perturbations],
+            validation_size=validation_size,
+            n_together=N_TOGETHER,
+        )
         validated = splitter.n_val > 0
         if validation_size > 0 and not validated:
             warnings.warn(

@@ -83,9 +83,9 @@ class OwnEffects:
         return known
 
     def write(
-        self, perturbations: Sequence[tuple[int, ...]], kind: str | None, lfc: np.ndarray, std: np.ndarray
+        self, kind: str | None, perturbations: Sequence[tuple[int, ...]], lfc: np.ndarray, std: np.ndarray | None
     ) -> None:
-        """Put the estimates into predictions, of shape (n_perturbations, n_measured), in place."""
+        """Put the estimates into predictions, of shape (n_perturbations, n_measured), in place; `std` where it is asked."""
         if (kind := self.kind_for(kind)) is None:
             return
         line, direction = self.lines[kind], DIRECTION[kind]
@@ -99,7 +99,9 @@ class OwnEffects:
                 own = max(own, 0.0) if direction > 0 else min(own, 0.0)
                 if self.control_mean is not None:
                     own = max(own, -level)  # log1p expression cannot be negative
-                lfc[row, place], std[row, place] = own, line.error
+                lfc[row, place] = own
+                if std is not None:
+                    std[row, place] = line.error
 
 
 def _fit(pairs: np.ndarray) -> _Line:

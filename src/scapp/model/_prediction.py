@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
     from scapp.model._inputs import Registered
     from scapp.module import APPModule
+
+
+WriteOwn = Callable[[Sequence[tuple[int, ...]], np.ndarray, np.ndarray | None], None]
 
 
 class PredictionMixin:
@@ -120,7 +124,7 @@ class PredictionMixin:
         r = self._registered
         profile = r.control_mean if control_mean is None else profile_of(control_mean, r.genes, r.measured)
         results = self._results(_names(perturbations), kind)
-        predicted = new_anndata(results, r.genes, r.measured, profile)
+        predicted = new_anndata(results.obs, r.genes, r.measured, profile, results)
         predicted.uns[Key.uns.SCAPP] = {Key.uns.PREDICTION: self._provenance()}
         return predicted
 
@@ -198,6 +202,11 @@ class PredictionMixin:
         check_same_genes(np.array(self.genes), target)
         return target, labels
 
+    def _read_labels(self, perturbations: Iterable[str]) -> tuple[list[str], list[tuple[int, ...]]]:
+        """Labels, and the nodes that each names."""
+        names = _names(perturbations)
+        return names, self._parse(names)
+
     def _parse(self, names: Sequence[str]) -> list[tuple[int, ...]]:
         args = self.registry["setup_args"]
         parsed = parse_labels(names, control=args["control"], sep=args["combination_sep"])
@@ -210,17 +219,25 @@ class PredictionMixin:
 
     def _results(self, names: Sequence[str], kind: str | None = None) -> Results:
         perturbations = self._parse(names)
+        obs = self._describe(names, perturbations)
+        measured = self._registered.measured
+        lfc, std, attention = (
+            tensor.cpu().numpy() for tensor in self.module.predict(perturbations) if tensor is not None
+        )
+        self._write_own_effects(kind)(perturbations, lfc, std)
+        return Results(over_all_genes(lfc, measured), over_all_genes(std, measured), attention, obs)
+
+    def _describe(self, names: Sequence[str], perturbations: Sequence[tuple[int, ...]]) -> pd.DataFrame:
+        """What is known of perturbations before they are predicted, one row each; warns of genes nothing is known of."""
         r, module = self._registered, self.module
-        informed = r.has_edges() | r.has_features()
-        informed[list(module.single_column)] = True
-        trained = set(module.perturbations)
+        informed, measured, trained = self._informed().tolist(), module.single_column, set(module.perturbations)
         obs = pd.DataFrame(
             {
                 self.registry["setup_args"]["perturbation_key"]: np.array(names, dtype=object),
                 Key.obs.N_PERTURBED_GENES: [len(p) for p in perturbations],
                 Key.obs.IN_TRAINING: [p in trained for p in perturbations],
-                Key.obs.SINGLES_MEASURED: [sum(g in module.single_column for g in p) for p in perturbations],
-                Key.obs.UNINFORMED: [not informed[list(p)].all() for p in perturbations],
+                Key.obs.SINGLES_MEASURED: [sum(g in measured for g in p) for p in perturbations],
+                Key.obs.UNINFORMED: [not all(informed[g] for g in p) for p in perturbations],
             },
             index=pd.Index(names, dtype=object),
         )
@@ -232,10 +249,19 @@ class PredictionMixin:
                 UserWarning,
                 stacklevel=settings.warnings_stacklevel,
             )
-        lfc, std, attention = (tensor.cpu().numpy() for tensor in module.predict(perturbations))
-        if kind is not None or r.kinds is not None:
-            OwnEffects.fit(r, module.targets.cpu().numpy()).write(perturbations, kind, lfc, std)
-        return Results(over_all_genes(lfc, r.measured), over_all_genes(std, r.measured), attention, obs)
+        return obs
+
+    def _write_own_effects(self, kind: str | None) -> WriteOwn:
+        """What puts the changes of perturbed genes themselves into predictions; nothing if no kind was named."""
+        if kind is None and self._registered.kinds is None:
+            return lambda perturbations, lfc, std: None
+        return partial(OwnEffects.fit(self._registered, self.module.targets.cpu().numpy()).write, kind)
+
+    def _informed(self) -> np.ndarray:
+        """Which genes have edges, features or a measurement of their own, of shape (n_vars,)."""
+        known = self._registered.has_edges() | self._registered.has_features()
+        known[list(self.module.single_column)] = True
+        return known
 
     def _predict_into(self, adata: AnnData, labels: pd.Series, kind: str | None) -> None:
         args = self.registry["setup_args"]

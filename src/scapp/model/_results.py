@@ -79,12 +79,20 @@ def profile_of(
 
 
 def new_anndata(
-    results: Results, genes: Sequence[str], measured: np.ndarray, control_mean: np.ndarray | None
+    obs: pd.DataFrame,
+    genes: Sequence[str],
+    measured: np.ndarray,
+    control_mean: np.ndarray | None,
+    results: Results | None = None,
 ) -> AnnData:
-    """Predictions as an AnnData of their own; `X` is the predicted mean expression where that of the controls is known."""
+    """Predictions as an AnnData of their own; `X` is the predicted mean expression where that of the controls is known.
+
+    Without results, `X` and the layers are left out.
+    """
     var = pd.DataFrame({Key.var.MEASURED: measured}, index=pd.Index(genes, dtype=object))
     X = None
     if control_mean is not None:
         var[Key.var.CONTROL_MEAN] = control_mean
-        X = np.maximum(control_mean + results.lfc, 0)  # log1p expression cannot be negative
-    return AnnData(X=X, obs=results.obs, var=var, layers=results.layers())
+        if results is not None:
+            X = np.maximum(control_mean + results.lfc, 0)  # log1p expression cannot be negative
+    return AnnData(X=X, obs=obs, var=var, layers=None if results is None else results.layers())

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from scapp.module._scale import N_TOGETHER
+from scapp.module._spectrum import spectrum
+
 # Thresholds on the singular values of the measured singles, in units of their median; and how strongly the scale of each
 # gene is drawn to the common one, in units of the information that the training combinations hold on an average gene.
 THRESHOLDS = (0.0, 0.2, 0.4, 0.6)
@@ -57,19 +60,15 @@ class Anchor(nn.Module):
         targets
             Measured effects of the training combinations, of the same shape.
         """
-        if len(singles):
-            factors = torch.linalg.svd(singles, full_matrices=False)
-            median = factors.S.median()
         if not len(targets):
             self.singles.copy_(singles)
             return
+        factors = spectrum(singles) if len(singles) else None
         best = float("inf")
         thresholds = THRESHOLDS if len(singles) and len(targets) > 2 else (0.0,)
         shrinkages = GENE_SHRINKAGE if len(targets) > 2 else (float("inf"),)
         for threshold in thresholds:
-            denoised = singles
-            if threshold:
-                denoised = (factors.U * (factors.S - threshold * median).clamp_min(0)) @ factors.Vh
+            denoised = factors.soft_threshold(threshold) if factors is not None and threshold else singles
             additive = composition @ denoised + rest
             for shrinkage in shrinkages:
                 scale, left_out = _gene_scales(additive, targets, shrinkage)
@@ -95,9 +94,9 @@ class Anchor(nn.Module):
         """
         if not self.threshold:
             return torch.eye(len(singles), dtype=torch.float64, device=singles.device)
-        factors = torch.linalg.svd(singles.double(), full_matrices=False)
-        kept = (factors.S - self.threshold * factors.S.median()).clamp_min(0)
-        return factors.U * (kept / factors.S.clamp_min(torch.finfo(factors.S.dtype).tiny)) @ factors.U.T
+        # The randomised decomposition of large screens depends on the type, so it has to be that of the fit.
+        exact = min(singles.shape) <= N_TOGETHER
+        return spectrum(singles.double() if exact else singles).shares(float(self.threshold))
 
     def forward(self, composition: Tensor, rest: Tensor) -> Tensor:
         """Predict combinations; the arguments are those of `fit`."""

@@ -15,8 +15,11 @@ from scapp.module._calibration import Calibration
 from scapp.module._encoder import Graph
 from scapp.module._explanation import ExplanationMixin
 from scapp.module._inspection import InspectionMixin
-from scapp.module._prediction import Genes, PredictionMixin, Units, mean_of
+from scapp.module._parts import Parts, all_states, rows_seen
+from scapp.module._prediction import PredictionMixin, mean_of
 from scapp.module._predictor import Architecture, Predictor
+from scapp.module._spectrum import spectrum
+from scapp.module._units import Bags, Genes, Units
 
 # Singular values of the measured singles are soft-thresholded by this share of their median before they become features.
 SIGNATURE_THRESHOLD = 0.4
@@ -109,7 +112,7 @@ class APPModule(ExplanationMixin, InspectionMixin, PredictionMixin, BaseModuleCl
         self.interaction_calibration = Calibration(n_genes)
         self.anchor: Anchor | None = None
         self.interaction = nn.ModuleList()
-        n_signatures = min(N_SIGNATURES, len(self.single_rows)) if anchor else 0
+        n_signatures = min(N_SIGNATURES, len(self.single_rows), n_genes) if anchor else 0
         self.register_buffer("signatures", torch.zeros(n_nodes, n_signatures))
         if anchor:
             self.anchor = Anchor(len(self.single_rows), n_genes)
@@ -143,8 +146,10 @@ class APPModule(ExplanationMixin, InspectionMixin, PredictionMixin, BaseModuleCl
     def prepare(self, rows: Sequence[int]) -> None:
         """Fix what does not change while training on `rows`: what the attention sees, the anchor, where the members start."""
         self._fit_rows = list(rows)
+        self._parts = Parts(len(self._fit_rows), solved=self.main[0].decoder.n_solved > 0)
         self._look()
-        self._solve_main()
+        if self.anchor is not None and self._unmeasured_alone():
+            self._solve_main()  # the anchor needs what the genes without a measurement of their own do
         self._fit_anchor()
 
     def _look(self) -> None:
@@ -155,7 +160,7 @@ class APPModule(ExplanationMixin, InspectionMixin, PredictionMixin, BaseModuleCl
         self._main_seen = units.seen()
         combinations = [self.perturbations[i] for i in self.combination_rows]
         if self.interaction:
-            self._interaction_seen = self._units(combinations).seen()
+            self._interaction_seen = self.combined_units(combinations).seen()
         if self.started:
             return
         device = self.features.device
@@ -183,23 +188,27 @@ class APPModule(ExplanationMixin, InspectionMixin, PredictionMixin, BaseModuleCl
         units = self.gene_units(genes)
         if composition is None or self.anchored:
             return genes, units, composition
-        return genes, self._combine(units, composition), None
+        column = {gene: k for k, gene in enumerate(genes)}
+        bags = Bags.of([self.perturbations[i] for i in self.main_rows], column, self.features.device)
+        return genes, units.combined(bags), None
 
     @torch.no_grad()
     def finish(self) -> None:
         """Fit anchor and decoders to all training perturbations, now that encoders and attention are trained."""
         self.prepare(range(len(self.perturbations)))
+        if self.anchor is None or not self._unmeasured_alone():
+            self._solve_main()
         if self.interaction:
             targets, measured = self._interaction_targets(), self.targets[self.combination_rows]
             residuals, distances = [], []
             for member in self.interaction:
-                states, _ = member.states(self.interaction_features, self.graphs, *self._interaction_seen)
+                states = all_states(member, self.interaction_features, self.graphs, self._interaction_seen)
                 residual, distance = member.decoder.finish(states, None, targets)
                 residuals.append(residual)
                 distances.append(distance)
             left_out = mean_of(residuals)
             self.interaction_calibration.fit(left_out, measured - left_out, mean_of(distances))
-        for name in ("_main_seen", "_main_counts", "_interaction_seen", "_anchored"):
+        for name in ("_main_seen", "_main_counts", "_interaction_seen", "_anchored", "_parts"):
             self.__dict__.pop(name, None)  # as large as the perturbations times the genes, and made again by `prepare`
 
     def inference(self, *args: Any, **kwargs: Any) -> dict:
@@ -226,14 +235,15 @@ class APPModule(ExplanationMixin, InspectionMixin, PredictionMixin, BaseModuleCl
         held_out = tensors["held_out"].tolist() if "held_out" in tensors else None
         parts = {
             "main": self._part_loss(
-                self.main, self.features, self._main_seen, self._main_counts, self.targets[self.main_rows],
+                self.main, self.features, self._main_seen, self._main_counts, self._parts.targets("main", self._main_targets),
                 self.main_rows, fit, held_out, center=True,
             )
         }  # fmt: skip
         if self.interaction:
             parts["interaction"] = self._part_loss(
-                self.interaction, self.interaction_features, self._interaction_seen, None, self._interaction_targets(),
-                self.combination_rows, fit, held_out, center=False,
+                self.interaction, self.interaction_features, self._interaction_seen, None,
+                self._parts.targets("interaction", self._interaction_targets), self.combination_rows,
+                fit, held_out, center=False,
             )  # fmt: skip
         known = {name: value for name, value in parts.items() if value is not None}
         total = torch.stack(list(known.values())).mean() if known else self.features.new_zeros(())
@@ -265,19 +275,30 @@ class APPModule(ExplanationMixin, InspectionMixin, PredictionMixin, BaseModuleCl
         states_of, counts_of = (lambda k: k), (lambda k: None)
         if counts is not None:
             states_of, counts_of = (lambda k: slice(None)), (lambda k: counts[k])
+        together = f if h is None else [*f, *h]
+        if self._parts.active and counts is None:  # only the states that this step needs
+            seen = rows_seen(seen, together)
+            place = {row: k for k, row in enumerate(together)}
+            states_of = lambda k: [place[row] for row in k]
         y = targets[f]
         null = targets[f if h is None else h] - (y.mean(0) if center else 0)
         scale = null.norm(dim=1).mean().clamp_min(1e-12)
         losses = []
         for member in members:
             states, _ = member.states(features, self.graphs, *seen)
+            self._parts.recall(member, f, len(targets))
             if h is None:
                 residual = member.decoder.residuals(states[states_of(f)], counts_of(f), y)
+                self._parts.keep(member, f)
             else:
                 new = member.decoder.held_out(states[states_of(f)], counts_of(f), y, states[states_of(h)], counts_of(h))
                 residual = targets[h] - new
             losses.append(residual.norm(dim=1).mean() / scale)
         return torch.stack(losses).mean()
+
+    def _unmeasured_alone(self) -> bool:
+        """Whether a training combination holds a gene that was not measured alone."""
+        return any(gene not in self.single_column for i in self.combination_rows for gene in self.perturbations[i])
 
     def sample(self, *args: Any, **kwargs: Any) -> None:
         """Not a generative model of cells."""
@@ -288,10 +309,10 @@ class APPModule(ExplanationMixin, InspectionMixin, PredictionMixin, BaseModuleCl
         chosen = [k for k, row in enumerate(self.main_rows) if row in fit]
         if not chosen:
             return
-        targets = self.targets[self.main_rows][chosen]
+        targets = self._main_targets()[chosen]
         residuals, distances = [], []
         for member in self.main:
-            states, _ = member.states(self.features, self.graphs, *self._main_seen)
+            states = all_states(member, self.features, self.graphs, self._main_seen)
             rows = (states[chosen], None) if self._main_counts is None else (states, self._main_counts[chosen])
             residual, distance = member.decoder.finish(*rows, targets)
             residuals.append(residual)
@@ -302,12 +323,12 @@ class APPModule(ExplanationMixin, InspectionMixin, PredictionMixin, BaseModuleCl
     def _set_signatures(self) -> None:
         if not self.signatures.shape[1]:
             return
-        factors = torch.linalg.svd(self.targets[self.single_rows], full_matrices=False)
-        values = (factors.S - SIGNATURE_THRESHOLD * factors.S.median()).clamp_min(0)
+        factors = spectrum(self.targets[self.single_rows])
+        values = (factors.S - SIGNATURE_THRESHOLD * factors.median).clamp_min(0)
         scores = (factors.U * values)[:, : self.signatures.shape[1]]
         size = scores.square().sum(1).mean().sqrt().clamp_min(1e-12)
         self.signatures.zero_()
-        self.signatures[list(self.single_column)] = scores / size
+        self.signatures[list(self.single_column), : scores.shape[1]] = scores / size
 
     def _fit_anchor(self) -> None:
         if self.anchor is None:
@@ -319,6 +340,9 @@ class APPModule(ExplanationMixin, InspectionMixin, PredictionMixin, BaseModuleCl
         singles = self.targets[self.single_rows]
         self.anchor.fit(singles, composition, self._rest(combinations), self.targets[rows])
         self._anchored = self._anchor_of([self.perturbations[i] for i in self.combination_rows])
+
+    def _main_targets(self) -> Tensor:
+        return self.targets[self.main_rows]
 
     def _interaction_targets(self) -> Tensor:
         return self.targets[self.combination_rows] - self._anchored

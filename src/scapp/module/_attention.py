@@ -1,7 +1,7 @@
 """Pooling of gene embeddings into the cell state: one signature, chosen by name.
 
 ``forward(h, membership, reaches)`` returns the state (n_perturbations, n_heads, n_hidden) and the attention
-(n_perturbations, n_heads, n_nodes), whose rows sum to one.
+(n_perturbations, n_heads, n_nodes), whose rows sum to one; `states` returns the state alone, for less.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding, embedding_bag
 
 # Genes that a head with a prior looks at: those that the prior gives most. The walk leaves little to the others, and
 # the cost of a head no longer grows with the number of genes.
@@ -77,7 +78,11 @@ class AdditiveAttention(nn.Module):
     def forward(self, h: Tensor, membership: Tensor, reaches: Sequence[Reach]) -> tuple[Tensor, Tensor]:
         context = membership @ h  # equation 3
         n_prior = len(self.prior_weight)
-        heads = [self._attend_reached(k, h, context, reaches[k]) for k in range(n_prior)]
+        nothing = torch.zeros(len(context), len(h), dtype=h.dtype, device=h.device)
+        heads = [
+            nothing.scatter(1, reaches[k].index, self._attend_reached(k, h, context, reaches[k]))
+            for k in range(n_prior)
+        ]
         heads += [self._attend_all(k, h, context) for k in range(n_prior, self.n_heads)]
         attention = torch.stack(heads, dim=1)
         return attention @ h, attention
@@ -90,11 +95,23 @@ class AdditiveAttention(nn.Module):
             found[:, k] = torch.zeros_like(membership).scatter(1, index, torch.softmax(weight * log_prior, dim=1))
         return found
 
+    def states(self, h: Tensor, membership: Tensor, reaches: Sequence[Reach]) -> Tensor:
+        """The state of `forward`; heads with a prior sum over the genes that they reach, not over all."""
+        context = membership @ h
+        n_prior = len(self.prior_weight)
+        heads = [
+            embedding_bag(
+                reaches[k].index, h, per_sample_weights=self._attend_reached(k, h, context, reaches[k]), mode="sum"
+            )
+            for k in range(n_prior)
+        ]
+        heads += [self._attend_all(k, h, context) @ h for k in range(n_prior, self.n_heads)]
+        return torch.stack(heads, dim=1)
+
     def _attend_reached(self, head: int, h: Tensor, context: Tensor, reached: Reach) -> Tensor:
-        key = (h @ self.W_h[head])[reached.index]
+        key = embedding(reached.index, h @ self.W_h[head])
         scores = self._scores(head, context, key) + self.prior_weight[head] * reached.log_prior
-        weights = torch.softmax(scores, dim=1)
-        return torch.zeros(len(context), len(h), dtype=h.dtype, device=h.device).scatter(1, reached.index, weights)
+        return torch.softmax(scores, dim=1)
 
     def _attend_all(self, head: int, h: Tensor, context: Tensor) -> Tensor:
         return torch.softmax(self._scores(head, context, h @ self.W_h[head]), dim=1)  # equation 5
@@ -116,3 +133,7 @@ class MeanPooling(nn.Module):
     def prior(self, membership: Tensor, reaches: Sequence[Reach]) -> Tensor:
         """The same: nothing is learned."""
         return membership[:, None]
+
+    def states(self, h: Tensor, membership: Tensor, reaches: Sequence[Reach]) -> Tensor:
+        """The state of `forward`."""
+        return membership[:, None] @ h

@@ -11,6 +11,8 @@ LEVEL, HALF_WIDTH = 0.8, 1.2815515655446004
 MIN_ROWS = 10
 # Strength of the belief that errors do not depend on size and distance, in rows.
 SHRINKAGE = 5.0
+# Errors of different genes go together along a few directions; more rows than these cost much and tell little about them.
+N_FACTORS, MAX_ROWS = 16, 1000
 
 
 class Calibration(nn.Module):
@@ -20,6 +22,10 @@ class Calibration(nn.Module):
     are the regression of the logarithm of each residual's length on the size of the prediction and on the decoder's
     posterior variance; :math:`n_g` is the share of gene g in the residuals; :math:`\tau` makes the 80 % interval hold
     80 % of the leave-one-out residuals, as split-conformal prediction does :cite:p:`Lei2018`.
+
+    Errors of different genes go together: their correlation is that of the residuals, described by its leading factors F
+    (`factors`, of shape (n_factors, n_genes)) and what they leave to each gene alone. An error is
+    :math:`\sigma_{Pg} (\sum_k z_k F_{kg} + u_g \sqrt{1 - \sum_k F_{kg}^2})` with standard normal z and u.
 
     Parameters
     ----------
@@ -31,7 +37,7 @@ class Calibration(nn.Module):
     slopes: Tensor
     center: Tensor
     level: Tensor
-    known: Tensor
+    factors: Tensor
 
     def __init__(self, n_genes: int):
         super().__init__()
@@ -39,6 +45,7 @@ class Calibration(nn.Module):
         self.register_buffer("slopes", torch.zeros(2))
         self.register_buffer("center", torch.zeros(2))
         self.register_buffer("level", torch.zeros(()))
+        self.register_buffer("factors", torch.zeros(N_FACTORS, n_genes))
 
     @torch.no_grad()
     def fit(self, residuals: Tensor, predicted: Tensor, distance: Tensor) -> None:
@@ -65,6 +72,7 @@ class Calibration(nn.Module):
         self.level.copy_(length.log().mean())
         scale = self._scale(covariates)
         self.noise.copy_((residuals / scale[:, None]).square().mean(0).sqrt().clamp_min(1e-12))
+        self.factors.copy_(_factors(residuals / (scale[:, None] * self.noise)))
         ratio = residuals.abs() / (scale[:, None] * self.noise)
         self.level += (_quantile(ratio, LEVEL) / HALF_WIDTH).clamp_min(1e-6).log()
 
@@ -74,6 +82,16 @@ class Calibration(nn.Module):
 
     def _scale(self, covariates: Tensor) -> Tensor:
         return torch.exp(self.level + (covariates - self.center) @ self.slopes)
+
+
+def _factors(standardised: Tensor) -> Tensor:
+    """Leading principal components of residuals, scaled so that their squares sum to at most one in each gene."""
+    rows = standardised[:: -(-len(standardised) // MAX_ROWS)]
+    values, vectors = torch.linalg.eigh(rows @ rows.T)
+    found = vectors[:, values > 1e-6 * values[-1]][:, -N_FACTORS:].T @ rows / len(rows) ** 0.5
+    # Every gene has the mean square one over all rows, and not quite over some of them.
+    found = found / found.square().sum(0).sqrt().clamp_min(1)
+    return torch.cat([found, found.new_zeros(N_FACTORS - len(found), found.shape[1])])
 
 
 def _covariates(predicted: Tensor, distance: Tensor) -> Tensor:

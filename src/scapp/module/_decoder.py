@@ -2,8 +2,9 @@
 
 `residuals` is what training minimises, `held_out` predicts rows that the decoder is not fitted to, `finish` fits it once
 and for all and returns the residuals and distances of left-out rows (of the fit, where there is no closed form); `forward`
-predicts, and `distance` is how far rows are from those of the fit. A row may be a sum of several states: `counts`, of shape (n_rows, n_states), says
-how often each state counts in it; None if each row is a state.
+predicts, and `distance` is how far rows are from those of the fit; closed forms also know the `covariance` of the errors
+of two sets of states. A row may be a sum of several states: `counts`, of shape (n_rows, n_states), says how often each
+state counts in it; None if each row is a state.
 
 Two more methods say what a prediction is made of. `influence` is how much the target of each row of the fit weighs in the
 prediction of each new state; `secant` is the linear function that equals the decoder at one state and at its origin.
@@ -90,13 +91,13 @@ class KernelDecoder(nn.Module):
         self.register_buffer("center", torch.zeros(n_blocks, block_size))
         self.register_buffer("size", torch.ones(n_blocks))
         self.register_buffer("posterior", torch.zeros(n_states, n_states))
-        self._weight: Tensor | None = None
+        self.weight: Tensor | None = None
 
     def residuals(self, states: Tensor, counts: Tensor | None, targets: Tensor) -> Tensor:
         gram = self._gram(states, counts)
         inverse = kernel_inverse(gram, self.log_penalty.exp(), self._weights(targets))
         left_out = kernel_leave_one_out(inverse, targets)
-        self._weight = robust_weights(left_out)
+        self.weight = robust_weights(left_out)
         return left_out if self.leave_one_out else targets - gram @ (inverse @ targets)
 
     def held_out(
@@ -125,7 +126,7 @@ class KernelDecoder(nn.Module):
         self.support[:n] = self._scaled(states, center, size)
         self.coefficients[:n] = solution
         self.posterior[:n, :n] = inverse
-        self._weight = None
+        self.weight = None
         return left_out, distance.clamp_min(0)
 
     def forward(self, states: Tensor, counts: Tensor | None) -> Tensor:
@@ -157,6 +158,12 @@ class KernelDecoder(nn.Module):
         value = w @ start + (2 * self.log_constant).exp() * w.sum()
         return Secant(slope.view_as(self.center) * unit[:, None], self.center, value)
 
+    def covariance(self, a: Tensor, b: Tensor) -> Tensor:
+        r"""Posterior covariance :math:`k(s, s') - k_s^\top A^{-1} k_{s'}` of two sets of states, of shape (n_a, n_b)."""
+        scaled_a, scaled_b = (self._scaled(states, self.center, self.size) for states in (a, b))
+        prior = self._similar(scaled_a, scaled_b, None, None)
+        return prior - self._to_support(a, None) @ self.posterior @ self._to_support(b, None).T
+
     @property
     def n_solved(self) -> int:
         """Number of coefficients that are solved for, not trained by gradient."""
@@ -173,9 +180,9 @@ class KernelDecoder(nn.Module):
         return inverse, left_out, weight
 
     def _weights(self, targets: Tensor) -> Tensor:
-        if self._weight is None or len(self._weight) != len(targets):
+        if self.weight is None or len(self.weight) != len(targets):
             return targets.new_ones(len(targets))
-        return self._weight
+        return self.weight
 
     def _scaled(self, states: Tensor, center: Tensor, size: Tensor) -> Tensor:
         return ((states - center) / size[:, None] * (self.log_scale.exp() / len(size) ** 0.5)[:, None]).flatten(1)
@@ -290,6 +297,11 @@ class RidgeDecoder(nn.Module):
         unit = self.log_scale.exp() / len(self.size) ** 0.5 / self.size
         slope = coefficients[:-1].view_as(self.center) * unit[:, None]
         return Secant(slope, self.center, coefficients[-1] * self.log_constant.exp())
+
+    def covariance(self, a: Tensor, b: Tensor) -> Tensor:
+        r"""Posterior covariance :math:`\lambda x^\top (X^\top X + \lambda I)^{-1} x'` of two sets of states, (n_a, n_b)."""
+        design_a, design_b = (self._design(states, None, self.center, self.size) for states in (a, b))
+        return design_a @ self.posterior @ design_b.T
 
     @property
     def n_solved(self) -> int:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from scapp.module._encoder import Graph
+from scapp.module._scale import N_TOGETHER
 
 RESTART = 0.5
 N_STEPS = 15  # leaves out (1 - RESTART)^15 of the walk, 3e-5
@@ -25,6 +26,8 @@ def diffuse(starts: Tensor, graph: Graph) -> Tensor:
     -------
     Distributions of the same shape, whose rows sum to one.
     """
+    if len(starts) > N_TOGETHER:
+        return torch.cat([diffuse(part, graph) for part in starts.split(N_TOGETHER)])
     source, target = graph.edge_index
     n_nodes = starts.shape[1]
     weight = graph.edge_weight.abs()

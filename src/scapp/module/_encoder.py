@@ -111,9 +111,10 @@ class GraphEncoder(nn.Module):
         """
         first = self.layers[0]
         n_hidden = first.weight.shape[0]
-        components = torch.linalg.svd(features, full_matrices=False).Vh[:n_hidden]
+        # On the processor: the signs of the components are those of its algorithm, and other devices have others.
+        components = torch.linalg.svd(features.cpu(), full_matrices=False).Vh[:n_hidden]
         start = torch.zeros_like(first.weight)
-        start[: len(components)] = components
+        start[: len(components)] = components.to(start)
         first.weight.copy_(rotation @ start)
         first.bias.zero_()
         for layer in list(self.layers)[1:]:

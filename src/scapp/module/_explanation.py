@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from scapp.module._inspection import InspectionMixin
-from scapp.module._prediction import Genes, Units, mean_of
+from scapp.module._prediction import mean_of
+from scapp.module._units import Genes, Units
 
 By = Literal["perturbations", "genes"]
 
@@ -75,7 +76,7 @@ class ExplanationMixin(InspectionMixin):
         members, features = self.main, self.features
         if term == "interaction":
             members, features = self.interaction, self.interaction_features
-        seen = self._units([perturbation]).seen()
+        seen = self.combined_units([perturbation]).seen()
         if by == "perturbations":
             return [self._training_share(term, members, features, seen, gene)]
         found = [self._gene_shares(member, features, seen, gene) for member in members]
@@ -100,7 +101,7 @@ class ExplanationMixin(InspectionMixin):
             new, _ = member.states(features, self.graphs, *seen)
 
             def states(member: nn.Module = member) -> Tensor:
-                units = self._main_units()[1] if term == "main effects" else self._units(fitted)
+                units = self._main_units()[1] if term == "main effects" else self.combined_units(fitted)
                 return member.states(features, self.graphs, *units.seen())[0]
 
             weights.append(member.decoder.influence(new, states, counts, targets)[0])

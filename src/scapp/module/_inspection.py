@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from scapp.module._prediction import CHUNK, Genes, PredictionMixin, Units
+from scapp.module._prediction import CHUNK, PredictionMixin
+from scapp.module._units import Genes, Units
 
 if TYPE_CHECKING:
     from scapp.module._predictor import Predictor
@@ -113,7 +114,7 @@ class InspectionMixin(PredictionMixin):
         )
         for start in range(0, len(together), CHUNK):
             rows = together[start : start + CHUNK]
-            terms.append(Term(members, features, self._units([perturbations[i] for i in rows]), at(rows)))
+            terms.append(Term(members, features, self.combined_units([perturbations[i] for i in rows]), at(rows)))
         for start in range(0, len(apart), CHUNK):
             rows, nodes = zip(*apart[start : start + CHUNK], strict=True)
             terms.append(Term(self.main, self.features, self.gene_units(nodes), at(rows)))

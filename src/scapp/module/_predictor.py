@@ -145,5 +145,10 @@ class Predictor(nn.Module):
         if isinstance(self.pooling, AdditiveAttention):
             size = self.embed(features, graphs)[nodes].norm(dim=1).mean().clamp_min(1e-6)
             for weight in (self.pooling.W_c, self.pooling.W_h):
-                weight.copy_(torch.randn_like(weight) / size)
-            self.pooling.v.copy_(torch.randn_like(self.pooling.v) * 0.1)
+                weight.copy_(_draw(weight) / size)
+            self.pooling.v.copy_(_draw(self.pooling.v) * 0.1)
+
+
+def _draw(like: Tensor) -> Tensor:
+    """Normal numbers drawn on the processor, so that every device starts from the same."""
+    return torch.randn(like.shape).to(like)

@@ -1,35 +1,32 @@
 """Reading the expression of cells block by block, on one scale: the natural log of counts per 10,000 plus one.
 
-A matrix is never held twice. Dense, CSR and backed matrices are read by blocks of cells, CSC by blocks of genes, so
-that each is read in the order in which it is stored. A first pass looks at every value and recognises what the matrix
-holds; only then are blocks handed out.
+A matrix is never held twice. Every value is looked at once to recognise what the matrix holds: in a pass before the blocks
+are handed out, or in the same pass in which they are summed, on a guess that is checked at its end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 import pandas as pd
-from anndata.abc import CSCDataset, CSRDataset
-from scipy import sparse
 
 from scapp._genes import measured_mask, shorten
+from scapp.pp._blocks import TARGET_SUM, Block, Findings, itself, look_and_do, work_on
 from scapp.pp._labels import column_of_obs
+from scapp.pp._matrices import Source, get_matrix, is_dask
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-TARGET_SUM = 10_000
 LARGEST_LOG_CP10K = float(np.log1p(TARGET_SUM))
 # No log of a count of molecules in a cell comes near this, whatever the base and the library size it is scaled to.
 LARGEST_LOG = 20.0
-VALUES_IN_BLOCK = {"dense": 2**21, "sparse": 2**23}
 
 
 class Scale(StrEnum):
@@ -37,26 +34,6 @@ class Scale(StrEnum):
 
     COUNTS = "raw counts"
     LOG_NORMALISED = "log-normalised"
-
-
-@dataclass(frozen=True)
-class Block:
-    """A part of the matrix: some cells and some of the measured genes, float64, dense or CSR."""
-
-    rows: slice
-    columns: slice
-    values: Any
-
-
-@dataclass
-class _Findings:
-    """What the first pass over a matrix saw."""
-
-    totals: NDArray[np.float64]
-    bad_in_gene: NDArray[np.int64]
-    n_negative: int = 0
-    n_fractions: int = 0
-    largest: float = 0.0
 
 
 class Expression:
@@ -73,7 +50,11 @@ class Expression:
         total is taken over the measured genes of the matrix.
     chunk_size
         How many cells are read at a time (for CSC: genes that amount to as many values). If None, a block takes some
-        tens of megabytes.
+        tens of megabytes; the chunks of a Dask array are its own.
+    sources
+        The matrices, one below the other, where they are not one matrix of `adata`.
+    inspect
+        Whether to look at all values now. If False, `map_on_a_guess` does, and nothing else may be asked before.
 
     Raises
     ------
@@ -91,25 +72,28 @@ class Expression:
         layer: str | None = None,
         total_counts_key: str | None = None,
         chunk_size: int | None = None,
+        sources: Sequence[Source] | None = None,
+        inspect: bool = True,
     ) -> None:
         self.measured = measured_mask(adata)
         self.genes = adata.var_names[self.measured]
-        self._matrix, self.name = get_matrix(adata, layer)
-        self._slices = _slices(self._matrix, chunk_size)
+        if sources is None:
+            sources = [Source(*get_matrix(adata, layer, chunk_size), chunk_size=chunk_size)]
+        self._sources = list(sources)
+        self._adata, self._total_counts_key = adata, total_counts_key
+        self.name = self._sources[0].name
         if not len(self.genes):
             raise ValueError("No gene of adata was measured, by adata.var['measured']: there is nothing to read.")
-
-        findings = self._inspect()
-        self.largest = findings.largest
-        self.scale = self._recognise(findings)
+        self.inspected = False
+        self.scale = Scale.COUNTS
         self._totals: NDArray[np.float64] | None = None
-        if self.scale is Scale.COUNTS:
-            self._totals = self._check_totals(adata, findings.totals, total_counts_key)
-        elif total_counts_key is not None:
-            raise ValueError(
-                f"total_counts_key={total_counts_key!r} is used to normalise raw counts, but {self.name} holds "
-                "log-normalised values already. Leave it out, or name the layer of the raw counts with layer=…."
-            )
+        if inspect:
+            self._look()
+
+    @property
+    def in_process(self) -> bool:
+        """Whether what `map` does with blocks is done in this process, in order."""
+        return not any(is_dask(source.matrix) for source in self._sources)
 
     @property
     def other_scale(self) -> str | None:
@@ -132,41 +116,109 @@ class Expression:
         normalise
             If False, raw counts are handed out as they are.
         """
-        for block in self._raw_blocks(cells):
-            if self._totals is None or not normalise:
-                yield block
-            else:
-                yield Block(block.rows, block.columns, _log_normalise(block.values, self._totals[block.rows]))
+        return (block for _, block in self.map(itself, cells=cells, normalise=normalise))
 
-    def _raw_blocks(self, cells: NDArray[np.bool_] | None = None) -> Iterator[Block]:
+    def map(
+        self,
+        function: Callable[..., Any],
+        *per_cell: NDArray[Any],
+        cells: NDArray[np.bool_] | None = None,
+        normalise: bool = True,
+    ) -> Iterator[tuple[Block, Any]]:
+        """``function(block, *values of its cells)`` of all blocks, each with its place: a block without values.
+
+        Blocks of a Dask array are read, normalised and worked on by its scheduler; only the results come here.
+
+        Parameters
+        ----------
+        function
+            What is done with a block; it must be importable, so that it can be sent to a cluster.
+        *per_cell
+            Arrays with one value for each cell, of which the function gets those of its block.
+        cells, normalise
+            As in `blocks`.
+        """
+        normalise = normalise and self.scale is Scale.COUNTS
+        return self._run(function, per_cell, cells, self._totals if normalise else None, False)
+
+    def map_on_a_guess(self, function: Callable[..., Any], *per_cell: NDArray[Any]) -> Iterator[tuple[Block, Any]]:
+        """The same in one pass with the look at all values, on a guess of what the matrix holds.
+
+        When all blocks have been handed out the matrix is known; if `guess_held` is then False the results are worthless,
+        and `map` gives the right ones. Matrices that are stored gene by gene are looked at before.
+        """
+        self.guess_held = True
+        if any(source.by_genes for source in self._sources):
+            self._look()
+            yield from self.map(function, *per_cell)
+            return
+        first = next((found for _, found in self._run(Findings.of, (), None, None, False)), None)
+        guess = Scale.LOG_NORMALISED if first is not None and first.n_fractions else Scale.COUNTS
+        totals = None
+        if guess is Scale.COUNTS and self._total_counts_key is not None:
+            totals = self._column_of_totals().to_numpy(dtype=np.float64)
+        findings = self._no_findings()
+        look = partial(look_and_do, function)
+        for place, (found, result) in self._run(look, per_cell, None, totals, guess is Scale.COUNTS and totals is None):
+            findings.join(place, found, self._source_of(place).name)
+            yield place, result
+        self._conclude(findings)
+        self.guess_held = self.scale is guess
+
+    def _run(
+        self,
+        function: Callable[..., Any],
+        per_cell: tuple[NDArray[Any], ...],
+        cells: NDArray[np.bool_] | None,
+        totals: NDArray[np.float64] | None,
+        own_totals: bool,
+    ) -> Iterator[tuple[Block, Any]]:
         position = np.concatenate([[0], np.cumsum(self.measured)])
-        for rows, columns in self._slices:
-            if cells is not None and not cells[rows].any():
-                continue
-            values = self._matrix[rows, columns]
-            measured = self.measured[columns]
-            if not measured.all():
-                values = values[:, measured]
-            genes = slice(int(position[columns.start]), int(position[columns.stop]))
-            yield Block(rows, genes, _to_float64(values))
+        for source in self._sources:
+            places: list[Block] = []
 
-    def _inspect(self) -> _Findings:
-        n_obs = self._matrix.shape[0]
-        findings = _Findings(np.zeros(n_obs), np.zeros(len(self.genes), dtype=np.int64))
-        for block in self._raw_blocks():
-            stored = block.values.data if sparse.issparse(block.values) else block.values
-            finite = np.isfinite(stored)
-            if not finite.all():
-                columns = block.values.indices[~finite] if sparse.issparse(block.values) else np.nonzero(~finite)[1]
-                findings.bad_in_gene[block.columns] += np.bincount(columns, minlength=block.values.shape[1])
-                continue
-            findings.n_negative += int((stored < 0).sum())
-            findings.n_fractions += int((stored != np.rint(stored)).sum())
-            findings.largest = max(findings.largest, float(stored.max(initial=0.0)))
-            findings.totals[block.rows] += np.asarray(block.values.sum(axis=1)).ravel()
-        return findings
+            def jobs(source: Source = source, places: list[Block] = places) -> Iterator[tuple[Any, tuple]]:
+                for piece in source.pieces():
+                    if cells is not None and not cells[piece.rows].any():
+                        continue
+                    measured = self.measured[piece.columns]
+                    genes = slice(int(position[piece.columns.start]), int(position[piece.columns.stop]))
+                    place = Block(piece.rows, genes, None)
+                    places.append(place)
+                    own = own_totals if totals is None else totals[piece.rows]
+                    which = None if measured.all() else measured
+                    yield piece, (place, source.order, which, own, function, *(a[piece.rows] for a in per_cell))
 
-    def _recognise(self, findings: _Findings) -> Scale:
+            for k, (_, result) in enumerate(source.run(work_on, jobs())):
+                yield places[k], result
+
+    def _no_findings(self) -> Findings:
+        n_obs = sum(source.shape[0] for source in self._sources)
+        return Findings(np.zeros(n_obs), np.zeros(len(self.genes), dtype=np.int64))
+
+    def _source_of(self, place: Block) -> Source:
+        begins = [source.begin for source in self._sources]
+        return self._sources[bisect_right(begins, place.rows.start) - 1]
+
+    def _look(self) -> None:
+        findings = self._no_findings()
+        for place, found in self._run(Findings.of, (), None, None, False):
+            findings.join(place, found, self._source_of(place).name)
+        self._conclude(findings)
+
+    def _conclude(self, findings: Findings) -> None:
+        self.largest = findings.largest
+        self.scale = self._recognise(findings)
+        if self.scale is Scale.COUNTS:
+            self._totals = self._check_totals(self._adata, findings.totals, self._total_counts_key)
+        elif self._total_counts_key is not None:
+            raise ValueError(
+                f"total_counts_key={self._total_counts_key!r} is used to normalise raw counts, but {self.name} holds "
+                "log-normalised values already. Leave it out, or name the layer of the raw counts with layer=…."
+            )
+        self.inspected = True
+
+    def _recognise(self, findings: Findings) -> Scale:
         if findings.bad_in_gene.any():
             bad = self.genes[findings.bad_in_gene > 0]
             raise ValueError(
@@ -184,6 +236,12 @@ class Expression:
             )
         if not findings.n_fractions:
             return Scale.COUNTS
+        only_counts = findings.sources_of_counts - findings.sources_of_fractions
+        if only_counts:
+            raise ValueError(
+                f"The screens are on different scales: raw counts in {shorten(sorted(only_counts))}, log-normalised values in "
+                f"{shorten(sorted(findings.sources_of_fractions))}. Bring all to the same, raw counts if you have them."
+            )
         if findings.largest > LARGEST_LOG:
             raise ValueError(
                 f"{self.name} holds fractions and values as large as {findings.largest:.4g}: it was normalised, it "
@@ -206,10 +264,7 @@ class Expression:
                     "of each cell over all genes with total_counts_key=…."
                 )
             return sums
-        column = column_of_obs(adata, total_counts_key, "total_counts_key")
-        if not pd.api.types.is_numeric_dtype(column.dtype):
-            raise ValueError(f"adata.obs[{total_counts_key!r}] must hold total counts, found dtype {column.dtype}.")
-        totals = column.to_numpy(dtype=np.float64)
+        totals = self._column_of_totals().to_numpy(dtype=np.float64)
         wrong = ~np.isfinite(totals) | (totals <= 0) | (totals < sums)
         if wrong.any():
             raise ValueError(
@@ -220,57 +275,11 @@ class Expression:
             )
         return totals
 
-
-def _to_float64(values: Any) -> Any:
-    if not sparse.issparse(values):
-        return np.asarray(values, dtype=np.float64)
-    values = sparse.csr_matrix(values, dtype=np.float64)
-    if not values.has_canonical_format:  # the log of a sum is not the sum of the logs
-        values = values.copy()
-        values.sum_duplicates()
-    return values
-
-
-def _log_normalise(counts: Any, totals: NDArray[np.float64]) -> Any:
-    # The numbers of sc.pp.normalize_total and sc.pp.log1p, in float64; scanpy takes no totals from outside.
-    scale = TARGET_SUM / totals
-    if not sparse.issparse(counts):
-        return np.log1p(counts * scale[:, None])
-    data = np.log1p(counts.data * np.repeat(scale, np.diff(counts.indptr)))
-    return sparse.csr_matrix((data, counts.indices, counts.indptr), shape=counts.shape)
-
-
-def get_matrix(adata: AnnData, layer: str | None) -> tuple[Any, str]:
-    """`X` or a layer, as it is stored, and its name for messages; see :class:`Expression` for what is raised."""
-    name = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
-    if layer is not None and layer not in adata.layers:
-        layers = shorten(repr(key) for key in adata.layers if isinstance(key, str)) or "none"
-        raise ValueError(f"adata has no layer {layer!r}. Its layers: {layers}; layer=None reads adata.X.")
-    matrix = adata.X if layer is None else adata.layers[layer]
-    if matrix is None:
-        raise ValueError("adata.X is empty (None). Name the layer that holds the expression with layer=….")
-    if not (isinstance(matrix, np.ndarray | h5py.Dataset | CSRDataset | CSCDataset) or sparse.issparse(matrix)):
-        raise TypeError(
-            f"{name} is a {type(matrix).__module__}.{type(matrix).__name__}, which cannot be read here. "
-            "Bring the data into memory first: `adata = adata.to_memory()`."
-        )
-    if sparse.issparse(matrix) and matrix.format not in ("csr", "csc"):
-        matrix = matrix.tocsr()
-    return matrix, name
-
-
-def _slices(matrix: Any, chunk_size: int | None) -> list[tuple[slice, slice]]:
-    """How a matrix is cut: by cells, or by genes if it is stored gene by gene."""
-    n_obs, n_vars = matrix.shape
-    if chunk_size is not None and chunk_size < 1:
-        raise ValueError(f"chunk_size must be at least 1, found {chunk_size}.")
-    kind = "dense" if isinstance(matrix, np.ndarray | h5py.Dataset) else "sparse"
-    values = VALUES_IN_BLOCK[kind] if chunk_size is None else chunk_size * n_vars
-    if getattr(matrix, "format", "csr") == "csc":
-        return [(slice(0, n_obs), part) for part in _parts(n_vars, values // max(n_obs, 1))]
-    return [(part, slice(0, n_vars)) for part in _parts(n_obs, values // max(n_vars, 1))]
-
-
-def _parts(length: int, size: int) -> list[slice]:
-    size = max(size, 1)
-    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
+    def _column_of_totals(self) -> pd.Series:
+        assert self._total_counts_key is not None
+        column = column_of_obs(self._adata, self._total_counts_key, "total_counts_key")
+        if not pd.api.types.is_numeric_dtype(column.dtype):
+            raise ValueError(
+                f"adata.obs[{self._total_counts_key!r}] must hold total counts, found dtype {column.dtype}."
+            )
+        return column

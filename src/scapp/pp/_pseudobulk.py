@@ -6,6 +6,7 @@ import copy
 import logging
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,13 +14,16 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from scapp._genes import check_gene_names, shorten
+from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, Perturbation, format_label
+from scapp.pp._blocks import TARGET_SUM
 from scapp.pp._contexts import effects_by_context
 from scapp.pp._effects import Effects, calculate_effects
-from scapp.pp._expression import TARGET_SUM, Expression, Scale
+from scapp.pp._expression import Expression, Scale
 from scapp.pp._labels import column_of_obs, read_perturbations
+from scapp.pp._matrices import Source
+from scapp.pp._screen_files import Screen, open_screen
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 def pseudobulk(
-    adata: AnnData,
+    adata: Screen | Sequence[Screen],
     *,
     perturbation_key: str = "perturbation",
     control: str = "control",
@@ -56,13 +60,18 @@ def pseudobulk(
     the formulas above.
 
     Raw counts are recognised (whole numbers) and normalised to 10,000 counts a cell over the measured genes, then
-    log1p is taken; a message of level INFO says so. Log-normalised values are taken as they are. Dense, CSR, CSC and
-    backed matrices give the same numbers; they are read by blocks, so that memory stays near that of the result.
+    log1p is taken; a message of level INFO says so. Log-normalised values are taken as they are. Matrices in memory,
+    backed by HDF5 or zarr, and Dask arrays, dense, CSR or CSC, give the same numbers. They are read by blocks and, without
+    `batch_key` and unless stored gene by gene, once; memory stays near that of the result. Blocks of a Dask array (such as
+    those of :func:`anndata.experimental.read_lazy`) are worked on in threads, or on the cluster of the active
+    ``distributed.Client``.
 
     Parameters
     ----------
     adata
-        Cells by genes, in memory or backed. It is not changed.
+        Cells by genes, in memory, backed or lazy; the path of a ``.h5ad`` file or a ``.zarr`` folder; or a list of such
+        screens, whose cells are taken together. These must have the same genes; another order is aligned by name, and
+        said. Nothing is changed.
     perturbation_key
         Column of ``adata.obs`` with the label of each cell, such as ``"KLF1"``, ``"KLF1+CEBPA"`` or ``"ctrl+KLF1"``.
         Labels that name the same genes are one perturbation.
@@ -108,14 +117,23 @@ def pseudobulk(
     ValueError
         If there are no or fewer than two control cells, labels are missing or cannot be read, a perturbation has too
         few cells, a batch has no controls, gene names occur twice, or the matrix holds NaN, negative values
-        (log-fold-changes, scaled data) or values that were normalised and not logged.
+        (log-fold-changes, scaled data) or values that were normalised and not logged; if a file is absent, truncated
+        or no AnnData, or files have different genes or cells of the same name.
+    TypeError
+        If `context_key` is given with files or several parts.
 
     Examples
     --------
     >>> effects = scapp.pp.pseudobulk(adata, control="non-targeting", batch_key="replicate")  # doctest: +SKIP
     >>> effects["KLF1"].layers["lfc"]  # doctest: +SKIP
+    >>> effects = scapp.pp.pseudobulk(["run1.h5ad", "run2.zarr"])  # doctest: +SKIP
     """
     if context_key is not None:
+        if not isinstance(adata, AnnData):
+            raise TypeError(
+                "context_key=… takes one AnnData of cells, found files or several parts. Open the file first, for example with "
+                "`anndata.read_h5ad(path, backed='r')`, or calculate the effects of each context apart."
+            )
         one_context = partial(
             pseudobulk,
             perturbation_key=perturbation_key,
@@ -133,18 +151,44 @@ def pseudobulk(
         raise ValueError(f"min_cells must be at least 2, found {min_cells}: a standard error needs two cells.")
     if on_few_cells not in ("error", "drop"):
         raise ValueError(f"on_few_cells must be 'error' or 'drop', found {on_few_cells!r}.")
+    with open_screen(adata, layer=layer, chunk_size=chunk_size) as screen:
+        return _pseudobulk(
+            screen.adata,
+            screen.sources,
+            perturbation_key=perturbation_key,
+            control=control,
+            sep=sep,
+            layer=layer,
+            batch_key=batch_key,
+            total_counts_key=total_counts_key,
+            min_cells=min_cells,
+            on_few_cells=on_few_cells,
+        )
+
+
+def _pseudobulk(
+    adata: AnnData,
+    sources: list[Source],
+    *,
+    perturbation_key: str,
+    control: str,
+    sep: str,
+    layer: str | None,
+    batch_key: str | None,
+    total_counts_key: str | None,
+    min_cells: int,
+    on_few_cells: str,
+) -> AnnData:
     perturbations = read_perturbations(
         adata, perturbation_key=perturbation_key, control=control, sep=sep, effects_allowed=False
     )
-    check_gene_names(adata)
     kept, few = _split_by_cells(perturbations, min_cells=min_cells, drop=on_few_cells == "drop")
     group = {(): 0, **{genes: i for i, genes in enumerate(kept, start=1)}}
     groups = np.array([group.get(genes, -1) for genes in perturbations], dtype=np.intp)
     batches = None if batch_key is None else _read_batches(adata, batch_key, groups)
-    expression = Expression(adata, layer=layer, total_counts_key=total_counts_key, chunk_size=chunk_size)
-
-    _say_what_is_done(expression, few, min_cells, total_counts_key)
+    expression = Expression(adata, total_counts_key=total_counts_key, sources=sources, inspect=False)
     effects = calculate_effects(expression, groups, len(kept) + 1, batches)
+    _say_what_is_done(expression, few, min_cells, total_counts_key)
 
     options: dict[str, Any] = {"control": control, "sep": sep, "layer": layer, "batch_key": batch_key}
     options |= {"perturbation_key": perturbation_key, "total_counts_key": total_counts_key, "min_cells": min_cells}
@@ -215,13 +259,13 @@ def _say_what_is_done(
             over,
         )
     if expression.other_scale:
-        warnings.warn(expression.other_scale, UserWarning, stacklevel=3)
+        warnings.warn(expression.other_scale, UserWarning, stacklevel=4)
     if few:
         warnings.warn(
             f"{len(few)} perturbation(s) with fewer than min_cells={min_cells} cells are left out: {_name(few)}. "
             "All are listed in uns['scapp']['pseudobulk']['dropped'].",
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
@@ -235,6 +279,8 @@ def _assemble(
     record: dict[str, Any],
 ) -> AnnData:
     def over_all_genes(values: NDArray[np.float64], dtype: type = np.float32) -> NDArray[Any]:
+        if expression.measured.all():
+            return values.astype(dtype, copy=False)
         full = np.full((*values.shape[:-1], adata.n_vars), np.nan, dtype=dtype)
         full[..., expression.measured] = values
         return full

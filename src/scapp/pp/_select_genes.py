@@ -14,8 +14,9 @@ from scipy import sparse
 from scapp._genes import check_gene_names, measured_mask
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, perturbed_genes
-from scapp.pp._expression import Expression, Scale, get_matrix
+from scapp.pp._expression import Expression, Scale
 from scapp.pp._labels import column_of_obs, is_effects, read_perturbations
+from scapp.pp._matrices import get_matrix
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

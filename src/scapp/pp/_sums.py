@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from scipy import sparse
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from scapp.pp._blocks import Block
     from scapp.pp._expression import Expression
 
 
@@ -52,14 +55,47 @@ class GroupSums:
         self.squares = np.zeros(shape)
         self.products = None if reference is None else np.zeros(shape)
 
-        for block in expression.blocks(groups >= 0):
-            present, indicator = _indicator(groups[block.rows])
-            x, genes = block.values, block.columns
-            self.values[present, genes] += _dense(indicator @ x)
-            self.squares[present, genes] += _dense(indicator @ (x.power(2) if sparse.issparse(x) else x**2))
-            if self.products is not None and reference is not None and batches is not None:
-                times = _times_reference(x, reference[:, genes], batches[block.rows])
-                self.products[present, genes] += _dense(indicator @ times)
+        work: Callable[..., Any] = partial(_sums_of_block, reference=reference)
+        if expression.in_process:
+            work = partial(self._add_block, reference=reference)
+        per_cell = [groups] if batches is None else [groups, batches]
+        if not expression.inspected:
+            for place, sums in expression.map_on_a_guess(work, *per_cell):
+                self._add(place, sums)
+            if expression.guess_held:
+                return
+            self.values[:], self.squares[:] = 0, 0
+        for place, sums in expression.map(work, *per_cell, cells=groups >= 0):
+            self._add(place, sums)
+
+    def _add_block(
+        self, block: Block, groups: NDArray[np.intp], *batches: NDArray[np.intp], reference: NDArray[np.float64] | None
+    ) -> tuple[Any, ...] | None:
+        """Add a block of this process at once where that saves its sums from being made first."""
+        if not sparse.issparse(block.values):
+            return _sums_of_block(block, groups, *batches, reference=reference)
+        from scapp.pp._kernels import add_cells
+
+        x, nothing = block.values, np.zeros((0, 0))
+        add_cells(
+            *(x.data, x.indices, x.indptr, groups, block.columns.start, self.values, self.squares),
+            *(batches or (groups,)),
+            *(nothing if part is None else part for part in (reference, self.products)),
+        )
+        return None
+
+    def _add(self, place: Block, sums: tuple[Any, ...] | None) -> None:
+        if sums is None:
+            return
+        present, *parts = sums
+        totals = [self.values, self.squares] if self.products is None else [self.values, self.squares, self.products]
+        for total, part in zip(totals, parts, strict=True):
+            if sparse.issparse(part):
+                # Most sums of a block are zero: adding the others one by one touches far less memory.
+                rows = np.repeat(present, np.diff(part.indptr))
+                total.reshape(-1)[rows * total.shape[1] + (part.indices + place.columns.start)] += part.data
+            else:
+                total[present, place.columns] += part
 
     def means(self) -> NDArray[np.float64]:
         """Mean of each group; NaN for a group without cells."""
@@ -79,6 +115,20 @@ class GroupSums:
         return errors
 
 
+def _sums_of_block(
+    block: Block, groups: NDArray[np.intp], *batches: NDArray[np.intp], reference: NDArray[np.float64] | None
+) -> tuple[Any, ...] | None:
+    """The groups of a block and their sums of x, of x squared and, with a reference, of x times it; None without cells."""
+    if not (groups >= 0).any():
+        return None
+    present, indicator = _indicator(groups)
+    x = block.values
+    found = [indicator @ x, indicator @ (x.power(2) if sparse.issparse(x) else x**2)]
+    if reference is not None:
+        found.append(indicator @ _times_reference(x, reference[:, block.columns], *batches))
+    return present, *found
+
+
 def _indicator(groups: NDArray[np.intp]) -> tuple[NDArray[np.intp], sparse.csr_matrix]:
     """The groups that occur, and which cells belong to each, so that one product sums over the cells of each group."""
     cells = np.flatnonzero(groups >= 0)
@@ -92,7 +142,3 @@ def _times_reference(x: Any, reference: NDArray[np.float64], batches: NDArray[np
         return x * reference[batches]
     rows = np.repeat(batches, np.diff(x.indptr))
     return sparse.csr_matrix((x.data * reference[rows, x.indices], x.indices, x.indptr), shape=x.shape)
-
-
-def _dense(values: Any) -> NDArray[np.float64]:
-    return values.toarray() if sparse.issparse(values) else values

@@ -209,7 +209,7 @@ def test_a_run_of_one_task_without_ablations_makes_a_page_that_says_so(planted, 
     assert "This run has no ablations." in text
     assert "This run has no damaged networks." in text
     assert "| doubles: APP relative to additive | 0.964 |  | not measured |" in text
-    assert "Nothing such is held out in this run: single and combination." in text
+    assert "This run has none of these: single and combination." in text
 
 
 @pytest.mark.usefixtures("no_drawing")

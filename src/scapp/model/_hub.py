@@ -1,0 +1,161 @@
+"""A trained model as a folder for the scvi-tools hub: the weights, what scvi-tools must know to load them, and a model card."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCard
+    from scvi.hub import HubModel
+
+    from scapp.model._app import APP
+
+PARENT_MODULE = "scapp.model"
+
+
+def save_for_hub(
+    model: APP,
+    folder: str | Path,
+    *,
+    license_info: str,
+    description: str,
+    references: str = "",
+    tissues: list[str] | None = None,
+    data_url: str | None = None,
+    overwrite: bool = False,
+) -> HubModel:
+    """Save a model with its metadata and a model card, in the form of the scvi-tools hub.
+
+    The AnnData of the training is saved with it. The folder is one that :class:`scvi.hub.HubModel` reads, and that its methods push to a hub: nothing is sent from here.
+    scvi-tools' own helper writes model cards for its own models only; this card has its fields and tags, and what is particular to
+    effects of perturbations.
+
+    Parameters
+    ----------
+    model
+        A trained :class:`scapp.model.APP`.
+    folder
+        Where to save; made if it is not there.
+    license_info
+        Licence of the weights and the data, as the hub names it, such as ``"cc-by-4.0"``.
+    description
+        What the model was trained on, for the reader of the card.
+    references
+        Papers and data sets to be cited.
+    tissues
+        Tissues or cell lines of the screen.
+    data_url
+        Where the training data come from.
+    overwrite
+        Whether files of the folder may be replaced.
+
+    Returns
+    -------
+    The hub model over that folder; its ``model`` is loaded from there when asked.
+
+    Raises
+    ------
+    RuntimeError
+        If the model has not been trained.
+    FileExistsError
+        If the folder holds a model and `overwrite` is False.
+    ValueError
+        If the model was loaded without its data.
+    ModuleNotFoundError
+        If huggingface_hub is not installed (``pip install "scapp[hub]"``).
+
+    Examples
+    --------
+    >>> hub = scapp.model.save_for_hub(
+    ...     model, "my_model", license_info="cc-by-4.0", description="CRISPRa screen of K562 cells."
+    ... )  # doctest: +SKIP
+    >>> scvi.hub.HubModel("my_model").model.predict(["KLF1+CEBPA"])  # doctest: +SKIP
+    """
+    try:
+        from scvi.hub import HubMetadata, HubModel
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            'The hub needs huggingface_hub: install it with `pip install "scapp[hub]"`.'
+        ) from error
+    import anndata
+
+    model._check_trained()
+    if model.adata is None:
+        raise ValueError("A hub model needs its data: load it with `APP.load(folder, adata=…)` first.")
+    folder = Path(folder)
+    if (folder / "model.pt").exists() and not overwrite:
+        raise FileExistsError(f"{str(folder)!r} holds a model already. Pass overwrite=True, or name another folder.")
+    card = _model_card(
+        model,
+        license_info=license_info,
+        description=description,
+        references=references,
+        tissues=tissues or [],
+        data_url=data_url,
+    )
+    model.save(str(folder), overwrite=True, save_anndata=True)  # a hub model does not load without
+    metadata = HubMetadata.from_dir(str(folder), anndata_version=anndata.__version__, model_parent_module=PARENT_MODULE)
+    hub = HubModel(str(folder), metadata=metadata, model_card=card)
+    hub.save(overwrite=True)
+    return hub
+
+
+def _model_card(
+    model: APP,
+    *,
+    license_info: str,
+    description: str,
+    references: str,
+    tissues: list[str],
+    data_url: str | None,
+) -> ModelCard:
+    import anndata
+    import scvi
+    from huggingface_hub import ModelCard, ModelCardData
+
+    import scapp
+
+    tags = ["biology", "genomics", "single-cell", "perturbation", "model_cls_name:APP"]
+    tags += [f"scvi_version:{scvi.__version__}", f"anndata_version:{anndata.__version__}", "modality:rna"]
+    tags += [f"tissue:{tissue}" for tissue in tissues]
+    header = ModelCardData(license=license_info, library_name="scvi-tools", tags=tags).to_yaml()
+    settings = {k: v for k, v in model.init_params_["non_kwargs"].items() if v is not None}
+    setup: dict[str, Any] = {k: v for k, v in model.registry["setup_args"].items() if v is not None}
+    singles = sum(len(p) == 1 for p in model.module.perturbations)
+    numbers = {
+        "genes (nodes of the network)": len(model.genes),
+        "genes measured": model.module.targets.shape[1],
+        "single perturbations trained on": singles,
+        "combinations trained on": len(model.module.perturbations) - singles,
+        "models averaged": model.n_parameters["models"],
+    }
+    sections = [
+        f"# APP: effects of gene perturbations\n\n{description}",
+        "The AdaptivePerturbPredictor predicts the mean log-fold-change of every gene when genes are perturbed alone or "
+        "together. It knows the screen that it was trained on, and says nothing of single cells.",
+        _fenced(
+            "python",
+            "import scvi\n\n# scapp must be installed\n"
+            f'model = scvi.hub.HubModel("path/to/folder").model\npredicted = model.predict({_example(model)})\n'
+            'predicted.layers["predicted_lfc"]',
+        ),
+        "## Numbers\n\n| what | number |\n|---|---|\n" + "\n".join(f"| {k} | {v:,} |" for k, v in numbers.items()),
+        "## Options\n\nOf the model:\n\n" + _fenced("json", json.dumps(settings, indent=4)),
+        "Of `setup_anndata`:\n\n" + _fenced("json", json.dumps(setup, indent=4)),
+        f"## Data\n\nThe AnnData that the model was set up with is in `adata.h5ad`. Source: {data_url or 'not given'}.",
+        f"## Versions\n\nscapp {scapp.__version__}, scvi-tools {scvi.__version__}, anndata {anndata.__version__}.",
+    ]
+    if references:
+        sections.append(f"## References\n\n{references}")
+    return ModelCard(f"---\n{header}\n---\n\n" + "\n\n".join(sections) + "\n")
+
+
+def _fenced(language: str, text: str) -> str:
+    return f"```{language}\n{text}\n```"
+
+
+def _example(model: APP) -> str:
+    genes = [model.genes[p[0]] for p in model.module.perturbations][:2]
+    return json.dumps(["+".join(sorted(set(genes)))])

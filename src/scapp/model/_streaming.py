@@ -1,0 +1,107 @@
+"""Predictions of any number of perturbations, written as they are made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Literal
+
+from rich.progress import track
+
+from scapp._keys import Key
+from scapp.model._prediction import PredictionMixin
+from scapp.model._results import new_anndata, over_all_genes
+from scapp.model._store import check_place, new_store, rows_in_chunk
+from scapp.module._prediction import Wanted
+
+
+class StreamingMixin(PredictionMixin):
+    """What :class:`scapp.model.APP` predicts into files."""
+
+    def predict_to_zarr(
+        self,
+        path: str | os.PathLike[str],
+        perturbations: Iterable[str],
+        *,
+        std: bool = True,
+        attention: bool = False,
+        kind: str | None = None,
+        dtype: Literal["float32", "float16"] = "float32",
+        overwrite: bool = False,
+        show_progress: bool = True,
+    ) -> None:
+        """Predict any number of perturbations into a zarr file, batch by batch.
+
+        The file is the AnnData that :meth:`predict` returns, without `X`. It is written under a hidden name beside `path` and
+        moved there when it is whole. Memory does not grow with the number of perturbations but for their names; the
+        effects and random walks of the genes that occur are computed once.
+
+        Parameters
+        ----------
+        path
+            Folder to write, usually ``….zarr``; the folder that holds it must exist.
+        perturbations
+            Labels, as in :meth:`predict`; a generator will do.
+        std
+            Whether to write ``layers["predicted_lfc_std"]``.
+        attention
+            Whether to write ``layers["attention"]``. It costs half as much time again.
+        kind
+            As in :meth:`predict`.
+        dtype
+            Type of the layers; ``"float16"`` halves the file and keeps three digits.
+        overwrite
+            Whether to replace a zarr file that is there.
+        show_progress
+            Whether to show a progress bar.
+
+        Raises
+        ------
+        RuntimeError
+            If the model has not been trained.
+        FileExistsError
+            If there is something at `path`, and `overwrite` is false or it is no zarr file.
+        FileNotFoundError
+            If the folder that is to hold `path` does not exist.
+        OSError
+            If the disk is full. Nothing half-written is left, and a file that was to be replaced is as it was.
+        ValueError, TypeError
+            For labels that :meth:`predict` refuses, before anything is written.
+
+        Examples
+        --------
+        All pairs of some genes, and the first hundred of them read again:
+
+        >>> pairs = map("+".join, itertools.combinations(genes, 2))
+        >>> model.predict_to_zarr("pairs.zarr", pairs)
+        >>> zarr.open("pairs.zarr")["layers/predicted_lfc"][:100]
+        """
+        self._check_trained()
+        if dtype not in ("float32", "float16"):
+            raise ValueError(f"dtype must be 'float32' or 'float16', found {dtype!r}.")
+        place = check_place(path, overwrite=overwrite)
+        names, parsed = self._read_labels(perturbations)
+        r, obs = self._registered, self._describe(names, parsed)
+        skeleton = new_anndata(obs, r.genes, r.measured, r.control_mean)
+        skeleton.uns[Key.uns.SCAPP] = {Key.uns.PREDICTION: self._provenance()}
+        wanted = {Key.layers.PREDICTED_LFC: True, Key.layers.PREDICTED_LFC_STD: std, Key.layers.ATTENTION: attention}
+        size = rows_in_chunk(skeleton.n_vars)
+        batches = [parsed[i : i + size] for i in range(0, len(parsed), size)]
+        found = self.module.predict_batches(
+            batches, nodes={gene for p in parsed for gene in p}, wanted=Wanted(std=std, attention=attention)
+        )
+        layers = [name for name, asked in wanted.items() if asked]
+        write_own = self._write_own_effects(kind)
+        with new_store(place, skeleton, layers, dtype, overwrite=overwrite) as arrays:
+            steps = track(found, description="Predicting", total=len(batches), disable=not show_progress)
+            for k, prediction in enumerate(steps):
+                rows = slice(k * size, k * size + len(batches[k]))
+                values = {
+                    name: value.cpu().numpy()
+                    for name, value in zip(wanted, prediction, strict=True)
+                    if value is not None
+                }
+                write_own(batches[k], values[Key.layers.PREDICTED_LFC], values.get(Key.layers.PREDICTED_LFC_STD))
+                for name, array in arrays.items():
+                    value = values[name]
+                    array[rows] = value if name == Key.layers.ATTENTION else over_all_genes(value, r.measured)

@@ -1,0 +1,200 @@
+"""Matrices of cells by genes, wherever they live, and how they are cut into blocks and read.
+
+In memory, backed by HDF5 or zarr, or a Dask array: each is read in the order in which it is stored, by blocks of cells or,
+where it is stored gene by gene, by blocks of genes. Blocks of a Dask array are worked on where they are read: in the
+threads of this process, or on the cluster of the active `distributed.Client`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+from anndata.abc import CSCDataset, CSRDataset
+from scipy import sparse
+
+from scapp._genes import shorten
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+# Stored values in a block: some tens of megabytes. Sparse ones come with an index, and are summed faster in large blocks.
+VALUES_IN_BLOCK = {"dense": 2**21, "sparse": 2**22}
+# Blocks of a Dask array in flight for each thread or worker: enough to keep all busy, few enough to stay small.
+BLOCKS_PER_THREAD = 4
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A block before it is read: rows among those of all matrices, columns of this matrix."""
+
+    rows: slice
+    columns: slice
+    read: Any
+
+
+@dataclass(frozen=True)
+class Source:
+    """A matrix, its name for messages, the row at which it begins, and the order of its genes among those of the first."""
+
+    matrix: Any
+    name: str
+    begin: int = 0
+    order: NDArray[np.intp] | None = None
+    chunk_size: int | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.matrix.shape
+
+    @property
+    def by_genes(self) -> bool:
+        """Whether it is cut by genes."""
+        if is_dask(self.matrix):
+            return len(self.matrix.chunks[0]) == 1 and len(self.matrix.chunks[1]) > 1
+        return getattr(self.matrix, "format", "csr") == "csc"
+
+    def pieces(self) -> Iterator[Piece]:
+        """All blocks, in order."""
+        if is_dask(self.matrix):
+            yield from self._chunks()
+            return
+        n_obs, n_vars = self.shape
+        if self.by_genes:
+            for columns in _parts(n_vars, self._block_length(n_vars, n_obs)):
+                yield Piece(self._rows(0, n_obs), columns, (slice(0, n_obs), columns))
+        else:
+            for rows in _parts(n_obs, self._block_length(n_obs, n_vars)):
+                yield Piece(self._rows(rows.start, rows.stop), slice(0, n_vars), (rows, slice(0, n_vars)))
+
+    def run(self, work: Callable[..., Any], jobs: Iterable[tuple[Piece, tuple]]) -> Iterator[tuple[Piece, Any]]:
+        """``work(values, *arguments)`` for each piece, here or, for a Dask array, by its scheduler."""
+        if not is_dask(self.matrix):
+            for piece, arguments in jobs:
+                yield piece, work(self.read(piece), *arguments)
+            return
+        import dask
+
+        waiting = iter(jobs)
+        while window := list(islice(waiting, BLOCKS_PER_THREAD * _n_threads())):
+            tasks = [dask.delayed(work, pure=False)(piece.read, *arguments) for piece, arguments in window]
+            found = dask.compute(*tasks)
+            yield from zip((piece for piece, _ in window), found, strict=True)
+
+    def read(self, piece: Piece) -> Any:
+        """The values of a block.
+
+        Raises
+        ------
+        ValueError
+            If the file cannot be read there.
+        """
+        if is_dask(self.matrix):
+            return piece.read.compute()
+        try:
+            return self.matrix[piece.read]
+        except OSError as error:
+            raise ValueError(
+                f"{self.name} cannot be read from cell {piece.rows.start - self.begin} on: the file is truncated or "
+                f"damaged ({error}). Fetch or write it again."
+            ) from error
+
+    def _block_length(self, length: int, width: int) -> int:
+        """How many cells, or genes, make a block; `width` is the length of each."""
+        if self.chunk_size is not None:
+            n_obs, n_vars = self.shape
+            return self.chunk_size * n_vars // max(n_obs, 1) if self.by_genes else self.chunk_size
+        if isinstance(self.matrix, CSRDataset | CSCDataset):
+            kind, stored = "sparse", self.matrix.group["data"].shape[0]
+        elif sparse.issparse(self.matrix):
+            kind, stored = "sparse", self.matrix.nnz
+        else:
+            kind, stored = "dense", length * width
+        return int(VALUES_IN_BLOCK[kind] * length / max(stored, 1))
+
+    def _rows(self, start: int, stop: int) -> slice:
+        return slice(self.begin + start, self.begin + stop)
+
+    def _chunks(self) -> Iterator[Piece]:
+        rows, columns = (np.concatenate([[0], np.cumsum(sizes)]) for sizes in self.matrix.chunks)
+        blocks = self.matrix.to_delayed()
+        for i, j in np.ndindex(blocks.shape):
+            yield Piece(
+                self._rows(int(rows[i]), int(rows[i + 1])), slice(int(columns[j]), int(columns[j + 1])), blocks[i, j]
+            )
+
+
+def get_matrix(adata: AnnData, layer: str | None, chunk_size: int | None = None, where: str = "") -> tuple[Any, str]:
+    """`X` or a layer, as it is stored, and its name for messages.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or the size of a chunk is below one.
+    TypeError
+        If it is of a kind that cannot be read by blocks.
+    """
+    name = ("adata.X" if layer is None else f"adata.layers[{layer!r}]") + where
+    if chunk_size is not None and chunk_size < 1:
+        raise ValueError(f"chunk_size must be at least 1, found {chunk_size}.")
+    if layer is not None and layer not in adata.layers:
+        layers = shorten(repr(key) for key in adata.layers if isinstance(key, str)) or "none"
+        raise ValueError(f"adata has no layer {layer!r}{where}. Its layers: {layers}; layer=None reads adata.X.")
+    matrix = adata.X if layer is None else adata.layers[layer]
+    if matrix is None:
+        raise ValueError(f"adata.X is empty (None){where}. Name the layer that holds the expression with layer=….")
+    if is_dask(matrix):
+        return _in_order(matrix, chunk_size, name), name
+    known = isinstance(matrix, np.ndarray | h5py.Dataset | CSRDataset | CSCDataset) or _is_a(matrix, "zarr", "Array")
+    if not (known or sparse.issparse(matrix)):
+        raise TypeError(
+            f"{name} is a {type(matrix).__module__}.{type(matrix).__name__}, which cannot be read here. "
+            "Bring the data into memory first: `adata = adata.to_memory()`."
+        )
+    if sparse.issparse(matrix) and matrix.format not in ("csr", "csc"):
+        matrix = matrix.tocsr()
+    return matrix, name
+
+
+def is_dask(matrix: Any) -> bool:
+    """Whether this is a Dask array; Dask is not imported to find out."""
+    return _is_a(matrix, "dask.array", "Array")
+
+
+def _is_a(value: Any, module: str, name: str) -> bool:
+    return module in sys.modules and isinstance(value, getattr(sys.modules[module], name))
+
+
+def _in_order(matrix: Any, chunk_size: int | None, name: str) -> Any:
+    """A Dask array whose chunks hold whole cells, or whole genes where it is stored gene by gene."""
+    if np.isnan(matrix.shape).any():
+        raise ValueError(f"The shape of {name} is not known, {matrix.shape}. Call `X.compute_chunk_sizes()` first.")
+    if chunk_size is not None:
+        return matrix.rechunk((chunk_size, -1))
+    if len(matrix.chunks[0]) > 1 and len(matrix.chunks[1]) > 1:
+        return matrix.rechunk({1: -1})
+    return matrix
+
+
+def _n_threads() -> int:
+    """Threads of the cluster that computes, or of this machine."""
+    if "distributed" in sys.modules:
+        from distributed import get_client
+
+        try:
+            return max(sum(get_client().nthreads().values()), 1)
+        except ValueError:  # there is no client
+            pass
+    return os.cpu_count() or 1
+
+
+def _parts(length: int, size: int) -> list[slice]:
+    size = max(size, 1)
+    return [slice(start, min(start + size, length)) for start in range(0, length, size)]

@@ -1,0 +1,190 @@
+"""Screens in files, one or several, read where they lie: the annotation into memory, the expression block by block."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import h5py
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from scapp._genes import check_gene_names, shorten
+from scapp._keys import Key
+from scapp._perturbations import near_matches
+from scapp.pp._matrices import Source, get_matrix
+from scapp.pp._tables import PathLike, is_path
+
+logger = logging.getLogger(__name__)
+
+Screen: TypeAlias = AnnData | PathLike
+ANNOTATION = ("obs", "var", "varm", "varp")
+
+
+@dataclass(frozen=True)
+class OpenScreen:
+    """The annotation of all cells in one AnnData, and where the expression is."""
+
+    adata: AnnData
+    sources: list[Source]
+
+
+@contextmanager
+def open_screen(
+    screen: Screen | Sequence[Screen], *, layer: str | None, chunk_size: int | None
+) -> Iterator[OpenScreen]:
+    """Open what was given for the time of a calculation.
+
+    Raises
+    ------
+    ValueError
+        If a file is absent, truncated or no AnnData; if files have different genes or share cells; if there is none.
+    TypeError
+        If something is neither an AnnData nor a path.
+    """
+    several = isinstance(screen, Sequence) and not is_path(screen)
+    given = list(screen) if several else [screen]  # type: ignore[arg-type]
+    if not given:
+        raise ValueError("There is no screen in the list. Pass an AnnData, the path of one, or a list of them.")
+    with ExitStack() as opened:
+        names = [repr(str(s)) if is_path(s) else f"number {k}" for k, s in enumerate(given, start=1)]
+        parts = [_open(s, layer, opened) for s in given]
+        for part in parts:
+            check_gene_names(part)
+        where = [f" of {name}" if several or is_path(given[0]) else "" for name in names]
+        matrices = [get_matrix(p, layer, chunk_size, w) for p, w in zip(parts, where, strict=True)]
+        orders = [None, *(_order(parts[0], p, n, names[0]) for p, n in zip(parts[1:], names[1:], strict=True))]
+        begins = np.concatenate([[0], np.cumsum([part.n_obs for part in parts])])
+        sources = [
+            Source(matrix, name, int(begin), order, chunk_size)
+            for (matrix, name), begin, order in zip(matrices, begins, orders, strict=False)
+        ]
+        for source in sources:
+            if source.order is not None and source.by_genes:
+                raise ValueError(
+                    f"{source.name} is stored gene by gene, with the genes in another order than in the first. "
+                    "Write it again with the genes in that order, or stored by cells (CSR)."
+                )
+        yield OpenScreen(parts[0] if len(parts) == 1 else _joined(parts, names), sources)
+
+
+def _open(screen: Any, layer: str | None, opened: ExitStack) -> AnnData:
+    if isinstance(screen, AnnData):
+        return _with_annotation_in_memory(screen)
+    if not is_path(screen):
+        raise TypeError(f"Expected an AnnData, or the path of one, found {type(screen).__name__}.")
+    path = Path(screen)
+    if not path.exists():
+        raise ValueError(f"There is no file {str(path)!r} (looked in {str(Path.cwd())!r}).")
+    try:
+        return _read(_store(path, opened), layer)
+    except (OSError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{str(path)!r} cannot be read as an AnnData: it is truncated, damaged or of another kind ({error}). "
+            "Expected a .h5ad file or a .zarr folder; fetch or write it again."
+        ) from error
+
+
+def _store(path: Path, opened: ExitStack) -> Any:
+    if path.is_dir():
+        import zarr
+
+        return zarr.open_group(str(path), mode="r")
+    return opened.enter_context(h5py.File(path, "r"))
+
+
+def _read(store: Any, layer: str | None) -> AnnData:
+    from anndata.io import read_elem, sparse_dataset
+
+    slots = {slot: read_elem(store[slot]) for slot in ANNOTATION if slot in store or slot in ("obs", "var")}
+    where = store if layer is None else store["layers"] if "layers" in store else {}
+    name = "X" if layer is None else layer
+    matrix = None
+    if name in where:
+        matrix = where[name]
+        if str(matrix.attrs.get("encoding-type", "")).endswith("_matrix"):
+            matrix = sparse_dataset(matrix)
+    uns = store["uns"] if "uns" in store else {}
+    if Key.uns.SCAPP in uns:
+        slots["uns"] = {Key.uns.SCAPP: read_elem(uns[Key.uns.SCAPP])}
+    if matrix is None:
+        return AnnData(**slots)
+    return AnnData(X=matrix, **slots) if layer is None else AnnData(layers={layer: matrix}, **slots)
+
+
+def _with_annotation_in_memory(adata: AnnData) -> AnnData:
+    """The AnnData itself or, where it was read lazily, another one over the same matrices with `obs` and `var` in memory."""
+    if isinstance(adata.obs, pd.DataFrame) and isinstance(adata.var, pd.DataFrame):
+        return adata
+    frames = {slot: getattr(adata, slot) for slot in ("obs", "var")}
+    return AnnData(
+        X=adata.X,
+        layers={key: adata.layers[key] for key in adata.layers if isinstance(key, str)},
+        uns={Key.uns.SCAPP: _in_memory(adata.uns[Key.uns.SCAPP])} if Key.uns.SCAPP in adata.uns else {},
+        varm={key: _in_memory(adata.varm[key]) for key in adata.varm},
+        varp={key: _in_memory(adata.varp[key]) for key in adata.varp},
+        **{slot: frame if isinstance(frame, pd.DataFrame) else frame.to_memory() for slot, frame in frames.items()},
+    )
+
+
+def _in_memory(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _in_memory(part) for key, part in value.items()}
+    for method in ("compute", "to_memory"):
+        if hasattr(value, method):
+            return getattr(value, method)()
+    return value
+
+
+def _order(first: AnnData, other: AnnData, name: str, first_name: str) -> np.ndarray | None:
+    """Where each gene of the first stands in the other; None if the order is the same."""
+    expected, found = first.var_names, other.var_names
+    if expected.equals(found):
+        return None
+    absent, extra = expected.difference(found), found.difference(expected)
+    if len(absent) or len(extra):
+        like = near_matches(absent[0], list(extra)) if len(absent) else []
+        hint = f" Is {like[0]!r} {absent[0]!r}?" if like else ""
+        raise ValueError(
+            f"The screens must have the same genes. Of the {len(expected)} of {first_name}, {len(absent)} are missing in "
+            f"{name} ({shorten(absent) or 'none'}), which has {len(extra)} others ({shorten(extra) or 'none'}).{hint} "
+            "Bring both to their common genes, for example with `adata[:, common].copy()`."
+        )
+    logger.info("The genes of %s stand in another order than those of %s; they are aligned by name.", name, first_name)
+    return found.get_indexer(expected)
+
+
+def _joined(parts: list[AnnData], names: list[str]) -> AnnData:
+    """All cells, with the annotation of the genes that the first has."""
+    for k, part in enumerate(parts):
+        for other, name in zip(parts[:k], names[:k], strict=True):
+            shared = part.obs_names.intersection(other.obs_names)
+            if len(shared):
+                raise ValueError(
+                    f"{len(shared)} cells are in {name} and in {names[k]} as well, by their names ({shorten(shared)}). Leave "
+                    "out the copies or, if these are different cells, give them names of their own: "
+                    "`adata.obs_names = 'run2_' + adata.obs_names`."
+                )
+    first = parts[0]
+    measured = [part.var.get(Key.var.MEASURED) for part in parts]
+    for name, column in zip(names[1:], measured[1:], strict=True):
+        same = (column is None) == (measured[0] is None) and (
+            column is None or column.reindex(first.var_names).equals(measured[0])
+        )
+        if not same:
+            raise ValueError(
+                f"var[{Key.var.MEASURED!r}] says of other genes that they were measured in {name} than in {names[0]}. "
+                "Bring the screens to the genes that were measured in all."
+            )
+    return AnnData(
+        obs=pd.concat([part.obs for part in parts]),
+        var=first.var,
+        varm={key: first.varm[key] for key in first.varm},
+        varp={key: first.varp[key] for key in first.varp},
+        uns=dict(first.uns),
+    )

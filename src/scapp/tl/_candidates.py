@@ -1,0 +1,105 @@
+"""The perturbations that a function looks at: labels that a user gives, or all combinations of some genes."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from scapp._perturbations import check_known, format_label
+
+if TYPE_CHECKING:
+    from scapp.model import APP
+
+Genes = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Perturbations as tuples of nodes: those of `labels`, or all combinations of `order` of the `nodes`."""
+
+    model: APP
+    nodes: list[int]
+    order: int
+    labels: list[str] | None = None
+    parsed: list[Genes] | None = None
+
+    @classmethod
+    def read(
+        cls, model: APP, perturbations: Iterable[str] | str, *, genes: Iterable[str] | None, order: int
+    ) -> Candidates:
+        """Read what the user asks for, before anything is computed.
+
+        Parameters
+        ----------
+        model
+            A trained model.
+        perturbations
+            ``"all"``, or labels.
+        genes
+            With ``"all"``: the genes to be combined; by default those that were measured alone or, if there are none, those
+            of the training perturbations.
+        order
+            With ``"all"``: how many genes a perturbation has.
+
+        Raises
+        ------
+        TypeError
+            If `model` is no :class:`scapp.model.APP`, or the labels are one text.
+        ValueError
+            If a label or gene is unknown or asked twice, there are none, or too few to be combined.
+        """
+        check_model(model)
+        if isinstance(perturbations, str) and perturbations == "all":
+            return cls(model, _nodes(model, genes, order), order)
+        if genes is not None:
+            raise ValueError("Pass either labels of perturbations, or genes=… of which all combinations are meant.")
+        labels, parsed = model._read_labels(perturbations)
+        return cls(model, sorted({g for p in parsed for g in p}), max(map(len, parsed)), labels, parsed)
+
+    def __len__(self) -> int:
+        return math.comb(len(self.nodes), self.order) if self.parsed is None else len(self.parsed)
+
+    def batches(self, size: int) -> Iterator[list[Genes]]:
+        """All of them, `size` at a time."""
+        everything = itertools.combinations(self.nodes, self.order) if self.parsed is None else iter(self.parsed)
+        while batch := list(itertools.islice(everything, size)):
+            yield batch
+
+    def names(self, positions: Iterable[int], genes: Iterable[Genes]) -> list[str]:
+        """Labels of some: as the user spelled those at these positions, or made of their genes."""
+        if self.labels is not None:
+            return [self.labels[i] for i in positions]
+        sep, names = self.model.registry["setup_args"]["combination_sep"], self.model.genes
+        return [format_label((names[g] for g in p), sep=sep) for p in genes]
+
+
+def check_model(model: APP) -> None:
+    """Raise unless this is a trained :class:`scapp.model.APP`."""
+    from scapp.model import APP
+
+    if not isinstance(model, APP):
+        raise TypeError(f"Expected a scapp.model.APP, found {type(model).__name__}.")
+    model._check_trained()
+
+
+def _nodes(model: APP, genes: Iterable[str] | None, order: int) -> list[int]:
+    if order < 1:
+        raise ValueError(f"order must be at least 1, found {order}.")
+    if genes is None:
+        module = model.module
+        nodes = sorted(module.single_column) or sorted({g for p in module.perturbations for g in p})
+    else:
+        if isinstance(genes, str):
+            raise TypeError(f"Expected a list of genes, found the text {genes!r}. Pass [{genes!r}].")
+        asked = list(dict.fromkeys(genes))
+        check_known([(gene,) for gene in asked], model.genes)
+        node = {gene: i for i, gene in enumerate(model.genes)}
+        nodes = sorted(node[gene] for gene in asked)
+    if len(nodes) < order:
+        raise ValueError(
+            f"{len(nodes)} gene(s) cannot be combined to {order}: pass more with genes=…, or a smaller order."
+        )
+    return nodes

@@ -1,0 +1,263 @@
+"""Cells as they would look under perturbations that nobody has measured."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+from scapp._genes import measured_mask, shorten
+from scapp._keys import Key
+from scapp._perturbations import parse_labels
+from scapp.pp._expression import TARGET_SUM, Expression, Scale
+from scapp.pp._labels import column_of_obs, read_perturbations
+from scapp.tl._hurdle import ControlCells
+
+logger = logging.getLogger(__name__)
+
+
+def sample_cells(
+    adata: AnnData,
+    predictions: AnnData,
+    *,
+    n_cells: int | Mapping[str, int] = 100,
+    perturbation_key: str = "perturbation",
+    control: str = "control",
+    sep: str = "+",
+    layer: str | None = None,
+    total_counts_key: str | None = None,
+    include_control: bool = True,
+    counts: bool = False,
+    seed: int = 0,
+) -> AnnData:
+    r"""Sample cells of predicted perturbations: control cells, moved by the predicted effect.
+
+    Each cell begins as a control cell, drawn with replacement, and so has the noise of the screen, its library size and its
+    batch. The effect moves the mean :math:`m` of each gene over all control cells to :math:`m' = \max(m + \Delta y, 0)`, as a
+    change of how many cells show the gene and of how much of it they show :cite:p:`Finak2015`:
+
+    1. The rate of the gene changes by :math:`f = \lambda(m') / \lambda(m)`, where :math:`\lambda(m)` are the counts that a
+       cell of typical size has if they are Poisson and their mean expression is :math:`m`.
+    2. The share of cells without the gene changes from :math:`\pi` to :math:`\pi^f`, as it does if counts are Poisson in each
+       cell: as many cells, drawn at random, lose the gene, or gain it with the value of another control cell. A gene that no
+       control cell shows appears with the value of one count, in the share :math:`1 - e^{-\lambda(m')}` of the cells.
+    3. The positive values are shifted, and clipped at zero, such that the mean over all cells is :math:`m'`.
+
+    The mean over many sampled cells is therefore the predicted mean, and zeros are about as frequent as in a real screen.
+    What the model does not say is not there: all cells of a perturbation respond alike, and genes vary together as they do
+    over control cells.
+
+    Parameters
+    ----------
+    adata
+        Cells of a screen with controls among them, raw counts or log1p(counts per 10,000). It is not changed.
+    predictions
+        One observation a perturbation with ``layers["predicted_lfc"]``, as :meth:`scapp.model.APP.predict` and the
+        baselines return it.
+    n_cells
+        How many cells of each perturbation, one number or one for each label.
+    perturbation_key, control, sep
+        Column of ``adata.obs`` with the labels, the label of control cells, and what joins the genes of a combination.
+    layer
+        Layer of `adata` that holds the expression; `X` if None.
+    total_counts_key
+        Column of ``adata.obs`` with the total counts of each cell, where the matrix holds raw counts of a part of the genes.
+    include_control
+        Whether the control cells are in the result too, as they are.
+    counts
+        Whether to add ``layers["counts"]``: whole numbers that amount to `X` at the total counts of the control cell, rounded
+        up or down at random so that none is lost on average. Needs raw counts.
+    seed
+        The same seed gives the same cells.
+
+    Returns
+    -------
+    AnnData of the sampled cells, perturbation by perturbation, over the genes that were predicted:
+
+    - `X`: log1p(counts per 10,000), csr float32
+    - ``obs``: the columns of ``adata.obs`` with the values of the control cell, the label of the perturbation in
+      `perturbation_key`. A column that is constant over the control cells and not over others describes the perturbation; it
+      holds the value of the cells with that label, and is missing where there are none.
+    - ``obs["source_cell"]``: name of the control cell
+    - ``var``: that of `adata`
+
+    Raises
+    ------
+    ValueError
+        If there are no control cells, predictions without log-fold-changes, twice for one perturbation or of genes that `adata` does not
+        have, numbers of cells that are missing or below one, or no counts where they are asked for.
+
+    Examples
+    --------
+    >>> predicted = model.predict(["KLF1+MAP2K6", "GATA1"])
+    >>> sampled = scapp.tl.sample_cells(cells, predicted, n_cells=200)
+    >>> sc.pp.pca(sampled)
+    >>> sc.pp.neighbors(sampled)
+    >>> sc.tl.umap(sampled)
+    """
+    perturbations = read_perturbations(
+        adata, perturbation_key=perturbation_key, control=control, sep=sep, effects_allowed=False
+    )
+    labels = _labels(predictions, perturbation_key)
+    parsed = parse_labels(labels, control=control, sep=sep)
+    numbers = _numbers(n_cells, labels)
+    genes, lfc = _effects(predictions, adata)
+    controls = adata[[not p for p in perturbations]].to_memory()
+    values, raw = _read(controls, layer, total_counts_key)
+    if counts and raw is None:
+        raise ValueError(
+            "counts=True needs raw counts, and the expression is log-normalised; name their layer with layer=…."
+        )
+    columns = controls.var_names[measured_mask(controls)].get_indexer(genes)
+    cells = ControlCells(values[:, columns])
+
+    rng = np.random.default_rng(seed)
+    source = [rng.integers(controls.n_obs, size=n) for n in numbers]
+    blocks = [cells.sample(rows, cells.change(row), rng) for rows, row in zip(source, lfc, strict=True)]
+    rows = np.concatenate(source)
+    X = sparse.vstack([sparse.csr_matrix(block.astype(np.float32)) for block in blocks], format="csr")
+    obs = _obs(adata, perturbations, labels, parsed, rows, numbers, perturbation_key)
+    obs.index = pd.Index([f"{label}-{i}" for label, n in zip(labels, numbers, strict=True) for i in range(n)])
+    obs[Key.obs.SOURCE_CELL] = controls.obs_names[rows].to_numpy()
+    found = AnnData(X=X, obs=obs, var=adata.var.loc[genes].copy())
+    if counts and raw is not None:
+        found.layers[Key.layers.COUNTS] = _as_counts(X, raw.totals[rows], rng)
+    if not include_control:
+        return found
+    as_they_are = AnnData(X=cells.values.astype(np.float32), obs=controls.obs.copy(), var=found.var.copy())
+    as_they_are.obs[Key.obs.SOURCE_CELL] = controls.obs_names.to_numpy()
+    if counts and raw is not None:
+        as_they_are.layers[Key.layers.COUNTS] = raw.counts[:, columns].astype(np.float32)
+    return ad.concat([as_they_are, found], merge="same")
+
+
+def _labels(predictions: AnnData, key: str) -> list[str]:
+    labels = predictions.obs[key].astype(str) if key in predictions.obs else pd.Series(predictions.obs_names)
+    if not len(labels):
+        raise ValueError("There are no predictions: predictions has no observations.")
+    twice = labels[labels.duplicated()].unique()
+    if len(twice):
+        raise ValueError(
+            f"{len(twice)} perturbation(s) have more than one prediction ({shorten(twice)}). Pass one observation a "
+            "perturbation, as `model.predict(names)` returns it."
+        )
+    return labels.tolist()
+
+
+def _numbers(n_cells: int | Mapping[str, int], labels: list[str]) -> list[int]:
+    if isinstance(n_cells, Mapping):
+        absent = [label for label in labels if label not in n_cells]
+        if absent:
+            raise ValueError(f"n_cells says nothing of {len(absent)} predicted perturbation(s): {shorten(absent)}.")
+    numbers = [int(n_cells[label]) if isinstance(n_cells, Mapping) else int(n_cells) for label in labels]
+    if min(numbers) < 1:
+        raise ValueError(f"n_cells must be at least 1, found {min(numbers)}.")
+    return numbers
+
+
+def _effects(predictions: AnnData, adata: AnnData) -> tuple[pd.Index, np.ndarray]:
+    """The genes that were predicted, and the log-fold-changes of each perturbation."""
+    if Key.layers.PREDICTED_LFC not in predictions.layers:
+        raise ValueError(
+            f"predictions.layers has no {Key.layers.PREDICTED_LFC!r}. Pass what `model.predict(names)` returns, or name your "
+            f"log-fold-changes so."
+        )
+    measured = measured_mask(predictions)
+    genes = predictions.var_names[measured]
+    here = adata.var_names[measured_mask(adata)]
+    absent = genes.difference(here, sort=False)
+    if len(absent):
+        raise ValueError(
+            f"{len(absent)} of {len(genes)} predicted genes were not measured in these cells: {shorten(absent)}. Pass cells with "
+            "all of them, or the predictions of those there are: `predictions[:, predictions.var_names.isin(adata.var_names)]`."
+        )
+    lfc = np.asarray(predictions.layers[Key.layers.PREDICTED_LFC], dtype=np.float64)[:, measured]
+    bad = ~np.isfinite(lfc).all(axis=1)
+    if bad.any():
+        names = predictions.obs_names[bad]
+        raise ValueError(
+            f"The predicted log-fold-changes of {int(bad.sum())} perturbation(s) are not finite: {shorten(names)}."
+        )
+    left_out = len(here) - len(genes)
+    if left_out:
+        logger.info("%d genes of these cells were not predicted and are left out.", left_out)
+    return genes, lfc
+
+
+class _Raw(NamedTuple):
+    """Raw counts of control cells, and the total of each cell."""
+
+    counts: sparse.csr_matrix
+    totals: np.ndarray
+
+
+def _read(controls: AnnData, layer: str | None, total_counts_key: str | None) -> tuple[sparse.csr_matrix, _Raw | None]:
+    """Log-normalised expression of the measured genes, and raw counts with their totals where there are some."""
+    expression = Expression(controls, layer=layer, total_counts_key=total_counts_key)
+    shape = (controls.n_obs, len(expression.genes))
+    values = _assemble(expression.blocks(), shape)
+    if expression.scale is not Scale.COUNTS:
+        return values, None
+    matrix = _assemble(expression.blocks(normalise=False), shape)
+    totals = np.asarray(matrix.sum(axis=1)).ravel()
+    if total_counts_key is not None:
+        totals = column_of_obs(controls, total_counts_key, "total_counts_key").to_numpy(dtype=np.float64)
+    return values, _Raw(matrix, totals)
+
+
+def _assemble(blocks: Any, shape: tuple[int, int]) -> sparse.csr_matrix:
+    parts = [(block.rows, block.columns, sparse.csr_matrix(block.values)) for block in blocks]
+    if all(columns.stop - columns.start == shape[1] for _, columns, _ in parts):
+        return sparse.vstack([values for _, _, values in parts], format="csr")
+    return sparse.hstack([values for _, _, values in parts], format="csr")  # a matrix that is stored gene by gene
+
+
+def _as_counts(X: sparse.csr_matrix, totals: np.ndarray, rng: np.random.Generator) -> sparse.csr_matrix:
+    expected = np.expm1(X.data.astype(np.float64)) * np.repeat(totals / TARGET_SUM, np.diff(X.indptr))
+    whole = np.floor(expected + rng.random(len(expected))).astype(np.float32)
+    counts = sparse.csr_matrix((whole, X.indices.copy(), X.indptr.copy()), shape=X.shape)
+    counts.eliminate_zeros()
+    return counts
+
+
+def _obs(
+    adata: AnnData,
+    perturbations: list,
+    labels: list[str],
+    parsed: list,
+    source: np.ndarray,
+    numbers: list[int],
+    key: str,
+) -> pd.DataFrame:
+    """The columns of the cells, with the values of the control cell or, where they describe it, of the perturbation."""
+    is_control = np.array([not genes for genes in perturbations])
+    controls, rest = adata.obs[is_control], adata.obs[~is_control]
+    obs = controls.iloc[source].reset_index(drop=True)
+    group = pd.Series([p for p in perturbations if p], index=rest.index, dtype=object)
+    for name in obs.columns.drop(key):
+        constant = controls[name].nunique(dropna=False) == 1
+        if constant and len(rest) and not rest[name].isin([controls[name].iloc[0]]).all():
+            obs[name] = _of_perturbations(rest[name], group, parsed).repeat(numbers).reset_index(drop=True)
+    names = np.repeat(np.array(labels, dtype=object), numbers)
+    obs[key] = pd.Categorical(names) if isinstance(adata.obs[key].dtype, pd.CategoricalDtype) else names
+    return obs
+
+
+def _of_perturbations(column: pd.Series, group: pd.Series, parsed: list) -> pd.Series:
+    """The value of each perturbation, missing where its cells do not agree or there are none."""
+    found: dict[tuple, Any] = {}
+    for genes, values in column.groupby(group, observed=True):
+        if values.nunique(dropna=False) == 1:
+            found[genes] = values.iloc[0]
+    values = pd.Series([found.get(genes) for genes in parsed], dtype=object)
+    if not values.isna().any() or isinstance(column.dtype, pd.CategoricalDtype):
+        return values.astype(column.dtype)
+    if pd.api.types.is_bool_dtype(column.dtype):
+        return values.astype("boolean")
+    return values.astype(np.float64) if pd.api.types.is_numeric_dtype(column.dtype) else values

@@ -1,0 +1,180 @@
+"""The best of very many perturbations, by what they are predicted to do."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from rich.progress import track
+
+from scapp.tl._candidates import Candidates, Genes
+from scapp.tl._objective import Function, Metric, Objective, Signature, read_objective
+
+if TYPE_CHECKING:
+    from scapp.model import APP
+
+N_DRAWS = 256
+
+
+def screen(
+    model: APP,
+    pairs: Iterable[str] | str = "all",
+    *,
+    objective: Objective,
+    metric: Metric = "cosine",
+    genes: Iterable[str] | None = None,
+    order: int = 2,
+    n_best: int = 100,
+    batch_size: int = 1024,
+    seed: int = 0,
+    show_progress: bool = True,
+) -> pd.DataFrame:
+    r"""Score single perturbations, pairs or triples by what they are predicted to do, and keep the best.
+
+    Perturbations are predicted batch by batch and forgotten unless they are among the best so far, so that memory does not
+    grow with their number.
+
+    Parameters
+    ----------
+    model
+        A trained model.
+    pairs
+        ``"all"`` for all combinations of `order` of the `genes`, or labels of perturbations of any size.
+    objective
+        What is wanted:
+
+        - a Series of desired log-fold-changes (natural logarithm), indexed by gene: agreement by `metric`
+        - ``{"up": [...], "down": [...]}``, or a list of genes that are to go up: the mean predicted log-fold-change of the
+          former minus that of the latter
+        - a function that takes a table of predicted log-fold-changes (n_perturbations, n_measured_genes), one column a gene,
+          and returns one number for each row, the higher the better
+    metric
+        How predictions agree with a Series, over its genes: ``"cosine"``, ``"pearson"``, ``"dot"`` (the sum of the
+        products), or ``"l2"`` (minus the Euclidean distance).
+    genes
+        The genes to be combined; by default those that were measured alone or, if there are none, those of the training
+        perturbations.
+    order
+        How many genes a perturbation has: 1, 2, 3, ….
+    n_best
+        How many perturbations to keep.
+    batch_size
+        How many are predicted together.
+    seed
+        For the draws of `score_std`.
+    show_progress
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    Table of the best perturbations, the best first: ``perturbation``; ``score``, the higher the better;
+    ``score_std``, the standard deviation of the score over draws of the predicted log-fold-changes from their uncertainty, in
+    which errors of genes go together as those of left-out training perturbations do; and ``n_perturbed_genes``, ``in_training``,
+    ``n_singles_measured`` and ``uninformed`` as in :meth:`scapp.model.APP.predict`. The best of very many scores are the
+    luckier ones: expect less of each than its score.
+
+    Raises
+    ------
+    RuntimeError
+        If the model has not been trained.
+    ValueError
+        If a label or a gene is unknown, there is nothing to score, none of the objective's genes was measured, or a
+        function returns something else than one number a perturbation.
+    TypeError
+        If `model` is no :class:`scapp.model.APP`, or a list is one text.
+
+    Examples
+    --------
+    Which pairs of measured genes revert a disease signature:
+
+    >>> best = scapp.tl.screen(model, objective=-disease["lfc"], n_best=50)
+    """
+    candidates = Candidates.read(model, pairs, genes=genes, order=order)
+    for name, value in (("n_best", n_best), ("batch_size", batch_size)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, found {value}.")
+    measured = model._registered.measured
+    score = read_objective(objective, metric, [g for g, m in zip(model.genes, measured, strict=True) if m])
+    best = _Best(n_best)
+    scored = _scores(candidates, score, batch_size)
+    n_batches = -(-len(candidates) // batch_size)
+    for batch, scores in track(scored, description="Scoring", total=n_batches, disable=not show_progress):
+        best.add(batch, scores)
+    order_of_best = best.order()
+    found = [best.genes[i] for i in order_of_best]
+    names = candidates.names(best.positions[order_of_best], found)
+    table = model._describe(names, found).reset_index(drop=True)
+    table.insert(0, "score", best.scores[order_of_best])
+    table.insert(1, "score_std", _score_std(model, found, score, seed))
+    key = model.registry["setup_args"]["perturbation_key"]
+    table.insert(0, "perturbation", table.pop(key))
+    return table
+
+
+class _Best:
+    """The best so far; of equal scores the first stay."""
+
+    def __init__(self, n: int):
+        self.n = n
+        self.n_seen = 0
+        self.scores = np.empty(0)
+        self.positions = np.empty(0, dtype=np.int64)
+        self.genes: list[Genes] = []
+
+    def add(self, batch: list[Genes], scores: np.ndarray) -> None:
+        worth = np.arange(len(batch))
+        if len(self.scores) == self.n:
+            worth = np.flatnonzero(scores > self.scores.min())
+        self.scores = np.concatenate([self.scores, scores[worth]])
+        self.positions = np.concatenate([self.positions, self.n_seen + worth])
+        self.genes += [batch[i] for i in worth]
+        self.n_seen += len(batch)
+        if len(self.scores) > self.n:
+            keep = np.sort(self.order()[: self.n])
+            self.scores, self.positions = self.scores[keep], self.positions[keep]
+            self.genes = [self.genes[i] for i in keep]
+
+    def order(self) -> np.ndarray:
+        return np.lexsort([self.positions, -self.scores])
+
+
+def _scores(candidates: Candidates, score: Signature | Function, size: int) -> Iterator[tuple[list[Genes], np.ndarray]]:
+    from scapp.module._prediction import Wanted
+
+    taken: deque[list[Genes]] = deque()
+
+    def batches() -> Iterator[list[Genes]]:
+        for batch in candidates.batches(size):
+            taken.append(batch)
+            yield batch
+
+    predict = candidates.model.module.predict_batches
+    for prediction in predict(batches(), nodes=candidates.nodes, wanted=Wanted(std=False, attention=False)):
+        yield taken.popleft(), score(prediction.lfc.cpu().numpy())
+
+
+def _score_std(model: APP, perturbations: list[Genes], score: Signature | Function, seed: int) -> np.ndarray:
+    """Standard deviation of the score of each, over draws from the uncertainty of its log-fold-changes."""
+    from scapp.module._posterior import error_factors
+    from scapp.module._prediction import Wanted
+
+    module, rng = model.module, np.random.default_rng(seed)
+    # The same draws for all, so that their scores differ by what is known of them and not by chance.
+    alone = rng.standard_normal((N_DRAWS, module.targets.shape[1]))
+    errors = {"measured": alone}  # errors of a measurement are those of sampling cells, gene by gene
+    for kind in ("single", "combined"):
+        factors = error_factors(module, combined=kind == "combined").cpu().numpy()
+        rest = np.sqrt(np.maximum(1 - np.square(factors).sum(axis=0), 0))
+        errors[kind] = rng.standard_normal((N_DRAWS, len(factors))) @ factors + alone * rest
+    found = np.empty(len(perturbations))
+    wanted, nodes = Wanted(attention=False), {gene for p in perturbations for gene in p}
+    predictions = module.predict_batches(([p] for p in perturbations), nodes=nodes, wanted=wanted)
+    for i, (genes, prediction) in enumerate(zip(perturbations, predictions, strict=True)):
+        assert prediction.std is not None
+        kind = "combined" if len(genes) > 1 else "measured" if genes[0] in module.single_column else "single"
+        draws = prediction.lfc.cpu().numpy() + prediction.std.cpu().numpy() * errors[kind]
+        found[i] = score(draws).std(ddof=1)
+    return found

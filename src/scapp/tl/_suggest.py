@@ -1,0 +1,186 @@
+"""Which perturbations to measure next, so that the predictions of the others become better."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+
+from scapp._genes import shorten
+from scapp.tl._candidates import Candidates, Genes, check_model
+
+if TYPE_CHECKING:
+    from scapp.model import APP
+    from scapp.module._posterior import Posterior
+
+# The covariance of candidates and targets is held in memory: where it is large, some targets stand for all.
+MAX_TARGETS, MIN_TARGETS, MAX_COVARIANCES = 2000, 200, 2**26
+STRATEGIES = ("variance", "uncertainty")
+
+
+def suggest_perturbations(
+    model: APP,
+    n: int,
+    *,
+    candidates: Iterable[str] | str = "all",
+    genes: Iterable[str] | None = None,
+    order: int = 1,
+    targets: Iterable[str] | None = None,
+    strategy: Literal["variance", "uncertainty"] = "variance",
+    seed: int = 0,
+) -> pd.DataFrame:
+    r"""Suggest which perturbations to measure next.
+
+    The decoder of the model is a Gaussian process over cell states: how uncertain a prediction is, and how far measuring one
+    perturbation would make others certain, does not depend on what will be measured. With the posterior covariance
+    :math:`C` of the candidates P and the targets T, and the noise :math:`\nu` of a measurement, the next one is
+
+    .. math:: \arg\max_P \sum_T \frac{C_{PT}^2}{C_{PP} + \nu_P},
+
+    the one that reduces the expected squared error over all targets most :cite:p:`Cohn1996`. Its measurement is then taken as
+    done, C is updated in closed form, and the one after it is chosen: a batch does not ask for the same thing twice.
+    Perturbations of large variance that say nothing about others are not chosen for that alone; they are by
+    ``strategy="uncertainty"``, which takes the one of largest remaining variance each time (a greedy determinantal point process).
+
+    Parameters
+    ----------
+    model
+        A trained model whose decoder has a closed form.
+    n
+        How many to suggest.
+    candidates
+        Labels of perturbations that could be measured, or ``"all"`` combinations of `order` of the `genes` that were not.
+    genes
+        With ``"all"``: the genes to be perturbed. By default, for `order` 1 all genes that the network or the features say
+        something about, and for combinations those that were measured alone.
+    order
+        With ``"all"``: how many genes a perturbation has.
+    targets
+        Labels of the perturbations whose predictions should become better; the candidates themselves if None. Of more than
+        2,000 (200 where there are hundreds of thousands of candidates), as many are drawn.
+    strategy
+        ``"variance"`` or ``"uncertainty"``, see above.
+    seed
+        For the draw of targets.
+
+    Returns
+    -------
+    Table of `n` perturbations, in the order of the choice: ``perturbation``; ``predicted_std``, the standard deviation of its
+    log-fold-changes over genes before anything is measured; ``remaining``, the share of the targets' variance that would
+    remain after measuring it and all above it; ``n_perturbed_genes``, ``n_singles_measured`` and ``uninformed`` as in
+    :meth:`scapp.model.APP.predict`.
+
+    Raises
+    ------
+    RuntimeError
+        If the model has not been trained.
+    ValueError
+        If there are fewer candidates than `n`, a label is unknown, was measured already or is asked twice, the decoder has no
+        closed form, or the model knows of no uncertainty in the candidates.
+    TypeError
+        If `model` is no :class:`scapp.model.APP`, or a list is one text.
+
+    Examples
+    --------
+    >>> scapp.tl.suggest_perturbations(model, 24)["perturbation"].tolist()
+    """
+    from scapp.module._posterior import Posterior
+
+    check_model(model)
+    if strategy not in STRATEGIES:
+        raise ValueError(f"strategy={strategy!r} is not among {', '.join(map(repr, STRATEGIES))}.")
+    names, perturbations = _candidates(model, candidates, genes, order)
+    if not 1 <= n <= len(perturbations):
+        raise ValueError(f"n must be from 1 to the number of candidates, {len(perturbations)}; found {n}.")
+    aims = perturbations
+    if targets is not None:
+        aims = model._read_labels(targets)[1]
+    rng = np.random.default_rng(seed)
+    n_targets = min(MAX_TARGETS, max(MIN_TARGETS, MAX_COVARIANCES // len(perturbations)))
+    if len(aims) > n_targets:
+        aims = [aims[i] for i in np.sort(rng.choice(len(aims), n_targets, replace=False))]
+    position = {genes: i for i, genes in enumerate(dict.fromkeys([*perturbations, *aims]))}
+    posterior = Posterior(model.module, list(position))
+    chosen, variance, remaining = choose(
+        posterior, n, np.arange(len(perturbations)), np.array([position[p] for p in aims]), strategy
+    )
+    table = model._describe([names[i] for i in chosen], [perturbations[i] for i in chosen]).reset_index(drop=True)
+    key = model.registry["setup_args"]["perturbation_key"]
+    table.insert(0, "perturbation", table.pop(key))
+    table.insert(1, "predicted_std", np.sqrt(variance))
+    table.insert(2, "remaining", remaining)
+    return table.drop(columns="in_training")
+
+
+def _candidates(
+    model: APP, asked: Iterable[str] | str, genes: Iterable[str] | None, order: int
+) -> tuple[list[str], list[Genes]]:
+    """Labels and nodes of what could be measured."""
+    trained = set(model.module.perturbations)
+    by_labels = not (isinstance(asked, str) and asked == "all")
+    if not by_labels and genes is None and order == 1:
+        genes = np.array(model.genes)[model._informed()].tolist()
+    read = Candidates.read(model, asked, genes=genes, order=order)
+    everything = [p for batch in read.batches(len(read)) for p in batch]
+    if by_labels:
+        measured = [name for name, p in zip(read.labels or [], everything, strict=True) if p in trained]
+        if measured:
+            raise ValueError(
+                f"{len(measured)} candidate(s) were measured already: {shorten(measured)}. Leave them out, as in "
+                "`[name for name in candidates if name not in effects.obs_names]`."
+            )
+    perturbations = [p for p in everything if p not in trained]
+    return read.names(range(len(perturbations)), perturbations), perturbations
+
+
+def choose(
+    posterior: Posterior, n: int, candidates: np.ndarray, targets: np.ndarray, strategy: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Choose candidates one after the other, each as if those before it had been measured.
+
+    Parameters
+    ----------
+    posterior
+        The covariances of all perturbations.
+    n
+        How many to choose.
+    candidates, targets
+        Their positions in the posterior.
+    strategy
+        As in :func:`suggest_perturbations`.
+
+    Returns
+    -------
+    Which candidates, their variances before anything is measured, and the share of the targets' variance that remains after
+    each; all of shape (n,).
+    """
+    prior = posterior.variance(candidates).clip(0)
+    of_targets = posterior.variance(targets).clip(0)
+    if not prior.any() or not of_targets.any():
+        raise ValueError(
+            "The model is certain of all candidates or of all targets, so no measurement is worth more than another: singles "
+            "that were measured, and combinations of them in a model that was trained on no combinations, have no variance."
+        )
+    variance, total, noise = prior.copy(), of_targets.sum(), posterior.noise[candidates]
+    cross = posterior.covariance(candidates, targets).astype(np.float32) if strategy == "variance" else None
+    # Rows of the Cholesky factor of the covariance of what has been chosen with all candidates, and with all targets.
+    known, known_targets = np.empty((n, len(candidates))), np.empty((n, len(targets)))
+    free = np.ones(len(candidates), dtype=bool)
+    chosen, remaining = [], []
+    for step in range(n):
+        gain = variance if cross is None else np.einsum("ct,ct->c", cross, cross) / (variance + noise)
+        best = int(np.argmax(np.where(free, gain, -np.inf)))
+        size = np.sqrt(variance[best] + noise[best])
+        for rows, positions in ((known, candidates), (known_targets, targets)):
+            covariance = posterior.covariance(positions, candidates[[best]])[:, 0]
+            rows[step] = (covariance - known[:step, best] @ rows[:step]) / size
+        variance = (variance - np.square(known[step])).clip(0)
+        of_targets = (of_targets - np.square(known_targets[step])).clip(0)
+        if cross is not None:
+            cross -= np.outer(known[step], known_targets[step]).astype(np.float32)
+        free[best] = False
+        chosen.append(best)
+        remaining.append(of_targets.sum() / total)
+    return np.array(chosen), prior[chosen], np.array(remaining)
