@@ -50,3 +50,12 @@ def test_genes_can_be_named_and_must_have_been_predicted(adata):
         scapp.pl.predicted_profile(adata, "g2", genes=["g9", "g5"])
     with pytest.raises(ValueError, match="between 0 and 1; found 80"):
         scapp.pl.predicted_profile(adata, "g2", level=80)
+
+
+def test_the_legend_lies_below_the_axes_and_hides_no_bar(adata):
+    for n_genes in (3, 20):
+        figure = scapp.pl.predicted_profile(adata, "g3+g29", n_genes=n_genes, show=False, return_fig=True)
+        figure.canvas.draw()
+        ax = figure.axes[0]
+        legend = ax.get_legend().get_window_extent()
+        assert 0 <= legend.y0 and legend.y1 < ax.xaxis.label.get_window_extent().y0 < ax.get_window_extent().y0

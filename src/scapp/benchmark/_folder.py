@@ -57,8 +57,9 @@ class ResultsFolder:
         return {task: self.info["tasks"][task]["reference"] for task in self.tasks}
 
     def title(self, task: str) -> str:
-        """What a task is called for readers."""
-        return str(self.info["tasks"][task].get("title") or task)
+        """What a task is called for readers; tasks of the same title are told apart by their names."""
+        title = self._titles[task]
+        return f"{title} ({task})" if list(self._titles.values()).count(title) > 1 else title
 
     def short(self, task: str) -> str:
         """What a task is called where there is little room."""
@@ -75,6 +76,10 @@ class ResultsFolder:
     def in_groups(self, task: str, *groups: str) -> list[str]:
         """Methods of one task that belong to one of some groups."""
         return [method for method, group in self._groups[task].items() if group in groups]
+
+    @functools.cached_property
+    def _titles(self) -> dict[str, str]:
+        return {task: str(about.get("title") or task) for task, about in self.info["tasks"].items()}
 
     @functools.cached_property
     def _by_task(self) -> dict[str, pd.DataFrame]:

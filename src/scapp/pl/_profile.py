@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.transforms import ScaledTranslation
 from scipy import stats
 
 from scapp._genes import shorten
@@ -96,7 +97,7 @@ def predicted_profile(
     rows = _most_changed(values, n_genes) if genes is None else _named(adata, genes, values)
     rows = rows[np.argsort(values[rows], kind="stable")]
 
-    ax = axes(ax, figsize or (3.5, 1.1 + 0.165 * len(rows)))
+    ax = axes(ax, figsize or (3.5, 1.25 + 0.165 * len(rows)))
     y, names = np.arange(len(rows)), adata.var_names[rows]
     perturbed = names.isin(parse_label(perturbation, control=None, sep=sep))
     colors = np.where(perturbed, VERMILION, BLUE).tolist()
@@ -122,7 +123,19 @@ def predicted_profile(
     ax.set_title(
         f"{perturbation}: most changed genes{marked}" if genes is None else f"{perturbation}{marked}", fontsize=9
     )
-    ax.legend(handles=handles, fontsize=7, frameon=False, loc="lower right")  # the increases are at the top
+    # Below the axes, since bars may reach every corner inside; a distance in inches, whatever the height.
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    below = ax.transAxes + ScaledTranslation(0, -0.36, figure.dpi_scale_trans)
+    ax.legend(
+        handles=handles,
+        fontsize=7,
+        frameon=False,
+        ncols=2,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        bbox_transform=below,
+    )
     ax.spines[["top", "right"]].set_visible(False)
     return done(ax, show=show, save=save, return_fig=return_fig)
 

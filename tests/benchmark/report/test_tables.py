@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
 from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from scapp.benchmark._folder import read_folder
+from scapp.benchmark._report import tables
 from scapp.benchmark._tables import (
     Table,
     calibration_table,
@@ -134,3 +137,14 @@ def test_tables_of_what_was_not_measured_are_none(planted):
     only = planted[planted["metric"] == "l2"]
     assert split_table(only, ("gi_auprc",), "gi", "GI") is None
     assert calibration_table(pd.DataFrame()) is None
+
+
+def test_tasks_of_the_same_title_are_told_apart_in_a_report(tmp_path, planted, write_folder):
+    names = {task: f"mine_{i}" for i, task in enumerate(planted["task"].unique())}
+    folder = write_folder(tmp_path / "results", planted)
+    planted.assign(task=planted["task"].map(names)).to_parquet(folder / "results.parquet")
+    info = json.loads((folder / "run.json").read_text())
+    info["tasks"] = {new: info["tasks"][task] | {"title": "Unseen genes"} for task, new in names.items()}
+    (folder / "run.json").write_text(json.dumps(info))
+    calibration = next(table.frame for table in tables(read_folder(folder)) if table.name == "calibration")
+    assert sorted(calibration["task"].unique()) == [f"Unseen genes ({name})" for name in sorted(names.values())]
