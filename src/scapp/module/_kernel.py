@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -40,6 +42,21 @@ def gaussian_path(way: Tensor, support: Tensor) -> tuple[Tensor, Tensor, Tensor]
     return gaussian_kernel(torch.zeros_like(way)[None], support)[0], weighted.sum(0), (t[:, None] * weighted).sum(0)
 
 
+class _SymmetricInverse(torch.autograd.Function):
+    """Inverse of a positive definite matrix, whose gradient takes two products in place of those of two factorisations."""
+
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor) -> Tensor:
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(matrix))
+        ctx.save_for_backward(inverse)
+        return inverse
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (inverse,) = ctx.saved_tensors
+        return -(inverse @ gradient @ inverse)
+
+
 def kernel_inverse(gram: Tensor, penalty: Tensor, weight: Tensor) -> Tensor:
     r""":math:`(K + \lambda \operatorname{diag}(1/w))^{-1}`.
 
@@ -52,7 +69,7 @@ def kernel_inverse(gram: Tensor, penalty: Tensor, weight: Tensor) -> Tensor:
     weight
         :math:`w > 0`, how much each row counts, of shape (n_rows,).
     """
-    return torch.cholesky_inverse(torch.linalg.cholesky(gram + torch.diag(penalty / weight)))
+    return _SymmetricInverse.apply(gram + torch.diag(penalty / weight))
 
 
 def kernel_leave_one_out(inverse: Tensor, targets: Tensor) -> Tensor:

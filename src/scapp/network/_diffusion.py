@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Literal
 
 import numpy as np
@@ -126,6 +127,11 @@ def diffusion_embedding(
     return _fix_signs(scores).astype(np.float32)
 
 
+# Embeddings of the last networks, by what is in them: seconds for each model that is trained again on the same ones.
+_EMBEDDINGS: dict[tuple, NDArray[np.float32]] = {}
+N_EMBEDDINGS = 8
+
+
 def hellinger_embedding(
     adjacency: sparse.spmatrix, n_components: int = 128, *, restart: float = 0.5, random_state: int = 0
 ) -> NDArray[np.float32]:
@@ -152,6 +158,21 @@ def hellinger_embedding(
     float32 array of shape (n_nodes, n_components), strongest first, whose rows have about unit length, so that dot
     products of rows approximate the coefficients.
     """
+    csr = as_csr(adjacency)
+    digest = hashlib.sha256()
+    for part in (csr.indptr, csr.indices, csr.data):
+        digest.update(np.ascontiguousarray(part).tobytes())
+    key = (digest.hexdigest(), csr.shape, n_components, restart, random_state)
+    if key not in _EMBEDDINGS:
+        _EMBEDDINGS[key] = _hellinger_embedding(csr, n_components, restart, random_state)
+        while len(_EMBEDDINGS) > N_EMBEDDINGS:
+            _EMBEDDINGS.pop(next(iter(_EMBEDDINGS)))
+    return _EMBEDDINGS[key].copy()
+
+
+def _hellinger_embedding(
+    adjacency: sparse.csr_matrix, n_components: int, restart: float, random_state: int
+) -> NDArray[np.float32]:
     # Below one part in a hundred thousand, the root would lift what the truncated series leaves of the walk.
     profiles = sparse.csr_matrix(diffusion(adjacency, restart=restart, min_value=1e-5, tol=1e-5)).sqrt()
     n_components = min(n_components, profiles.shape[0])
