@@ -1,7 +1,7 @@
 """Hyper-parameters of APP searched with Ray through scvi.autotune, on the simulated screen.
 
 pip install "scapp[autotune]"
-python benchmarks/autotune.py --samples 4 --folder /tmp/autotune
+python benchmarks/autotune.py --samples 4 --folder autotune
 """
 
 from __future__ import annotations
