@@ -67,7 +67,8 @@ myst_heading_anchors = 3
 nb_execution_mode = "off"  # notebooks are committed with their outputs
 nb_merge_streams = True
 nb_output_stderr = "remove"
-katex_options = r"""{output: "mathml"}"""  # browsers draw it without the style sheet of KaTeX, which comes from a network
+# Browsers draw MathML without the style sheet of KaTeX, which would come from a network.
+katex_options = r"""{output: "mathml"}"""
 bibtex_bibfiles = ["references.bib"]
 bibtex_reference_style = "author_year"
 
