@@ -9,6 +9,7 @@ from __future__ import annotations
 import doctest
 import gzip
 import importlib
+import itertools
 import json
 import pkgutil
 from collections import OrderedDict
@@ -24,6 +25,7 @@ import pytest
 import scanpy as sc
 import scvi
 import torch
+import zarr
 from scipy import sparse
 
 import scapp
@@ -119,7 +121,9 @@ def files(screen: SimpleNamespace, shared_data: Path, tmp_path: Path, monkeypatc
     Path("scGPT_human/vocab.json").write_text(json.dumps({gene: row for row, gene in enumerate(GENES)}))
     Path("scGPT_human/args.json").write_text("{}")
     screen.cells.write_h5ad("run1.h5ad")
-    screen.cells.write_zarr("run2.zarr")
+    second = screen.cells.copy()
+    second.obs_names = "second_" + second.obs_names
+    second.write_zarr("run2.zarr")
     (tmp_path / "norman_effect_bundle.npz").symlink_to(shared_data / "originals" / "norman_effect_bundle.npz")
     proteins = {gene: f"9606.{gene}" for gene in GENES}
     channels = "neighborhood fusion cooccurence coexpression experimental database textmining combined_score"
@@ -138,9 +142,12 @@ def files(screen: SimpleNamespace, shared_data: Path, tmp_path: Path, monkeypatc
 def namespace(screen: SimpleNamespace) -> dict[str, Any]:
     """Copies of everything that examples take as given."""
     known = {name: getattr(scapp.baselines, name) for name in scapp.baselines.__all__}
-    modules = {"scapp": scapp, "sc": sc, "scvi": scvi, "np": np, "pd": pd}
+    modules = {"scapp": scapp, "sc": sc, "scvi": scvi, "np": np, "pd": pd, "itertools": itertools, "zarr": zarr}
     data = {name: getattr(screen, name).copy() for name in ("cells", "effects", "mdata", "k562", "rpe1")}
-    return known | modules | data | {"adata": data["cells"], "model": screen.model, "genes": GENES}
+    disease = pd.DataFrame({"lfc": np.linspace(-1, 1, len(GENES))}, index=GENES)
+    return (
+        known | modules | data | {"disease": disease} | {"adata": data["cells"], "model": screen.model, "genes": GENES}
+    )
 
 
 def test_there_are_examples_and_none_is_skipped():

@@ -84,7 +84,7 @@ def suggest_perturbations(
 
     Examples
     --------
-    >>> scapp.tl.suggest_perturbations(model, 24)["perturbation"].tolist()
+    >>> scapp.tl.suggest_perturbations(model, 12)["perturbation"].tolist()
     """
     from scapp.module._posterior import Posterior
 
