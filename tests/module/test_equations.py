@@ -13,9 +13,11 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge
 
 from scapp.model import APP
-from scapp.module import KernelDecoder, RidgeDecoder
+from scapp.module import KernelDecoder, RidgeDecoder, _additive_scores
+from scapp.module._additive_scores import additive_scores, reached_scores
 from scapp.module._attention import AdditiveAttention, reach
 from scapp.module._calibration import Calibration
+from scapp.module._encoder import Graph, GraphEncoder
 from scapp.module._kernel import gaussian_kernel, kernel_inverse, kernel_leave_one_out, robust_weights
 from scapp.module._ridge import ridge_leave_one_out, ridge_posterior, ridge_solve
 
@@ -76,6 +78,30 @@ def test_the_papers_form_is_equations_1_to_7(aggregation, max_epochs):
         lfc, alpha = paper_in_numpy(model, genes, aggregation)
         np.testing.assert_allclose(predicted.layers["predicted_lfc"][row], lfc, atol=1e-5)
         np.testing.assert_allclose(predicted.layers["attention"][row], alpha, atol=1e-5)
+
+
+@pytest.mark.parametrize("at_a_time", [1, 60, 10**6], ids=["one perturbation", "some", "all"])
+def test_equation_4_and_its_gradient_are_those_of_the_tanh_layer_however_many_are_worked_on_at_a_time(
+    at_a_time, monkeypatch
+):
+    monkeypatch.setattr(_additive_scores, "N_AT_A_TIME", at_a_time)
+    torch.manual_seed(0)
+    sizes = [(5, 3), (7, 3), (3,)]
+    query, key, v = (torch.randn(*size, dtype=torch.float64, requires_grad=True) for size in sizes)
+    expected = torch.tanh(query[:, None] + key) @ v
+    torch.testing.assert_close(additive_scores(query, key, v), expected)
+    index = torch.randint(7, (5, 4))
+    torch.testing.assert_close(reached_scores(query, key[index], v), expected.gather(1, index))
+    assert torch.autograd.gradcheck(additive_scores, (query, key, v))
+
+
+@pytest.mark.parametrize("aggregation", ["mean", "sum", "max"])
+def test_a_scale_of_the_features_may_go_into_the_weights(aggregation):
+    torch.manual_seed(0)
+    graph = Graph(torch.tensor([[0, 1, 2, 3, 3], [1, 2, 3, 0, 1]]), torch.rand(5))
+    features, scale = torch.randn(5, 4), torch.rand(4)
+    encoder = GraphEncoder(4, 3, n_layers=2, aggregation=aggregation)
+    torch.testing.assert_close(encoder(features, [graph], scale), encoder(features * scale, [graph], torch.ones(4)))
 
 
 @pytest.mark.parametrize("shape", [(20, 6), (6, 20)], ids=["more rows", "more columns"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -272,14 +272,15 @@ class APPModule(ExplanationMixin, InspectionMixin, PredictionMixin, BaseModuleCl
         if not f or (h is not None and not h):
             return None
         # Rows that share states (sums of genes) need all states; otherwise each row is its own state.
-        states_of, counts_of = (lambda k: k), (lambda k: None)
-        if counts is not None:
-            states_of, counts_of = (lambda k: slice(None)), (lambda k: counts[k])
-        together = f if h is None else [*f, *h]
-        if self._parts.active and counts is None:  # only the states that this step needs
-            seen = rows_seen(seen, together)
-            place = {row: k for k, row in enumerate(together)}
-            states_of = lambda k: [place[row] for row in k]
+        states_of: Callable[[list[int]], Any] = lambda k: slice(None)
+        counts_of: Callable[[list[int]], Tensor | None] = lambda k: None
+        if counts is None:
+            needed = f if h is None else [*f, *h] if self._parts.solved else h
+            seen = rows_seen(seen, needed)
+            place = {row: k for k, row in enumerate(needed)}
+            states_of = lambda k: [place[row] for row in k if row in place]
+        else:
+            counts_of = lambda k: counts[k]
         y = targets[f]
         null = targets[f if h is None else h] - (y.mean(0) if center else 0)
         scale = null.norm(dim=1).mean().clamp_min(1e-12)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, embedding_bag
 
+from scapp.module._additive_scores import additive_scores, reached_scores
+
 # Genes that a head with a prior looks at: those that the prior gives most. The walk leaves little to the others, and
 # the cost of a head no longer grows with the number of genes.
 N_REACHED = 128
@@ -110,15 +112,13 @@ class AdditiveAttention(nn.Module):
 
     def _attend_reached(self, head: int, h: Tensor, context: Tensor, reached: Reach) -> Tensor:
         key = embedding(reached.index, h @ self.W_h[head])
-        scores = self._scores(head, context, key) + self.prior_weight[head] * reached.log_prior
-        return torch.softmax(scores, dim=1)
+        query = context @ self.W_c[head] + self.b_e[head]
+        scores = reached_scores(query, key, self.v[head])
+        return torch.softmax(scores + self.prior_weight[head] * reached.log_prior, dim=1)
 
     def _attend_all(self, head: int, h: Tensor, context: Tensor) -> Tensor:
-        return torch.softmax(self._scores(head, context, h @ self.W_h[head]), dim=1)  # equation 5
-
-    def _scores(self, head: int, context: Tensor, key: Tensor) -> Tensor:
         query = context @ self.W_c[head] + self.b_e[head]
-        return (query[:, None] + key).tanh_() @ self.v[head]  # equation 4
+        return torch.softmax(additive_scores(query, h @ self.W_h[head], self.v[head]), dim=1)  # equation 5
 
 
 class MeanPooling(nn.Module):

@@ -1,4 +1,7 @@
-"""Gene encoders: one signature, ``forward(features, graphs) -> (n_nodes, n_hidden)``, chosen by name."""
+"""Gene encoders: one signature, ``forward(features, graphs, scale) -> (n_nodes, n_hidden)``, chosen by name.
+
+`scale`, of shape (n_features,) and positive, is the scale of each column of the features.
+"""
 
 from __future__ import annotations
 
@@ -86,15 +89,17 @@ class GraphEncoder(nn.Module):
         gates = torch.full((n_layers, n_networks), 0.5 if learn_gates else 1.0)
         self.gates = nn.Parameter(gates, requires_grad=learn_gates)
 
-    def forward(self, features: Tensor, graphs: Sequence[Graph]) -> Tensor:
+    def forward(self, features: Tensor, graphs: Sequence[Graph], scale: Tensor) -> Tensor:
         h = features
-        for layer, gates in zip(self.layers, self.gates, strict=True):
+        for k, (layer, gates) in enumerate(zip(self.layers, self.gates, strict=True)):
+            # The scale goes into the narrow weight in place of the long features; a positive one passes through each aggregation.
+            weight = layer.weight * scale if k == 0 else layer.weight
             if self.aggregate.aggregation == "max":
-                h = layer(h + self._neighbors(h, graphs, gates))
+                h = (h + self._neighbors(h, graphs, gates)) @ weight.T
             else:  # linear in h, so the narrow embedding can be aggregated in place of the wide features
-                narrow = h @ layer.weight.T
-                h = narrow + self._neighbors(narrow, graphs, gates) + layer.bias
-            h = self.activation(h)
+                narrow = h @ weight.T
+                h = narrow + self._neighbors(narrow, graphs, gates)
+            h = self.activation(h + layer.bias)
         return h
 
     def _neighbors(self, h: Tensor, graphs: Sequence[Graph], gates: Tensor) -> Tensor:
@@ -129,7 +134,7 @@ class IdentityEncoder(nn.Module):
         super().__init__()
         self.embedding = nn.Parameter(torch.randn(n_nodes, n_hidden) / n_hidden**0.5)
 
-    def forward(self, features: Tensor, graphs: Sequence[Graph]) -> Tensor:
+    def forward(self, features: Tensor, graphs: Sequence[Graph], scale: Tensor) -> Tensor:
         return self.embedding
 
 
@@ -142,5 +147,5 @@ class RandomEncoder(nn.Module):
         super().__init__()
         self.register_buffer("embedding", torch.randn(n_nodes, n_hidden) / n_hidden**0.5)
 
-    def forward(self, features: Tensor, graphs: Sequence[Graph]) -> Tensor:
+    def forward(self, features: Tensor, graphs: Sequence[Graph], scale: Tensor) -> Tensor:
         return self.embedding

@@ -113,7 +113,7 @@ class Predictor(nn.Module):
 
     def embed(self, features: Tensor, graphs: Sequence[Graph]) -> Tensor:
         """Gene embeddings of shape (n_nodes, n_hidden)."""
-        return self.encoder(features * self.log_feature_scale.exp()[self.column_block], graphs)
+        return self.encoder(features, graphs, self.log_feature_scale.exp()[self.column_block])
 
     def states(
         self, features: Tensor, graphs: Sequence[Graph], membership: Tensor, reaches: Sequence[Reach]
