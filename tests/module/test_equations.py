@@ -216,3 +216,35 @@ def test_intervals_hold_what_they_say_where_errors_grow_with_effects():
     assert 0.77 < inside.mean() < 0.83
     assert inside[size[200:] < 1].mean() > 0.7 and inside[size[200:] > 2].mean() > 0.7
     assert calibration.slopes[0] > 0.8 and calibration.slopes[1] == 0
+
+
+def largest_predicted(inside: torch.Tensor, predicted: torch.Tensor, n: int = 5) -> float:
+    return float(inside.float().gather(1, predicted.abs().topk(n).indices).mean())
+
+
+@pytest.mark.parametrize("thresholded", [False, True])
+def test_intervals_hold_among_the_genes_that_are_predicted_to_change_most_as_among_all(thresholded):
+    generator = torch.Generator().manual_seed(1)
+    predicted = torch.randn(600, 100, generator=generator) * 0.2
+    # What is predicted to be large is wrong by more, as after a choice of the largest; small measured effects may be set to zero.
+    measured = predicted + torch.randn(600, 100, generator=generator) * (0.05 + predicted.abs())
+    if thresholded:
+        measured = torch.where(measured.abs() < 0.3, 0, measured)
+    calibration, near = Calibration(100), torch.ones(600)
+    calibration.fit((measured - predicted)[:300], predicted[:300], near[:300])
+    inside = (measured - predicted)[300:].abs() < 1.2816 * calibration(predicted[300:], near[300:])
+    assert 0.72 < inside.float().mean() < 0.86
+    assert 0.75 < largest_predicted(inside, predicted[300:]) < 0.85
+    one_width = Calibration(100)
+    one_width.load_state_dict({**calibration.state_dict(), "widths": torch.zeros_like(calibration.widths)})
+    inside = (measured - predicted)[300:].abs() < 1.2816 * one_width(predicted[300:], near[300:])
+    assert largest_predicted(inside, predicted[300:]) < 0.6
+
+
+def test_a_calibration_on_a_handful_of_residuals_is_one_width():
+    torch.manual_seed(0)
+    calibration = Calibration(7)
+    predicted = torch.randn(3, 7)
+    calibration.fit(torch.randn(3, 7), predicted, torch.ones(3))
+    assert (calibration.widths == calibration.widths[0]).all()
+    assert torch.isfinite(calibration(torch.zeros(2, 7), torch.ones(2))).all()
