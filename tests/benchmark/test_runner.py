@@ -276,6 +276,7 @@ def test_a_spread_that_is_the_error_is_calibrated_as_planted(finished):
     # Errors are 1.2 times the spread: inside 80 % and 95 % intervals (1.28, 1.96), outside that of 50 % (0.67).
     assert value(scores, "coverage_50", "half").max() == 0
     assert value(scores, "coverage_80", "half").min() == value(scores, "coverage_95", "half").min() == 1
+    assert value(scores, "coverage_80_top_20", "half").min() == 1
     assert value(scores, "spread_error_spearman", "half")[0] > 0.8
     assert (value(scores, "spread", "half") > 0).all()
     assert len(value(scores, "coverage_80", "mean")) == 0

@@ -70,3 +70,15 @@ def test_genes_are_chosen():
 def test_bad_input_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_coverage_among_the_genes_that_are_predicted_to_change_most():
+    arrays = [0.1, -3.0, 2.0, 0.2], [1.0] * 4, [0.1, 0.0, 2.0, 0.2]
+    assert metrics.interval_coverage(*arrays) == 0.75
+    assert metrics.interval_coverage(*arrays, n_largest=2) == 0.5
+    assert metrics.interval_coverage(*arrays, n_largest=1) == 0
+    assert metrics.interval_coverage(*arrays, genes=[0, 2, 3], n_largest=2) == 1
+    assert metrics.interval_coverage(PREDICTED, SPREAD, OBSERVED, n_largest=50).shape == (30,)
+    for n_largest in (0, 5):
+        with pytest.raises(ValueError, match="from 1 to the 4 scored genes"):
+            metrics.interval_coverage(*arrays, n_largest=n_largest)

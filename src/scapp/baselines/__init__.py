@@ -1,6 +1,7 @@
 """What every prediction has to beat. Each is used as `APP` is: ``fit(effects)``, then ``predict(perturbations)``."""
 
 from scapp.baselines._additive import Additive, ShrunkAdditive
+from scapp.baselines._carried_over import CarriedOver
 from scapp.baselines._constant import Mean, NoChange
 from scapp.baselines._denoised import DenoisedAdditive
 from scapp.baselines._kernel_ridge import KernelRidge
@@ -11,6 +12,7 @@ from scapp.baselines._similarities import annotation_similarity, diffusion_simil
 
 __all__ = [
     "Additive",
+    "CarriedOver",
     "DenoisedAdditive",
     "EmbeddingLinear",
     "GaussianProcess",

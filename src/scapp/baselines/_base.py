@@ -85,7 +85,7 @@ class Baseline(ABC):
         TypeError
             If `effects` is no AnnData.
         """
-        training = _read_effects(effects, layer=layer, perturbation_key=perturbation_key, sep=sep)
+        training = read_effects(effects, layer=layer, perturbation_key=perturbation_key, sep=sep)
         self._fit(training)
         self._shape, self._control_mean = training.lfc.shape, training.control_mean
         self._perturbation_key, self._sep = perturbation_key, sep
@@ -163,7 +163,8 @@ def warn_caller(message: str) -> None:
     warnings.warn(message, UserWarning, stacklevel=level)
 
 
-def _read_effects(effects: AnnData, *, layer: str | None, perturbation_key: str, sep: str) -> TrainingEffects:
+def read_effects(effects: AnnData, *, layer: str | None, perturbation_key: str, sep: str) -> TrainingEffects:
+    """Log-fold-changes with their labels, checked; :meth:`Baseline.fit` says what is refused."""
     perturbations = read_perturbations(effects, perturbation_key=perturbation_key, control=None, sep=sep)
     check_gene_names(effects)
     _check_perturbations(perturbations, perturbation_key)

@@ -123,7 +123,7 @@ def scatter(folder: ResultsFolder) -> Iterator[Picture]:
 def coverage(folder: ResultsFolder) -> Iterator[Picture]:
     """Calibration of the default model."""
     table = calibration(folder.scores)
-    rows = table[table["method"] == APP]
+    rows = table[(table["method"] == APP) & (table["n_largest"] == 0)]
     if rows.empty:
         return
     figure = Figure(figsize=(3.5, 3.5), layout="constrained")

@@ -250,7 +250,8 @@ def _rewired(ratio: float, low: float, high: float, verdict: str) -> str:
 def intervals(folder: ResultsFolder) -> str:
     """Whether predicted intervals hold what they promise."""
     table = calibration(folder.scores)
-    rows = table[(table["method"] == APP) & (table["nominal"] == 0.8)]
+    table = table[(table["method"] == APP) & (table["nominal"] == 0.8)]
+    rows, largest = table[table["n_largest"] == 0], table[table["n_largest"] > 0].set_index("task")
     if rows.empty:
         return "This run has no predicted spread of APP."
     once = over_splits(folder.scores, ["spread_error_spearman"])
@@ -260,6 +261,11 @@ def intervals(folder: ResultsFolder) -> str:
         said = "as promised" if 0.75 <= row.empirical <= 0.85 else "too narrow" if row.empirical < 0.75 else "too wide"
         share = percent(row.empirical)
         text.append(f"**{folder.title(row.task)}**: the 80 % intervals hold {share} of the values, {said}.")
+        if row.task in largest.index:
+            few = largest.loc[row.task]
+            text.append(
+                f"Among the {few['n_largest']} genes of each that are predicted to change most: {percent(few['empirical'])}."
+            )
         if row.task in ranks:
             text.append(
                 f"Over held-out perturbations, spread and error have a rank correlation of {ranks[row.task]:.2f}."

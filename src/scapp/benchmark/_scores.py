@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 LEVELS = {"coverage_50": 0.5, "coverage_80": 0.8, "coverage_95": 0.95}
 KINDS = ("synergy", "buffering", "opposite")
 N_DIRECTION = 50
+N_LARGEST = 20
 CEILING = "noise ceiling"
 
 
@@ -223,6 +224,8 @@ class _Scorer:
         if std is not None:
             for name, level in LEVELS.items():
                 values[name] = metrics.interval_coverage(lfc, std, observed, level=level)
+            n_largest = min(N_LARGEST, lfc.shape[1])
+            values["coverage_80_top_20"] = metrics.interval_coverage(lfc, std, observed, n_largest=n_largest)
             values["spread"] = std.mean(axis=1)
         return values
 

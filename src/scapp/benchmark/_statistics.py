@@ -12,7 +12,13 @@ from scipy import stats
 from scapp.benchmark._tidy import check, cube, direction
 
 LEVEL = 0.95
-COVERAGES = {"coverage_50": 0.5, "coverage_80": 0.8, "coverage_95": 0.95}
+# What an interval should hold, and among how many genes of the largest predicted change (0: among all).
+COVERAGES = {
+    "coverage_50": (0.5, 0),
+    "coverage_80": (0.8, 0),
+    "coverage_95": (0.95, 0),
+    "coverage_80_top_20": (0.8, 20),
+}
 
 
 def summarise(
@@ -251,21 +257,23 @@ def calibration(results: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) ->
     Parameters
     ----------
     results, n_draws, seed
-        As in :func:`scapp.benchmark.summarise`; the metrics ``coverage_50``, ``coverage_80`` and ``coverage_95``.
+        As in :func:`scapp.benchmark.summarise`; the metrics ``coverage_50``, ``coverage_80``, ``coverage_95`` and
+        ``coverage_80_top_20``.
 
     Returns
     -------
-    One row a task, method and interval: ``nominal``, ``empirical``, ``low``, ``high``. No rows without such metrics.
+    One row a task, method and interval: ``nominal``, ``n_largest`` (0, or among how many genes of each perturbation, those
+    of the largest predicted change), ``empirical``, ``low``, ``high``. No rows without such metrics.
     """
     check(results)
     tables = []
-    for metric, nominal in COVERAGES.items():
+    for metric, (nominal, n_largest) in COVERAGES.items():
         rows = results[(results["metric"] == metric) & results["value"].notna()]
         if len(rows):
             table = summarise(rows, metric=metric, n_draws=n_draws, seed=seed)
-            table["nominal"] = nominal
+            table["nominal"], table["n_largest"] = nominal, n_largest
             tables.append(table.rename(columns={"mean": "empirical"}))
-    columns = ["task", "method", "group", "nominal", "empirical", "low", "high"]
+    columns = ["task", "method", "group", "nominal", "n_largest", "empirical", "low", "high"]
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
 
 

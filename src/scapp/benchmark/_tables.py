@@ -248,8 +248,14 @@ def calibration_table(calibrated: pd.DataFrame) -> Table | None:
     """Coverage of predicted intervals by task and method; None where no method predicts a spread."""
     if calibrated.empty:
         return None
-    wide = calibrated.pivot(index=["task", "method"], columns="nominal", values="empirical").reset_index()
-    wide.columns = pd.Index([c if isinstance(c, str) else f"{100 * c:.0f} % intervals hold" for c in wide.columns])
+    named = calibrated.assign(
+        what=[
+            f"{100 * nominal:.0f} % intervals hold" + (f", {n} genes predicted to change most" if n else "")
+            for nominal, n in zip(calibrated["nominal"], calibrated["n_largest"], strict=True)
+        ]
+    )
+    wide = named.pivot(index=["task", "method"], columns="what", values="empirical")
+    wide = wide[named["what"].unique()].reset_index().rename_axis(columns=None)
     formats = dict.fromkeys(wide.columns[2:], percent)
     return Table("calibration", "Share of observed values inside the predicted intervals", wide, formats=formats)
 

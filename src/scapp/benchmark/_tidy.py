@@ -35,6 +35,7 @@ METRICS = {
     "coverage_50": Metric("coverage of 50 % intervals", None),
     "coverage_80": Metric("coverage of 80 % intervals", None),
     "coverage_95": Metric("coverage of 95 % intervals", None),
+    "coverage_80_top_20": Metric("coverage of 80 % intervals, 20 genes predicted to change most", None),
     "spread": Metric("predicted spread", None),
     "spread_error_spearman": Metric("Spearman of spread and error", "high"),
     "gi_auprc": Metric("interactions: AUPRC", "high"),

@@ -42,19 +42,19 @@ class Findings:
 
     @classmethod
     def of(cls, block: Block) -> Findings:
-        n_cells, n_genes = block.values.shape
-        found = cls(np.zeros(n_cells), np.zeros(n_genes, dtype=np.int64))
-        stored = block.values.data if sparse.issparse(block.values) else block.values
-        found.largest = float(stored.max(initial=0.0))
-        if not (np.isfinite(found.largest) and np.isfinite(stored.min(initial=0.0))):
-            bad = ~np.isfinite(stored)
-            columns = block.values.indices[bad] if sparse.issparse(block.values) else np.nonzero(bad)[1]
-            found.bad_in_gene += np.bincount(columns, minlength=n_genes)
-            return found
-        found.n_negative = int((stored < 0).sum())
-        found.n_fractions = int((stored != np.rint(stored)).sum())
-        found.totals += np.asarray(block.values.sum(axis=1)).ravel()
-        return found
+        from scapp.pp._kernels import look_at_cells
+
+        x, bad_in_gene = block.values, np.zeros(block.values.shape[1], dtype=np.int64)
+        if sparse.issparse(x):
+            *seen, n_bad = look_at_cells(x.data, x.indptr)
+        else:
+            lengths = np.arange(len(x) + 1) * x.shape[1]
+            *seen, n_bad = look_at_cells(np.ascontiguousarray(x).reshape(-1), lengths)
+        if n_bad:
+            columns = x.indices[~np.isfinite(x.data)] if sparse.issparse(x) else np.nonzero(~np.isfinite(x))[1]
+            return cls(np.zeros(len(seen[0])), np.bincount(columns, minlength=x.shape[1]))
+        totals, largest, n_negative, n_fractions = seen
+        return cls(totals, bad_in_gene, n_negative, n_fractions, largest)
 
     def join(self, block: Block, found: Findings, source: str) -> None:
         self.bad_in_gene[block.columns] += found.bad_in_gene

@@ -33,7 +33,7 @@ def benchmark_calibration(
     ----------
     calibration
         One row a task, method and interval: the columns ``task``, ``method``, ``nominal``, ``empirical``, ``low`` and
-        ``high``.
+        ``high``; rows of a column ``n_largest`` above 0 are left out.
     method
         Which method; one line for each task.
     labels
@@ -53,6 +53,8 @@ def benchmark_calibration(
         If a column or the method is missing.
     """
     check_columns(calibration, ("task", "method", "nominal", "empirical", "low", "high"))
+    if "n_largest" in calibration:
+        calibration = calibration[calibration["n_largest"] == 0]
     rows = calibration[calibration["method"] == method]
     if rows.empty:
         raise ValueError(f"There is no coverage of {method!r}; there is of {listed(calibration['method'])}.")
