@@ -95,7 +95,9 @@ def with_dask(path: Path, cluster: bool) -> dict:
         with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as local, Client(local):
             begin = time.perf_counter()
             scapp.pp.pseudobulk(lazy)
-            return {"seconds": time.perf_counter() - begin, "peak_gb": peak_gb()}
+            seconds = time.perf_counter() - begin
+        worker = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
+        return {"seconds": seconds, "peak_gb": peak_gb(), "worker_gb": worker}
     with dask.config.set(scheduler="threads", num_workers=2):
         begin = time.perf_counter()
         scapp.pp.pseudobulk(lazy)
@@ -169,7 +171,8 @@ def main() -> None:
         print(f"| {what} | {time.perf_counter() - begin:.0f} | {peak_gb():.2f} |", flush=True)
         for kind, name in (("disk", "by path"), ("threads", "Dask, two threads"), ("cluster", "Dask, two processes")):
             found = in_own_process(kind, path)
-            print(f"| pseudobulk {name} | {found['seconds']:.0f} | {found['peak_gb']:.2f} |", flush=True)
+            worker = f", the larger worker {found['worker_gb']:.2f}" if "worker_gb" in found else ""
+            print(f"| pseudobulk {name} | {found['seconds']:.0f} | {found['peak_gb']:.2f}{worker} |", flush=True)
     finally:
         path.unlink(missing_ok=True)
     found = in_own_process("scanpy", *IN_MEMORY, args.density)

@@ -291,6 +291,17 @@ def interactions(folder: ResultsFolder) -> str:
     return " ".join(text) or "This run has no scores of genetic interactions."
 
 
+def duration(folder: ResultsFolder) -> str:
+    """How long the fits took."""
+    seconds = folder.scores.loc[folder.scores["metric"] == "fit_seconds", "value"].dropna()
+    if seconds.empty:
+        return ""
+    return (
+        f"The {len(seconds)} fits of this run took {seconds.sum() / 60:.0f} minutes, added up, on a machine with "
+        f"{folder.info.get('cores', '?')} cores; `--jobs` runs several at a time."
+    )
+
+
 def noise(folder: ResultsFolder) -> str:
     """What is known about noise ceilings."""
     table = ceilings(folder.scores)

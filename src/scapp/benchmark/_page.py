@@ -121,6 +121,7 @@ def _page(folder: ResultsFolder, means: pd.DataFrame, curves: pd.DataFrame | Non
         "intervals": findings.intervals(folder),
         "calibration": "\n\n".join(part for part in (_calibration(folder), shown("calibration")) if part),
         "noise": findings.noise(folder),
+        "duration": findings.duration(folder),
     }
     template = importlib.resources.files("scapp.benchmark").joinpath("_page.md").read_text(encoding="utf-8")
     text = Template(template).substitute(found)

@@ -66,6 +66,7 @@ def planted_scores(n_perturbations: int = 40, n_seeds: int = 3) -> pd.DataFrame:
                             "coverage_50": 0.52 * noise,
                             "coverage_80": 0.79 * noise,
                             "coverage_95": 0.93 * noise,
+                            "coverage_80_top_20": 0.62,
                         }
                     of = (task, method, group, seed, labels[i])
                     rows += [(*of, name, value, 2 if t == 0 else 0, sizes[i]) for name, value in values.items()]

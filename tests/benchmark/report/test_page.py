@@ -147,8 +147,14 @@ def test_damage_is_held_against_one_and_three_per_cent(folder, changed):
 
 def test_intervals_are_called_narrow_or_wide_outside_75_to_85_per_cent(folder, changed):
     assert findings.intervals(folder).count("79 % of the values, as promised") == 2
+    assert findings.intervals(folder).count("Among the 20 genes of each that are predicted to change most: 62 %.") == 2
     assert "too narrow" in findings.intervals(changed("APP", 0.5, metric="coverage_80"))
     assert "too wide" in findings.intervals(changed("APP", 1.2, metric="coverage_80"))
+
+
+def test_the_time_of_the_fits_is_added_up(folder, planted):
+    minutes = planted.loc[planted["metric"] == "fit_seconds", "value"].sum() / 60
+    assert f"took {minutes:.0f} minutes, added up" in findings.duration(folder)
 
 
 def test_interactions_are_compared_with_no_change(folder, changed):
