@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scapp._genes import shorten
-from scapp.baselines._base import Baseline, TrainingEffects, warn_caller
+from scapp._warn import warn_user
+from scapp.baselines._base import Baseline, TrainingEffects
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,7 +47,7 @@ class Additive(Baseline):
     def _warn_of_unknown(self, perturbations: list[Perturbation]) -> None:
         unknown = sorted({gene for genes in perturbations for gene in genes if gene not in self._singles})
         if unknown:
-            warn_caller(
+            warn_user(
                 f"{len(unknown)} gene(s) were not perturbed alone in training: {shorten(unknown, 10)}. The mean of the "
                 f"{len(self._singles)} training singles stands for each."
             )
@@ -89,7 +90,7 @@ class ShrunkAdditive(Additive):
             self._scale = float(np.sum(additive * training.lfc[rows])) / size
             return
         self._scale = 1.0
-        warn_caller(
+        warn_user(
             "No training combination has a sum of measured single effects to compare with, so the sum is not shrunk "
             "(scale 1) and predictions are those of scapp.baselines.Additive."
         )

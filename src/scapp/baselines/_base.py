@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -153,14 +151,6 @@ class Baseline(ABC):
             return f"{type(self).__name__}, not fitted"
         n, n_genes = self._shape
         return f"{type(self).__name__}, fitted to {n} perturbations x {n_genes} measured genes"
-
-
-def warn_caller(message: str) -> None:
-    """Warn at the line that called `fit` or `predict`, however many classes of this room lie between."""
-    level, frame = 2, sys._getframe(1)
-    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith("scapp.baselines"):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, UserWarning, stacklevel=level)
 
 
 def read_effects(effects: AnnData, *, layer: str | None, perturbation_key: str, sep: str) -> TrainingEffects:

@@ -9,7 +9,8 @@ import numpy as np
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, format_label
-from scapp.baselines._base import Baseline, TrainingEffects, read_effects, warn_caller
+from scapp._warn import warn_user
+from scapp.baselines._base import Baseline, TrainingEffects, read_effects
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -82,7 +83,7 @@ class CarriedOver(Baseline):
     def _predict(self, perturbations: list[Perturbation]) -> NDArray[np.float64]:
         missing = [format_label(genes) for genes in perturbations if genes not in self._known]
         if missing:
-            warn_caller(
+            warn_user(
                 f"The other screen lacks {len(missing)} of these {len(perturbations)} perturbations: {shorten(missing, 10)}. "
                 "The mean of all training perturbations stands for each."
             )

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scapp._warn import warn_user
 from scapp.baselines._additive import Additive
-from scapp.baselines._base import TrainingEffects, warn_caller
+from scapp.baselines._base import TrainingEffects
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -87,7 +88,7 @@ class DenoisedAdditive(Additive):
         else:
             self._threshold = _noise_edge(singles.shape, size) if self._asked is None else self._asked
             self._scale = 1.0
-            warn_caller(
+            warn_user(
                 f"{len(used)} training combination(s) have a sum of measured single effects to compare with, and at least "
                 "2 are needed: the sum is not scaled (scale 1), and singular values are cut by the level of noise "
                 f"({self._threshold:.3g} of the largest)."

@@ -11,7 +11,8 @@ import pandas as pd
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._perturbations import perturbed_genes
-from scapp.baselines._base import Baseline, TrainingEffects, warn_caller
+from scapp._warn import warn_user
+from scapp.baselines._base import Baseline, TrainingEffects
 from scapp.baselines._kernel import choose_ridge, solve_ridge
 from scapp.baselines._sources import SimilaritySource, check_similarity_table, sources_of
 
@@ -127,7 +128,7 @@ class KernelRidge(Baseline):
 
         unknown = [gene for gene, found in zip(genes, known, strict=True) if not found]
         if unknown:
-            warn_caller(
+            warn_user(
                 f"Nothing is known about {len(unknown)} of the {len(genes)} perturbed genes: {shorten(unknown, 10)}. Their "
                 "perturbations count in the mean only."
             )
@@ -138,7 +139,7 @@ class KernelRidge(Baseline):
         genes = perturbed_genes(perturbations)
         unknown = [gene for gene, found in zip(genes, _known(self._sources, genes), strict=True) if not found]
         if unknown:
-            warn_caller(
+            warn_user(
                 f"Nothing is known about {len(unknown)} perturbed gene(s): {shorten(unknown, 10)}. They contribute nothing: "
                 "a perturbation of them alone is predicted as the mean of the training perturbations."
             )

@@ -9,7 +9,8 @@ import numpy as np
 
 from scapp._genes import shorten
 from scapp._perturbations import perturbed_genes
-from scapp.baselines._base import Baseline, TrainingEffects, warn_caller
+from scapp._warn import warn_user
+from scapp.baselines._base import Baseline, TrainingEffects
 from scapp.pp._feature_sources import read_features
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class BilinearModel(Baseline):
     def _predict(self, perturbations: list[Perturbation]) -> NDArray[np.float64]:
         unknown = [gene for gene in perturbed_genes(perturbations) if gene not in self._columns]
         if unknown:
-            warn_caller(
+            warn_user(
                 f"{len(unknown)} perturbed gene(s) {self._missing}: {shorten(unknown, 10)}. "
                 "Perturbations of them are predicted as the mean of the training perturbations."
             )
@@ -208,7 +209,7 @@ class EmbeddingLinear(BilinearModel):
             )
         if (rows < 0).any():
             absent = [gene for gene, row in zip(training.genes, rows, strict=True) if row < 0]
-            warn_caller(
+            warn_user(
                 f"{len(absent)} of the {len(rows)} measured genes have no embedding: {shorten(absent)}. Of each, the mean "
                 "over the training perturbations is predicted."
             )

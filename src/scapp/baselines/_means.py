@@ -8,7 +8,8 @@ import numpy as np
 
 from scapp._genes import shorten
 from scapp._perturbations import perturbed_genes
-from scapp.baselines._base import Baseline, TrainingEffects, warn_caller
+from scapp._warn import warn_user
+from scapp.baselines._base import Baseline, TrainingEffects
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,7 +65,7 @@ class MatchingMean(Baseline):
     def _predict(self, perturbations: list[Perturbation]) -> NDArray[np.float64]:
         unknown = [gene for gene in perturbed_genes(perturbations) if gene not in self._singles]
         if unknown:
-            warn_caller(
+            warn_user(
                 f"{len(unknown)} gene(s) were not perturbed alone in training: {shorten(unknown, 10)}. The mean of all "
                 "training perturbations stands for each."
             )

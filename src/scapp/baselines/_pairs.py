@@ -10,8 +10,9 @@ from scipy.optimize import minimize
 
 from scapp._genes import shorten
 from scapp._perturbations import format_label
+from scapp._warn import warn_user
 from scapp.baselines._additive import ShrunkAdditive
-from scapp.baselines._base import TrainingEffects, warn_caller
+from scapp.baselines._base import TrainingEffects
 from scapp.baselines._kernel import choose_ridge, solve_ridge
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class ResidualKernel(ShrunkAdditive):
         self._coefficients: NDArray[np.float64] | None = None
         residual = training.lfc[rows] - self._scaled_sum(self._combinations)
         if len(rows) < MIN_COMBINATIONS:
-            warn_caller(
+            warn_user(
                 f"Only {len(rows)} training combination(s) can be compared with the sum of their genes' measured effects; "
                 f"{type(self).__name__} needs {MIN_COMBINATIONS} to learn what the sum leaves over. Predictions are those "
                 "of scapp.baselines.ShrunkAdditive."
@@ -129,7 +130,7 @@ class PairKernel(ResidualKernel):
     def _predict(self, perturbations: list[Perturbation]) -> NDArray[np.float64]:
         larger = [format_label(genes) for genes in perturbations if len(genes) > 2]
         if larger:
-            warn_caller(
+            warn_user(
                 f"{len(larger)} combination(s) are of more than two genes, and are predicted as the scaled sum alone: "
                 f"{shorten(larger)}."
             )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import pandas as pd
 from anndata import AnnData
@@ -12,6 +10,7 @@ from scipy import sparse
 from scapp._genes import check_gene_names, measured_mask, shorten
 from scapp._keys import Key
 from scapp._perturbations import check_known, format_label, parse_labels
+from scapp._warn import warn_user
 from scapp.pp._efficacy import kind_of
 from scapp.pp._labels import column_of_obs
 from scapp.pp._pseudobulk import pseudobulk
@@ -163,4 +162,4 @@ def _check_lfc(values: np.ndarray, genes: pd.Index, where: str) -> None:
         )
     silent = ~values.any(axis=1)
     if silent.any():
-        warnings.warn(f"{int(silent.sum())} perturbation(s) have no effect on any gene.", UserWarning, stacklevel=4)
+        warn_user(f"{int(silent.sum())} perturbation(s) have no effect on any gene.")

@@ -9,11 +9,11 @@ import numpy as np
 import rich.pretty  # noqa: F401  scvi-tools 1.4 forgets it where it shows its registry
 import torch
 from anndata import AnnData
-from scvi import settings
 from scvi.model.base import BaseModelClass
 from scvi.train import TrainRunner
 
 from scapp._keys import Key
+from scapp._warn import warn_user
 from scapp.data import PerturbationSplitter
 from scapp.data._mudata import effects_of
 from scapp.model._devices import check_one_device
@@ -231,11 +231,9 @@ class APP(SetupMixin, StreamingMixin, BaseModelClass):
         )
         validated = splitter.n_val > 0
         if validation_size > 0 and not validated:
-            warnings.warn(
+            warn_user(
                 f"{len(self.module.perturbations)} perturbations are too few to hold out {validation_size:.0%} of them; "
                 "training runs for all epochs without validation.",
-                UserWarning,
-                stacklevel=settings.warnings_stacklevel,
             )
         defaults = {"lr": 1e-3, "lr_scalars": None} if paper else {}
         plan = self._training_plan_cls(self.module, **{**defaults, **(plan_kwargs or {})})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, overload
@@ -10,12 +9,12 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from scvi import settings
 
 from scapp._genes import check_no_view, shorten
 from scapp._keys import Key
 from scapp._perturbations import check_known, parse_labels
 from scapp._ranking import rank_genes
+from scapp._warn import warn_user
 from scapp.data._fields import check_same_genes
 from scapp.data._mudata import column_of_mudata
 from scapp.model._own_effects import OwnEffects
@@ -243,11 +242,9 @@ class PredictionMixin:
         )
         unknown = sorted({r.genes[g] for p in perturbations for g in p if not informed[g]})
         if unknown:
-            warnings.warn(
+            warn_user(
                 f"{len(unknown)} perturbed gene(s) have no edges, no features and no measurement of their own: "
                 f"{shorten(unknown)}. They are predicted like an average gene; see obs['{Key.obs.UNINFORMED}'].",
-                UserWarning,
-                stacklevel=settings.warnings_stacklevel,
             )
         return obs
 

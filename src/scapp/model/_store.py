@@ -6,7 +6,6 @@ import errno
 import os
 import shutil
 import uuid
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,8 @@ import anndata as ad
 import zarr
 from anndata import AnnData
 from numcodecs import Blosc
+
+from scapp._warn import warn_user
 
 VALUES_IN_CHUNK = 2**21  # 8 MB of float32: few files, and a slice of a few rows does not read much
 # Bytes of floats compress when those of equal weight stand together; lz4 keeps up with the model.
@@ -77,10 +78,8 @@ def new_store(
     n_bytes = len(layers) * adata.n_obs * adata.n_vars * (2 if dtype == "float16" else 4)
     free = shutil.disk_usage(place.parent).free
     if n_bytes > free:
-        warnings.warn(
+        warn_user(
             f"{str(place)!r} takes {_gigabytes(n_bytes)} before compression, and {_gigabytes(free)} are free there.",
-            UserWarning,
-            stacklevel=4,  # who asked for the file, past the context manager
         )
     hidden = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}.partial")
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -17,6 +16,7 @@ from anndata import AnnData
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, Perturbation, format_label
+from scapp._warn import warn_user
 from scapp.pp._blocks import TARGET_SUM
 from scapp.pp._contexts import effects_by_context
 from scapp.pp._effects import Effects, calculate_effects
@@ -259,13 +259,11 @@ def _say_what_is_done(
             over,
         )
     if expression.other_scale:
-        warnings.warn(expression.other_scale, UserWarning, stacklevel=4)
+        warn_user(expression.other_scale)
     if few:
-        warnings.warn(
+        warn_user(
             f"{len(few)} perturbation(s) with fewer than min_cells={min_cells} cells are left out: {_name(few)}. "
             "All are listed in uns['scapp']['pseudobulk']['dropped'].",
-            UserWarning,
-            stacklevel=4,
         )
 
 

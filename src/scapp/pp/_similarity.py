@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -11,6 +10,7 @@ from scipy import sparse, stats
 from scapp._genes import check_gene_names, check_no_view
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, check_control
+from scapp._warn import warn_user
 from scapp.network import nearest_neighbors, tf_idf
 from scapp.pp._annotations import read_annotations
 from scapp.pp._expression import Expression
@@ -111,10 +111,9 @@ def coexpression_network(
             f"No two genes correlate by {min_correlation} or more in the {cells.sum()} control cells. Lower min_correlation."
         )
     if 2 / np.sqrt(cells.sum()) > min_correlation:
-        warnings.warn(
+        warn_user(
             f"With {cells.sum()} control cells, correlations of {min_correlation} occur by chance (their standard "
             f"deviation is {1 / np.sqrt(cells.sum()):.2g}). Raise min_correlation to {2 / np.sqrt(cells.sum()):.2g} or more.",
-            stacklevel=2,
         )
     return write_network(
         adata,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -12,6 +11,7 @@ import pandas as pd
 
 from scapp._genes import shorten
 from scapp._perturbations import near_matches
+from scapp._warn import warn_user
 
 Metric = Literal["cosine", "pearson", "l2", "dot"]
 Objective: TypeAlias = pd.Series | Mapping[str, Iterable[str]] | Iterable[str] | Callable[[pd.DataFrame], np.ndarray]
@@ -140,9 +140,7 @@ def _positions(asked: pd.Index, genes: Sequence[str], what: str) -> np.ndarray:
             "Use the names that the model was trained with, model.genes."
         )
     if absent:
-        warnings.warn(
+        warn_user(
             f"{len(absent)} of {len(asked)} of {what} were not measured and do not count: {shorten(absent)}.",
-            UserWarning,
-            stacklevel=4,
         )
     return np.array([column[gene] for gene in asked if gene in column])
