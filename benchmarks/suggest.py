@@ -10,6 +10,9 @@ ratio to that of the model before. Chance is the mean over several draws, with t
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
+import logging
 import warnings
 from pathlib import Path
 
@@ -49,7 +52,8 @@ def fit(effects: AnnData, labels: list[str], features: list[str]) -> scapp.model
     adata = effects[labels].copy()
     scapp.model.APP.setup_anndata(adata, control=None, layer="lfc", gene_features_key=features or None)
     model = scapp.model.APP(adata)
-    model.train(enable_progress_bar=False, enable_model_summary=False, logger=False)
+    with contextlib.redirect_stdout(io.StringIO()):  # where early stopping says that it stopped
+        model.train(enable_progress_bar=False, enable_model_summary=False, logger=False)
     return model
 
 
@@ -96,6 +100,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     warnings.filterwarnings("ignore", category=UserWarning)
+    for name in ("scapp", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     columns = ["variance", "uncertainty", "chance", "whole pool", *(f"{s} wins" for s in STRATEGIES)]
     print(f"| task | start | pool | measured | {' | '.join(columns)} |\n{'|---' * (4 + len(columns))}|", flush=True)
     for name in args.tasks:

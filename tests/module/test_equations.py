@@ -141,7 +141,10 @@ def test_the_decoder_predicts_rows_it_is_not_fitted_to_as_its_fit_does_later(dec
 @pytest.mark.parametrize("decoder", decoders(), ids=["linear", "kernel"])
 def test_residuals_and_distances_of_left_out_rows_are_those_of_refitting_without_them(decoder, monkeypatch):
     monkeypatch.setattr("scapp.module._decoder.N_REWEIGHT", 1)
-    monkeypatch.setattr("scapp.module._decoder.standardisation", lambda s: (s.mean(0) * 0, torch.ones(2).double()))
+    for decoders_of in ("_decoder", "_ridge_decoder"):
+        monkeypatch.setattr(
+            f"scapp.module.{decoders_of}.standardisation", lambda s: (s.mean(0) * 0, torch.ones(2).double())
+        )
     torch.manual_seed(0)
     states, y = torch.randn(12, 2, 4, dtype=torch.float64), torch.randn(12, 5, dtype=torch.float64)
     decoder = decoder.double()

@@ -61,7 +61,10 @@ def test_each_choice_is_the_best_one_given_those_before_it(strategy):
 def test_the_covariance_is_that_of_the_decoder_refitted_with_the_measured_rows(kind, monkeypatch):
     """Measuring rows reduces the distance of others by what the covariance says, as a refit confirms."""
     monkeypatch.setattr("scapp.module._decoder.N_REWEIGHT", 1)
-    monkeypatch.setattr("scapp.module._decoder.standardisation", lambda s: (s.mean(0) * 0, torch.ones(2).double()))
+    for decoders_of in ("_decoder", "_ridge_decoder"):
+        monkeypatch.setattr(
+            f"scapp.module.{decoders_of}.standardisation", lambda s: (s.mean(0) * 0, torch.ones(2).double())
+        )
     torch.manual_seed(0)
     options = {"penalty": 2.0, "constant": 1.0}
     decoder = (RidgeDecoder(2, 4, 5, **options) if kind == "linear" else KernelDecoder(2, 4, 5, 20, **options)).double()

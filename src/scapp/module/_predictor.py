@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from scapp.module._attention import AdditiveAttention, MeanPooling, Reach
-from scapp.module._decoder import KernelDecoder, RidgeDecoder
+from scapp.module._decoder import KernelDecoder
 from scapp.module._encoder import Activation, Aggregation, Graph, GraphEncoder, IdentityEncoder, RandomEncoder
 from scapp.module._gradient_decoder import LinearDecoder, MLPDecoder
+from scapp.module._ridge_decoder import RidgeDecoder
 
 
 @dataclass(frozen=True)

@@ -87,15 +87,16 @@ class GroupSums:
     def _add(self, place: Block, sums: tuple[Any, ...] | None) -> None:
         if sums is None:
             return
-        present, *parts = sums
+        present, where, *parts = sums
         totals = [self.values, self.squares] if self.products is None else [self.values, self.squares, self.products]
         for total, part in zip(totals, parts, strict=True):
-            if sparse.issparse(part):
-                # Most sums of a block are zero: adding the others one by one touches far less memory.
-                rows = np.repeat(present, np.diff(part.indptr))
-                total.reshape(-1)[rows * total.shape[1] + (part.indices + place.columns.start)] += part.data
-            else:
+            if where is None:
                 total[present, place.columns] += part
+            else:
+                from scapp.pp._kernels import add_sums
+
+                begins, genes = where
+                add_sums(present, begins, genes, place.columns.start, part, total)
 
     def means(self) -> NDArray[np.float64]:
         """Mean of each group; NaN for a group without cells."""
@@ -118,15 +119,25 @@ class GroupSums:
 def _sums_of_block(
     block: Block, groups: NDArray[np.intp], *batches: NDArray[np.intp], reference: NDArray[np.float64] | None
 ) -> tuple[Any, ...] | None:
-    """The groups of a block and their sums of x, of x squared and, with a reference, of x times it; None without cells."""
+    """The groups of a block and their sums of x, of x squared and, with a reference, of x times it; None without cells.
+
+    Of a sparse block, most sums are zero: the others come one by one, with where they stand (begins and genes; otherwise None).
+    """
     if not (groups >= 0).any():
         return None
+    x, nothing = block.values, np.zeros((0, 0))
+    if sparse.issparse(x):
+        from scapp.pp._kernels import sums_of_cells
+
+        of_batch = nothing if reference is None else np.ascontiguousarray(reference[:, block.columns])
+        found = sums_of_cells(
+            x.data, x.indices, x.indptr, groups, x.shape[1], batches[0] if batches else groups, of_batch
+        )
+        present, begins, genes, *parts = found
+        return present, (begins, genes), *parts[: 2 if reference is None else 3]
     present, indicator = _indicator(groups)
-    x = block.values
-    found = [indicator @ x, indicator @ (x.power(2) if sparse.issparse(x) else x**2)]
-    if reference is not None:
-        found.append(indicator @ _times_reference(x, reference[:, block.columns], *batches))
-    return present, *found
+    dense = [x, x**2] if reference is None else [x, x**2, x * reference[:, block.columns][batches[0]]]
+    return present, None, *(indicator @ part for part in dense)
 
 
 def _indicator(groups: NDArray[np.intp]) -> tuple[NDArray[np.intp], sparse.csr_matrix]:
@@ -135,10 +146,3 @@ def _indicator(groups: NDArray[np.intp]) -> tuple[NDArray[np.intp], sparse.csr_m
     present, group = np.unique(groups[cells], return_inverse=True)
     ones = np.ones(len(cells))
     return present, sparse.csr_matrix((ones, (group, cells)), shape=(len(present), len(groups)))
-
-
-def _times_reference(x: Any, reference: NDArray[np.float64], batches: NDArray[np.intp]) -> Any:
-    if not sparse.issparse(x):
-        return x * reference[batches]
-    rows = np.repeat(batches, np.diff(x.indptr))
-    return sparse.csr_matrix((x.data * reference[rows, x.indices], x.indices, x.indptr), shape=x.shape)
