@@ -132,6 +132,7 @@ def table(rows: list[dict]) -> str:
 
 def picture(rows: dict[str, list[dict]], path: Path, changeover: int) -> None:
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, StrMethodFormatter
 
     figure, axes = plt.subplots(2, len(rows), figsize=(7, 3.6), sharey="row", layout="constrained")
     for column, (what, found) in zip(axes.T, rows.items(), strict=True):
@@ -141,6 +142,8 @@ def picture(rows: dict[str, list[dict]], path: Path, changeover: int) -> None:
         ):
             axis.plot(x, [r[key] for r in found], "o-", color="#0072B2", markersize=3.5, linewidth=1)
             axis.set(xscale="log", yscale="log")
+            axis.yaxis.set_major_locator(LogLocator(base=2))
+            axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axis.grid(alpha=0.3, linewidth=0.5)
             axis.tick_params(labelsize=7)
             axis.minorticks_off()

@@ -198,6 +198,18 @@ def test_training_twice_goes_on_in_training_mode(effects, make):
     assert not torch.equal(model.module.main[0].encoder.layers[0].weight, weight)
 
 
+def test_the_trainer_takes_what_a_search_of_hyper_parameters_hands_it(effects, make):
+    """As :mod:`scvi.autotune` calls it: how often is validated, and callbacks, are options of the trainer."""
+    model = make(effects, max_epochs=0)
+    options = {"check_val_every_n_epoch": 2, "early_stopping_monitor": "train_loss", "callbacks": None}
+    model.train(max_epochs=4, enable_progress_bar=False, **options)
+    assert len(model.history["train_loss"]) == 4
+    assert model.history["validation_loss"]["validation_loss"].notna().sum() == 2
+    without = make(effects, max_epochs=0)
+    without.train(max_epochs=1, validation_size=0, check_val_every_n_epoch=1, enable_progress_bar=False)
+    assert "validation_loss" not in without.history
+
+
 def test_no_epochs_fit_what_has_a_closed_form(effects, make):
     model = make(effects, max_epochs=0)
     error = l2(model.predict(effects.obs_names).layers["predicted_lfc"], effects.layers["lfc"]).mean()

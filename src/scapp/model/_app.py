@@ -237,7 +237,11 @@ class APP(SetupMixin, StreamingMixin, BaseModelClass):
             )
         defaults = {"lr": 1e-3, "lr_scalars": None} if paper else {}
         plan = self._training_plan_cls(self.module, **{**defaults, **(plan_kwargs or {})})
-        callbacks = [*trainer_kwargs.pop("callbacks", []), *([KeepBest()] if validated else [])]
+        callbacks = [*(trainer_kwargs.pop("callbacks", None) or []), *([KeepBest()] if validated else [])]
+        if not validated:
+            trainer_kwargs["check_val_every_n_epoch"] = None
+        # What searches of hyper-parameters, and users, may set otherwise.
+        options = {"check_val_every_n_epoch": 1, "early_stopping_monitor": "validation_loss", **trainer_kwargs}
         runner = self._train_runner_cls(
             self,
             training_plan=plan,
@@ -246,11 +250,9 @@ class APP(SetupMixin, StreamingMixin, BaseModelClass):
             accelerator=accelerator,
             devices=devices,
             early_stopping=early_stopping and validated,
-            early_stopping_monitor="validation_loss",
             early_stopping_patience=early_stopping_patience,
-            check_val_every_n_epoch=1 if validated else None,
             callbacks=callbacks,
-            **trainer_kwargs,
+            **options,
         )
         if not self.history_:
             self.is_trained_ = False  # scvi-tools would append to a history that a fit without epochs has not begun
