@@ -87,7 +87,8 @@ def test_calibration_has_a_line_for_each_task(planted):
     table = calibration(planted)
     ax = scapp.pl.benchmark_calibration(table, labels={"norman_doubles": "doubles"}, show=False)
     rows = table[(table["method"] == "APP") & (table["task"] == "norman_doubles")]
-    np.testing.assert_allclose(ax.lines[1].get_ydata(), rows["empirical"])
+    assert rows["n_largest"].tolist() == [0, 0, 0, 20]
+    np.testing.assert_allclose(ax.lines[1].get_ydata(), rows["empirical"][rows["n_largest"] == 0])
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["doubles", "k562_singles"]
 
 

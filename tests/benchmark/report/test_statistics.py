@@ -173,9 +173,10 @@ def test_ceiling_is_compared_on_the_perturbations_that_have_one():
 
 
 def test_calibration_and_costs_are_means_over_splits(planted):
-    table = calibration(planted).set_index(["task", "method", "nominal"])["empirical"]
-    assert table["k562_singles", "APP", 0.8] == pytest.approx(0.79, abs=0.01)
-    assert len(table) == 2 * 3 * 3
+    table = calibration(planted).set_index(["task", "method", "nominal", "n_largest"])["empirical"]
+    assert table["k562_singles", "APP", 0.8, 0] == pytest.approx(0.79, abs=0.01)
+    assert table["k562_singles", "APP", 0.8, 20] == pytest.approx(0.62)
+    assert len(table) == 2 * 3 * 4
     row = over_splits(planted, ["fit_seconds"]).set_index(["task", "method"]).loc[("norman_doubles", "APP")]
     assert (row["mean"], row["low"], row["high"], row["n_seeds"]) == (6, 3, 9, 3)
     assert calibration(planted[planted["metric"] == "l2"]).empty
