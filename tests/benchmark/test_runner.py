@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -379,3 +380,14 @@ def test_app_runs_quietly_and_leaves_its_attention(doubles, tmp_path, capfd):
         assert str(file["single"]) in file["single_genes"]
         assert file["parameters"] > 0 and file["fit_seconds"] > 0
     assert _runner._peak_memory_mb() > 0
+
+
+def test_the_progress_bar_moves_on_while_what_a_fit_prints_is_kept_away(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as in a terminal
+    monkeypatch.setenv("TERM", "xterm")
+    with _runner._bar(1, 0, True), _runner._quiet():
+        print("said by a fit")
+        time.sleep(0.6)
+    shown = capsys.readouterr().out
+    assert "said by a fit" not in shown
+    assert shown.count("0/1") > 3

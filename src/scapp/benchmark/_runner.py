@@ -292,6 +292,7 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _bar(total: int, done: int, shown: bool) -> Iterator[Callable[[str], None]]:
+    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -308,7 +309,8 @@ def _bar(total: int, done: int, shown: bool) -> Iterator[Callable[[str], None]]:
         TimeRemainingColumn(),
         TextColumn("{task.description}"),
     )
-    with Progress(*columns, disable=not shown) as bar:
+    # A console of its own file: the bar moves on while what a fit prints is kept from the terminal.
+    with Progress(*columns, console=Console(file=sys.stdout), disable=not shown) as bar:
         task = bar.add_task("", total=total, completed=done)
         yield lambda text: bar.update(task, advance=1, description=text)
 
