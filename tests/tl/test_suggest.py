@@ -90,7 +90,7 @@ def test_the_posterior_of_pairs_of_unmeasured_genes_adds_what_is_unknown_of_each
     posterior = Posterior(module, perturbations)
     rows = np.arange(6)
     found = posterior.covariance(rows, rows)
-    np.testing.assert_allclose(found, found.T, atol=1e-5)
+    np.testing.assert_allclose(found, found.T, atol=1e-6)
     assert np.linalg.eigvalsh(found).min() > -1e-5
     np.testing.assert_allclose(found.diagonal(), posterior.variance(rows))
     interaction = Posterior(module, [(known, other)]).covariance(np.array([0]), np.array([0]))[0, 0]

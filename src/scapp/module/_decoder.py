@@ -13,11 +13,11 @@ prediction of each new state; `secant` is the linear function that equals the de
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from scapp.module._closed_form import ClosedFormDecoder, Secant, standardisation
 from scapp.module._kernel import gaussian_kernel, gaussian_path, kernel_inverse, kernel_leave_one_out, robust_weights
 from scapp.module._scale import goes_by_parts, parts_of, sketch
 
@@ -25,15 +25,7 @@ from scapp.module._scale import goes_by_parts, parts_of, sketch
 N_REWEIGHT = 5
 
 
-class Secant(NamedTuple):
-    """Linear function of the state: `value` + sum of `slope` * (state - `origin`), all but `value` (n_blocks, block_size)."""
-
-    slope: Tensor
-    origin: Tensor
-    value: Tensor
-
-
-class KernelDecoder(nn.Module):
+class KernelDecoder(ClosedFormDecoder):
     r"""Equation 7 over similarities of cell states, solved in closed form.
 
     .. math:: \Delta y_P = \sum_Q k(s_P, s_Q)\, w_Q + b_D, \qquad k(s, s') = \exp(-\lVert s - s' \rVert^2 / 2)
@@ -56,41 +48,17 @@ class KernelDecoder(nn.Module):
         Number of genes to predict.
     n_states
         Number of states that the decoder is fitted to, at most.
-    penalty
-        Ridge penalty that training starts from.
-    constant
-        Scale of the constant that training starts from: large leaves the intercept free, small shrinks it to zero.
-    leave_one_out
-        Whether training minimises leave-one-out residuals; otherwise those of the fit, as an ablation.
+    leave_one_out, **start
+        As in :class:`ClosedFormDecoder`.
     """
 
     support: Tensor
-    coefficients: Tensor
-    center: Tensor
-    size: Tensor
-    posterior: Tensor
 
     def __init__(
-        self,
-        n_blocks: int,
-        block_size: int,
-        n_genes: int,
-        n_states: int,
-        *,
-        penalty: float,
-        constant: float,
-        leave_one_out: bool = True,
+        self, n_blocks: int, block_size: int, n_genes: int, n_states: int, *, leave_one_out: bool = True, **start: float
     ):
-        super().__init__()
-        self.leave_one_out = leave_one_out
-        self.log_scale = nn.Parameter(torch.zeros(n_blocks))
-        self.log_constant = nn.Parameter(torch.tensor(constant).log(), requires_grad=leave_one_out)
-        self.log_penalty = nn.Parameter(torch.tensor(penalty).log(), requires_grad=leave_one_out)
+        super().__init__(n_blocks, block_size, (n_states, n_genes), leave_one_out=leave_one_out, **start)
         self.register_buffer("support", torch.zeros(n_states, n_blocks * block_size))
-        self.register_buffer("coefficients", torch.zeros(n_states, n_genes))
-        self.register_buffer("center", torch.zeros(n_blocks, block_size))
-        self.register_buffer("size", torch.ones(n_blocks))
-        self.register_buffer("posterior", torch.zeros(n_states, n_states))
         self.weight: Tensor | None = None
 
     def residuals(self, states: Tensor, counts: Tensor | None, targets: Tensor) -> Tensor:
@@ -154,20 +122,15 @@ class KernelDecoder(nn.Module):
         way = self._scaled(state[None].double(), self.center, self.size)[0]
         start, average, moment = gaussian_path(way, support)
         slope = (w * average) @ support - (w @ moment) * way
-        unit = self.log_scale.exp() / len(self.size) ** 0.5 / self.size
         value = w @ start + (2 * self.log_constant).exp() * w.sum()
-        return Secant(slope.view_as(self.center) * unit[:, None], self.center, value)
+        return Secant(slope.view_as(self.center) * self._unit[:, None], self.center, value)
 
     def covariance(self, a: Tensor, b: Tensor) -> Tensor:
         r"""Posterior covariance :math:`k(s, s') - k_s^\top A^{-1} k_{s'}` of two sets of states, of shape (n_a, n_b)."""
-        scaled_a, scaled_b = (self._scaled(states, self.center, self.size) for states in (a, b))
-        prior = self._similar(scaled_a, scaled_b, None, None)
-        return prior - self._to_support(a, None) @ self.posterior @ self._to_support(b, None).T
-
-    @property
-    def n_solved(self) -> int:
-        """Number of coefficients that are solved for, not trained by gradient."""
-        return self.coefficients.numel()
+        a, b = (self._scaled(states.double(), self.center, self.size) for states in (a, b))
+        support = self.support.double()
+        to_a, to_b = (self._similar(scaled, support, None, None) for scaled in (a, b))
+        return self._similar(a, b, None, None) - to_a @ self.posterior.double() @ to_b.T
 
     def _solve(self, gram: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Inverse, leave-one-out residuals and weights of the rows, after these were renewed."""
@@ -198,9 +161,6 @@ class KernelDecoder(nn.Module):
             return targets.new_ones(len(targets))
         return self.weight
 
-    def _scaled(self, states: Tensor, center: Tensor, size: Tensor) -> Tensor:
-        return ((states - center) / size[:, None] * (self.log_scale.exp() / len(size) ** 0.5)[:, None]).flatten(1)
-
     def _gram(self, states: Tensor, counts: Tensor | None) -> Tensor:
         scaled = self._scaled(states, *standardisation(states))
         return self._similar(scaled, scaled, counts, counts)
@@ -213,10 +173,3 @@ class KernelDecoder(nn.Module):
     def _to_support(self, states: Tensor, counts: Tensor | None) -> Tensor:
         scaled = self._scaled(states, self.center, self.size)
         return self._similar(scaled, self.support, counts, None)
-
-
-def standardisation(states: Tensor) -> tuple[Tensor, Tensor]:
-    """Center of each block of the states, and its size: the root mean square distance from the center."""
-    center = states.mean(0)
-    size = (states - center).detach().square().sum(2).mean(0).sqrt()
-    return center, size.clamp_min(1e-12)

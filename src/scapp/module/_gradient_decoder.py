@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from scapp.module._decoder import Secant
+from scapp.module._closed_form import Secant
 
 
 class _GradientDecoder(nn.Module):

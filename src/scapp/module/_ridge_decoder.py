@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from scapp.module._decoder import Secant, standardisation
+from scapp.module._closed_form import ClosedFormDecoder, Secant, standardisation
 from scapp.module._ridge import ridge_leave_one_out, ridge_posterior, ridge_solve
 
 
-class RidgeDecoder(nn.Module):
+class RidgeDecoder(ClosedFormDecoder):
     r"""Equation 7 solved in closed form, with a learned scale for each block (head) of the state.
 
     The state of each head is centred and scaled to unit size over the rows it is fitted to, multiplied by its learned
@@ -27,39 +27,13 @@ class RidgeDecoder(nn.Module):
         Width of each.
     n_genes
         Number of genes to predict.
-    penalty
-        Ridge penalty that training starts from.
-    constant
-        Scale of the constant that training starts from: large leaves the intercept free, small shrinks it to zero.
-    leave_one_out
-        As in :class:`KernelDecoder`.
+    leave_one_out, **start
+        As in :class:`ClosedFormDecoder`.
     """
 
-    coefficients: Tensor
-    center: Tensor
-    size: Tensor
-    posterior: Tensor
-
-    def __init__(
-        self,
-        n_blocks: int,
-        block_size: int,
-        n_genes: int,
-        *,
-        penalty: float,
-        constant: float,
-        leave_one_out: bool = True,
-    ):
-        super().__init__()
+    def __init__(self, n_blocks: int, block_size: int, n_genes: int, *, leave_one_out: bool = True, **start: float):
         n_columns = n_blocks * block_size + 1
-        self.leave_one_out = leave_one_out
-        self.log_scale = nn.Parameter(torch.zeros(n_blocks))
-        self.log_constant = nn.Parameter(torch.tensor(constant).log(), requires_grad=leave_one_out)
-        self.log_penalty = nn.Parameter(torch.tensor(penalty).log(), requires_grad=leave_one_out)
-        self.register_buffer("coefficients", torch.zeros(n_columns, n_genes))
-        self.register_buffer("center", torch.zeros(n_blocks, block_size))
-        self.register_buffer("size", torch.ones(n_blocks))
-        self.register_buffer("posterior", torch.zeros(n_columns, n_columns))
+        super().__init__(n_blocks, block_size, (n_columns, n_genes), leave_one_out=leave_one_out, **start)
 
     def residuals(self, states: Tensor, counts: Tensor | None, targets: Tensor) -> Tensor:
         design, penalty = self._design(states, counts, *standardisation(states)), self.log_penalty.exp()
@@ -104,23 +78,15 @@ class RidgeDecoder(nn.Module):
     def secant(self, state: Tensor, gene: int) -> Secant:
         """The decoder itself, from the mean training state."""
         coefficients = self.coefficients[:, gene].double()
-        unit = self.log_scale.exp() / len(self.size) ** 0.5 / self.size
-        slope = coefficients[:-1].view_as(self.center) * unit[:, None]
+        slope = coefficients[:-1].view_as(self.center) * self._unit[:, None]
         return Secant(slope, self.center, coefficients[-1] * self.log_constant.exp())
 
     def covariance(self, a: Tensor, b: Tensor) -> Tensor:
         r"""Posterior covariance :math:`\lambda x^\top (X^\top X + \lambda I)^{-1} x'` of two sets of states, (n_a, n_b)."""
-        design_a, design_b = (self._design(states, None, self.center, self.size) for states in (a, b))
-        return design_a @ self.posterior @ design_b.T
-
-    @property
-    def n_solved(self) -> int:
-        """Number of coefficients that are solved for, not trained by gradient."""
-        return self.coefficients.numel()
+        a, b = (self._design(states.double(), None, self.center, self.size) for states in (a, b))
+        return a @ self.posterior.double() @ b.T
 
     def _design(self, states: Tensor, counts: Tensor | None, center: Tensor, size: Tensor) -> Tensor:
-        n_blocks = len(size)
-        blocks = (states - center) / size[:, None] * (self.log_scale.exp() / n_blocks**0.5)[:, None]
         constant = self.log_constant.exp().expand(len(states), 1)
-        design = torch.cat([blocks.flatten(1), constant], dim=1)
+        design = torch.cat([self._scaled(states, center, size), constant], dim=1)
         return design if counts is None else counts @ design
