@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from scvi.module.base import BaseModuleClass, LossOutput
+from scvi.module.base import BaseModuleClass
 from torch import Tensor, nn
 
 from scapp.module._anchor import Anchor, composition_of
-from scapp.module._attention import Reach
 from scapp.module._calibration import Calibration
 from scapp.module._encoder import Graph
 from scapp.module._explanation import ExplanationMixin
 from scapp.module._inspection import InspectionMixin
-from scapp.module._parts import Parts, all_states, rows_seen
+from scapp.module._loss import LossMixin
+from scapp.module._parts import Parts, all_states
 from scapp.module._prediction import PredictionMixin, mean_of
 from scapp.module._predictor import Architecture, Predictor
 from scapp.module._spectrum import spectrum
@@ -28,7 +28,7 @@ N_SIGNATURES = 128
 MIN_SINGLES = 3
 
 
-class APPModule(ExplanationMixin, InspectionMixin, PredictionMixin, BaseModuleClass):
+class APPModule(ExplanationMixin, InspectionMixin, LossMixin, PredictionMixin, BaseModuleClass):
     r"""The ensemble.
 
     With the anchor, the effect of perturbing the genes P is
@@ -225,78 +225,6 @@ class APPModule(ExplanationMixin, InspectionMixin, PredictionMixin, BaseModuleCl
     def _get_generative_input(self, tensors: dict[str, Tensor], inference_outputs: dict, **kwargs: Any) -> dict:
         return {}
 
-    def loss(self, tensors: dict[str, Tensor], inference_outputs: dict, generative_outputs: dict) -> LossOutput:
-        """Mean length of the residual over perturbations, relative to that of predicting no effect beyond the mean.
-
-        The residuals are those of leaving each training perturbation out (closed form) or, if `tensors` holds rows
-        ``"held_out"``, those of the held-out perturbations.
-        """
-        fit = tensors["fit"].tolist()
-        held_out = tensors["held_out"].tolist() if "held_out" in tensors else None
-        parts = {
-            "main": self._part_loss(
-                self.main, self.features, self._main_seen, self._main_counts, self._parts.targets("main", self._main_targets),
-                self.main_rows, fit, held_out, center=True,
-            )
-        }  # fmt: skip
-        if self.interaction:
-            parts["interaction"] = self._part_loss(
-                self.interaction, self.interaction_features, self._interaction_seen, None,
-                self._parts.targets("interaction", self._interaction_targets), self.combination_rows,
-                fit, held_out, center=False,
-            )  # fmt: skip
-        known = {name: value for name, value in parts.items() if value is not None}
-        total = torch.stack(list(known.values())).mean() if known else self.features.new_zeros(())
-        return LossOutput(
-            loss=total,
-            n_obs_minibatch=len(fit if held_out is None else held_out),
-            extra_metrics={name: value.detach() for name, value in known.items()},
-        )
-
-    def _part_loss(
-        self,
-        members: nn.ModuleList,
-        features: Tensor,
-        seen: tuple[Tensor, list[Reach]],
-        counts: Tensor | None,
-        targets: Tensor,
-        rows: list[int],
-        fit: list[int],
-        held_out: list[int] | None,
-        *,
-        center: bool,
-    ) -> Tensor | None:
-        position = {row: k for k, row in enumerate(rows)}
-        f = [position[row] for row in fit if row in position]
-        h = [position[row] for row in held_out if row in position] if held_out is not None else None
-        if not f or (h is not None and not h):
-            return None
-        # Rows that share states (sums of genes) need all states; otherwise each row is its own state.
-        states_of: Callable[[list[int]], Any] = lambda k: slice(None)
-        counts_of: Callable[[list[int]], Tensor | None] = lambda k: None
-        if counts is None:
-            needed = f if h is None else [*f, *h] if self._parts.solved else h
-            seen = rows_seen(seen, needed)
-            place = {row: k for k, row in enumerate(needed)}
-            states_of = lambda k: [place[row] for row in k if row in place]
-        else:
-            counts_of = lambda k: counts[k]
-        y = targets[f]
-        null = targets[f if h is None else h] - (y.mean(0) if center else 0)
-        scale = null.norm(dim=1).mean().clamp_min(1e-12)
-        losses = []
-        for member in members:
-            states = member.cell_states(features, self.graphs, *seen)
-            self._parts.recall(member, f, len(targets))
-            if h is None:
-                residual = member.decoder.residuals(states[states_of(f)], counts_of(f), y)
-                self._parts.keep(member, f)
-            else:
-                new = member.decoder.held_out(states[states_of(f)], counts_of(f), y, states[states_of(h)], counts_of(h))
-                residual = targets[h] - new
-            losses.append(residual.norm(dim=1).mean() / scale)
-        return torch.stack(losses).mean()
-
     def _unmeasured_alone(self) -> bool:
         """Whether a training combination holds a gene that was not measured alone."""
         return any(gene not in self.single_column for i in self.combination_rows for gene in self.perturbations[i])
@@ -341,9 +269,3 @@ class APPModule(ExplanationMixin, InspectionMixin, PredictionMixin, BaseModuleCl
         singles = self.targets[self.single_rows]
         self.anchor.fit(singles, composition, self._rest(combinations), self.targets[rows])
         self._anchored = self._anchor_of([self.perturbations[i] for i in self.combination_rows])
-
-    def _main_targets(self) -> Tensor:
-        return self.targets[self.main_rows]
-
-    def _interaction_targets(self) -> Tensor:
-        return self.targets[self.combination_rows] - self._anchored
