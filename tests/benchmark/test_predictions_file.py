@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scapp import baselines
-from scapp.benchmark._predictions_file import SUFFIXES, export_task, read_predictions, write_predictions
+from scapp.benchmark._predictions_file import export_task, read_predictions, write_predictions
+from scapp.benchmark._predictions_formats import SUFFIXES
 from scapp.benchmark._task import Split, Task
 
 LABELS = ["A+B", "C", "B+D"]

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import pickle
-import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,32 +13,13 @@ import pandas as pd
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, format_label, near_matches, parse_labels
-from scapp.pp._tables import PathLike, existing_file, find_column, read_table
+from scapp.benchmark._predictions_formats import EXPECTED, SEED, Content, read, suffix_of, write_h5ad
+from scapp.pp._tables import PathLike, existing_file
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from scapp.benchmark._task import Task
-
-SUFFIXES = (".h5ad", ".npz", ".csv", ".csv.gz", ".parquet")
-SEED = "seed"
-EXPECTED = (
-    "Expected one row a perturbation and one column a gene: h5ad (layers['predicted_lfc'] or X, obs['perturbation'], "
-    "optionally layers['predicted_lfc_std'] and obs['seed']), npz (labels, genes, lfc, optionally std and seed), or csv "
-    "or parquet (first column the perturbation, optionally a column 'seed', the other columns genes). "
-    "scapp.benchmark.write_predictions writes all of them."
-)
-
-
-@dataclass(frozen=True, eq=False)
-class _Content:
-    """What a file holds: `lfc` and `std` of shape (n_rows, n_columns), the seed of each row."""
-
-    labels: list[str]
-    genes: list[str]
-    lfc: Any
-    std: Any = None
-    seed: Any = None
 
 
 def read_predictions(
@@ -88,7 +66,7 @@ def read_predictions(
         without names or there twice, or a value is not finite. All that is found is listed.
     """
     file = existing_file(path)
-    content = _read(file)
+    content = read(file)
     content = _of_seed(content, seed, file)
     problems: list[str] = []
     rows = _find_perturbations(content.labels, perturbations, sep, problems)
@@ -148,7 +126,7 @@ def write_predictions(
         If shapes disagree, the format is not known or cannot hold `std`.
     """
     file = Path(path)
-    suffix = _suffix(file)
+    suffix = suffix_of(file)
     labels, genes = [str(label) for label in labels], [str(gene) for gene in genes]
     values = np.asarray(lfc, dtype=np.float32)
     spread = None if std is None else np.asarray(std, dtype=np.float32)
@@ -165,7 +143,7 @@ def write_predictions(
         arrays |= {} if seeds is None else {SEED: seeds}
         np.savez_compressed(file, **arrays)
     elif suffix == ".h5ad":
-        _write_h5ad(file, labels, genes, values, spread, seeds)
+        write_h5ad(file, labels, genes, values, spread, seeds)
     else:
         table = pd.DataFrame(values, columns=genes)
         if seeds is not None:
@@ -230,93 +208,7 @@ def export_task(task: Task, folder: PathLike) -> list[Path]:
     return folders
 
 
-def _suffix(file: Path) -> str:
-    name = file.name.lower()
-    suffix = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
-    if suffix is None:
-        raise ValueError(
-            f"{str(file)!r} is no predictions file: its name should end in {', '.join(SUFFIXES)}. {EXPECTED}"
-        )
-    return suffix
-
-
-def _read(file: Path) -> _Content:
-    reader = {".h5ad": _from_h5ad, ".npz": _from_npz}.get(_suffix(file), _from_table)
-    try:
-        return reader(file)
-    except (OSError, EOFError, KeyError, UnicodeDecodeError, zipfile.BadZipFile, pd.errors.ParserError) as error:
-        raise ValueError(f"{str(file)!r} cannot be read ({error}). Is it complete? {EXPECTED}") from error
-
-
-def _from_h5ad(file: Path) -> _Content:
-    import anndata as ad
-    from scipy import sparse
-
-    def dense(values: Any) -> Any:
-        return values.toarray() if sparse.issparse(values) else np.asarray(values)
-
-    adata = ad.read_h5ad(file)
-    values = adata.layers.get(Key.layers.PREDICTED_LFC, adata.X)
-    if values is None or Key.obs.PERTURBATION not in adata.obs:
-        raise ValueError(
-            f"{str(file)!r} has the layers {shorten(adata.layers) or 'none'} and the columns of obs "
-            f"{shorten(adata.obs.columns, 8) or 'none'}. {EXPECTED}"
-        )
-    std = adata.layers.get(Key.layers.PREDICTED_LFC_STD)
-    return _Content(
-        labels=adata.obs[Key.obs.PERTURBATION].astype(str).tolist(),
-        genes=adata.var_names.astype(str).tolist(),
-        lfc=dense(values),
-        std=None if std is None else dense(std),
-        seed=adata.obs[SEED].to_numpy() if SEED in adata.obs else None,
-    )
-
-
-def _from_npz(file: Path) -> _Content:
-    try:
-        with np.load(file, allow_pickle=False) as saved:
-            arrays = {name: saved[name] for name in saved.files}
-    except (ValueError, pickle.UnpicklingError) as error:
-        raise ValueError(
-            f"{str(file)!r} holds objects, not plain arrays, or is no npz file ({error}). Save names as text: "
-            "`np.array(labels, dtype=str)`."
-        ) from error
-    missing = [name for name in ("labels", "genes", "lfc") if name not in arrays]
-    if missing:
-        raise ValueError(
-            f"{str(file)!r} has no array {shorten(missing)}; it has {shorten(arrays) or 'none'}. {EXPECTED}"
-        )
-    names = {name: np.atleast_1d(arrays[name]).astype(str).tolist() for name in ("labels", "genes")}
-    return _Content(names["labels"], names["genes"], arrays["lfc"], arrays.get("std"), arrays.get(SEED))
-
-
-def _from_table(file: Path) -> _Content:
-    if file.name.lower().endswith(".parquet"):
-        import pyarrow
-
-        try:
-            table = pd.read_parquet(file)
-        except pyarrow.ArrowInvalid as error:
-            raise ValueError(f"{str(file)!r} cannot be read as parquet ({error}). Is it complete?") from error
-        if not pd.api.types.is_integer_dtype(table.index.dtype):
-            table = table.reset_index()
-    else:
-        table = read_table(file)
-    if not table.shape[1]:
-        raise ValueError(f"{str(file)!r} has no columns. {EXPECTED}")
-    labels = table.iloc[:, 0].astype(str).tolist()
-    table = table.iloc[:, 1:]
-    column = find_column(table, [SEED])
-    seed = None
-    if column is not None:
-        seed = table[column].to_numpy()
-        table = table.drop(columns=column)
-    genes = [str(name) for name in table.columns]
-    numbers = table.apply(pd.to_numeric, errors="coerce") if table.shape[1] else table
-    return _Content(labels, genes, numbers.to_numpy(dtype=np.float64), seed=seed)
-
-
-def _of_seed(content: _Content, seed: int | None, file: Path) -> _Content:
+def _of_seed(content: Content, seed: int | None, file: Path) -> Content:
     """The rows of a split, where the file says to which each belongs."""
     if content.seed is None:
         return content
@@ -338,7 +230,7 @@ def _of_seed(content: _Content, seed: int | None, file: Path) -> _Content:
     lfc, std = np.asarray(content.lfc), content.std
     if any(array.ndim != 2 or len(array) != len(found) for array in (lfc, np.asarray(lfc if std is None else std))):
         raise ValueError(f"The matrices in {str(file)!r} should have a row for each of {len(found)} labels. {EXPECTED}")
-    return _Content([content.labels[i] for i in rows], content.genes, lfc[rows], None if std is None else std[rows])
+    return Content([content.labels[i] for i in rows], content.genes, lfc[rows], None if std is None else std[rows])
 
 
 def _find_perturbations(labels: list[str], wanted: Sequence[str], sep: str, problems: list[str]) -> list[int]:
@@ -414,17 +306,3 @@ def _check_finite(
             f"{int(bad.sum())} {what} are missing, NaN or infinite, in {len(rows)} perturbation(s), {shorten(rows)}, and "
             f"{len(columns)} gene(s), {shorten(columns)}."
         )
-
-
-def _write_h5ad(
-    file: Path, labels: list[str], genes: list[str], lfc: Any, std: Any, seeds: NDArray[np.int64] | None
-) -> None:
-    import anndata as ad
-
-    # Rows of several splits may have the same label; names of observations may not.
-    names = labels if seeds is None else [f"{label}/{seed}" for label, seed in zip(labels, seeds, strict=True)]
-    obs = pd.DataFrame({Key.obs.PERTURBATION: np.array(labels, dtype=object)}, index=pd.Index(names, dtype=object))
-    if seeds is not None:
-        obs[SEED] = seeds
-    layers = {Key.layers.PREDICTED_LFC: lfc} | ({} if std is None else {Key.layers.PREDICTED_LFC_STD: std})
-    ad.AnnData(obs=obs, var=pd.DataFrame(index=pd.Index(genes, dtype=object)), layers=layers).write_h5ad(file)

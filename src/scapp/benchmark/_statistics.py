@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
+from scapp.benchmark._resampling import LEVEL, bootstrap, holm, interval, mean, means, signed_rank
 from scapp.benchmark._tidy import check, cube, direction
 
-LEVEL = 0.95
 # What an interval should hold, and among how many genes of the largest predicted change (0: among all).
 COVERAGES = {
     "coverage_50": (0.5, 0),
@@ -62,12 +60,12 @@ def summarise(
     tables = []
     for task, rows in _tasks(results, metric):
         scores = cube(rows, metric)
-        weights = _bootstrap(len(scores.perturbations), n_draws, seed)
-        low, high = _interval(_means(scores.values, weights))
+        weights = bootstrap(len(scores.perturbations), n_draws, seed)
+        low, high = interval(means(scores.values, weights))
         table = pd.DataFrame({"task": task, "method": scores.methods, "group": scores.groups, "metric": metric})
         table["n_perturbations"] = np.isfinite(scores.values).any(axis=1).sum(axis=1)
         table["n_seeds"] = np.isfinite(scores.values).any(axis=2).sum(axis=1)
-        table["mean"], table["low"], table["high"] = _means(scores.values)[0], low, high
+        table["mean"], table["low"], table["high"] = means(scores.values)[0], low, high
         if reference is not None:
             name = reference if isinstance(reference, str) else reference.get(task)
             if name is None or name not in scores.methods:
@@ -77,11 +75,11 @@ def summarise(
                 )
             both = np.isfinite(scores.values) & np.isfinite(scores[name])
             own, base = np.where(both, scores.values, np.nan), np.where(both, scores[name], np.nan)
-            ratios = _means(own, weights) / _means(base, weights)
+            ratios = means(own, weights) / means(base, weights)
             table["reference"] = name
-            table["ratio"] = _means(own)[0] / _means(base)[0]
-            table["ratio_low"], table["ratio_high"] = _interval(ratios)
-            by_seed = _mean(own, axis=2) / _mean(base, axis=2)
+            table["ratio"] = means(own)[0] / means(base)[0]
+            table["ratio_low"], table["ratio_high"] = interval(ratios)
+            by_seed = mean(own, axis=2) / mean(base, axis=2)
             table["ratio_by_seed"] = [tuple(float(x) for x in row) for row in by_seed]
         tables.append(table.sort_values("mean", ascending=direction_or_low(metric) == "low", kind="stable"))
     return pd.concat(tables, ignore_index=True)
@@ -144,19 +142,19 @@ def paired(
         table["n"] = both.sum(axis=(1, 2))
         table["n_perturbations"] = both.any(axis=1).sum(axis=1)
         gain = sign * (base - own)
-        table["win_rate"] = _mean(np.where(both, (gain > 0) + 0.5 * (gain == 0), np.nan), axis=(1, 2))
-        weights = _bootstrap(len(scores.perturbations), n_draws, seed)
-        drawn_own, drawn_base = _means(own, weights), _means(base, weights)
-        mean_own, mean_base = _means(own)[0], _means(base)[0]
+        table["win_rate"] = mean(np.where(both, (gain > 0) + 0.5 * (gain == 0), np.nan), axis=(1, 2))
+        weights = bootstrap(len(scores.perturbations), n_draws, seed)
+        drawn_own, drawn_base = means(own, weights), means(base, weights)
+        mean_own, mean_base = means(own)[0], means(base)[0]
         table["difference"] = mean_own - mean_base
-        table["difference_low"], table["difference_high"] = _interval(drawn_own - drawn_base)
+        table["difference_low"], table["difference_high"] = interval(drawn_own - drawn_base)
         table["ratio"] = mean_own / np.where(mean_base == 0, np.nan, mean_base)
-        table["ratio_low"], table["ratio_high"] = _interval(drawn_own / np.where(drawn_base == 0, np.nan, drawn_base))
-        by_perturbation = [d[np.isfinite(d)] for d in _mean(own - base, axis=1)]
+        table["ratio_low"], table["ratio_high"] = interval(drawn_own / np.where(drawn_base == 0, np.nan, drawn_base))
+        by_perturbation = [d[np.isfinite(d)] for d in mean(own - base, axis=1)]
         table["median_difference"] = [np.median(d) if len(d) else np.nan for d in by_perturbation]
-        table["p_value"] = [_signed_rank(d) for d in by_perturbation]
+        table["p_value"] = [signed_rank(d) for d in by_perturbation]
         table = table[table["n"] > 0].copy()
-        table["p_holm"] = _holm(table["p_value"].to_numpy())
+        table["p_holm"] = holm(table["p_value"].to_numpy())
         table["verdict"] = _verdicts(table, sign)
         tables.append(table)
     if not tables:
@@ -304,56 +302,6 @@ def _tasks(results: pd.DataFrame, metric: str) -> Iterable[tuple[str, pd.DataFra
     has = results.loc[(results["metric"] == metric) & (results["perturbation"] != ""), "task"]
     for task in pd.unique(has.astype(object)):
         yield str(task), results[results["task"] == task]
-
-
-def _mean(values: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
-    """Mean of what is there; NaN where nothing is, without numpy's warning."""
-    there = np.isfinite(values)
-    total = np.where(there, values, 0).sum(axis=axis)
-    return np.divide(total, there.sum(axis=axis), out=np.full(np.shape(total), np.nan), where=there.any(axis=axis))
-
-
-def _means(values: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Mean over splits of the weighted mean over perturbations; of shape (draws, methods)."""
-    n, n_seeds, n_perturbations = values.shape
-    weights = np.ones((1, n_perturbations)) if weights is None else weights
-    flat = values.reshape(n * n_seeds, n_perturbations)
-    there = np.isfinite(flat)
-    total, weight = weights @ np.where(there, flat, 0).T, weights @ there.T.astype(float)
-    means = np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
-    return _mean(means.reshape(len(weights), n, n_seeds), axis=2)
-
-
-@functools.lru_cache(maxsize=8)
-def _bootstrap(n: int, n_draws: int, seed: int) -> np.ndarray:
-    """How often each of n perturbations is in each draw; of shape (draws, n)."""
-    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=n_draws).astype(float)
-    drawn.flags.writeable = False  # every caller gets the same array
-    return drawn
-
-
-def _interval(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile interval of each column."""
-    low, high = np.full(drawn.shape[1], np.nan), np.full(drawn.shape[1], np.nan)
-    known = np.isfinite(drawn).any(axis=0)
-    if known.any():
-        low[known], high[known] = np.nanquantile(drawn[:, known], [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-    return low, high
-
-
-def _signed_rank(differences: np.ndarray) -> float:
-    """Two-sided p-value of Wilcoxon's signed-rank test; 1 if nothing differs."""
-    moved = differences[differences != 0]
-    return float(stats.wilcoxon(moved).pvalue) if len(moved) else 1.0
-
-
-def _holm(p: np.ndarray) -> np.ndarray:
-    """Holm's correction for the number of tests."""
-    order = np.argsort(p, kind="stable")
-    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    corrected = np.empty(len(p))
-    corrected[order] = np.minimum(stepped, 1)
-    return corrected
 
 
 def _verdicts(table: pd.DataFrame, sign: int) -> np.ndarray:
