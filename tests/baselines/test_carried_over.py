@@ -30,7 +30,8 @@ def this() -> ad.AnnData:
 
 
 def test_the_scale_is_that_of_the_shared_perturbations_and_genes_are_aligned_by_name():
-    found = CarriedOver(other()).fit(this())
+    with pytest.warns(UserWarning, match=r"did not measure 1 of the 5 genes: new\."):
+        found = CarriedOver(other()).fit(this())
     assert found.scale == pytest.approx(0.6, rel=1e-5)
     predicted = found.predict(["B+A", "D"]).layers["predicted_lfc"]
     np.testing.assert_allclose(predicted[:, :4], 0.6 * THERE[[4, 3]][:, [2, 1, 0, 3]], rtol=1e-5)
@@ -38,7 +39,7 @@ def test_the_scale_is_that_of_the_shared_perturbations_and_genes_are_aligned_by_
 
 
 def test_what_the_other_screen_lacks_is_the_mean_and_said():
-    found = CarriedOver(other()).fit(this())
+    found = CarriedOver(other()).fit(this())  # warns of the gene, as above
     with pytest.warns(UserWarning, match=r"lacks 1 of these 2 perturbations: Z\.") as caught:
         predicted = found.predict(["Z", "A"])
     assert caught[0].filename == __file__

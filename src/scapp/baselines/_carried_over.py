@@ -25,11 +25,11 @@ class CarriedOver(Baseline):
     .. math:: \hat y_{pg} = a\, x_{pg}, \qquad a = \frac{\sum_{q, g} y_{qg}\, x_{qg}}{\sum_{q, g} x_{qg}^2}
 
     with the effects x of the other screen, y of this one, and the sums over perturbations q that both measured. Where lines
-    respond alike, nothing that is learned comes near it; where they do not, the scale a is small. A model that reads
-    the other screen as features (:func:`scapp.pp.add_effects_as_features`) should be held against it.
+    respond alike it is hard to beat; where they do not, the scale a is small. A model that reads the other screen as
+    features (:func:`scapp.pp.add_effects_as_features`) should be held against it.
 
     A gene that the other screen did not measure is predicted by the mean of the training perturbations, and so is a
-    perturbation that it lacks, which a warning names.
+    perturbation that it lacks; warnings name them.
 
     Parameters
     ----------
@@ -37,6 +37,11 @@ class CarriedOver(Baseline):
         Effects of the other screen: one observation a perturbation, no controls. Not changed.
     layer, perturbation_key, sep
         Where its log-fold-changes and labels stand, as in `fit`.
+
+    Attributes
+    ----------
+    scale
+        The scale a, after `fit`.
 
     Raises
     ------
@@ -74,6 +79,12 @@ class CarriedOver(Baseline):
             raise ValueError(
                 f"The two screens share none of the {len(training.perturbations)} training perturbations, so there is nothing "
                 "to learn the scale of the other screen from. Bring labels and genes to the same names."
+            )
+        absent = [gene for gene in training.genes if gene not in column]
+        if absent:
+            warn_user(
+                f"The other screen did not measure {len(absent)} of the {len(training.genes)} genes: {shorten(absent, 10)}. "
+                "The mean of all training perturbations stands for their changes."
             )
         x = np.stack([known[training.perturbations[i]] for i in shared])
         size = np.square(x).sum()

@@ -44,7 +44,7 @@ class Findings:
     def of(cls, block: Block) -> Findings:
         from scapp.pp._kernels import look_at_cells
 
-        x, bad_in_gene = block.values, np.zeros(block.values.shape[1], dtype=np.int64)
+        x = block.values
         if sparse.issparse(x):
             *seen, n_bad = look_at_cells(x.data, x.indptr)
         else:
@@ -54,7 +54,7 @@ class Findings:
             columns = x.indices[~np.isfinite(x.data)] if sparse.issparse(x) else np.nonzero(~np.isfinite(x))[1]
             return cls(np.zeros(len(seen[0])), np.bincount(columns, minlength=x.shape[1]))
         totals, largest, n_negative, n_fractions = seen
-        return cls(totals, bad_in_gene, n_negative, n_fractions, largest)
+        return cls(totals, np.zeros(x.shape[1], dtype=np.int64), n_negative, n_fractions, largest)
 
     def join(self, block: Block, found: Findings, source: str) -> None:
         self.bad_in_gene[block.columns] += found.bad_in_gene

@@ -50,7 +50,7 @@ class Expression:
         total is taken over the measured genes of the matrix.
     chunk_size
         How many cells are read at a time (for CSC: genes that amount to as many values). If None, a block takes some
-        tens of megabytes; the chunks of a Dask array are its own.
+        tens of megabytes, of a sparse matrix in memory hundreds; the chunks of a Dask array are its own.
     sources
         The matrices, one below the other, where they are not one matrix of `adata`.
     inspect

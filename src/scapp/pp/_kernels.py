@@ -8,7 +8,10 @@ from numba import njit
 
 @njit(cache=True, nogil=True)
 def look_at_cells(data, indptr):  # type: ignore[no-untyped-def]
-    """Of the values of some cells (CSR), in one pass: the total of each cell, the largest, and how many are negative, broken or not finite."""
+    """Look once at the values of some cells (CSR).
+
+    Returns the total of each cell, the largest value (0 at least), and how many are negative, fractions, and not finite.
+    """
     n_cells = len(indptr) - 1
     totals = np.zeros(n_cells)
     largest, n_negative, n_fractions, n_bad = 0.0, 0, 0, 0

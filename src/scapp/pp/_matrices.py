@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-# Stored values in a block: some tens of megabytes. Sparse ones come with an index, and are summed faster in large blocks:
+# Stored values in a block: tens of megabytes, in memory hundreds. Sparse ones come with an index, and are summed faster in large blocks:
 # the more so the more cells of a perturbation are in one. What is in memory already needs no copy of its index.
 VALUES_IN_BLOCK = {"dense": 2**21, "sparse on disk": 2**22, "sparse": 2**24}
 # Blocks of a Dask array in flight for each thread or worker: enough to keep all busy, few enough to stay small.

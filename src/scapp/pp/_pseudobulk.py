@@ -94,7 +94,7 @@ def pseudobulk(
     on_few_cells
         What to do with perturbations of fewer cells: ``"error"``, or ``"drop"`` with a warning that names them.
     chunk_size
-        How many cells are read at a time; by default a block takes tens of megabytes.
+        How many cells are read at a time; by default a block takes tens of megabytes, of a sparse matrix in memory hundreds.
 
     Returns
     -------
