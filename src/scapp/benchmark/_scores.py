@@ -17,6 +17,7 @@ from scapp.benchmark._files import COSTS, units
 from scapp.benchmark._methods import registered
 from scapp.benchmark._results import read_results, write_results
 from scapp.benchmark._task import Task
+from scapp.benchmark._tidy import COVERAGES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,10 +26,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LEVELS = {"coverage_50": 0.5, "coverage_80": 0.8, "coverage_95": 0.95}
 KINDS = ("synergy", "buffering", "opposite")
 N_DIRECTION = 50
-N_LARGEST = 20
 CEILING = "noise ceiling"
 
 
@@ -222,10 +221,9 @@ class _Scorer:
             "direction_match": metrics.direction_match(lfc, observed, k=N_DIRECTION),
         }
         if std is not None:
-            for name, level in LEVELS.items():
-                values[name] = metrics.interval_coverage(lfc, std, observed, level=level)
-            n_largest = min(N_LARGEST, lfc.shape[1])
-            values["coverage_80_top_20"] = metrics.interval_coverage(lfc, std, observed, n_largest=n_largest)
+            for name, (level, n_largest) in COVERAGES.items():
+                among = min(n_largest or lfc.shape[1], lfc.shape[1])
+                values[name] = metrics.interval_coverage(lfc, std, observed, level=level, n_largest=among)
             values["spread"] = std.mean(axis=1)
         return values
 

@@ -8,15 +8,7 @@ import numpy as np
 import pandas as pd
 
 from scapp.benchmark._resampling import LEVEL, bootstrap, holm, interval, mean, means, signed_rank
-from scapp.benchmark._tidy import check, cube, direction
-
-# What an interval should hold, and among how many genes of the largest predicted change (0: among all).
-COVERAGES = {
-    "coverage_50": (0.5, 0),
-    "coverage_80": (0.8, 0),
-    "coverage_95": (0.95, 0),
-    "coverage_80_top_20": (0.8, 20),
-}
+from scapp.benchmark._tidy import COVERAGES, check, cube, direction
 
 
 def summarise(

@@ -52,6 +52,15 @@ METRICS = {
 }
 
 
+# What an interval should hold, and among how many genes of the largest predicted change (0: among all).
+COVERAGES = {
+    "coverage_50": (0.5, 0),
+    "coverage_80": (0.8, 0),
+    "coverage_95": (0.95, 0),
+    "coverage_80_top_20": (0.8, 20),
+}
+
+
 def check(results: pd.DataFrame, *, metric: str | None = None) -> None:
     """Refuse a table that is not one of scores, or that lacks a metric.
 
