@@ -23,7 +23,7 @@ N_HELD_OUT = 60
 def few_together(monkeypatch: pytest.MonkeyPatch, n_together: int) -> None:
     for room in (_anchor, _scale, _diffusion, _parts, _spectrum):
         monkeypatch.setattr(room, "N_TOGETHER", n_together)
-    monkeypatch.setattr("scapp.model._app.N_TOGETHER", n_together)
+    monkeypatch.setattr("scapp.model._training.N_TOGETHER", n_together)
 
 
 @pytest.fixture(scope="module")

@@ -2,44 +2,28 @@
 
 from __future__ import annotations
 
-import warnings
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import rich.pretty  # noqa: F401  scvi-tools 1.4 forgets it where it shows its registry
 import torch
 from anndata import AnnData
 from scvi.model.base import BaseModelClass
-from scvi.train import TrainRunner
 
 from scapp._keys import Key
-from scapp._warn import warn_user
-from scapp.data import PerturbationSplitter
 from scapp.data._mudata import effects_of
-from scapp.model._devices import check_one_device
 from scapp.model._inputs import Registered
-from scapp.model._plan import KeepBest, PerturbationTrainingPlan
 from scapp.model._presets import architecture_of
 from scapp.model._setup import SetupMixin
 from scapp.model._streaming import StreamingMixin
+from scapp.model._training import TrainingMixin
 from scapp.module import APPModule
-from scapp.module._scale import N_TOGETHER
 
 if TYPE_CHECKING:
     from mudata import MuData
 
-MAX_EPOCHS = 20
-MAX_EPOCHS_PAPER = 100
-# What Lightning says of a data loader with one batch of indices; true, and of no use to a user.
-CHATTER = (
-    ".*number of training batches.*",
-    ".*infer the `batch_size`.*",
-    ".*LeafSpec.*",
-    ".*does not have many workers.*",
-)
 
-
-class APP(SetupMixin, StreamingMixin, BaseModelClass):
+class APP(SetupMixin, TrainingMixin, StreamingMixin, BaseModelClass):
     r"""AdaptivePerturbPredictor :cite:p:`Zhao2025`: effects of gene perturbations that nobody has measured.
 
     A graph network embeds the genes over one network or several (equations 1 and 2 of the paper), an attention that is
@@ -101,9 +85,6 @@ class APP(SetupMixin, StreamingMixin, BaseModelClass):
     """
 
     _module_cls = APPModule
-    _training_plan_cls = PerturbationTrainingPlan
-    _data_splitter_cls = PerturbationSplitter
-    _train_runner_cls = TrainRunner
 
     def __init__(
         self,
@@ -169,97 +150,6 @@ class APP(SetupMixin, StreamingMixin, BaseModelClass):
         )
         self.n_parameters = {"trained": trained // n_models, "solved": solved // n_models, "models": n_models}
         self.init_params_ = self._get_init_params(locals())
-
-    def train(
-        self,
-        max_epochs: int | None = None,
-        *,
-        validation_size: float = 0.1,
-        early_stopping: bool = True,
-        early_stopping_patience: int = 10,
-        accelerator: str = "auto",
-        devices: int | list[int] | str = "auto",
-        plan_kwargs: dict[str, Any] | None = None,
-        **trainer_kwargs: Any,
-    ) -> None:
-        """Train. Called again, it goes on from where it was.
-
-        Whole perturbations are held out for validation; the weights with the lowest validation loss are kept, and anchor
-        and decoders are then fitted to all perturbations, those held out among them.
-
-        Parameters
-        ----------
-        max_epochs
-            Passes over all perturbations; 20, or 100 for the paper's form and for a decoder that has no closed form. With 0 only what has a closed form is fitted.
-        validation_size
-            Share of the singles and of the combinations held out; 0 trains for `max_epochs` without validation.
-        early_stopping
-            Whether to stop when the validation loss has not improved for `early_stopping_patience` epochs.
-        early_stopping_patience
-            See `early_stopping`.
-        accelerator, devices
-            As in scvi-tools: ``"cpu"``, ``"gpu"``, ``"auto"``; one device, as the closed form needs all perturbations together.
-        plan_kwargs
-            For the training plan: `lr` (3e-4, or 1e-3 for the paper's form), `lr_scalars` (5e-2), `weight_decay`, ….
-        **trainer_kwargs
-            For :class:`scvi.train.Trainer`.
-
-        Raises
-        ------
-        RuntimeError
-            If the model was loaded without data it has nothing to be trained on.
-        ValueError
-            If several devices are asked.
-        """
-        check_one_device(devices)
-        architecture = self.module.main[0].architecture
-        paper = not architecture.closed_form
-        if max_epochs is None:
-            max_epochs = MAX_EPOCHS_PAPER if paper or architecture.decoder == "mlp" else MAX_EPOCHS
-        if not self.module.targets.any():
-            raise RuntimeError("This model holds no training effects; load it with its state, or make a new one.")
-        self.module.train()  # Lightning leaves the module in evaluation mode after a first training
-        if max_epochs == 0:
-            self.module.finish()
-            self.module.eval()
-            self.is_trained_ = True
-            return
-        splitter = self._data_splitter_cls(
-            [len(p) for p in self.module.perturbations],
-            validation_size=validation_size,
-            n_together=N_TOGETHER,
-        )
-        validated = splitter.n_val > 0
-        if validation_size > 0 and not validated:
-            warn_user(
-                f"{len(self.module.perturbations)} perturbations are too few to hold out {validation_size:.0%} of them; "
-                "training runs for all epochs without validation.",
-            )
-        defaults = {"lr": 1e-3, "lr_scalars": None} if paper else {}
-        plan = self._training_plan_cls(self.module, **{**defaults, **(plan_kwargs or {})})
-        callbacks = [*(trainer_kwargs.pop("callbacks", None) or []), *([KeepBest()] if validated else [])]
-        if not validated:
-            trainer_kwargs["check_val_every_n_epoch"] = None
-        # What searches of hyper-parameters, and users, may set otherwise.
-        options = {"check_val_every_n_epoch": 1, "early_stopping_monitor": "validation_loss", **trainer_kwargs}
-        runner = self._train_runner_cls(
-            self,
-            training_plan=plan,
-            data_splitter=splitter,
-            max_epochs=max_epochs,
-            accelerator=accelerator,
-            devices=devices,
-            early_stopping=early_stopping and validated,
-            early_stopping_patience=early_stopping_patience,
-            callbacks=callbacks,
-            **options,
-        )
-        if not self.history_:
-            self.is_trained_ = False  # scvi-tools would append to a history that a fit without epochs has not begun
-        with warnings.catch_warnings():
-            for message in CHATTER:
-                warnings.filterwarnings("ignore", message=message)
-            runner()
 
     def _fill_targets(self) -> None:
         """Give the module the training effects, unless the weights of a saved model will bring them."""

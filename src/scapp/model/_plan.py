@@ -9,6 +9,9 @@ from lightning.pytorch.callbacks import Callback
 from scvi.module.base import BaseModuleClass, LossOutput
 from scvi.train import TrainingPlan
 
+from scapp.model._devices import copy_from_first, keep_buffers_apart
+from scapp.module._share import Share
+
 # Few scalars decide how much each feature, network and head counts. They may move fast; the weights of encoder and
 # attention, which begin at a good closed form and could learn the training perturbations by heart, move slowly.
 SCALARS = ("log_feature_scale", "gates", "prior_weight", "log_scale", "log_constant", "log_penalty")
@@ -49,9 +52,18 @@ class PerturbationTrainingPlan(TrainingPlan):
         super().__init__(module, lr=lr, weight_decay=weight_decay, eps=eps, **kwargs)
         self.lr_scalars = lr if lr_scalars is None else lr_scalars
         self.lr_decoder = lr_decoder
+        self._rng_state = torch.get_rng_state()
+
+    def setup(self, stage: str) -> None:
+        self.module.share = Share(self.trainer.global_rank, self.trainer.world_size)
+        if self.module.share.n_processes > 1:
+            keep_buffers_apart(self)
 
     def on_fit_start(self) -> None:
+        torch.set_rng_state(self._rng_state)  # starting processes draws numbers; members start as without
         self.module.prepare(self.trainer.datamodule.train_idx.tolist())
+        if self.module.share.n_processes > 1:
+            copy_from_first(self.module)
 
     def on_train_end(self) -> None:
         self.module.finish()
@@ -72,7 +84,7 @@ class PerturbationTrainingPlan(TrainingPlan):
         groups = [group for group in groups if group["params"]]
         return torch.optim.Adam(groups, lr=self.lr, weight_decay=self.weight_decay, eps=self.eps)
 
-    @torch.inference_mode()
+    @torch.no_grad()  # what is averaged over processes must not be made in inference mode
     def compute_and_log_metrics(self, loss_output: LossOutput, metrics: dict, mode: str) -> None:
         for name, value in loss_output.extra_metrics.items():
             self.log(

@@ -123,6 +123,11 @@ class APPModule(ExplanationMixin, InspectionMixin, LossMixin, PredictionMixin, B
                 Predictor(sizes, n_states=n_states, constant=0.3, **shared) for _ in range(n_models)
             )
 
+    @property
+    def n_members(self) -> int:
+        """Networks of the ensemble, those of the main effects and those of the interaction term."""
+        return len(self.main) + len(self.interaction)
+
     # ------------------------------------------------------------------ what the members see
 
     @property
