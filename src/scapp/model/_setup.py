@@ -74,7 +74,8 @@ class SetupMixin:
         kind
             ``"interference"``, ``"activation"`` or ``"knockout"``, or for a mixed screen a column of `obs` with the kind of
             each perturbation. What the perturbations of a kind do to their own targets is then predicted for targets that
-            were not perturbed alone. None: the target itself is predicted as any other gene.
+            were not perturbed alone. None: the target itself is predicted as any other gene. A warning says where most
+            measured targets went the other way.
         **kwargs
             For scvi-tools.
 
