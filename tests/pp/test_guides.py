@@ -366,6 +366,18 @@ def test_a_mudata_without_the_modality_says_which_it_has(simulated):
         guides_to_perturbations(simulated, targets="target_gene", guide_modality="crispr")
 
 
+def test_counts_of_any_form_give_the_same_labels(simulated):
+    da = pytest.importorskip("dask.array")
+    rna, guides = simulated["rna"].copy(), simulated["gdo"].copy()
+    guides_to_perturbations(rna, guides=guides, targets="target_gene", max_genes=2)
+    expected, dense = labels(rna), guides.X.toarray().astype(int)
+    blocks = da.from_array(dense, chunks=(100, -1))
+    for counts in (dense, sparse.csc_array(dense), blocks, blocks.map_blocks(sparse.csr_matrix)):
+        guides.X = counts
+        guides_to_perturbations(rna, guides=guides, targets="target_gene", max_genes=2)
+        assert labels(rna) == expected
+
+
 def test_what_is_written_survives_a_file_and_leads_to_effects(simulated, tmp_path, assert_same):
     with mudata_options():
         cells = simulated["rna"].copy()

@@ -169,8 +169,9 @@ def _split_numbers(value: object, sep: str) -> list[str]:
 def _read_counts(guides: AnnData, layer: str | None) -> sparse.csr_matrix:
     matrix, name = get_matrix(guides, layer)
     name = name.replace("adata", "guides", 1)
-    if hasattr(matrix, "to_memory"):
-        matrix = matrix.to_memory()
+    for in_memory in ("to_memory", "compute"):  # on disk, or a Dask array
+        if hasattr(matrix, in_memory):
+            matrix = getattr(matrix, in_memory)()
     counts = sparse.csr_matrix(matrix[()] if not sparse.issparse(matrix) else matrix, dtype=np.float64)
     counts.sum_duplicates()
     bad = ~np.isfinite(counts.data) | (counts.data < 0) | (counts.data != np.rint(counts.data))

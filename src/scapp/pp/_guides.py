@@ -122,7 +122,7 @@ def guides_to_perturbations(
     Returns
     -------
     The report, also logged and stored with the parameters in ``uns["scapp"]["guides"][key_added]``. Adds to `obs` (of the
-    expression modality; ``mdata.update()`` shows them at the top):
+    expression modality; ``mdata.pull_obs()`` shows them at the top):
 
     - ``obs[key_added]``: the labels, categorical; NaN for cells that are set apart. Leave these out with
       ``adata[adata.obs["perturbation"].notna()].copy()``.
