@@ -125,6 +125,24 @@ def test_what_is_not_wanted_is_left_out_and_spoils_no_uncertainty(model):
     assert set(found["perturbation"]) <= set(everything["perturbation"])
 
 
+def test_the_change_of_the_target_itself_is_that_of_predict(effects, make):
+    mixed = make(effects, kind="perturbation_type")
+    singles = effects[
+        (effects.obs["n_perturbed_genes"] == 1) & (effects.obs["perturbation_type"] == "knock-down")
+    ].copy()
+    one_kind = make(singles, kind="CRISPRi")
+    for model, kind in ((mixed, None), (mixed, "CRISPRi"), (mixed, "CRISPRa"), (one_kind, None)):
+        unseen = [gene for gene in model.genes if gene not in set(effects.obs_names)][:3]
+        for gene in unseen:
+            found = screen(model, unseen, objective=[gene], kind=kind, **QUIET).set_index("perturbation")
+            predicted = model.predict(unseen, kind=kind)[:, gene]
+            np.testing.assert_allclose(found.loc[unseen, "score"], predicted.layers["predicted_lfc"][:, 0], atol=1e-5)
+            own = found.loc[gene, "score_std"], predicted[gene].layers["predicted_lfc_std"][0, 0]
+            np.testing.assert_allclose(*own, rtol=0.2)
+    with pytest.raises(ValueError, match="kind='knockout'"):
+        screen(mixed, unseen, objective=unseen, kind="knockout", **QUIET)
+
+
 def test_of_equal_scores_the_first_are_kept(model, pairs):
     found = screen(model, objective=lambda lfc: np.zeros(len(lfc)), n_best=6, batch_size=4, **QUIET)
     assert found["perturbation"].tolist() == pairs[:6]

@@ -15,6 +15,7 @@ from scapp.tl._objective import Function, Metric, Objective, Signature, read_obj
 
 if TYPE_CHECKING:
     from scapp.model import APP
+    from scapp.model._prediction import WriteOwn
 
 N_DRAWS = 256
 
@@ -27,6 +28,7 @@ def screen(
     metric: Metric = "cosine",
     genes: Iterable[str] | None = None,
     order: int = 2,
+    kind: str | None = None,
     n_best: int = 100,
     batch_size: int = 1024,
     seed: int = 0,
@@ -59,6 +61,9 @@ def screen(
         perturbations.
     order
         How many genes a perturbation has: 1, 2, 3, ….
+    kind
+        As in :meth:`scapp.model.APP.predict`: how genes that were not perturbed alone are perturbed, where the screen has
+        several kinds.
     n_best
         How many perturbations to keep.
     batch_size
@@ -82,7 +87,7 @@ def screen(
     RuntimeError
         If the model has not been trained.
     ValueError
-        If a label or a gene is unknown, there is nothing to score, none of the objective's genes was measured, or a
+        If a label, a gene or a kind is unknown, there is nothing to score, none of the objective's genes was measured, or a
         function returns something else than one number a perturbation, or -inf for all.
     TypeError
         If `model` is no :class:`scapp.model.APP`, or a list is one text.
@@ -100,7 +105,8 @@ def screen(
     measured = model._registered.measured
     score = read_objective(objective, metric, [g for g, m in zip(model.genes, measured, strict=True) if m])
     best, batch_size = _Best(int(n_best)), int(batch_size)
-    scored = _scores(candidates, score, batch_size)
+    write_own = model._write_own_effects(kind)
+    scored = _scores(candidates, score, batch_size, write_own)
     n_batches = -(-len(candidates) // batch_size)
     for batch, scores in track(scored, description="Scoring", total=n_batches, disable=not show_progress):
         best.add(batch, scores)
@@ -111,7 +117,7 @@ def screen(
     names = candidates.names(best.positions[order_of_best], found)
     table = model._describe(names, found).reset_index(drop=True)
     table.insert(0, "score", best.scores[order_of_best])
-    table.insert(1, "score_std", _score_std(model, found, score, seed))
+    table.insert(1, "score_std", _score_std(model, found, score, seed, write_own))
     key = model.registry["setup_args"]["perturbation_key"]
     table.insert(0, "perturbation", table.pop(key))
     return table
@@ -142,7 +148,9 @@ class _Best:
         return np.lexsort([self.positions, -self.scores])
 
 
-def _scores(candidates: Candidates, score: Signature | Function, size: int) -> Iterator[tuple[list[Genes], np.ndarray]]:
+def _scores(
+    candidates: Candidates, score: Signature | Function, size: int, write_own: WriteOwn
+) -> Iterator[tuple[list[Genes], np.ndarray]]:
     from scapp.module._prediction import Wanted
 
     taken: deque[list[Genes]] = deque()
@@ -154,10 +162,14 @@ def _scores(candidates: Candidates, score: Signature | Function, size: int) -> I
 
     predict = candidates.model.module.predict_batches
     for prediction in predict(batches(), nodes=candidates.nodes, wanted=Wanted(std=False, attention=False)):
-        yield taken.popleft(), score(prediction.lfc.cpu().numpy())
+        batch, lfc = taken.popleft(), prediction.lfc.cpu().numpy()
+        write_own(batch, lfc, None)
+        yield batch, score(lfc)
 
 
-def _score_std(model: APP, perturbations: list[Genes], score: Signature | Function, seed: int) -> np.ndarray:
+def _score_std(
+    model: APP, perturbations: list[Genes], score: Signature | Function, seed: int, write_own: WriteOwn
+) -> np.ndarray:
     """Standard deviation of the score of each, over draws from the uncertainty of its log-fold-changes."""
     from scapp.module._posterior import error_factors
     from scapp.module._prediction import Wanted
@@ -176,7 +188,9 @@ def _score_std(model: APP, perturbations: list[Genes], score: Signature | Functi
     for i, (genes, prediction) in enumerate(zip(perturbations, predictions, strict=True)):
         assert prediction.std is not None
         kind = "combined" if len(genes) > 1 else "measured" if genes[0] in module.single_column else "single"
-        draws = prediction.lfc.cpu().numpy() + prediction.std.cpu().numpy() * errors[kind]
+        lfc, std = prediction.lfc.cpu().numpy(), prediction.std.cpu().numpy()
+        write_own([genes], lfc, std)
+        draws = lfc + std * errors[kind]
         scores = score(draws)
         scores = scores[np.isfinite(scores)]
         found[i] = scores.std(ddof=1) if len(scores) > 1 else np.nan
