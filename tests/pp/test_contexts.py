@@ -71,9 +71,22 @@ def test_effects_in_contexts_survive_a_file_and_a_choice_of_genes(effects, tmp_p
 def test_a_context_taken_from_a_file_can_be_written_again(effects, tmp_path, assert_same):
     effects.write_h5ad(tmp_path / "effects.h5ad")
     one = select_context(ad.read_h5ad(tmp_path / "effects.h5ad"), "K562")
+    backed = ad.read_h5ad(tmp_path / "effects.h5ad", backed="r")
+    assert_same(select_context(backed, "K562"), one)
     assert one.obs_names.name is None  # a file would take it for the column of that name, with its categories
     one.write_h5ad(tmp_path / "k562.h5ad")
     assert_same(ad.read_h5ad(tmp_path / "k562.h5ad"), one)
+
+
+def test_a_context_whose_effects_were_left_out_is_not_empty_but_refused(effects):
+    with pytest.raises(ValueError, match="'RPE1' have been left out"):
+        select_context(effects[effects.obs["cell_line"] == "K562"], "RPE1")
+
+
+def test_several_columns_are_refused_where_one_is_named(cells):
+    for options in ({"context_key": ["cell_line", "lab"]}, {"batch_key": ("batch", "lab")}):
+        with pytest.raises(TypeError, match="names one column of adata.obs, found the .*Join several"):
+            pseudobulk(cells, **options)
 
 
 def test_contexts_that_are_numbers_are_found_by_their_value(cells):

@@ -100,7 +100,7 @@ def select_context(effects: AnnData, context: object) -> AnnData:
     Raises
     ------
     ValueError
-        If these are no effects in contexts, or there is no such context.
+        If these are no effects in contexts, or there is no such context or none of its effects.
 
     Examples
     --------
@@ -118,7 +118,12 @@ def select_context(effects: AnnData, context: object) -> AnnData:
         raise ValueError(f"There is no context {context!r}; there are {shorten(map(repr, contexts), 12)}.")
     k = contexts.index(context)
     key, perturbation_key = record["context_key"], record["perturbation_key"]
-    one = effects[(effects.obs[key].astype(str) == context).to_numpy()].copy()
+    rows = (effects.obs[key].astype(str) == context).to_numpy()
+    if not rows.any():
+        raise ValueError(
+            f"The effects in the context {context!r} have been left out of this AnnData; select it before."
+        )
+    one = effects[rows].to_memory(copy=True)
     one.obs_names = (
         one.obs[perturbation_key].astype(str).to_numpy()
     )  # without a name, which a file would take for the column's
