@@ -150,6 +150,9 @@ def test_a_loaded_model_predicts_the_same_numbers(effects, make, tmp_path, how):
     for layer in LAYERS:
         np.testing.assert_allclose(found.layers[layer], expected.layers[layer], atol=1e-6)
     np.testing.assert_allclose(found.X, expected.X, atol=1e-6)
+    loaded.save(tmp_path / "again")  # also where it has no data, which scvi-tools' own models need for it
+    again = APP.load(tmp_path / "again", adata=False).predict(names)
+    np.testing.assert_array_equal(again.layers["predicted_lfc"], found.layers["predicted_lfc"])
     assert (loaded.network != model.network).nnz == 0
     assert found.obs.equals(expected.obs)
     if how == "other data":

@@ -154,6 +154,13 @@ def test_other_genes_than_at_training_are_named(trained, effects):
         trained.predict(adata=effects)
 
 
+def test_observations_without_a_label_are_not_predicted_as_a_gene_of_that_name(trained, effects):
+    effects.obs["perturbation"] = effects.obs["perturbation"].where(np.arange(effects.n_obs) > 1)
+    with pytest.raises(ValueError, match=r"2 of the .* have no value in adata.obs\['perturbation'\].*notna"):
+        trained.predict(adata=effects)
+    assert "predicted_lfc" not in effects.layers
+
+
 def test_an_untrained_model_does_not_predict(effects):
     APP.setup_anndata(effects, control=None, layer="lfc")
     model = APP(effects, n_models=1, n_hidden=4)
@@ -179,6 +186,8 @@ def test_an_untrained_model_does_not_predict(effects):
         ([], ValueError, "empty"),
         ("g1", TypeError, r"\['g1'\]"),
         ([3], ValueError, "string"),
+        ([["g1", "g2"]], TypeError, r"found the list \['g1', 'g2'\].*join"),
+        (["g1", ("g1", "g2")], TypeError, "found the tuple"),
     ],
 )
 def test_names_that_cannot_be_predicted_are_refused(trained, names, error, message):

@@ -91,6 +91,9 @@ def test_predictions_in_another_line_add_the_same_changes_to_its_profile(lines, 
         (lambda other: other.var["control_mean"].iloc[:-2], "no value for 2 of the 180 measured genes: G179, G180"),
         (lambda other: np.ones(3), r"shape \(3,\), expected one value for each of the 180"),
         (lambda other: -other.var["control_mean"] - 1, "negative values"),
+        (lambda other: np.expm1(other.var["control_mean"]) + 10, r"more than log1p\(10,000\) = 9.21"),
+        (lambda other: other.var["control_mean"] + np.inf, "reaches inf"),
+        (lambda other: pd.concat([other.var["control_mean"]] * 2), "more than once: G001"),
         (lambda other: other[:, :5].copy()[:, []].copy(), "no value for 180"),
     ],
 )
@@ -106,6 +109,12 @@ def test_a_profile_without_names_or_effects_is_refused(lines, trained):
     del bare.var["control_mean"]
     with pytest.raises(ValueError, match="no var\\['control_mean'\\]"):
         trained.predict(["G001"], control_mean=bare)
+    bare.varm["control_mean"] = np.ones((180, 2))  # as effects in contexts have it
+    with pytest.raises(ValueError, match="several contexts.*select_context"):
+        trained.predict(["G001"], control_mean=bare)
+    for nothing in ({"G001": 1.0}, pd.Series("high", index=trained.genes)):
+        with pytest.raises(TypeError, match="must be effects.*a Series of numbers"):
+            trained.predict(["G001"], control_mean=nothing)
 
 
 def test_genes_that_were_not_measured_need_no_control_mean():

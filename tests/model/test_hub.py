@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import socket
 
+import anndata as ad
+import mudata
 import numpy as np
 import pytest
 
@@ -75,6 +77,59 @@ def test_a_folder_with_a_model_is_replaced_only_when_asked(model, tmp_path):
     with pytest.raises(FileExistsError, match="overwrite=True"):
         save_for_hub(model, tmp_path, **options)
     save_for_hub(model, tmp_path, overwrite=True, **options)
+    # A card that somebody wrote is no less worth than a model.
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "README.md").write_text("my own")
+    with pytest.raises(FileExistsError, match="holds README.md already.*overwrite=True"):
+        save_for_hub(model, tmp_path / "notes", **options)
+    assert [path.name for path in (tmp_path / "notes").iterdir()] == ["README.md"]
+    with pytest.raises(FileExistsError, match="is a file"):
+        save_for_hub(model, tmp_path / "notes" / "README.md", **options)
+
+
+def test_what_cannot_be_written_leaves_the_folder_as_it_was(model, tmp_path):
+    options = {"license_info": "mit", "description": "Planted.", "overwrite": True}
+    model.adata.uns["thing"] = object()  # no file can hold it
+    with pytest.raises(Exception, match="object"):
+        save_for_hub(model, tmp_path / "hub", **options)
+    assert not list(tmp_path.iterdir())
+    del model.adata.uns["thing"]
+    save_for_hub(model, tmp_path / "hub", **options)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "hub").iterdir()}
+    model.adata.uns["thing"] = object()
+    with pytest.raises(Exception, match="object"):
+        save_for_hub(model, tmp_path / "hub", **options)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "hub").iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["hub"]
+
+
+def test_backed_data_stay_in_their_own_file(effects, tmp_path):
+    effects.X = effects.layers["lfc"].copy()
+    effects.write_h5ad(tmp_path / "mine.h5ad")
+    backed = ad.read_h5ad(tmp_path / "mine.h5ad", backed="r")
+    scapp.model.APP.setup_anndata(backed, control=None, layer="lfc")
+    model = scapp.model.APP(backed, n_models=1)
+    model.train(max_epochs=0)
+    save_for_hub(model, tmp_path / "hub", license_info="mit", description="Planted.")
+    assert backed.filename == tmp_path / "mine.h5ad"
+    np.testing.assert_array_equal(backed[:2].to_memory().X, effects.X[:2])
+    np.testing.assert_array_equal(ad.read_h5ad(tmp_path / "hub" / "adata.h5ad").X, effects.X)
+
+
+def test_the_card_of_a_mudata_names_its_file_and_no_other_data_stay(model, effects, tmp_path):
+    options = {"license_info": "mit", "description": "Planted.", "overwrite": True, "tissues": "blood"}
+    save_for_hub(model, tmp_path / "hub", **options)
+    with mudata.set_options(pull_on_update=False):
+        mdata = mudata.MuData({"rna": effects.copy()})
+    modalities = {"layer": "rna", "perturbation_key": "rna"}
+    scapp.model.APP.setup_mudata(mdata, control=None, layer="lfc", modalities=modalities)
+    other = scapp.model.APP(mdata, n_models=1)
+    other.train(max_epochs=0)
+    card = save_for_hub(other, tmp_path / "hub", **options).model_card
+    assert "MuData that the model was set up with is in `mdata.h5mu`" in card.content
+    assert "Of `setup_mudata`" in card.content and "tissue:blood" in card.data.tags
+    expected = {"model.pt", "mdata.h5mu", "README.md", "_scvi_required_metadata.json"}
+    assert {path.name for path in (tmp_path / "hub").iterdir()} == expected
 
 
 def test_an_untrained_model_is_not_saved(effects, tmp_path):

@@ -95,6 +95,29 @@ def test_11_labels_may_stand_in_another_modality_or_at_the_top(screen, trained, 
     np.testing.assert_allclose(mdata["rna"].layers["predicted_lfc"][-1], lfc(model, [label])[0], atol=1e-5)
 
 
+def test_none_in_modalities_means_the_top_as_in_scvi_tools(screen):
+    mdata = screen[0].copy()
+    mdata.obs["perturbation"] = mdata["rna"].obs.pop("perturbation")
+    APP.setup_mudata(mdata, modalities={"layer": "rna", "perturbation_key": None})
+    assert len(APP(mdata, **SIZE)._registered.perturbations) > 20
+
+
+def test_cells_without_a_label_are_not_predicted_as_a_gene_of_that_name(screen, trained):
+    mdata = screen[0].copy()
+    mdata["rna"].obs["perturbation"] = mdata["rna"].obs["perturbation"].where(np.arange(mdata.n_obs) > 2)
+    with pytest.raises(ValueError, match="3 of the .* cells of the expression have no value in 'perturbation'"):
+        trained[1].predict(adata=mdata)
+    assert not len(mdata["rna"].layers)
+
+
+def test_a_model_without_its_data_is_saved_again(screen, trained, tmp_path):
+    trained[1].save(str(tmp_path / "first"))
+    APP.load(str(tmp_path / "first"), adata=False).save(str(tmp_path / "second"))
+    again = APP.load(str(tmp_path / "second"), adata=False)
+    np.testing.assert_array_equal(lfc(again, screen[1]), lfc(trained[1], screen[1]))
+    APP.load(str(tmp_path / "second"), adata=screen[0].copy())
+
+
 def test_effects_in_a_modality_are_taken_as_they_are(screen):
     mdata, unseen = screen
     effects = scapp.pp.pseudobulk(mdata["rna"])
@@ -156,6 +179,8 @@ def test_modalities_of_different_cells_and_other_objects_are_refused(screen, tra
         APP.setup_mudata(unpaired, modalities=IN_RNA)
     with pytest.raises(TypeError, match="Expected a MuData, found AnnData"):
         APP.setup_mudata(mdata["rna"], modalities=IN_RNA)
+    with pytest.raises(TypeError, match="found MuData; for a MuData there is setup_mudata"):
+        APP.setup_anndata(mdata)
     with pytest.raises(ValueError, match="view"):
         APP.setup_mudata(mdata[:100], modalities=IN_RNA)
     without = mudata.MuData({"gdo": mdata["gdo"].copy()})

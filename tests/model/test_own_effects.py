@@ -127,6 +127,22 @@ def test_kinds_that_cannot_be_read_are_refused(effects, simulated):
         APP.setup_anndata(cells, kind="kind")
 
 
+def test_a_kind_that_the_data_contradict_is_said(effects, simulated, recwarn):
+    down = own(effects)
+    APP.setup_anndata(down, control=None, layer="lfc", kind="CRISPRi")
+    mixed = simulated[0].copy()
+    APP.setup_anndata(mixed, batch_key="batch", kind="perturbation_type")
+    assert not [w for w in recwarn if "measured targets" in str(w.message)]
+    with pytest.warns(
+        UserWarning, match=r"kind='CRISPRa' says 'activation', but 1\d of 16 measured targets.*went down"
+    ):
+        APP.setup_anndata(down, control=None, layer="lfc", kind="CRISPRa")
+    turned = {"knock-down": "activation", "activation": "knock-down"}
+    mixed.obs["turned"] = mixed.obs["perturbation_type"].astype(str).replace(turned)
+    with pytest.warns(UserWarning, match=r"adata.obs\['turned'\] says 'interference'.*went up"):
+        APP.setup_anndata(mixed, batch_key="batch", kind="turned")
+
+
 def test_too_few_measured_targets_give_no_estimate(effects, make):
     few = own(effects)[["g0", "g1", "g2", "g3", "g4"]].copy()
     model = make(few[:4].copy(), setup={"kind": "interference"})

@@ -127,6 +127,16 @@ def test_what_is_there_is_replaced_only_if_asked_and_only_if_it_is_zarr(trained,
         trained.predict_to_zarr(tmp_path / "nowhere" / "p.zarr", ["g1+g3"])
 
 
+def test_a_link_stays_and_what_it_points_at_is_replaced(trained, tmp_path):
+    (tmp_path / "scratch").mkdir()
+    link, place = tmp_path / "pairs.zarr", tmp_path / "scratch" / "pairs.zarr"
+    link.symlink_to(place)
+    for names in (["g1"], ["g1", "g2"]):
+        trained.predict_to_zarr(link, names, overwrite=True, show_progress=False)
+        assert link.is_symlink() and list(ad.read_zarr(place).obs_names) == names
+    assert listing(place.parent) == ["pairs.zarr"] and listing(tmp_path) == ["pairs.zarr", "scratch"]
+
+
 @pytest.mark.parametrize("kind", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_leaves_nothing_half_written_and_the_old_file_as_it_was(
     trained, tmp_path, monkeypatch, small_chunks, kind

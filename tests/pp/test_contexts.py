@@ -6,6 +6,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
 import scapp
 from scapp.pp import add_effects_as_features, pseudobulk, select_context
@@ -65,6 +66,34 @@ def test_effects_in_contexts_survive_a_file_and_a_choice_of_genes(effects, tmp_p
     assert_same(select_context(again, "RPE1"), select_context(effects, "RPE1"))
     some = select_context(effects[:, 5:9], "RPE1")
     np.testing.assert_array_equal(some.var["control_mean"], effects.varm["control_mean"][5:9, 1])
+
+
+def test_a_context_taken_from_a_file_can_be_written_again(effects, tmp_path, assert_same):
+    effects.write_h5ad(tmp_path / "effects.h5ad")
+    one = select_context(ad.read_h5ad(tmp_path / "effects.h5ad"), "K562")
+    backed = ad.read_h5ad(tmp_path / "effects.h5ad", backed="r")
+    assert_same(select_context(backed, "K562"), one)
+    assert one.obs_names.name is None  # a file would take it for the column of that name, with its categories
+    one.write_h5ad(tmp_path / "k562.h5ad")
+    assert_same(ad.read_h5ad(tmp_path / "k562.h5ad"), one)
+
+
+def test_a_context_whose_effects_were_left_out_is_not_empty_but_refused(effects):
+    with pytest.raises(ValueError, match="'RPE1' have been left out"):
+        select_context(effects[effects.obs["cell_line"] == "K562"], "RPE1")
+
+
+def test_several_columns_are_refused_where_one_is_named(cells):
+    for options in ({"context_key": ["cell_line", "lab"]}, {"batch_key": ("batch", "lab")}):
+        with pytest.raises(TypeError, match="names one column of adata.obs, found the .*Join several"):
+            pseudobulk(cells, **options)
+
+
+def test_contexts_that_are_numbers_are_found_by_their_value(cells):
+    doses = cells.copy()
+    doses.obs["dose"] = (doses.obs["cell_line"] == "RPE1").astype(int) * 10
+    effects = pseudobulk(doses, context_key="dose")
+    assert select_context(effects, 10).n_obs == select_context(effects, "10").n_obs == 22
 
 
 def test_a_backed_file_gives_the_same(cells, effects, tmp_path, assert_same):
@@ -144,6 +173,10 @@ def test_effects_of_the_same_screen_are_refused(effects):
     for given in (same, same[:5].copy(), k562):
         with pytest.raises(ValueError, match="this is the same screen"):
             add_effects_as_features(k562, given, control=None)
+    sparse_layer = k562.copy()
+    sparse_layer.layers["lfc"] = sparse.csr_matrix(k562.layers["lfc"])
+    with pytest.raises(ValueError, match="this is the same screen"):
+        add_effects_as_features(sparse_layer, sparse_layer.copy(), control=None)
     assert set(k562.varm) == {"features"}
     report = add_effects_as_features(k562, rpe1, control=None)
     assert report.n_genes_with_features == 16 and not report.perturbed_genes_without_features

@@ -45,17 +45,33 @@ def test_each_perturbation_is_judged_by_its_weakest_measured_target():
     assert np.isnan(table.loc[("C", "C"), "share"]) and np.isnan(table.loc[("D+E", "E"), "lfc"])
 
 
-@pytest.mark.parametrize("kind", ["activation", "CRISPRa", "over-expression"])
+@pytest.mark.parametrize("kind", ["activation", "CRISPRa", "over-expression", "ORF"])
 def test_activation_turns_the_direction_round(kind):
     adata = effects()
     check_efficacy(adata, kind=kind)
     assert list(adata.obs["efficacy_status"])[:3] == ["opposite", "unclear", "worked"]
 
 
-@pytest.mark.parametrize("kind", ["knockout", "CRISPR-KO", "knock-down", "CRISPRi"])
+@pytest.mark.parametrize(
+    "kind", ["knockout", "CRISPR-KO", "CRISPR-Cas9", "knock-down", "CRISPRi", "CRISPRoff", "siRNA"]
+)
 def test_names_of_the_field_are_understood(kind):
     adata = effects()
     check_efficacy(adata, kind=kind)
+    assert list(adata.obs["efficacy_status"])[:3] == ["worked", "unclear", "opposite"]
+
+
+def test_the_tool_alone_is_no_kind():
+    with pytest.raises(ValueError, match="kind='CRISPR' is neither"):
+        check_efficacy(effects(), kind="CRISPR")
+
+
+def test_a_target_without_a_standard_error_is_unclear_unless_a_change_is_asked():
+    adata = effects()
+    adata.layers["lfc_se"][0, 0] = np.nan
+    check_efficacy(adata)
+    assert list(adata.obs["efficacy_status"])[:3] == ["unclear", "unclear", "opposite"]
+    check_efficacy(adata, min_change=0.2)
     assert list(adata.obs["efficacy_status"])[:3] == ["worked", "unclear", "opposite"]
 
 

@@ -100,6 +100,14 @@ def test_max_guides_counts_guides_whatever_they_target():
     assert labels(adata) == [None, "A"]
 
 
+def test_without_a_limit_cells_of_any_number_of_genes_are_labelled():
+    adata = rna(2)
+    cells = [{"A_1": 9, "B_1": 9, "C_1": 9, "D_1": 9}, {"A_1": 9}]
+    guides = gdo(cells, ["A_1", "B_1", "C_1", "D_1"])
+    guides_to_perturbations(adata, guides=guides, targets=PATTERN, method="threshold", max_genes=None)
+    assert labels(adata) == ["A+B+C+D", "A"]
+
+
 def test_rare_perturbations_are_set_apart():
     adata = rna(6)
     cells = gdo([{"A_1": 9}, {"A_2": 9}, {"A_1": 9, "B_1": 9}, {"B_1": 9}, {"B_2": 9}, {"NTC_1": 9}])
@@ -224,6 +232,8 @@ def test_one_guide_may_target_two_genes_or_a_gene_and_a_control():
         ({"guides": None}, "either counts of guides .* or the calls"),
         ({"layer": "counts"}, "no layer 'counts'"),
         ({"key_added": "guides"}, "name of another column"),
+        ({"sep": ""}, "sep must not be empty"),
+        ({"targets": pd.Series("A", index=["A_1", "A_1"])}, "targets names these guides more than once: A_1"),
         ({"min_counts": 1000}, "No cell gets a label: 8 of 8 have no guide, 0 too many and 0 .*min_counts"),
     ],
 )
@@ -233,6 +243,16 @@ def test_bad_input_says_what_mends_it_and_changes_nothing(options, message):
     with pytest.raises(ValueError, match=message):
         guides_to_perturbations(adata, **given)
     assert list(adata.obs) == [] and not adata.uns
+
+
+@pytest.mark.filterwarnings("ignore:Variable names are not unique")
+def test_guides_of_one_name_are_refused():
+    guides = gdo(CELLS)
+    guides.var["gene"] = "A"
+    guides.var_names = [*GUIDES[:6], "A_1"]
+    for targets in (PATTERN, "gene"):
+        with pytest.raises(ValueError, match="guides occur more than once: A_1.*var_names_make_unique"):
+            guides_to_perturbations(rna(8), guides=guides, targets=targets, controls=CONTROLS)
 
 
 def test_values_that_are_no_counts_and_cells_that_do_not_match_are_refused():
@@ -280,6 +300,38 @@ def test_calls_are_taken_from_obs_with_their_counts():
         guides_to_perturbations(adata, calls_key="call", targets=PATTERN)
 
 
+def test_cells_without_a_call_need_no_counts():
+    adata = rna(4)
+    adata.obs["call"] = pd.Categorical(["A_1", "NTC_1", None, "unassigned"])
+    adata.obs["umis"] = [9, 8, np.nan, np.nan]
+    adata.obs["total"] = pd.Categorical(["9", "9", None, "3"])
+    options = {"calls_key": "call", "targets": PATTERN, "controls": CONTROLS, "min_share": 0.8}
+    report = guides_to_perturbations(adata, counts_key="umis", total_counts_key="total", **options)
+    assert labels(adata) == ["A", "control", None, None] and report.n_none == 2
+    adata.obs.loc["c0", "umis"] = np.nan
+    with pytest.raises(ValueError, match=r"1 of the 2 cells with a called guide have no counts in adata.obs\['umis'\]"):
+        guides_to_perturbations(adata, counts_key="umis", total_counts_key="total", **options)
+    # Without both counts a share cannot be judged, and no cell passes for one that was.
+    with pytest.raises(ValueError, match="min_share=0.8 needs the counts.*total_counts_key"):
+        guides_to_perturbations(adata, counts_key="total", **options)
+
+
+def test_calls_are_never_written_over():
+    calls = ["A_1", "A_1|B_1", "multiple", None]
+    adata = rna(4)
+    adata.obs["guides"] = calls
+    for _ in range(2):  # the second time reads the same calls
+        report = guides_to_perturbations(adata, calls_key="guides", targets=PATTERN, max_genes=2)
+        assert adata.obs["guides"].tolist() == calls
+        assert (report.n_perturbed, report.n_many, report.n_none) == (2, 1, 1)
+    adata.obs["perturbation"] = calls
+    with pytest.raises(ValueError, match="written over the calls.*key_added"):
+        guides_to_perturbations(adata, calls_key="perturbation", targets=PATTERN)
+    with pytest.raises(ValueError, match="calls_sep must not be empty"):
+        guides_to_perturbations(adata, calls_key="guides", targets=PATTERN, calls_sep="")
+    assert adata.obs["guides"].tolist() == calls == adata.obs["perturbation"].tolist()
+
+
 # MuData and files
 
 
@@ -312,6 +364,18 @@ def test_labels_of_the_simulated_mudata_are_those_that_were_planted(simulated, m
 def test_a_mudata_without_the_modality_says_which_it_has(simulated):
     with pytest.raises(ValueError, match="no modality 'crispr'; it has 'rna', 'gdo'"):
         guides_to_perturbations(simulated, targets="target_gene", guide_modality="crispr")
+
+
+def test_counts_of_any_form_give_the_same_labels(simulated):
+    da = pytest.importorskip("dask.array")
+    rna, guides = simulated["rna"].copy(), simulated["gdo"].copy()
+    guides_to_perturbations(rna, guides=guides, targets="target_gene", max_genes=2)
+    expected, dense = labels(rna), guides.X.toarray().astype(int)
+    blocks = da.from_array(dense, chunks=(100, -1))
+    for counts in (dense, sparse.csc_array(dense), blocks, blocks.map_blocks(sparse.csr_matrix)):
+        guides.X = counts
+        guides_to_perturbations(rna, guides=guides, targets="target_gene", max_genes=2)
+        assert labels(rna) == expected
 
 
 def test_what_is_written_survives_a_file_and_leads_to_effects(simulated, tmp_path, assert_same):

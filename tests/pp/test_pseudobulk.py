@@ -469,3 +469,16 @@ def test_log_fold_changes_are_not_taken_for_cells(shared_data):
     adata.obs["perturbation"] = ["control", "control", *adata.obs["perturbation"][2:]]
     with pytest.raises(ValueError, match="look.* like log-fold-changes"):
         pseudobulk(ad.concat([adata, adata], index_unique="-"))
+
+
+def test_guides_and_antibodies_among_the_genes_are_said():
+    adata = screen()
+    adata.var["feature_types"] = pd.Categorical(["Gene Expression"] * 28 + ["CRISPR Guide Capture", "Antibody Capture"])
+    with pytest.warns(
+        UserWarning, match=r"2 of 30 features are no genes.*CRISPR Guide Capture.*Gene Expression"
+    ) as caught:
+        pseudobulk(adata)
+    assert [w.filename for w in caught] == [__file__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pseudobulk(adata[:, :28].copy())

@@ -51,10 +51,10 @@ def cells(predicted: ad.AnnData) -> ad.AnnData:
     return adata[np.random.default_rng(2).permutation(adata.n_obs)].copy()
 
 
-def train(effects: ad.AnnData, **options: object) -> APP:
+def train(effects: ad.AnnData, *, kind: str | None = None, **options: object) -> APP:
     """A small model of some effects, with a fixed seed."""
     scvi.settings.seed = 0
-    APP.setup_anndata(effects, control=None, layer="lfc")
+    APP.setup_anndata(effects, control=None, layer="lfc", kind=kind)
     model = APP(effects, **{"n_models": 2, "n_hidden": 8, **options})
     model.train(max_epochs=5, enable_progress_bar=False)
     return model

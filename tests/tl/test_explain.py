@@ -29,9 +29,9 @@ def screen() -> SimpleNamespace:
     return SimpleNamespace(effects=effects, singles=singles, unseen=unseen)
 
 
-def train(effects: ad.AnnData, **options: object) -> APP:
+def train(effects: ad.AnnData, kind: str | None = None, **options: object) -> APP:
     scvi.settings.seed = 0
-    APP.setup_anndata(effects, control=None, layer="lfc")
+    APP.setup_anndata(effects, control=None, layer="lfc", kind=kind)
     model = APP(effects, **{"n_models": 2, "n_hidden": 8, **options})
     model.train(max_epochs=2, enable_progress_bar=False)
     return model
@@ -218,3 +218,17 @@ def test_a_screen_without_combinations_is_explained_and_tested(screen):
     checks = scapp.tl.attention_checks(model, names, n_permutations=20, progress_bar=False)
     removed = checks.loc[checks["check"] == "faithfulness", "value"]
     assert (removed > 0).all()
+
+
+def test_the_change_of_a_target_itself_has_no_contributions_where_a_kind_decides_it(screen):
+    one_kind = screen.effects[screen.effects.obs["perturbation_type"] == "knock-down"].copy()
+    model = train(one_kind, kind="CRISPRi")
+    target, other = screen.unseen[:2]
+    with pytest.raises(ValueError, match=f"the change of '{target}' itself.*check_efficacy"):
+        scapp.tl.explain(model, target, target)
+    single = one_kind.obs_names[one_kind.obs["n_perturbed_genes"] == 1][0]
+    for perturbation, gene in ((target, other), (single, single)):  # what was measured alone is predicted from that
+        predicted = model.predict([perturbation])[:, gene].layers["predicted_lfc"][0, 0]
+        np.testing.assert_allclose(
+            scapp.tl.explain(model, perturbation, gene)["contribution"].sum(), predicted, atol=1e-4
+        )

@@ -255,6 +255,30 @@ def with_nan(adata):
     return adata
 
 
+def with_two_of_one_name(adata):
+    adata.var_names = [adata.var_names[1], *adata.var_names[1:]]
+    return adata
+
+
+@pytest.mark.filterwarnings("ignore:Variable names are not unique")
+def test_genes_of_one_name_and_other_objects_are_refused(cells):
+    with pytest.raises(ValueError, match="occur more than once.*var_names_make_unique"):
+        sample_cells(with_two_of_one_name(cells.copy()), effects_of(cells))
+    with pytest.raises(TypeError, match="predictions as an AnnData, found DataFrame"):
+        sample_cells(cells, effects_of(cells).to_df("predicted_lfc"))
+
+
+def test_numbers_of_cells_may_be_counted_and_effects_sparse(cells):
+    predictions = effects_of(cells)
+    counted = pd.Series(5, index=[*predictions.obs_names, "control"])  # such as value_counts() of real cells
+    found = sample_cells(cells, predictions, n_cells=counted, include_control=False)
+    asked = dict.fromkeys(predictions.obs_names, 5)
+    assert found.obs["perturbation"].value_counts().to_dict() == asked
+    predictions.layers["predicted_lfc"] = sparse.csr_matrix(predictions.layers["predicted_lfc"])
+    again = sample_cells(cells, predictions, n_cells=asked, include_control=False)
+    np.testing.assert_array_equal(again.X.toarray(), found.X.toarray())
+
+
 def with_another_gene(adata):
     adata.var_names = ["ELSEWHERE", *adata.var_names[1:]]
     return adata
@@ -269,6 +293,7 @@ def with_another_gene(adata):
         (lambda adata: adata[:0].copy(), {}, "no observations"),
         (lambda adata: ad.concat([adata, adata]), {}, "more than one prediction"),
         (lambda adata: adata, {"n_cells": 0}, "at least 1"),
+        (lambda adata: adata, {"n_cells": 2.5}, "whole number.*2.5"),
         (lambda adata: adata, {"n_cells": {"G002": 3}}, "says nothing of 1 .*G001"),
         (lambda adata: adata, {"control": "nt"}, "Pass control='control'"),
         (lambda adata: adata, {"perturbation_key": "guide"}, "guide"),

@@ -113,6 +113,36 @@ def test_a_function_sees_measured_genes_by_name(effects, make):
     np.testing.assert_allclose(found["score"], np.sort(-lfc.ravel())[::-1][:2], rtol=1e-4)
 
 
+@pytest.mark.filterwarnings("error")
+def test_what_is_not_wanted_is_left_out_and_spoils_no_uncertainty(model):
+    def only_up(lfc):
+        return np.where(lfc["G001"] > lfc["G001"].median(), lfc["G001"], -np.inf)
+
+    found = screen(model, objective=only_up, n_best=10_000, batch_size=50, **QUIET)
+    everything = screen(model, objective=["G001"], n_best=10_000.0, batch_size=50, **QUIET)
+    assert 0 < len(found) < len(everything)
+    assert np.isfinite(found[["score", "score_std"]]).all().all()
+    assert set(found["perturbation"]) <= set(everything["perturbation"])
+
+
+def test_the_change_of_the_target_itself_is_that_of_predict(effects, make):
+    mixed = make(effects, kind="perturbation_type")
+    singles = effects[
+        (effects.obs["n_perturbed_genes"] == 1) & (effects.obs["perturbation_type"] == "knock-down")
+    ].copy()
+    one_kind = make(singles, kind="CRISPRi")
+    for model, kind in ((mixed, None), (mixed, "CRISPRi"), (mixed, "CRISPRa"), (one_kind, None)):
+        unseen = [gene for gene in model.genes if gene not in set(effects.obs_names)][:3]
+        for gene in unseen:
+            found = screen(model, unseen, objective=[gene], kind=kind, **QUIET).set_index("perturbation")
+            predicted = model.predict(unseen, kind=kind)[:, gene]
+            np.testing.assert_allclose(found.loc[unseen, "score"], predicted.layers["predicted_lfc"][:, 0], atol=1e-5)
+            own = found.loc[gene, "score_std"], predicted[gene].layers["predicted_lfc_std"][0, 0]
+            np.testing.assert_allclose(*own, rtol=0.2)
+    with pytest.raises(ValueError, match="kind='knockout'"):
+        screen(mixed, unseen, objective=unseen, kind="knockout", **QUIET)
+
+
 def test_of_equal_scores_the_first_are_kept(model, pairs):
     found = screen(model, objective=lambda lfc: np.zeros(len(lfc)), n_best=6, batch_size=4, **QUIET)
     assert found["perturbation"].tolist() == pairs[:6]
@@ -180,6 +210,10 @@ def series(**values):
         ({"objective": {"G001": 1.0}}, ValueError, "pandas Series"),
         ({"objective": {"up": ["G001"], "down": ["G001"]}}, ValueError, "no perturbation can do both"),
         ({"objective": "G001"}, TypeError, "found the text"),
+        ({"objective": {"up": "G001"}}, TypeError, r"found the text 'G001'. Pass \['G001'\]"),
+        ({"objective": None}, TypeError, "found NoneType"),
+        ({"objective": np.ones(3)}, TypeError, r"found ndarray.*pd.Series\(values, index=genes\)"),
+        ({"objective": lambda lfc: np.full(len(lfc), -np.inf)}, ValueError, "-inf for all of the"),
         ({"objective": lambda lfc: lfc}, ValueError, "one number for each row"),
         ({"objective": lambda lfc: np.full(len(lfc), np.nan)}, ValueError, "-inf"),
         ({"pairs": []}, ValueError, "empty"),
@@ -193,6 +227,7 @@ def series(**values):
         ({"genes": []}, ValueError, "0 gene"),
         ({"order": 0}, ValueError, "order"),
         ({"n_best": 0}, ValueError, "n_best"),
+        ({"n_best": 2.5}, ValueError, "n_best must be a whole number"),
         ({"batch_size": 0}, ValueError, "batch_size"),
     ],
 )

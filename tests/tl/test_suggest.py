@@ -192,11 +192,13 @@ def test_measuring_what_is_suggested_helps_more_than_what_chance_picks():
     ("options", "error", "match"),
     [
         ({"n": 0}, ValueError, "from 1 to the number of candidates"),
+        ({"n": 1.5}, ValueError, "whole number"),
         ({"n": 3, "candidates": ["G060", "G061"]}, ValueError, "candidates, 2; found 3"),
         ({"candidates": []}, ValueError, "empty"),
         ({"candidates": ["nothing"]}, ValueError, "nothing"),
         ({"candidates": "G060"}, TypeError, "list of labels"),
         ({"candidates": ["G060", "G060"]}, ValueError, "more than once"),
+        ({"n": 2, "candidates": ["G060+G061", "G059", "G061+G060"]}, ValueError, r"other spellings.*G061\+G060"),
         ({"targets": []}, ValueError, "empty"),
         ({"targets": ["nothing"]}, ValueError, "nothing"),
         ({"strategy": "best"}, ValueError, "'best' is not among"),

@@ -11,7 +11,7 @@ from scapp._genes import check_gene_names, measured_mask, shorten
 from scapp._keys import Key
 from scapp._perturbations import check_known, format_label, parse_labels
 from scapp._warn import warn_user
-from scapp.pp._efficacy import kind_of
+from scapp.pp._efficacy import DIRECTION, kind_of
 from scapp.pp._labels import column_of_obs
 from scapp.pp._pseudobulk import pseudobulk
 
@@ -19,6 +19,8 @@ from scapp.pp._pseudobulk import pseudobulk
 MIN_PERTURBATIONS = 4
 # Log-fold-changes are of the order of one; whole numbers beyond this are counts.
 LARGEST_LFC = 50.0
+# Fewer measured targets do not say that a kind is wrong.
+MIN_TARGETS = 5
 
 
 def read_effects(
@@ -90,7 +92,9 @@ def read_kinds(
                 f"kind={kind!r} is neither 'knockout', 'interference' nor 'activation', nor a column of adata.obs, "
                 f"which has {columns}."
             )
-        return np.full(effects.n_obs, known, dtype=object)
+        kinds = [known] * effects.n_obs
+        _warn_of_directions(effects, kinds, f"kind={kind!r}")
+        return np.array(kinds, dtype=object)
     labels = parse_labels(adata.obs[perturbation_key], control=control, sep=sep)
     found: dict[str, set[str]] = {}
     for genes, value in zip(labels, adata.obs[kind], strict=True):
@@ -103,7 +107,26 @@ def read_kinds(
             f"adata.obs[{kind!r}] does not say 'knockout', 'interference' or 'activation' of {len(unclear)} perturbation(s) "
             f"of a single gene, or says several: {shorten(unclear)}."
         )
+    _warn_of_directions(effects, kinds, f"adata.obs[{kind!r}]")
     return np.array(kinds, dtype=object)
+
+
+def _warn_of_directions(effects: AnnData, kinds: list[str], said: str) -> None:
+    """Warn where most measured targets of a kind changed against its direction."""
+    measured, lfc = measured_mask(effects), effects.layers[Key.layers.LFC]
+    column = {gene: i for i, gene in enumerate(effects.var_names)}
+    own: dict[str, list[float]] = {}
+    for row, (genes, kind) in enumerate(zip(parse_labels(effects.obs_names, control=None), kinds, strict=True)):
+        if kind and len(genes) == 1 and measured[column[genes[0]]]:
+            own.setdefault(kind, []).append(float(lfc[row, column[genes[0]]]))
+    for kind, changes in own.items():
+        against = int((DIRECTION[kind] * np.array(changes) < 0).sum())
+        if len(changes) >= MIN_TARGETS and 2 * against > len(changes):
+            warn_user(
+                f"{said} says {kind!r}, but {against} of {len(changes)} measured targets of single perturbations went "
+                f"{'up' if DIRECTION[kind] < 0 else 'down'}. Look at them with `scapp.pp.check_efficacy(effects, kind=…)`, "
+                "and correct the kind if it is another."
+            )
 
 
 def _given_effects(adata: AnnData, key: str, perturbations: list, layer: str | None, sep: str) -> AnnData:

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+import uuid
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from anndata import AnnData
+
+from scapp._genes import shorten
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCard
@@ -13,6 +20,9 @@ if TYPE_CHECKING:
     from scapp.model._app import APP
 
 PARENT_MODULE = "scapp.model"
+CARD, METADATA = "README.md", "_scvi_required_metadata.json"
+WEIGHTS, ANNDATA, MUDATA = "model.pt", "adata.h5ad", "mdata.h5mu"
+FILES = (ANNDATA, MUDATA, METADATA, CARD, WEIGHTS)
 
 
 def save_for_hub(
@@ -22,13 +32,15 @@ def save_for_hub(
     license_info: str,
     description: str,
     references: str = "",
-    tissues: list[str] | None = None,
+    tissues: list[str] | str | None = None,
     data_url: str | None = None,
     overwrite: bool = False,
 ) -> HubModel:
     """Save a model with its metadata and a model card, in the form of the scvi-tools hub.
 
-    The AnnData of the training is saved with it. The folder is one that :class:`scvi.hub.HubModel` reads, and that its methods push to a hub: nothing is sent from here.
+    The AnnData or MuData of the training is saved with it. The folder is one that :class:`scvi.hub.HubModel` reads, and that
+    its methods push to a hub: nothing is sent from here. The files are written under a hidden name and
+    moved to their places when all are whole.
     scvi-tools' own helper writes model cards for its own models only; this card has its fields and tags, and what is particular to
     effects of perturbations.
 
@@ -49,7 +61,7 @@ def save_for_hub(
     data_url
         Where the training data come from.
     overwrite
-        Whether files of the folder may be replaced.
+        Whether the model, the data and the card (``README.md``) of the folder may be replaced. Other files stay.
 
     Returns
     -------
@@ -60,7 +72,7 @@ def save_for_hub(
     RuntimeError
         If the model has not been trained.
     FileExistsError
-        If the folder holds a model and `overwrite` is False.
+        If the folder holds a file that would be replaced and `overwrite` is False, or is no folder.
     ValueError
         If the model was loaded without its data.
     ModuleNotFoundError
@@ -79,27 +91,45 @@ def save_for_hub(
         raise ModuleNotFoundError(
             'The hub needs huggingface_hub: install it with `pip install "scapp[hub]"`.'
         ) from error
-    import anndata
-
     model._check_trained()
     if model.adata is None:
         raise ValueError("A hub model needs its data: load it with `APP.load(folder, adata=…)` first.")
     folder = Path(folder)
-    if (folder / "model.pt").exists() and not overwrite:
-        raise FileExistsError(f"{str(folder)!r} holds a model already. Pass overwrite=True, or name another folder.")
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{str(folder)!r} is a file. Name a folder.")
+    there = [name for name in FILES if (folder / name).exists()]
+    if there and not overwrite:
+        raise FileExistsError(
+            f"{str(folder)!r} holds {shorten(there)} already. Pass overwrite=True to replace them, or name another folder."
+        )
     card = _model_card(
         model,
         license_info=license_info,
         description=description,
         references=references,
-        tissues=tissues or [],
+        tissues=[tissues] if isinstance(tissues, str) else list(tissues or []),
         data_url=data_url,
     )
-    model.save(str(folder), overwrite=True, save_anndata=True)  # a hub model does not load without
-    metadata = HubMetadata.from_dir(str(folder), anndata_version=anndata.__version__, model_parent_module=PARENT_MODULE)
-    hub = HubModel(str(folder), metadata=metadata, model_card=card)
-    hub.save(overwrite=True)
-    return hub
+    place = folder.resolve()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    hidden = (place if place.exists() else place.parent) / f".{place.name}.{uuid.uuid4().hex[:8]}.partial"
+    backing = model.adata.filename if isinstance(model.adata, AnnData) else None
+    try:
+        model.save(str(hidden), save_anndata=True)  # a hub model does not load without
+        versions = {"anndata_version": version("anndata"), "model_parent_module": PARENT_MODULE}
+        metadata = HubMetadata.from_dir(str(hidden), **versions)
+        HubModel(str(hidden), metadata=metadata, model_card=card).save(overwrite=True)
+        place.mkdir(exist_ok=True)
+        for name in FILES:
+            if (hidden / name).exists():
+                shutil.move(hidden / name, place / name)
+            else:
+                (place / name).unlink(missing_ok=True)  # data in the other form, of the model that was there
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+        if backing is not None:  # anndata takes the copy for the file of the user's data
+            model.adata.file.filename = backing
+    return HubModel(str(folder), metadata=metadata, model_card=card)
 
 
 def _model_card(
@@ -111,18 +141,20 @@ def _model_card(
     tissues: list[str],
     data_url: str | None,
 ) -> ModelCard:
-    import anndata
     import scvi
     from huggingface_hub import ModelCard, ModelCardData
 
     import scapp
 
     tags = ["biology", "genomics", "single-cell", "perturbation", "model_cls_name:APP"]
-    tags += [f"scvi_version:{scvi.__version__}", f"anndata_version:{anndata.__version__}", "modality:rna"]
+    tags += [f"scvi_version:{scvi.__version__}", f"anndata_version:{version('anndata')}", "modality:rna"]
     tags += [f"tissue:{tissue}" for tissue in tissues]
     header = ModelCardData(license=license_info, library_name="scvi-tools", tags=tags).to_yaml()
     settings = {k: v for k, v in model.init_params_["non_kwargs"].items() if v is not None}
     setup: dict[str, Any] = {k: v for k, v in model.registry["setup_args"].items() if v is not None}
+    form, file, setup_method = "AnnData", ANNDATA, "setup_anndata"
+    if not isinstance(model.adata, AnnData):
+        form, file, setup_method = "MuData", MUDATA, "setup_mudata"
     singles = sum(len(p) == 1 for p in model.module.perturbations)
     numbers = {
         "genes (nodes of the network)": len(model.genes),
@@ -142,10 +174,10 @@ def _model_card(
             'predicted.layers["predicted_lfc"]',
         ),
         "## Numbers\n\n| what | number |\n|---|---|\n" + "\n".join(f"| {k} | {v:,} |" for k, v in numbers.items()),
-        "## Options\n\nOf the model:\n\n" + _fenced("json", json.dumps(settings, indent=4)),
-        "Of `setup_anndata`:\n\n" + _fenced("json", json.dumps(setup, indent=4)),
-        f"## Data\n\nThe AnnData that the model was set up with is in `adata.h5ad`. Source: {data_url or 'not given'}.",
-        f"## Versions\n\nscapp {scapp.__version__}, scvi-tools {scvi.__version__}, anndata {anndata.__version__}.",
+        "## Options\n\nOf the model:\n\n" + _fenced("json", json.dumps(settings, indent=4, default=str)),
+        f"Of `{setup_method}`:\n\n" + _fenced("json", json.dumps(setup, indent=4, default=str)),
+        f"## Data\n\nThe {form} that the model was set up with is in `{file}`. Source: {data_url or 'not given'}.",
+        f"## Versions\n\nscapp {scapp.__version__}, scvi-tools {scvi.__version__}, anndata {version('anndata')}.",
     ]
     if references:
         sections.append(f"## References\n\n{references}")

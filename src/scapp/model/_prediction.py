@@ -19,6 +19,7 @@ from scapp.data._fields import check_same_genes
 from scapp.data._mudata import column_of_mudata
 from scapp.model._own_effects import OwnEffects
 from scapp.model._results import Results, new_anndata, over_all_genes, profile_of
+from scapp.pp._labels import column_of_obs
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -127,6 +128,21 @@ class PredictionMixin:
         predicted.uns[Key.uns.SCAPP] = {Key.uns.PREDICTION: self._provenance()}
         return predicted
 
+    def get_var_names(self, legacy_mudata_format: bool = False) -> np.ndarray | dict[str, np.ndarray]:
+        """The genes, as scvi-tools saves them; of a MuData, those of each modality.
+
+        Parameters
+        ----------
+        legacy_mudata_format
+            As in scvi-tools.
+        """
+        if self.adata is not None:
+            return super().get_var_names(legacy_mudata_format=legacy_mudata_format)  # type: ignore[misc]
+        # scvi-tools looks for them in a field that its own models have.
+        genes = np.array(self.genes)
+        modalities = self.registry["setup_args"].get("modalities")
+        return genes if modalities is None or legacy_mudata_format else {modalities["layer"]: genes}
+
     def get_attention(self, perturbations: Iterable[str]) -> pd.DataFrame:
         """Attention to each gene.
 
@@ -186,9 +202,7 @@ class PredictionMixin:
         check_no_view(target, "APP.predict")
         key = self.registry["setup_args"]["perturbation_key"]
         if isinstance(target, AnnData):
-            if key not in target.obs:
-                raise ValueError(f"adata.obs has no column {key!r}, which holds the perturbations.")
-            labels = target.obs[key]
+            labels = column_of_obs(target, key, "perturbation_key")
         else:
             modalities = self.registry["setup_args"].get("modalities")
             if modalities is None:
@@ -198,6 +212,11 @@ class PredictionMixin:
             labels = column_of_mudata(target, key, modalities.get("perturbation_key"))
             target = target.mod[modalities["layer"]]
             labels = labels.reindex(target.obs_names)
+            if labels.isna().any():
+                raise ValueError(
+                    f"{int(labels.isna().sum())} of the {target.n_obs} cells of the expression have no value in {key!r}, which holds "
+                    "the perturbations. Leave them out."
+                )
         check_same_genes(np.array(self.genes), target)
         return target, labels
 
@@ -297,6 +316,12 @@ def _names(perturbations: Iterable[str]) -> list[str]:
     if isinstance(perturbations, str):
         raise TypeError(f"Expected a list of labels, found the text {perturbations!r}. Pass [{perturbations!r}].")
     names = list(perturbations)
+    lists = [name for name in names if isinstance(name, list | tuple | set)]
+    if lists:
+        raise TypeError(
+            f"A perturbation is named by a text, such as 'KLF1' or 'KLF1+CEBPA', found the {type(lists[0]).__name__} {lists[0]!r}. "
+            "Join the genes of each: ['+'.join(genes) for genes in …]."
+        )
     if not names:
         raise ValueError("No perturbation is asked: the list of labels is empty.")
     if len(set(names)) < len(names):

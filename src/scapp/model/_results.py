@@ -11,6 +11,9 @@ from anndata import AnnData
 
 from scapp._genes import shorten
 from scapp._keys import Key
+from scapp.pp._blocks import TARGET_SUM
+
+LARGEST_MEAN = np.log1p(TARGET_SUM)
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,16 @@ def profile_of(
     Raises
     ------
     ValueError
-        If the profile lacks a measured gene, has another length, or is no expression.
+        If the profile lacks a measured gene, names one twice, has another length, or is no expression.
+    TypeError
+        If it holds no numbers.
     """
     if isinstance(control_mean, AnnData):
+        if Key.varm.CONTROL_MEAN in control_mean.varm:
+            raise ValueError(
+                "These are effects in several contexts, each with its own controls. Take one with "
+                "`scapp.pp.select_context(effects, '…')`."
+            )
         if Key.var.CONTROL_MEAN not in control_mean.var:
             raise ValueError(
                 "This AnnData has no var['control_mean']. Calculate its effects with `scapp.pp.pseudobulk`, or pass the mean "
@@ -61,8 +71,17 @@ def profile_of(
             )
         control_mean = control_mean.var[Key.var.CONTROL_MEAN]
     if isinstance(control_mean, pd.Series):
+        if not control_mean.index.is_unique:
+            twice = control_mean.index[control_mean.index.duplicated()].unique()
+            raise ValueError(f"control_mean names these genes more than once: {shorten(twice)}. Name each once.")
         control_mean = control_mean.reindex(genes)
-    profile = np.asarray(control_mean, dtype=np.float32)
+    try:
+        profile = np.asarray(control_mean, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            "control_mean must be effects with var['control_mean'], a Series of numbers indexed by gene or an array of numbers, "
+            f"found {type(control_mean).__name__}: {error}."
+        ) from error
     if profile.shape != (len(genes),):
         raise ValueError(
             f"control_mean has the shape {profile.shape}, expected one value for each of the {len(genes)} genes of the model "
@@ -75,6 +94,11 @@ def profile_of(
         )
     if (profile < 0).any():
         raise ValueError("control_mean holds negative values: expected mean log1p of counts per 10,000.")
+    if np.nanmax(profile) > LARGEST_MEAN:
+        raise ValueError(
+            f"control_mean reaches {np.nanmax(profile):.4g}, more than log1p(10,000) = {LARGEST_MEAN:.4g} of a gene with all counts: "
+            "expected mean log1p of counts per 10,000, as `scapp.pp.pseudobulk` writes it into var['control_mean']."
+        )
     return profile
 
 

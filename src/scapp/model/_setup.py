@@ -74,7 +74,8 @@ class SetupMixin:
         kind
             ``"interference"``, ``"activation"`` or ``"knockout"``, or for a mixed screen a column of `obs` with the kind of
             each perturbation. What the perturbations of a kind do to their own targets is then predicted for targets that
-            were not perturbed alone. None: the target itself is predicted as any other gene.
+            were not perturbed alone. None: the target itself is predicted as any other gene. A warning says where most
+            measured targets went the other way.
         **kwargs
             For scvi-tools.
 
@@ -82,8 +83,14 @@ class SetupMixin:
         ------
         ValueError
             For input that the model cannot use, naming what was found, what was expected and the call that mends it.
+        TypeError
+            If it is a MuData.
         """
         setup_method_args = cls._get_setup_method_args(**locals())
+        if isinstance(adata, MuData):
+            raise TypeError(
+                "Expected an AnnData, found MuData; for a MuData there is setup_mudata(mdata, modalities={…})."
+            )
         check_no_view(adata, "scapp.model.APP.setup_anndata")
         networks, features = _keys(network_key), _keys(gene_features_key)
         _check(networks, control, batch_key)
@@ -119,7 +126,7 @@ class SetupMixin:
         combination_sep: str = "+",
         batch_key: str | None = None,
         kind: str | None = None,
-        modalities: Mapping[str, str] | None = None,
+        modalities: Mapping[str, str | None] | None = None,
         **kwargs: Any,
     ) -> None:
         """The same as :meth:`setup_anndata`, for a MuData: the expression is a modality of it.
@@ -138,8 +145,8 @@ class SetupMixin:
             As in :meth:`setup_anndata`.
         modalities
             Which modality holds what each argument names, as in scvi-tools. ``"layer"`` names that of the expression, and
-            is needed. ``"perturbation_key"``, ``"batch_key"`` and ``"kind"`` may name another; columns of which nothing is
-            said are looked for in ``mdata.obs``.
+            is needed. ``"perturbation_key"``, ``"batch_key"`` and ``"kind"`` may name another; columns of which nothing, or
+            None, is said are looked for in ``mdata.obs``.
         **kwargs
             For scvi-tools.
 
@@ -188,26 +195,26 @@ def _check(networks: list[str], control: str | None, batch_key: str | None) -> N
         raise ValueError("batch_key matches cells with the controls of their batch; effects have no controls.")
 
 
-def _check_modalities(mdata: MuData, modalities: Mapping[str, str] | None) -> str:
+def _check_modalities(mdata: MuData, modalities: Mapping[str, str | None] | None) -> str:
     """The expression modality, or an error where the mapping does not fit the MuData."""
     if not isinstance(mdata, MuData):
         raise TypeError(f"Expected a MuData, found {type(mdata).__name__}; for an AnnData there is setup_anndata.")
-    modalities = dict(modalities or {})
+    named = {argument: name for argument, name in (modalities or {}).items() if name is not None}
     there = shorten(map(repr, mdata.mod), 10)
-    if "layer" not in modalities:
+    if "layer" not in named:
         raise ValueError(
             f"Name the modality of the expression with modalities={{'layer': …}}; this MuData has {there}. Labels that "
             "stand in a modality too need their own entry: modalities={'layer': 'rna', 'perturbation_key': 'rna'}."
         )
-    absent = {argument: name for argument, name in modalities.items() if name not in mdata.mod}
+    absent = {argument: name for argument, name in named.items() if name not in mdata.mod}
     if absent:
         raise ValueError(f"This MuData has no modality {shorten(map(repr, absent.values()))}; it has {there}.")
-    expression = modalities["layer"]
+    expression = named["layer"]
     for argument in ("network_key", "gene_features_key"):
-        if modalities.get(argument, expression) != expression:
+        if named.get(argument, expression) != expression:
             raise ValueError(
                 f"{argument} must name a slot of the expression modality {expression!r}, whose genes it describes, found "
-                f"modalities[{argument!r}]={modalities[argument]!r}."
+                f"modalities[{argument!r}]={named[argument]!r}."
             )
     return expression
 

@@ -39,6 +39,8 @@ def check_place(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
         If something is there already that may not be overwritten.
     """
     place = Path(path)
+    if place.is_symlink():
+        place = place.resolve()  # what the link points at is written, and the link stays
     if not place.parent.is_dir():
         raise FileNotFoundError(
             f"There is no folder {str(place.parent)!r} to write {place.name!r} into. Create it first."

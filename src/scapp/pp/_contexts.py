@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -81,7 +81,7 @@ def effects_by_context(
     )
 
 
-def select_context(effects: AnnData, context: str) -> AnnData:
+def select_context(effects: AnnData, context: object) -> AnnData:
     """The effects in one context, in the form of those of a screen in that context alone.
 
     Parameters
@@ -90,7 +90,7 @@ def select_context(effects: AnnData, context: str) -> AnnData:
         Effects in several contexts, from :func:`scapp.pp.pseudobulk` with `context_key`; of all genes or some. Not
         changed.
     context
-        Which one, such as ``"K562"``.
+        Which one, such as ``"K562"``; numbers are found by what they look like.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def select_context(effects: AnnData, context: str) -> AnnData:
     Raises
     ------
     ValueError
-        If these are no effects in contexts, or there is no such context.
+        If these are no effects in contexts, or there is no such context or none of its effects.
 
     Examples
     --------
@@ -113,13 +113,20 @@ def select_context(effects: AnnData, context: str) -> AnnData:
             "These are no effects in several contexts. Calculate them with "
             "`scapp.pp.pseudobulk(cells, context_key='cell_line')`."
         )
-    contexts = [str(name) for name in record["contexts"]]
+    contexts, context = [str(name) for name in record["contexts"]], str(context)
     if context not in contexts:
         raise ValueError(f"There is no context {context!r}; there are {shorten(map(repr, contexts), 12)}.")
     k = contexts.index(context)
     key, perturbation_key = record["context_key"], record["perturbation_key"]
-    one = effects[(effects.obs[key].astype(str) == context).to_numpy()].copy()
-    one.obs_names = pd.Index(one.obs[perturbation_key].astype(str), name=None)
+    rows = (effects.obs[key].astype(str) == context).to_numpy()
+    if not rows.any():
+        raise ValueError(
+            f"The effects in the context {context!r} have been left out of this AnnData; select it before."
+        )
+    one = effects[rows].to_memory(copy=True)
+    one.obs_names = (
+        one.obs[perturbation_key].astype(str).to_numpy()
+    )  # without a name, which a file would take for the column's
     for name in (Key.varm.CONTROL_MEAN, Key.varm.CONTROL_VAR):
         one.var[name] = np.asarray(one.varm[name])[:, k]
         del one.varm[name]
@@ -156,8 +163,8 @@ def add_effects_as_features(
     takes most of the noise away. The target's own change is left out.
 
     **The other screen must be another screen.** Effects of the same cells, of a replicate of them or of all perturbations
-    of the screen that you hold out from hold the answers, and make any score worthless. Effects that equal those
-    of `adata` are refused; nothing can recognise a replicate.
+    of the screen that you hold out from hold the answers, and make any score worthless. Where `adata` holds effects, those
+    that equal them are refused; nothing can recognise a replicate, nor the effects of cells that `adata` holds.
 
     Parameters
     ----------
@@ -231,8 +238,7 @@ def _lfc(effects: AnnData, layer: str) -> NDArray[np.float64]:
     if layer not in effects.layers:
         layers = shorten(repr(key) for key in effects.layers if isinstance(key, str)) or "none"
         raise ValueError(f"The other screen has no layer {layer!r}; its layers are {layers}. Name one with layer=….")
-    values = effects.layers[layer]
-    values = np.array(values.toarray() if sparse.issparse(values) else values, dtype=np.float64)
+    values = _dense(effects.layers[layer], np.float64)
     values[:, ~measured_mask(effects)] = 0
     if not np.isfinite(values).all():
         bad = effects.var_names[~np.isfinite(values).all(axis=0)]
@@ -241,6 +247,11 @@ def _lfc(effects: AnnData, layer: str) -> NDArray[np.float64]:
             "these genes out, or mark those that were not measured in var['measured']."
         )
     return values
+
+
+def _dense(values: Any, dtype: type) -> NDArray[Any]:
+    """A copy."""
+    return np.array(values.toarray() if sparse.issparse(values) else values, dtype=dtype)
 
 
 def _signatures(
@@ -273,10 +284,7 @@ def _check_another_screen(
     if not pairs or not len(shared):
         return
     here, there = (list(rows) for rows in zip(*pairs, strict=True))
-    a, b = (
-        np.asarray(data[rows, shared].layers[layer], dtype=np.float32)
-        for data, rows in ((adata, here), (effects, there))
-    )
+    a, b = (_dense(data[rows, shared].layers[layer], np.float32) for data, rows in ((adata, here), (effects, there)))
     same = np.isclose(a, b, rtol=1e-3, atol=1e-6, equal_nan=True).all(axis=1) & a.any(axis=1)
     if same.any():
         raise ValueError(

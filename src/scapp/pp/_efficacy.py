@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# What each kind is called in the field, in lower case and without hyphens; and what it does to its target.
+# What each kind is called in the field, in lower case and without hyphens; and what it does to its target. "CRISPR" alone
+# is not among them: collections of screens write it for activation and interference too.
 NAMES = {
-    "knockout": ("knockout", "ko", "crisprko", "crispr", "deletion"),
-    "interference": ("interference", "knockdown", "kd", "crispri", "rnai"),
-    "activation": ("activation", "overexpression", "oe", "crispra"),
+    "knockout": ("knockout", "ko", "crisprko", "cas9", "crisprcas9", "deletion"),
+    "interference": ("interference", "knockdown", "kd", "crispri", "crisproff", "rnai", "shrna", "sirna"),
+    "activation": ("activation", "overexpression", "oe", "crispra", "orf"),
 }
 DIRECTION = {"knockout": -1, "interference": -1, "activation": 1}
 WORKED, UNCLEAR, OPPOSITE, NOT_MEASURED = STATUS = ("worked", "unclear", "opposite", "not measured")
@@ -119,7 +120,8 @@ def check_efficacy(
     n_errors
         How many standard errors an effect must have.
     min_change
-        How large it must be, as a natural log-fold-change. Needed where there are no standard errors.
+        How large it must be, as a natural log-fold-change. Needed where there are no standard errors: without, a target
+        whose error is NaN is unclear.
 
     Returns
     -------
@@ -264,6 +266,7 @@ def _targets(
 def _judge(table: pd.DataFrame, n_errors: float, min_change: float) -> NDArray[np.object_]:
     lfc = table["lfc"].to_numpy()
     intended = lfc * table["kind"].map(DIRECTION).to_numpy(dtype=float)
-    needed = np.fmax(n_errors * table["se"].to_numpy(), min_change)
+    needed = np.fmax(n_errors * table["se"].to_numpy(), min_change if min_change > 0 else np.nan)
+    needed[np.isnan(needed)] = np.inf  # nothing says how large a change must be
     conditions = [np.isnan(lfc), (intended > 0) & (intended >= needed), (intended < 0) & (-intended >= needed)]
     return np.select(conditions, [NOT_MEASURED, WORKED, OPPOSITE], UNCLEAR)

@@ -111,10 +111,11 @@ def calls_from_obs(
         raise ValueError(f"adata.obs[{key!r}] names no guide: all {adata.n_obs} values are missing or empty.")
     share = np.full(adata.n_obs, np.nan)
     if counts_key is not None:
-        counts = _numbers(adata, counts_key, "counts_key", sep)
+        called = np.array([bool(guides) for guides in lists])
+        counts = _numbers(adata, counts_key, "counts_key", sep, called)
         lists = [guides if n >= min_counts else [] for guides, n in zip(lists, counts, strict=True)]
         if total_counts_key is not None:
-            total = _numbers(adata, total_counts_key, "total_counts_key", sep)
+            total = _numbers(adata, total_counts_key, "total_counts_key", sep, called)
             if (wrong := total < counts).any():
                 raise ValueError(
                     f"In {int(wrong.sum())} cells adata.obs[{total_counts_key!r}] (total_counts_key) is less than "
@@ -138,14 +139,22 @@ def _split(call: object, sep: str) -> list[str]:
     return list(dict.fromkeys(guide for part in str(call).split(sep) if (guide := part.strip())))
 
 
-def _numbers(adata: AnnData, key: str, argument: str, sep: str) -> NDArray[np.float64]:
-    """Counts of each cell, added up where a cell has several ("12|30", as Cell Ranger writes them)."""
-    column = column_of_obs(adata, key, argument)
+def _numbers(adata: AnnData, key: str, argument: str, sep: str, called: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Counts of each cell, added up where a cell has several ("12|30", as Cell Ranger writes them); 0 without a call."""
+    if key not in adata.obs:
+        column_of_obs(adata, key, argument)  # raises, with the columns that there are
+    column = adata.obs[key][called]
+    if missing := int(column.isna().sum()):
+        raise ValueError(
+            f"{missing} of the {len(column)} cells with a called guide have no counts in adata.obs[{key!r}] ({argument}). Fill "
+            "them in, or leave these cells out."
+        )
+    numbers = np.zeros(adata.n_obs)
     try:
         if pd.api.types.is_numeric_dtype(column.dtype):
-            numbers = column.to_numpy(dtype=np.float64)
+            numbers[called] = column.to_numpy(dtype=np.float64)
         else:
-            numbers = np.array([sum(map(float, _split_numbers(value, sep))) for value in column])
+            numbers[called] = [sum(map(float, _split_numbers(value, sep))) for value in column]
     except ValueError as error:
         raise ValueError(f"adata.obs[{key!r}] ({argument}) must hold counts: {error}.") from error
     if (numbers < 0).any():
@@ -160,8 +169,9 @@ def _split_numbers(value: object, sep: str) -> list[str]:
 def _read_counts(guides: AnnData, layer: str | None) -> sparse.csr_matrix:
     matrix, name = get_matrix(guides, layer)
     name = name.replace("adata", "guides", 1)
-    if hasattr(matrix, "to_memory"):
-        matrix = matrix.to_memory()
+    for in_memory in ("to_memory", "compute"):  # on disk, or a Dask array
+        if hasattr(matrix, in_memory):
+            matrix = getattr(matrix, in_memory)()
     counts = sparse.csr_matrix(matrix[()] if not sparse.issparse(matrix) else matrix, dtype=np.float64)
     counts.sum_duplicates()
     bad = ~np.isfinite(counts.data) | (counts.data < 0) | (counts.data != np.rint(counts.data))

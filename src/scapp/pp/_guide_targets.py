@@ -50,6 +50,11 @@ def read_targets(
     ValueError
         If `targets` cannot be read, or a guide has no target and is no control.
     """
+    if len(set(guides)) < len(guides):
+        raise ValueError(
+            f"These guides occur more than once: {_twice(pd.Index(guides))}. Make their names unique, with "
+            "`guides.var_names_make_unique()`."
+        )
     named = _name_targets(guides, targets, var)
     patterns = [_compile(pattern, "controls") for pattern in ([controls] if isinstance(controls, str) else controls)]
 
@@ -88,7 +93,16 @@ def _name_targets(guides: Sequence[str], targets: Targets, var: pd.DataFrame | N
             "targets must be a column of the guides' var, a mapping from guide to gene or a regular expression, found "
             f"{type(targets).__name__}."
         )
+    if isinstance(targets, pd.Series) and not targets.index.is_unique:
+        raise ValueError(
+            f"targets names these guides more than once: {_twice(targets.index)}. Name each once; the genes of a guide with "
+            "several targets are joined, as in 'A+B'."
+        )
     return ["" if pd.isna(gene := targets.get(guide, "")) else str(gene).strip() for guide in guides]
+
+
+def _twice(names: pd.Index) -> str:
+    return shorten(names[names.duplicated()].unique())
 
 
 def _by_pattern(guides: Sequence[str], pattern: str, columns: str | None) -> list[str]:

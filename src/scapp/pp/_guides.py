@@ -38,7 +38,7 @@ def guides_to_perturbations(
     method: Method = "mixture",
     min_counts: int = 5,
     min_share: float = 0.0,
-    max_genes: int = 1,
+    max_genes: int | None = 1,
     max_guides: int | None = None,
     min_cells: int = 1,
     controls: str | Iterable[str] = (),
@@ -89,9 +89,10 @@ def guides_to_perturbations(
         The fewest counts of an assigned guide, with every method.
     min_share
         The share of a cell's guide counts that its assigned guides must hold together; cells below have too many. 0.8
-        leaves out most doublets of a screen with one guide a cell.
+        leaves out most doublets of a screen with one guide a cell. With `calls_key` it needs both columns of counts.
     max_genes
-        Cells with more target genes than this have too many guides: 1 for a screen of single genes, 2 for pairs.
+        Cells with more target genes than this have too many guides: 1 for a screen of single genes, 2 for pairs, None
+        for no limit.
     max_guides
         The same for guides, whatever they target; None for no limit.
     min_cells
@@ -110,7 +111,7 @@ def guides_to_perturbations(
         What joins the guides in ``adata.obs[calls_key]``.
     counts_key, total_counts_key
         With `calls_key`: columns of ``adata.obs`` with the counts of the called guides (added up, or joined as the calls
-        are), and of all guides, to which `min_counts` and `min_share` then apply.
+        are), and of all guides, to which `min_counts` and `min_share` then apply. Cells without a call need no counts.
     expression_modality, guide_modality
         Names of the modalities of a MuData.
     key_added
@@ -121,19 +122,20 @@ def guides_to_perturbations(
     Returns
     -------
     The report, also logged and stored with the parameters in ``uns["scapp"]["guides"][key_added]``. Adds to `obs` (of the
-    expression modality; ``mdata.update()`` shows them at the top):
+    expression modality; ``mdata.pull_obs()`` shows them at the top):
 
     - ``obs[key_added]``: the labels, categorical; NaN for cells that are set apart. Leave these out with
       ``adata[adata.obs["perturbation"].notna()].copy()``.
     - ``obs["guide_status"]``: ``"perturbed"``, ``"control"``, ``"none"``, ``"many"`` or ``"rare"``.
-    - ``obs["guides"]``: the assigned guides, joined by ``"|"``; ``obs["n_guides"]``: how many.
+    - ``obs["guides"]``: the assigned guides, joined by ``"|"`` (left as it is where it is `calls_key`);
+      ``obs["n_guides"]``: how many.
 
     Raises
     ------
     ValueError
         If neither or both of counts and calls are given, a modality, column or layer is missing, a guide has no target
-        and is no control, values are no counts, no cell is in both matrices, or every cell is set apart. Nothing is
-        written then.
+        and is no control, or two guides have one name, values are no counts, no cell is in both matrices, every cell
+        is set apart, or labels would be written over the calls. Nothing is written then.
     TypeError
         If `adata` or `guides` is not of the kinds above.
 
@@ -145,9 +147,10 @@ def guides_to_perturbations(
     """
     expression, guides = _modalities(adata, guides, calls_key, expression_modality, guide_modality)
     numbers = {"min_counts": min_counts, "max_genes": max_genes, "max_guides": max_guides, "min_cells": min_cells}
-    _check_options(method, min_share, numbers, key_added)
+    _check_options(method, min_share, numbers, key_added, sep)
     n_not_counted = 0
     if calls_key is not None:
+        _check_calls_options(calls_key, key_added, calls_sep, min_share, counts_key, total_counts_key)
         calls = calls_from_obs(
             expression,
             calls_key,
@@ -171,10 +174,10 @@ def guides_to_perturbations(
         raise ValueError(
             f"No cell gets a label: {report.n_none} of {report.n_cells} have no guide, {report.n_many} too many and "
             f"{report.n_rare} a rare perturbation. Lower min_counts={min_counts}, min_share={min_share} or "
-            f"min_cells={min_cells}, or raise max_genes={max_genes}."
+            f"min_cells={min_cells}, or raise max_genes={max_genes} or max_guides={max_guides}."
         )
     obs = obs.rename(columns={Key.obs.PERTURBATION: key_added})
-    for column in obs:
+    for column in obs.columns.drop([calls_key] if calls_key in obs else []):  # calls are the user's own
         expression.obs[column] = obs[column].to_numpy() if column == Key.obs.N_GUIDES else obs[column].array
     params: dict[str, Any] = {
         "method": method if calls_key is None else None,
@@ -222,8 +225,10 @@ def _modalities(
     return data, guides
 
 
-def _check_options(method: str, min_share: float, numbers: dict[str, int | None], key_added: str) -> None:
+def _check_options(method: str, min_share: float, numbers: dict[str, int | None], key_added: str, sep: str) -> None:
     check_key_added(key_added)
+    if not sep:
+        raise ValueError("sep must not be empty: it joins the genes of a combination; the usual one is '+'.")
     if key_added in (Key.obs.GUIDES, Key.obs.N_GUIDES, Key.obs.GUIDE_STATUS):
         raise ValueError(f"key_added={key_added!r} is the name of another column that is written. Choose another.")
     if method not in get_args(Method):
@@ -235,11 +240,27 @@ def _check_options(method: str, min_share: float, numbers: dict[str, int | None]
             raise ValueError(f"{name} must be at least 1, found {value}.")
 
 
+def _check_calls_options(
+    calls_key: str, key_added: str, calls_sep: str, min_share: float, counts_key: str | None, total_key: str | None
+) -> None:
+    if key_added == calls_key:
+        raise ValueError(
+            f"The labels would be written over the calls in adata.obs[{calls_key!r}]. Name another column with key_added=…."
+        )
+    if not calls_sep:
+        raise ValueError("calls_sep must not be empty: it joins the guides of a cell; the usual one is '|'.")
+    if min_share and (counts_key is None or total_key is None):
+        raise ValueError(
+            f"min_share={min_share} needs the counts of the called guides and of all guides: name their columns of adata.obs "
+            "with counts_key=… and total_counts_key=…, or leave min_share out."
+        )
+
+
 def _label(
     calls: Calls,
     genes: list[Genes],
     min_share: float,
-    max_genes: int,
+    max_genes: int | None,
     max_guides: int | None,
     control: str,
     sep: str,
@@ -258,7 +279,10 @@ def _label(
             known[key] = GUIDE_SEPARATOR.join(calls.guides[guide] for guide in key), found
         name, found = known[key]
         names.append(name)
-        if tied or (key and (weak or len(found) > max_genes or (max_guides is not None and len(key) > max_guides))):
+        too_many = (max_genes is not None and len(found) > max_genes) or (
+            max_guides is not None and len(key) > max_guides
+        )
+        if tied or (key and (weak or too_many)):
             status.append(MANY)
         elif not key:
             status.append(NONE)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 logger = logging.getLogger(__name__)
+FEATURE_TYPES, GENE_EXPRESSION = "feature_types", "Gene Expression"  # as Cell Ranger names them
 
 
 def pseudobulk(
@@ -189,6 +190,7 @@ def _pseudobulk(
     expression = Expression(adata, total_counts_key=total_counts_key, sources=sources, inspect=False)
     effects = calculate_effects(expression, groups, len(kept) + 1, batches)
     _say_what_is_done(expression, few, min_cells, total_counts_key)
+    _warn_of_other_features(adata.var[expression.measured])
 
     options: dict[str, Any] = {"control": control, "sep": sep, "layer": layer, "batch_key": batch_key}
     options |= {"perturbation_key": perturbation_key, "total_counts_key": total_counts_key, "min_cells": min_cells}
@@ -264,6 +266,20 @@ def _say_what_is_done(
         warn_user(
             f"{len(few)} perturbation(s) with fewer than min_cells={min_cells} cells are left out: {_name(few)}. "
             "All are listed in uns['scapp']['pseudobulk']['dropped'].",
+        )
+
+
+def _warn_of_other_features(var: pd.DataFrame) -> None:
+    """Guides and antibodies, which Cell Ranger writes into the matrix of the genes, would count as expression."""
+    if FEATURE_TYPES not in var:
+        return
+    types = var[FEATURE_TYPES].dropna().astype(str)
+    other = types[types != GENE_EXPRESSION]
+    if len(other) and len(other) < len(types):
+        warn_user(
+            f"{len(other)} of {len(var)} features are no genes by var[{FEATURE_TYPES!r}] ({shorten(other.unique())}). They "
+            "are taken for genes, in the total of a cell too. Leave them out with "
+            f"`adata = adata[:, adata.var[{FEATURE_TYPES!r}] == {GENE_EXPRESSION!r}].copy()`."
         )
 
 

@@ -65,8 +65,9 @@ def explain(model: APP, perturbation: str, gene: str, *, by: By = "perturbations
         If the model has not been trained.
     ValueError
         If a label cannot be read, the gene is not measured, or there is no exact answer: a decoder trained by gradient
-        descent (``preset="paper"``) has no contributions of training perturbations, and one with a hidden layer
-        (``decoder="mlp"``) none of either kind.
+        descent (``preset="paper"``) has no contributions of training perturbations, one with a hidden layer
+        (``decoder="mlp"``) none of either kind, and where a `kind` was named at set-up the change of a target itself is
+        read from what others did to theirs.
 
     Examples
     --------
@@ -79,6 +80,7 @@ def explain(model: APP, perturbation: str, gene: str, *, by: By = "perturbations
         raise ValueError(f"by must be 'perturbations' or 'genes', found {by!r}.")
     (nodes,) = nodes_of(model, [perturbation])
     column = _column(model, perturbation, gene)
+    _check_not_own(model, nodes, column, gene)
     sep = model.registry["setup_args"]["combination_sep"]
     parts = []
     for share in model.module.explain(nodes, column, by):
@@ -110,3 +112,14 @@ def _column(model: APP, perturbation: str, gene: str) -> int:
             f"The gene {gene!r} was not measured, so no effect on it is predicted; ask for a measured gene."
         )
     return int(measured[: list(measured.index).index(gene)].sum())
+
+
+def _check_not_own(model: APP, nodes: tuple[int, ...], column: int, gene: str) -> None:
+    """Raise where the prediction is no sum of contributions: the change of a target itself, with a kind at set-up."""
+    written = np.full((1, model.module.targets.shape[1]), np.nan)
+    model._write_own_effects(None)([nodes], written, None)
+    if not np.isnan(written[0, column]):
+        raise ValueError(
+            f"The model was set up with a kind of perturbation, so the change of {gene!r} itself is read from what others of that "
+            "kind did to their targets (`scapp.pp.check_efficacy` shows these), and not from contributions. Ask for another gene."
+        )

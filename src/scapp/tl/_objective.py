@@ -84,6 +84,11 @@ def read_objective(objective: Objective, metric: str, genes: Sequence[str]) -> S
         return _signature(objective, metric, genes)  # type: ignore[arg-type]
     if isinstance(objective, str):
         raise TypeError(f"Expected a signature, a list of genes or a function, found the text {objective!r}.")
+    if isinstance(objective, np.ndarray | pd.DataFrame) or not isinstance(objective, Iterable):
+        raise TypeError(
+            f"Expected a signature, a list of genes or a function, found {type(objective).__name__}. A signature is a pandas "
+            "Series of log-fold-changes, indexed by gene: pd.Series(values, index=genes)."
+        )
     module = objective if isinstance(objective, Mapping) else {"up": objective}
     other = set(module) - {"up", "down"}
     if other or not module:
@@ -94,6 +99,11 @@ def read_objective(objective: Objective, metric: str, genes: Sequence[str]) -> S
     weights = np.zeros(len(genes))
     for direction, sign in (("up", 1.0), ("down", -1.0)):
         if direction in module:
+            if isinstance(module[direction], str):
+                raise TypeError(
+                    f"Expected a list of genes that go {direction}, found the text {module[direction]!r}. Pass "
+                    f"[{module[direction]!r}]."
+                )
             columns = _positions(
                 pd.Index(list(module[direction]), dtype=object), genes, f"the genes that go {direction}"
             )

@@ -12,7 +12,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from scapp._genes import measured_mask, shorten
+from scapp._genes import check_gene_names, measured_mask, shorten
 from scapp._keys import Key
 from scapp._perturbations import parse_labels
 from scapp.pp._expression import TARGET_SUM, Expression, Scale
@@ -26,7 +26,7 @@ def sample_cells(
     adata: AnnData,
     predictions: AnnData,
     *,
-    n_cells: int | Mapping[str, int] = 100,
+    n_cells: int | Mapping[str, int] | pd.Series = 100,
     perturbation_key: str = "perturbation",
     control: str = "control",
     sep: str = "+",
@@ -61,7 +61,7 @@ def sample_cells(
         One observation a perturbation with ``layers["predicted_lfc"]``, as :meth:`scapp.model.APP.predict` and the
         baselines return it.
     n_cells
-        How many cells of each perturbation, one number or one for each label.
+        How many cells of each perturbation, one number or one for each label, as ``value_counts()`` gives them.
     perturbation_key, control, sep
         Column of ``adata.obs`` with the labels, the label of control cells, and what joins the genes of a combination.
     layer
@@ -91,7 +91,9 @@ def sample_cells(
     ------
     ValueError
         If there are no control cells, predictions without log-fold-changes, twice for one perturbation or of genes that `adata` does not
-        have, numbers of cells that are missing or below one, or no counts where they are asked for.
+        have, genes of one name, numbers of cells that are missing, below one or not whole, or no counts where they are asked for.
+    TypeError
+        If `predictions` are no AnnData.
 
     Examples
     --------
@@ -104,6 +106,11 @@ def sample_cells(
     perturbations = read_perturbations(
         adata, perturbation_key=perturbation_key, control=control, sep=sep, effects_allowed=False
     )
+    check_gene_names(adata)
+    if not isinstance(predictions, AnnData):
+        raise TypeError(
+            f"Expected predictions as an AnnData, found {type(predictions).__name__}. Pass what `model.predict(names)` returns."
+        )
     labels = _labels(predictions, perturbation_key)
     parsed = parse_labels(labels, control=control, sep=sep)
     numbers = _numbers(n_cells, labels)
@@ -150,15 +157,18 @@ def _labels(predictions: AnnData, key: str) -> list[str]:
     return labels.tolist()
 
 
-def _numbers(n_cells: int | Mapping[str, int], labels: list[str]) -> list[int]:
+def _numbers(n_cells: int | Mapping[str, int] | pd.Series, labels: list[str]) -> list[int]:
+    if isinstance(n_cells, pd.Series):
+        n_cells = n_cells.to_dict()
     if isinstance(n_cells, Mapping):
         absent = [label for label in labels if label not in n_cells]
         if absent:
             raise ValueError(f"n_cells says nothing of {len(absent)} predicted perturbation(s): {shorten(absent)}.")
-    numbers = [int(n_cells[label]) if isinstance(n_cells, Mapping) else int(n_cells) for label in labels]
-    if min(numbers) < 1:
-        raise ValueError(f"n_cells must be at least 1, found {min(numbers)}.")
-    return numbers
+    numbers = [n_cells[label] if isinstance(n_cells, Mapping) else n_cells for label in labels]
+    wrong = [number for number in numbers if number < 1 or number != int(number)]
+    if wrong:
+        raise ValueError(f"n_cells must be a whole number, at least 1; found {wrong[0]}.")
+    return list(map(int, numbers))
 
 
 def _effects(predictions: AnnData, adata: AnnData) -> tuple[pd.Index, np.ndarray]:
@@ -177,7 +187,8 @@ def _effects(predictions: AnnData, adata: AnnData) -> tuple[pd.Index, np.ndarray
             f"{len(absent)} of {len(genes)} predicted genes were not measured in these cells: {shorten(absent)}. Pass cells with "
             "all of them, or the predictions of those there are: `predictions[:, predictions.var_names.isin(adata.var_names)]`."
         )
-    lfc = np.asarray(predictions.layers[Key.layers.PREDICTED_LFC], dtype=np.float64)[:, measured]
+    values = predictions.layers[Key.layers.PREDICTED_LFC]
+    lfc = np.asarray(values.toarray() if sparse.issparse(values) else values, dtype=np.float64)[:, measured]
     bad = ~np.isfinite(lfc).all(axis=1)
     if bad.any():
         names = predictions.obs_names[bad]

@@ -15,6 +15,7 @@ from scapp.tl._objective import Function, Metric, Objective, Signature, read_obj
 
 if TYPE_CHECKING:
     from scapp.model import APP
+    from scapp.model._prediction import WriteOwn
 
 N_DRAWS = 256
 
@@ -27,6 +28,7 @@ def screen(
     metric: Metric = "cosine",
     genes: Iterable[str] | None = None,
     order: int = 2,
+    kind: str | None = None,
     n_best: int = 100,
     batch_size: int = 1024,
     seed: int = 0,
@@ -50,7 +52,7 @@ def screen(
         - ``{"up": [...], "down": [...]}``, or a list of genes that are to go up: the mean predicted log-fold-change of the
           former minus that of the latter
         - a function that takes a table of predicted log-fold-changes (n_perturbations, n_measured_genes), one column a gene,
-          and returns one number for each row, the higher the better
+          and returns one number for each row, the higher the better; -inf leaves a perturbation out
     metric
         How predictions agree with a Series, over its genes: ``"cosine"``, ``"pearson"``, ``"dot"`` (the sum of the
         products), or ``"l2"`` (minus the Euclidean distance).
@@ -59,6 +61,9 @@ def screen(
         perturbations.
     order
         How many genes a perturbation has: 1, 2, 3, ….
+    kind
+        As in :meth:`scapp.model.APP.predict`: how genes that were not perturbed alone are perturbed, where the screen has
+        several kinds.
     n_best
         How many perturbations to keep.
     batch_size
@@ -72,7 +77,8 @@ def screen(
     -------
     Table of the best perturbations, the best first: ``perturbation``; ``score``, the higher the better;
     ``score_std``, the standard deviation of the score over draws of the predicted log-fold-changes from their uncertainty, in
-    which errors of genes go together as those of left-out training perturbations do; and ``n_perturbed_genes``, ``in_training``,
+    which errors of genes go together as those of left-out training perturbations do (where a function is -inf for some draws,
+    over the others); and ``n_perturbed_genes``, ``in_training``,
     ``n_singles_measured`` and ``uninformed`` as in :meth:`scapp.model.APP.predict`. The best of very many scores are the
     luckier ones: expect less of each than its score.
 
@@ -81,8 +87,8 @@ def screen(
     RuntimeError
         If the model has not been trained.
     ValueError
-        If a label or a gene is unknown, there is nothing to score, none of the objective's genes was measured, or a
-        function returns something else than one number a perturbation.
+        If a label, a gene or a kind is unknown, there is nothing to score, none of the objective's genes was measured, or a
+        function returns something else than one number a perturbation, or -inf for all.
     TypeError
         If `model` is no :class:`scapp.model.APP`, or a list is one text.
 
@@ -94,21 +100,24 @@ def screen(
     """
     candidates = Candidates.read(model, pairs, genes=genes, order=order)
     for name, value in (("n_best", n_best), ("batch_size", batch_size)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, found {value}.")
+        if value < 1 or value != int(value):
+            raise ValueError(f"{name} must be a whole number, at least 1; found {value}.")
     measured = model._registered.measured
     score = read_objective(objective, metric, [g for g, m in zip(model.genes, measured, strict=True) if m])
-    best = _Best(n_best)
-    scored = _scores(candidates, score, batch_size)
+    best, batch_size = _Best(int(n_best)), int(batch_size)
+    write_own = model._write_own_effects(kind)
+    scored = _scores(candidates, score, batch_size, write_own)
     n_batches = -(-len(candidates) // batch_size)
     for batch, scores in track(scored, description="Scoring", total=n_batches, disable=not show_progress):
         best.add(batch, scores)
+    if not best.genes:
+        raise ValueError(f"The objective is -inf for all of the {best.n_seen:,} perturbations: none of them is wanted.")
     order_of_best = best.order()
     found = [best.genes[i] for i in order_of_best]
     names = candidates.names(best.positions[order_of_best], found)
     table = model._describe(names, found).reset_index(drop=True)
     table.insert(0, "score", best.scores[order_of_best])
-    table.insert(1, "score_std", _score_std(model, found, score, seed))
+    table.insert(1, "score_std", _score_std(model, found, score, seed, write_own))
     key = model.registry["setup_args"]["perturbation_key"]
     table.insert(0, "perturbation", table.pop(key))
     return table
@@ -125,9 +134,7 @@ class _Best:
         self.genes: list[Genes] = []
 
     def add(self, batch: list[Genes], scores: np.ndarray) -> None:
-        worth = np.arange(len(batch))
-        if len(self.scores) == self.n:
-            worth = np.flatnonzero(scores > self.scores.min())
+        worth = np.flatnonzero(scores > (self.scores.min() if len(self.scores) == self.n else -np.inf))
         self.scores = np.concatenate([self.scores, scores[worth]])
         self.positions = np.concatenate([self.positions, self.n_seen + worth])
         self.genes += [batch[i] for i in worth]
@@ -141,7 +148,9 @@ class _Best:
         return np.lexsort([self.positions, -self.scores])
 
 
-def _scores(candidates: Candidates, score: Signature | Function, size: int) -> Iterator[tuple[list[Genes], np.ndarray]]:
+def _scores(
+    candidates: Candidates, score: Signature | Function, size: int, write_own: WriteOwn
+) -> Iterator[tuple[list[Genes], np.ndarray]]:
     from scapp.module._prediction import Wanted
 
     taken: deque[list[Genes]] = deque()
@@ -153,10 +162,14 @@ def _scores(candidates: Candidates, score: Signature | Function, size: int) -> I
 
     predict = candidates.model.module.predict_batches
     for prediction in predict(batches(), nodes=candidates.nodes, wanted=Wanted(std=False, attention=False)):
-        yield taken.popleft(), score(prediction.lfc.cpu().numpy())
+        batch, lfc = taken.popleft(), prediction.lfc.cpu().numpy()
+        write_own(batch, lfc, None)
+        yield batch, score(lfc)
 
 
-def _score_std(model: APP, perturbations: list[Genes], score: Signature | Function, seed: int) -> np.ndarray:
+def _score_std(
+    model: APP, perturbations: list[Genes], score: Signature | Function, seed: int, write_own: WriteOwn
+) -> np.ndarray:
     """Standard deviation of the score of each, over draws from the uncertainty of its log-fold-changes."""
     from scapp.module._posterior import error_factors
     from scapp.module._prediction import Wanted
@@ -175,6 +188,10 @@ def _score_std(model: APP, perturbations: list[Genes], score: Signature | Functi
     for i, (genes, prediction) in enumerate(zip(perturbations, predictions, strict=True)):
         assert prediction.std is not None
         kind = "combined" if len(genes) > 1 else "measured" if genes[0] in module.single_column else "single"
-        draws = prediction.lfc.cpu().numpy() + prediction.std.cpu().numpy() * errors[kind]
-        found[i] = score(draws).std(ddof=1)
+        lfc, std = prediction.lfc.cpu().numpy(), prediction.std.cpu().numpy()
+        write_own([genes], lfc, std)
+        draws = lfc + std * errors[kind]
+        scores = score(draws)
+        scores = scores[np.isfinite(scores)]
+        found[i] = scores.std(ddof=1) if len(scores) > 1 else np.nan
     return found

@@ -77,8 +77,8 @@ def suggest_perturbations(
     RuntimeError
         If the model has not been trained.
     ValueError
-        If there are fewer candidates than `n`, a label is unknown, was measured already or is asked twice, the decoder has no
-        closed form, or the model knows of no uncertainty in the candidates.
+        If there are fewer candidates than `n`, a label is unknown, was measured already or is asked twice, its genes in any
+        order, the decoder has no closed form, or the model knows of no uncertainty in the candidates.
     TypeError
         If `model` is no :class:`scapp.model.APP`, or a list is one text.
 
@@ -92,8 +92,11 @@ def suggest_perturbations(
     if strategy not in STRATEGIES:
         raise ValueError(f"strategy={strategy!r} is not among {', '.join(map(repr, STRATEGIES))}.")
     names, perturbations = _candidates(model, candidates, genes, order)
-    if not 1 <= n <= len(perturbations):
-        raise ValueError(f"n must be from 1 to the number of candidates, {len(perturbations)}; found {n}.")
+    if not 1 <= n <= len(perturbations) or n != int(n):
+        raise ValueError(
+            f"n must be a whole number from 1 to the number of candidates, {len(perturbations)}; found {n}."
+        )
+    n = int(n)
     aims = perturbations
     if targets is not None:
         aims = model._read_labels(targets)[1]
@@ -125,7 +128,15 @@ def _candidates(
     read = Candidates.read(model, asked, genes=genes, order=order)
     everything = [p for batch in read.batches(len(read)) for p in batch]
     if by_labels:
-        measured = [name for name, p in zip(read.labels or [], everything, strict=True) if p in trained]
+        labels = read.labels or []
+        first = {p: name for name, p in zip(reversed(labels), reversed(everything), strict=True)}
+        twice = [name for name, p in zip(labels, everything, strict=True) if first[p] != name]
+        if twice:
+            raise ValueError(
+                f"{len(twice)} candidate(s) are other spellings of candidates before them: {shorten(twice)}. Ask each perturbation "
+                "once."
+            )
+        measured = [name for name, p in zip(labels, everything, strict=True) if p in trained]
         if measured:
             raise ValueError(
                 f"{len(measured)} candidate(s) were measured already: {shorten(measured)}. Leave them out, as in "
