@@ -319,6 +319,18 @@ def test_omnipath_says_which_signs_are_known(site, mirror):
         networks.omnipath(license="none", **mirror)
 
 
+def test_local_tables_without_edges_names_or_weights_are_refused(tmp_path):
+    path = tmp_path / "table.tsv"
+    for rows, message in (("", "no edges"), ("A,B,\n", "A -> B: nothing"), ("A,,1\n", "no name in column 'target'")):
+        path.write_text(f"source,target,weight\n{rows}")
+        with pytest.raises(ValueError, match=message):
+            networks.collectri(file=path)
+    path.write_bytes(answer(("KLF1", "MYC", 1, 0, 1, "D"), column="dorothea_level"))
+    with pytest.raises(ValueError, match=r"table.tsv' has no edge of levels=\['A', 'B', 'C'\]"):
+        networks.dorothea(file=path)
+    assert len(networks.dorothea(file=path, levels="D")) == 1
+
+
 def test_what_a_web_service_says_instead_of_a_table_is_not_kept(site, mirror):
     site.add("omnipath_omnipath_human_academic.tsv", b"Something is not entirely good:\n\nUnknown dataset\n")
     with pytest.raises(ValueError, match=r"begins with b'Something is not entirely good.*not with 'source"):
