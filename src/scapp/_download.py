@@ -24,6 +24,8 @@ TIMEOUT = 30.0
 RETRIES = 3
 PAUSE = 1.0
 CHUNK = 1 << 16
+# A transfer that comes so many bytes farther has all its tries again: files of gigabytes break off more than a few times.
+FARTHER = 1 << 24
 # A server that is busy or restarting may answer the next time; one that does not know the file will not.
 _TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -96,7 +98,7 @@ def fetch(
     progress
         Whether to show a progress bar.
     timeout, retries
-        Seconds without a byte, and tries after the first.
+        Seconds without a byte, and tries after the first; a transfer that has come far since has all of these again.
 
     Raises
     ------
@@ -200,17 +202,22 @@ class Downloader:
         import requests
 
         path = Path(output_file)
-        for attempt in range(self.retries + 1):
+        tries = failed = farthest = 0
+        while True:
+            tries += 1
             try:
                 self._stream(url, path)
-            except requests.exceptions.RequestException as error:
-                status = getattr(error.response, "status_code", None)
-                if attempt == self.retries or (status is not None and status not in _TRY_AGAIN):
-                    raise ConnectionError(self._failed(url, error, attempt + 1)) from error
-                logger.warning("%s: %s Trying again (%d of %d).", url, _reason(error), attempt + 1, self.retries)
-                time.sleep(PAUSE * 2**attempt)
-            else:
                 break
+            except requests.exceptions.RequestException as error:
+                arrived = path.stat().st_size if path.exists() else 0
+                if arrived >= farthest + FARTHER:
+                    failed, farthest = 0, arrived
+                failed += 1
+                status = getattr(error.response, "status_code", None)
+                if failed > self.retries or (status is not None and status not in _TRY_AGAIN):
+                    raise ConnectionError(self._failed(url, error, tries)) from error
+                logger.warning("%s: %s Trying again (%d of %d).", url, _reason(error), failed, self.retries)
+                time.sleep(PAUSE * 2 ** (failed - 1))
         self._check_content(url, path)
 
     def _stream(self, url: str, path: Path) -> None:

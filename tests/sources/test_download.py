@@ -82,6 +82,18 @@ def test_a_transfer_that_breaks_off_goes_on_where_it_stopped(site, remote, tmp_p
     assert int(third.removeprefix("bytes=").rstrip("-")) > _download.CHUNK
 
 
+def test_a_long_transfer_may_break_off_more_often_than_it_is_tried_in_one_place(site, remote, tmp_path, monkeypatch):
+    def breaks_often(handler, content, n):
+        site.send(handler, content, n=70_000 if n < 4 else None)
+
+    with pytest.raises(ConnectionError, match="in 3 tries"):
+        fetch(remote(breaks_often), folder=tmp_path, retries=2)
+    site.requests.clear()
+    monkeypatch.setattr(_download, "FARTHER", 50_000)
+    assert fetch(remote(breaks_often), folder=tmp_path, retries=2).read_bytes() == CONTENT
+    assert len(site.requests) == 5
+
+
 def test_a_server_that_goes_on_elsewhere_is_not_believed(site, remote, tmp_path):
     def elsewhere(handler, content, n):
         if n == 1:
