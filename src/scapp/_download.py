@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import logging
 import os
@@ -23,8 +24,11 @@ TIMEOUT = 30.0
 RETRIES = 3
 PAUSE = 1.0
 CHUNK = 1 << 16
+# A transfer that comes so many bytes farther has all its tries again: files of gigabytes break off more than a few times.
+FARTHER = 1 << 24
 # A server that is busy or restarting may answer the next time; one that does not know the file will not.
 _TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _PAGE = (b"<!doctype html", b"<html")
 # How files of a kind begin, so that something else is noticed even where no hash is published.
 _BEGINS = {
@@ -94,7 +98,7 @@ def fetch(
     progress
         Whether to show a progress bar.
     timeout, retries
-        Seconds without a byte, and tries after the first.
+        Seconds without a byte, and tries after the first; a transfer that has come far since has all of these again.
 
     Raises
     ------
@@ -103,7 +107,7 @@ def fetch(
     ValueError
         If something else was sent, or a file of that name is there whose hash is another.
     OSError
-        If the folder cannot be written, or the disk is full.
+        If the folder is none or cannot be written, or the disk is full. What had arrived is removed.
     """
     import pooch
 
@@ -111,7 +115,13 @@ def fetch(
     if path.is_file():
         _check_present(path, file)
         return path
+    _check_folder(path.parent)
     mirror = base_url or os.environ.get(URL_VARIABLE)
+    if mirror and not mirror.lower().startswith(("http://", "https://")):
+        raise ValueError(
+            f"A mirror must be an address that begins with http:// or https://, found {mirror!r}. A folder that has {file.name!r} "
+            f"is named with folder=… or ${DIR_VARIABLE}."
+        )
     url = f"{mirror.rstrip('/')}/{file.name}" if mirror else file.url
     downloader = Downloader(
         file,
@@ -124,12 +134,30 @@ def fetch(
         pooch.retrieve(url, file.known_hash, fname=path.name, path=path.parent, downloader=downloader)
     except WrongFileError:
         raise
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise OSError(
+            error.errno,
+            f"The disk of {str(path.parent)!r} is full: {file.name!r} does not fit. Nothing was kept. Free some space, or name "
+            f"another folder with folder=… or ${DIR_VARIABLE}.",
+        ) from error
     except ValueError as error:
         raise WrongFileError(
             f"{url} sent a file that is not {file.name!r}: its hash is not {file.known_hash}. It was removed. The host may "
             f"have changed the file or a proxy stands between. You can {_mend(file)}"
         ) from error
     return path
+
+
+def _check_folder(folder: Path) -> None:
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise NotADirectoryError(
+            errno.ENOTDIR,
+            f"{str(folder)!r} is a file, and the folder of files was expected. Name its folder with folder=… or ${DIR_VARIABLE}.",
+        )
 
 
 def _check_present(path: Path, file: RemoteFile) -> None:
@@ -174,17 +202,22 @@ class Downloader:
         import requests
 
         path = Path(output_file)
-        for attempt in range(self.retries + 1):
+        tries = failed = farthest = 0
+        while True:
+            tries += 1
             try:
                 self._stream(url, path)
-            except requests.exceptions.RequestException as error:
-                status = getattr(error.response, "status_code", None)
-                if attempt == self.retries or (status is not None and status not in _TRY_AGAIN):
-                    raise ConnectionError(self._failed(url, error, attempt + 1)) from error
-                logger.warning("%s: %s Trying again (%d of %d).", url, _reason(error), attempt + 1, self.retries)
-                time.sleep(PAUSE * 2**attempt)
-            else:
                 break
+            except requests.exceptions.RequestException as error:
+                arrived = path.stat().st_size if path.exists() else 0
+                if arrived >= farthest + FARTHER:
+                    failed, farthest = 0, arrived
+                failed += 1
+                status = getattr(error.response, "status_code", None)
+                if failed > self.retries or (status is not None and status not in _TRY_AGAIN):
+                    raise ConnectionError(self._failed(url, error, tries)) from error
+                logger.warning("%s: %s Trying again (%d of %d).", url, _reason(error), failed, self.retries)
+                time.sleep(PAUSE * 2 ** (failed - 1))
         self._check_content(url, path)
 
     def _stream(self, url: str, path: Path) -> None:
@@ -208,24 +241,41 @@ class Downloader:
             self._write(response, path, have if resumed else 0)
 
     def _write(self, response: requests.Response, path: Path, have: int) -> None:
+        """Write what arrives behind the first `have` bytes."""
         import requests
         from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
         length = response.headers.get("Content-Length")
-        total = have + int(length) if length else None
+        unpacked = self._unpacked_on_the_way(response)
+        total = have + int(length) if length and not unpacked else None
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
         with (
             Progress(*columns, console=Console(stderr=True), disable=not self.progress) as bar,
             path.open("ab" if have else "wb") as out,
         ):
             task = bar.add_task(self.name, total=total, completed=have)
-            for chunk in response.iter_content(CHUNK):
-                out.write(chunk)
-                have += len(chunk)
-                bar.update(task, completed=have)
+            try:
+                for chunk in response.iter_content(CHUNK):
+                    out.write(chunk)
+                    have += len(chunk)
+                    bar.update(task, completed=have)
+            except requests.exceptions.RequestException:
+                if (
+                    unpacked
+                ):  # The server counts other bytes than those that arrived, so that it cannot go on behind them.
+                    out.truncate(0)
+                raise
         if total is not None and have < total:
             raise requests.exceptions.ConnectionError(f"the transfer ended after {have:,} of {total:,} bytes.")
+
+    def _unpacked_on_the_way(self, response: requests.Response) -> bool:
+        """Whether a server compresses although it was asked not to; one that calls a .gz file compressed text sends the file."""
+        encoding = response.headers.get("Content-Encoding", "identity").lower()
+        if encoding == "gzip" and self.name.endswith(".gz"):
+            response.raw.headers.pop("Content-Encoding", None)  # so that nothing unpacks it
+            return False
+        return encoding != "identity"
 
     def _check_content(self, url: str, path: Path) -> None:
         """Refuse what is not of the kind of the file, since not every file has a published hash."""
@@ -272,4 +322,12 @@ def _reason(error: Exception) -> str:
         return "the server stopped sending."
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return "the transfer ended before the file did."
-    return str(error)
+    # What a library says of these is a nest of its own names.
+    told = str(error)
+    if "NameResolutionError" in told or "getaddrinfo failed" in told:
+        return "the name of the host cannot be resolved: there is no network, it seems, or it does not lead there."
+    if "NewConnectionError" in told or "ProxyError" in told:
+        return "no connection to the host, or to a proxy before it, can be made: there is no network, or it is barred."
+    if "RemoteDisconnected" in told or "ConnectionResetError" in told:
+        return "the server closed the connection."
+    return f"{told.rstrip('.')}."

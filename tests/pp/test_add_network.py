@@ -130,6 +130,46 @@ def test_parquet_is_read(tmp_path: Path):
     assert weights_of(adata) == DIRECTED
 
 
+def broken_files(folder: Path) -> dict[str, bytes]:
+    text = "source,target,weight\n" + "".join(f"KLF1,G{i % 977},{i}\n" for i in range(20_000))
+    packed = gzip.compress(text.encode())
+    table = folder / "whole.parquet"
+    EDGES.to_parquet(table)
+    return {
+        "truncated.csv.gz": packed[: len(packed) // 2],
+        "damaged.csv.gz": packed[:200] + bytes(40) + packed[240:],
+        "utf16.csv": text.encode("utf-16"),
+        "latin.csv": text.replace("G7,", "Zür,").encode("latin-1"),
+        "ragged.csv": (text + "KLF1,MYC,1,2,3\n").encode(),
+        "truncated.parquet": table.read_bytes()[:-100],
+    }
+
+
+def test_broken_files_are_named_and_nothing_is_written(tmp_path: Path, assert_same):
+    for name, content in broken_files(tmp_path).items():
+        (tmp_path / name).write_bytes(content)
+        adata = data()
+        with pytest.raises(
+            ValueError, match=f"(?s){name}' cannot be read .*(truncated, damaged or of another kind).*again"
+        ):
+            add_network(adata, tmp_path / name)
+        assert_same(adata, data())
+        with pytest.raises(ValueError, match=f"{name}' cannot be read"):
+            add_network(adata, EDGES, aliases=tmp_path / name)
+        assert_same(adata, data())
+
+
+def test_whether_a_file_is_gzipped_is_seen_by_its_beginning_and_home_is_known(tmp_path: Path, monkeypatch):
+    text = EDGES.to_csv(index=False).encode()
+    (tmp_path / "unpacked.csv.gz").write_bytes(text)
+    (tmp_path / "packed.csv").write_bytes(gzip.compress(text))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("unpacked.csv.gz", "packed.csv"):
+        adata = data()
+        add_network(adata, f"~/{name}", directed=True)
+        assert weights_of(adata) == DIRECTED
+
+
 def test_a_gene_called_nan_is_a_gene(tmp_path: Path):
     path = tmp_path / "edges.tsv.gz"
     with gzip.open(path, "wt") as file:
@@ -348,7 +388,15 @@ def ensembl() -> pd.DataFrame:
 REFUSED: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
     "nan weight": (lambda: EDGES.assign(weight=[1.0, np.nan, 1.0]), {}, r"1 of 3 edges.*SPI1 -> CEBPA: nan"),
     "infinite weight": (lambda: EDGES.assign(weight=[np.inf, 1.0, 1.0]), {}, r"KLF1 -> CEBPA: inf"),
-    "text weight": (lambda: EDGES.assign(weight=["1", "high", "2"]), {}, r"1 of 3 edges.*not a number"),
+    "text weight": (lambda: EDGES.assign(weight=["1", "high", "2"]), {}, r"1 of 3 edges.*not a number.*CEBPA: high"),
+    "empty weight": (lambda: EDGES.assign(weight=["1", "", "2"]), {}, r"1 of 3 edges.*CEBPA: nothing\. Give"),
+    "missing weight": (lambda: EDGES.assign(weight=pd.array([1, None, 2], dtype="Int64")), {}, "1 of 3 edges.*<NA>"),
+    "decimal commas": (lambda: EDGES.assign(weight=["1", "0,5", "2"]), {}, r"CEBPA: 0,5.*decimal=','"),
+    "column twice": (
+        lambda: pd.concat([EDGES, EDGES["source"]], axis=1),
+        {},
+        "several columns called 'source', .* are 'source', 'target', 'weight', 'source'",
+    ),
     "nan in matrix": (lambda: np.full((5, 5), np.nan), {}, "25 of 25 edges"),
     "no rows": (lambda: EDGES[:0], {}, "no edges"),
     "empty matrix": (lambda: sparse.csr_matrix((5, 5)), {}, "no edges"),

@@ -14,7 +14,7 @@ import pytest
 from scipy import sparse
 
 from scapp import network
-from scapp.pp import add_gene_features, add_unmeasured_genes
+from scapp.pp import _feature_sources, add_gene_features, add_unmeasured_genes
 
 GENES = ["C", "A", "X", "B"]
 TABLE = pd.DataFrame({"f1": [1.0, 2.0, 3.0, 9.0], "f2": [-1.0, 0.5, 0.0, 9.0]}, index=["A", "B", "C", "elsewhere"])
@@ -274,6 +274,33 @@ def test_bad_features_are_explained_and_nothing_is_written(case, assert_same):
     with pytest.raises(ValueError, match="(?s)" + message):
         add_gene_features(adata, make(), **{"key_added": "f", **kwargs})
     assert_same(adata, before)
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        {"T1": ["P", "Q"], "T2": ["Q", "R"], "T3": ["P", "R", "S"]},
+        pd.DataFrame({"source": ["P", "Q"], "target": ["Q", "R"]}),
+    ],
+    ids=["annotations", "network"],
+)
+def test_genes_of_another_species_are_seen_before_the_long_work(features, monkeypatch):
+    def long_work(*args, **kwargs):
+        raise AssertionError("The decomposition was begun.")
+
+    for name in ("truncated_svd", "diffusion_embedding"):
+        monkeypatch.setattr(_feature_sources, name, long_work)
+    with pytest.raises(ValueError, match="Only 0 of the"):
+        add_gene_features(data(), features, key_added="f")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04"])
+def test_npz_files_that_break_off_are_named(content, tmp_path: Path):
+    np.savez(tmp_path / "f.npz", names=np.array(["A", "B"]), x=np.random.default_rng(0).random((2, 500)))
+    whole = (tmp_path / "f.npz").read_bytes()
+    (tmp_path / "f.npz").write_bytes(content or whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="f.npz' cannot be read as plain arrays"):
+        add_gene_features(data(), tmp_path / "f.npz", key_added="f")
 
 
 def test_arrays_without_names_are_a_type_error():

@@ -95,6 +95,40 @@ def test_what_the_user_says_decides_before_any_table():
     assert rules(report) == {"SHARED": "given", "EKLF": "given", "SPI1": "official"}
 
 
+@pytest.mark.parametrize("form", [dict, pd.Series])
+def test_a_mapping_of_a_few_names_is_enough(form):
+    adata = data(["OLD", *[f"G{i}" for i in range(500)]], ["control", "OLD+G1"])
+    report = harmonize_genes(adata, aliases=form({"OLD": "NEW"}))
+    assert report.renamed["name"].tolist() == ["OLD"]
+    assert adata.obs["perturbation"].tolist() == ["control", "G1+NEW"]
+    with pytest.raises(ValueError, match="Only 0 of the 501 names are known"):
+        harmonize_genes(adata, aliases={"OLDER": "NEWER"})
+
+
+def test_categories_of_labels_keep_their_order_for_the_colours_that_follow_it():
+    adata = data(["CBARP", "KLF1"], ["control", "C19orf26", "KLF1"])
+    categories = ["KLF1", "control", "C19orf26", "unused"]
+    adata.obs["perturbation"] = pd.Categorical(adata.obs["perturbation"], categories=categories, ordered=True)
+    harmonize_genes(adata, aliases=TABLE)
+    assert adata.obs["perturbation"].tolist() == ["control", "CBARP", "KLF1"]
+    assert adata.obs["perturbation"].cat.categories.tolist() == ["KLF1", "control", "CBARP", "unused"]
+    assert adata.obs["perturbation"].cat.ordered
+
+
+def test_entrez_ids_that_pandas_made_decimal_numbers_are_found():
+    edges = pd.DataFrame({"source": [10661, 4609, None], "target": [6688, 10661, 1]}).dropna()
+    assert edges["source"].dtype == float
+    new, _ = harmonize_genes(edges, aliases=TABLE)
+    assert new[["source", "target"]].values.tolist() == [["KLF1", "SPI1"], ["MYC", "KLF1"]]
+
+
+def test_one_column_can_be_named_as_text_and_a_column_there_twice_is_refused():
+    table = pd.DataFrame({"who": ["EKLF"], "note": ["EKLF"]})
+    assert harmonize_genes(table, aliases=TABLE, columns="who")[0].values.tolist() == [["KLF1", "EKLF"]]
+    with pytest.raises(ValueError, match="several columns called 'who'"):
+        harmonize_genes(pd.concat([table, table], axis=1), aliases=TABLE, columns=["who"])
+
+
 def test_candidates_of_ambiguous_names_are_listed():
     report = harmonize_genes(data(["SHARED", "TAKEN", "KLF1"]), aliases=[TABLE, HGNC])
     assert report.ambiguous["candidates"].tolist() == ["MYC, SPI1", "NEW1, NEW2"]

@@ -353,6 +353,8 @@ def spoil(adata: ad.AnnData, how: str) -> None:
             sc.pp.normalize_total(adata, target_sum=1e4)
         case "empty cell":
             adata.X[[7, 9]] = 0
+        case "cells twice":
+            adata.obs_names = ["cell0", "cell0", "cell0", *adata.obs_names[3:]]
         case "genes twice":
             adata.var_names = ["G0", "G0", *adata.var_names[2:]]
         case "no X":
@@ -385,6 +387,7 @@ def spoil(adata: ad.AnnData, how: str) -> None:
         ("negative", {}, "1 negative values.*log-fold-changes.*control=None"),
         ("not logged", {}, r"sc\.pp\.log1p"),
         ("empty cell", {}, r"2 of the 120 cells.*filter_cells\(adata, min_counts=1\)"),
+        ("cells twice", {}, r"2 of the 120 cells have the name of a cell before them: cell0\..*obs_names_make_unique"),
         ("genes twice", {}, r"var_names_make_unique"),
         ("no X", {}, "layer=…"),
         ("measured", {}, "True or False"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 
@@ -81,6 +82,18 @@ def test_a_transfer_that_breaks_off_goes_on_where_it_stopped(site, remote, tmp_p
     assert int(third.removeprefix("bytes=").rstrip("-")) > _download.CHUNK
 
 
+def test_a_long_transfer_may_break_off_more_often_than_it_is_tried_in_one_place(site, remote, tmp_path, monkeypatch):
+    def breaks_often(handler, content, n):
+        site.send(handler, content, n=70_000 if n < 4 else None)
+
+    with pytest.raises(ConnectionError, match="in 3 tries"):
+        fetch(remote(breaks_often), folder=tmp_path, retries=2)
+    site.requests.clear()
+    monkeypatch.setattr(_download, "FARTHER", 50_000)
+    assert fetch(remote(breaks_often), folder=tmp_path, retries=2).read_bytes() == CONTENT
+    assert len(site.requests) == 5
+
+
 def test_a_server_that_goes_on_elsewhere_is_not_believed(site, remote, tmp_path):
     def elsewhere(handler, content, n):
         if n == 1:
@@ -138,8 +151,34 @@ def test_a_file_that_is_not_there_is_asked_for_once(site, remote, tmp_path):
 
 def test_a_host_that_is_not_there_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(_download, "PAUSE", 0.0)
-    with pytest.raises(ConnectionError, match="bundle.npz.*http://127.0.0.1:9/x"):
+    with pytest.raises(ConnectionError, match="bundle.npz.*http://127.0.0.1:9/x in 2 tries: no connection to the host"):
         fetch(RemoteFile("bundle.npz", "http://127.0.0.1:9/x", HASH), folder=tmp_path, retries=1)
+
+
+def test_no_network_is_said_in_a_sentence(tmp_path):
+    gone = RemoteFile("bundle.npz", "http://nowhere.invalid/bundle.npz", HASH)
+    with pytest.raises(ConnectionError, match="1 try: the name of the host cannot be resolved.*no network") as caught:
+        fetch(gone, folder=tmp_path, retries=0)
+    assert "Pool" not in str(caught.value)
+
+
+@pytest.mark.parametrize("mirror", ["file:///data", "/data/mirror", "mirror.org/data"])
+def test_a_mirror_that_is_no_address_is_refused_before_any_try(mirror, tmp_path, monkeypatch):
+    file = RemoteFile("bundle.npz", "http://127.0.0.1:9/x", HASH)
+    with pytest.raises(ValueError, match=r"begins with http:// or https://, found .*folder=… or \$SCAPP_DATA_DIR"):
+        fetch(file, folder=tmp_path, base_url=mirror)
+    monkeypatch.setenv("SCAPP_DATA_URL", mirror)
+    with pytest.raises(ValueError, match="found"):
+        fetch(file, folder=tmp_path)
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(remote, tmp_path):
+    mine = tmp_path / "bundle.npz"
+    mine.write_bytes(CONTENT)
+    for folder in (mine, mine / "below"):
+        with pytest.raises(NotADirectoryError, match="bundle.npz' is a file, and the folder .*folder="):
+            fetch(remote(), folder=folder)
+    assert mine.read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("kind", ["text/html; charset=utf-8", "application/octet-stream"])
@@ -172,6 +211,31 @@ def test_a_file_of_the_user_is_never_written_over(site, remote, tmp_path):
     assert site.requests == []
 
 
+def compressed_on_the_way(site, packed):
+    """A server that sends other bytes than the file, and says so; the first time only a part of them."""
+
+    def behaviour(handler, content, n):
+        sent = packed(content)
+        handler.send_response(200)
+        handler.send_header("Content-Encoding", "gzip")
+        handler.send_header("Content-Length", str(len(sent)))
+        handler.end_headers()
+        handler.wfile.write(sent if n else sent[: len(sent) // 2])
+
+    return behaviour
+
+
+def test_a_server_that_compresses_unasked_sends_the_file_all_the_same(site, remote, tmp_path):
+    path = fetch(remote(compressed_on_the_way(site, gzip.compress)), folder=tmp_path)
+    assert path.read_bytes() == CONTENT
+
+
+def test_a_packed_file_that_is_called_compressed_text_stays_packed(site, tmp_path):
+    content = gzip.compress(b"protein1 protein2\n" * 50_000 + np.random.default_rng(1).bytes(200_000))
+    url = site.add("links.txt.gz", content, compressed_on_the_way(site, bytes))
+    assert fetch(RemoteFile("links.txt.gz", url, header="protein1 "), folder=tmp_path).read_bytes() == content
+
+
 def test_a_full_disk_leaves_nothing(site, remote, tmp_path, monkeypatch):
     write = _download.Downloader._write
 
@@ -180,6 +244,7 @@ def test_a_full_disk_leaves_nothing(site, remote, tmp_path, monkeypatch):
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(_download.Downloader, "_write", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="'bundle.npz' does not fit. Nothing was kept.*folder=") as caught:
         fetch(remote(), folder=tmp_path)
+    assert caught.value.errno == 28
     assert left_in(tmp_path) == []

@@ -210,6 +210,40 @@ def test_files_that_are_not_strings_are_refused(site, mirror, tmp_path):
         networks.string(file=broken, info_file=mirror["folder"] / "9606.protein.info.v12.0.txt.gz")
 
 
+@pytest.fixture
+def string_files(tmp_path):
+    links, info = tmp_path / "links.txt.gz", tmp_path / "info.txt.gz"
+    links.write_bytes(gzip.compress(LINKS.encode()))
+    info.write_bytes(gzip.compress(INFO.encode()))
+    return {"file": links, "info_file": info, "progress": False}
+
+
+def test_string_of_another_species_than_it_is_asked_for_is_refused(string_files):
+    with pytest.raises(ValueError, match=r"another species: .* '9606.P1', .* begin with '10090.'.*organism="):
+        networks.string(organism="mouse", **string_files)
+    string_files["info_file"].write_text(INFO.replace(".P", ".Q"))
+    with pytest.raises(ValueError, match="Only 0 of the 4 proteins of .* have a name in .* one version and species"):
+        networks.string(**string_files)
+
+
+def test_scores_on_the_scale_of_the_web_page_are_pointed_out(string_files):
+    with pytest.raises(ValueError, match=r"min_score=0.7 is on the scale of .* min_score=700"):
+        networks.string(min_score=0.7, **string_files)
+
+
+def test_string_files_need_no_suffix_and_are_read_to_their_last_number(string_files, capsys):
+    expected = networks.string(**string_files)
+    assert capsys.readouterr().err == ""
+    links = string_files["file"].with_name("links.txt")
+    links.write_text(LINKS)
+    edges = networks.string(**(string_files | {"file": links, "progress": True}))
+    pd.testing.assert_frame_equal(edges, expected)
+    assert "links.txt" in capsys.readouterr().err
+    links.write_text(LINKS.rstrip()[:-12])
+    with pytest.raises(ValueError, match="links.txt' cannot be read to its end.*Move it away"):
+        networks.string(**(string_files | {"file": links}))
+
+
 # CollecTRI, DoRothEA, OmniPath
 
 
@@ -283,6 +317,18 @@ def test_omnipath_says_which_signs_are_known(site, mirror):
         networks.omnipath(datasets=["mirna"], **mirror)
     with pytest.raises(ValueError, match="license must be 'academic' or 'commercial'"):
         networks.omnipath(license="none", **mirror)
+
+
+def test_local_tables_without_edges_names_or_weights_are_refused(tmp_path):
+    path = tmp_path / "table.tsv"
+    for rows, message in (("", "no edges"), ("A,B,\n", "A -> B: nothing"), ("A,,1\n", "no name in column 'target'")):
+        path.write_text(f"source,target,weight\n{rows}")
+        with pytest.raises(ValueError, match=message):
+            networks.collectri(file=path)
+    path.write_bytes(answer(("KLF1", "MYC", 1, 0, 1, "D"), column="dorothea_level"))
+    with pytest.raises(ValueError, match=r"table.tsv' has no edge of levels=\['A', 'B', 'C'\]"):
+        networks.dorothea(file=path)
+    assert len(networks.dorothea(file=path, levels="D")) == 1
 
 
 def test_what_a_web_service_says_instead_of_a_table_is_not_kept(site, mirror):
@@ -364,6 +410,46 @@ def test_gaf_files_are_read_without_an_ontology_and_refused_if_they_are_none(tmp
         networks.from_gaf(tmp_path / "a.gaf.gz")
 
 
+def test_options_of_annotations_may_be_one_text_and_unknown_relations_are_refused(tmp_path):
+    path, terms = tmp_path / "a.gaf", tmp_path / "go.obo"
+    path.write_text(GAF)
+    terms.write_text(OBO)
+    assert networks.from_gaf(path, evidence="IMP", aspects="BP").values.tolist() == [["KLF1", "GO:0000003"]]
+    assert "IDA" not in networks.from_gaf(path, exclude_evidence="IDA")["term"].tolist()
+    assert len(networks.from_gaf(path, ontology=terms, relations="is_a", aspects="BP")) == 5
+    with pytest.raises(ValueError, match="no relation 'isa' in .*go.obo'; there are 'is_a', 'part_of', 'regulates'"):
+        networks.from_gaf(path, ontology=terms, relations=["isa"])
+    assert len(networks.from_gaf(path, ontology=terms, relations=["isa"], propagate=False))
+    path.write_text("!gaf-version: 2.2\n")
+    with pytest.raises(ValueError, match="a.gaf' holds no annotations"):
+        networks.from_gaf(path)
+
+
+TERM = "[Term]\nid: GO:{0}\nname: n{0}\nnamespace: biological_process\n\n"
+GENE = "U\tQ\tG{0}\tinvolved_in\tGO:{0}\tP\tIDA\t\tP\tn\ts\tprotein\tt\t2020\tX\t\t\n"
+TRUNCATED = {
+    "from_gaf": ("", GENE, networks.from_gaf),
+    "ontology": ("", TERM, lambda path: networks.from_gaf(path.with_name("whole.gaf"), ontology=path)),
+    "from_gmt": ("", "S{0}\tset\tG{0}\n", networks.from_gmt),
+    "reactome": ("", "R-HSA-{0}\tset\tG{0}\n", lambda path: networks.reactome(file=path)),
+    "from_table": ("gene\tterm\n", "G{0}\tT{0}\n", networks.from_table),
+    "hgnc": ("hgnc_id\tsymbol\n", "H{0}\tG{0}\n", lambda path: networks.hgnc(file=path)),
+    "collectri": ("source,target,weight\n", "G{0},T{0},1\n", lambda path: networks.collectri(file=path)),
+}
+
+
+@pytest.mark.parametrize("case", TRUNCATED)
+def test_packed_files_that_break_off_are_named(case, tmp_path):
+    header, row, read = TRUNCATED[case]
+    (tmp_path / "whole.gaf").write_text(GAF)
+    packed = gzip.compress((header + "".join(row.format(i * i) for i in range(30_000))).encode())
+    (tmp_path / "packed.gz").write_bytes(packed[: len(packed) // 2])
+    with pytest.raises(
+        ValueError, match="packed.gz' cannot be read to its end: it is truncated.*Fetch or write it again"
+    ):
+        read(tmp_path / "packed.gz")
+
+
 def zipped(text):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -397,6 +483,9 @@ def test_gene_sets_of_any_name_are_read(tmp_path):
     path.write_bytes(gzip.compress(b"\n"))
     with pytest.raises(ValueError, match="holds no gene sets"):
         networks.from_gmt(path)
+    path.write_text("KLF1\tGO:1\tIDA\nKLF1\tGO:2\tIDA\n")
+    with pytest.raises(ValueError, match="'KLF1' occurs twice .*from_table"):
+        networks.from_gmt(path)
 
 
 # Tables and names
@@ -419,6 +508,44 @@ def test_tables_of_edges_keep_their_further_columns(tmp_path):
     assert swapped["source"].tolist() == ["MYC", "GATA1"]
     table.to_csv(tmp_path / "lab.csv", index=False)
     assert networks.from_table(tmp_path / "lab.csv").attrs["source"] == "lab.csv"
+
+
+def test_rows_are_told_apart_where_an_index_repeats():
+    table = pd.DataFrame({"source": ["KLF1", "MYC"], "target": ["MYC", "SPI1"], "weight": [1, 2], "kind": ["a", "b"]})
+    edges = networks.from_table(table.set_axis([0, 0]))
+    assert edges.values.tolist() == [["KLF1", "MYC", 1.0, "a"], ["MYC", "SPI1", 2.0, "b"]]
+    assert len(table.columns) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("KLF1\tMYC\t0.5\nGATA1\tSPI1\t0.4\n", "has no header, it seems: its columns are 'KLF1', 'MYC', '0.5'"),
+        ("who\twhom\tscore\nKLF1\tMYC\t0.5\n", "Cannot tell which columns hold the two ends"),
+        ("KLF1\tMYC\n0.5\t1.5\n0.4\t0.2\n", "'KLF1' holds numbers.*gene= and term="),
+    ],
+)
+def test_networks_whose_ends_are_not_known_are_no_annotations(text, message, tmp_path):
+    (tmp_path / "net.tsv").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        networks.from_table(tmp_path / "net.tsv")
+
+
+def test_what_is_read_as_annotations_is_said_and_may_have_scores(caplog):
+    scored = pd.DataFrame({"gene": ["KLF1"], "term": ["t1"], "score": [0.5]})
+    with caplog.at_level("INFO", logger="scapp"):
+        assert networks.from_table(scored).values.tolist() == [["KLF1", "t1"]]
+    assert "genes from column 'gene', terms from column 'term'" in caplog.text
+
+
+def test_tables_of_genie3_are_directed_and_bounds_are_checked():
+    table = pd.DataFrame({"regulatoryGene": ["KLF1"], "targetGene": ["MYC"], "weight": [0.5]})
+    assert pp.add_network(data(), table).directed
+    assert networks.from_table(table)["weight"].tolist() == [0.5]
+    with pytest.raises(ValueError, match="must not be negative, found -1"):
+        networks.from_table(table, min_weight=-1)
+    with pytest.raises(ValueError, match="min_weight=2 or more; the largest is 0.5"):
+        networks.from_table(table, min_weight=2)
 
 
 def test_tables_of_annotations_are_passed_on():

@@ -249,6 +249,22 @@ def test_a_file_without_genes_is_refused(site, tmp_path, eccite):
         datasets.papalexi_2021(folder=tmp_path)
 
 
+def test_a_broken_papalexi_file_is_named_and_its_hash_is_not_recommended(eccite, tmp_path, caplog):
+    path = tmp_path / "papalexi_2021.h5mu"
+    whole = eccite.read_bytes()
+    ad.AnnData(np.ones((2, 2))).write_h5ad(tmp_path / "other.h5ad")
+    for content in (b"", whole[: len(whole) // 2], (tmp_path / "other.h5ad").read_bytes()):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="papalexi_2021.h5mu' (cannot be read .*Move it away|has no modality)"):
+            datasets.papalexi_2021(folder=tmp_path)
+    mdata = mudata.read_h5mu(eccite)
+    del mdata["rna"].obs["gene_target"]
+    mdata.write(path)
+    with pytest.raises(ValueError, match="no column 'gene_target' of perturbations; it has"):
+        datasets.papalexi_2021(folder=tmp_path)
+    assert caplog.text.count("No hash") == 1  # of the last, which can be read
+
+
 def test_columns_of_the_source_are_never_written_over(scperturb):
     cells = ad.read_h5ad(scperturb)
     cells.obs["control"] = [9] * 12

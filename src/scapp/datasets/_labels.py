@@ -59,7 +59,17 @@ def read_labels(adata: AnnData, *, perturbation_key: str | None = None, control:
     For each cell ``"control"``, a canonical label such as ``"CEBPA+KLF1"``, or None for a cell without a known
     perturbation. Genes that are joined by ``"_"`` are told apart where each part is a gene of the matrix or a
     perturbation by itself, or where ``obs["nperts"]`` counts as many.
+
+    Raises
+    ------
+    ValueError
+        If there is no such column.
     """
+    if perturbation_key is not None and perturbation_key not in adata.obs:
+        raise ValueError(
+            f"adata.obs has no column {perturbation_key!r} of perturbations; it has "
+            f"{shorten(map(repr, adata.obs.columns), 12) or 'none'}."
+        )
     column = adata.obs[perturbation_key or label_column(adata)]
     raw = column.astype(object).where(column.notna(), "").astype(str).str.strip()
     distinct = {label: _clean(label) for label in raw.unique()}

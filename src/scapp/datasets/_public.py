@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -70,7 +71,7 @@ def norman_2019_effects(*, folder: Folder = None, base_url: str | None = None, p
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in _EFFECT_ARRAYS}
-    except (KeyError, zipfile.BadZipFile) as error:
+    except (KeyError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise ValueError(_unreadable(path, error)) from error
     labels = [str(label) for name in ("sing_labels", "doub_labels") for label in arrays[name]]
     perturbations = parse_labels(labels, control=None)
@@ -305,6 +306,9 @@ def papalexi_2021(
     import pooch
 
     path = fetch(replace(_sources.PAPALEXI, known_hash=known_hash), folder=folder, base_url=base_url, progress=progress)
+    mdata = _readable(path, mudata.read_h5mu)
+    if "rna" not in mdata.mod:
+        raise ValueError(f"{str(path)!r} has no modality 'rna', but {', '.join(map(repr, mdata.mod))}.")
     if known_hash is None:
         logger.warning(
             "No hash of %s is published, so that it cannot be checked. To be told when it changes, pass "
@@ -312,9 +316,6 @@ def papalexi_2021(
             path.name,
             pooch.file_hash(str(path)),
         )
-    mdata = _readable(path, mudata.read_h5mu)
-    if "rna" not in mdata.mod:
-        raise ValueError(f"{str(path)!r} has no modality 'rna', but {', '.join(map(repr, mdata.mod))}.")
     rna = tidy(mdata.mod["rna"], perturbation_key="gene_target")
     # Cells that are left out are left out of all modalities, since scvi-tools wants these paired.
     others = {
@@ -333,7 +334,7 @@ def _cells(file: RemoteFile, folder: Folder, base_url: str | None, progress: boo
 def _readable(path: Path, read: Callable[[Path], _Read]) -> _Read:
     try:
         return read(path)
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:  # mudata and h5py raise any of these
         raise ValueError(_unreadable(path, error)) from error
 
 

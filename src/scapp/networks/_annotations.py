@@ -14,7 +14,7 @@ from scapp._download import RemoteFile, fetch
 from scapp.networks._note import noted, taxon
 from scapp.networks._obo import Ontology, read_obo
 from scapp.pp._annotations import gene_sets, read_annotations
-from scapp.pp._tables import existing_file, open_text
+from scapp.pp._tables import existing_file, open_text, whole
 
 logger = logging.getLogger(__name__)
 
@@ -56,10 +56,10 @@ def from_gmt(file: PathLike, *, source: str = "", licence: str = "", version: st
     Raises
     ------
     ValueError
-        If there is no such file, or a line is no gene set.
+        If there is no such file, it is broken, a line is no gene set, or the name of a set occurs twice.
     """
     path = existing_file(file)
-    return noted(_sets(path), source=source or path.name, licence=licence, version=version, path=path)
+    return noted(_sets(path, unique=True), source=source or path.name, licence=licence, version=version, path=path)
 
 
 def reactome(
@@ -218,8 +218,10 @@ def from_gaf(
     Raises
     ------
     ValueError
-        If there is no such file, it is of another format, an aspect is unknown, or no annotation is left.
+        If there is no such file, it is broken or of another format, an aspect or relation is unknown, or no annotation is
+        left.
     """
+    aspects, exclude_evidence, relations = _several(aspects), _several(exclude_evidence), _several(relations)
     unknown = [aspect for aspect in aspects if aspect not in ASPECTS]
     if unknown or not aspects:
         raise ValueError(
@@ -227,14 +229,18 @@ def from_gaf(
         )
     path = existing_file(file)
     table, generated = _read_gaf(path)
+    if table.empty:
+        raise ValueError(f"{str(path)!r} holds no annotations. Fetch or write it again.")
     kept = table["aspect"].map(_LETTERS).isin(aspects) & ~table["evidence"].isin(exclude_evidence)
     if evidence is not None:
-        kept &= table["evidence"].isin(evidence)
+        kept &= table["evidence"].isin(_several(evidence))
     negated = table["qualifier"].str.split("|").map(lambda words: "NOT" in words)
     logger.info("%d of %d annotations say NOT, and were left out.", negated.sum(), len(table))
     annotations = table.loc[kept & ~negated, ["gene", "term"]]
     if ontology is not None:
         terms = read_obo(existing_file(ontology))
+        if propagate:
+            _check_relations(relations, terms, existing_file(ontology))
         annotations = _current(annotations, terms)
     if annotations.empty:
         raise ValueError(
@@ -256,8 +262,33 @@ def from_gaf(
     )
 
 
-def _sets(path: Path) -> pd.DataFrame:
-    rows = [(gene, name, description) for name, description, genes in gene_sets(path) for gene in genes]
+def _several(given: Sequence[str]) -> list[str]:
+    """A single text is meant as a list of one."""
+    return [given] if isinstance(given, str) else list(given)
+
+
+def _check_relations(relations: Sequence[str], ontology: Ontology, path: Path) -> None:
+    """Raise if none of the relations is in the ontology, for nothing would be passed on; say which are not."""
+    known = sorted(set(ontology.parents["relationship"]))
+    unknown = [relation for relation in relations if relation not in known]
+    if not unknown or not known:
+        return
+    found = f"There is no relation {', '.join(map(repr, unknown))} in {str(path)!r}; there are {', '.join(map(repr, known))}."
+    if len(unknown) == len(relations):
+        raise ValueError(f"{found} Pass relations=… of these, or propagate=False.")
+    logger.info("%s", found)
+
+
+def _sets(path: Path, *, unique: bool = False) -> pd.DataFrame:
+    rows, names = [], set()
+    for name, description, genes in gene_sets(path):
+        if unique and name in names:
+            raise ValueError(
+                f"The gene set {name!r} occurs twice in {str(path)!r}. Rename one of them; or, if this is a table with a gene and "
+                "a term in each row, read it with scapp.networks.from_table."
+            )
+        names.add(name)
+        rows += [(gene, name, description) for gene in genes]
     if not rows:
         raise ValueError(f"{str(path)!r} holds no gene sets.")
     return pd.DataFrame(rows, columns=["gene", "term", "description"], dtype=object)
@@ -266,24 +297,19 @@ def _sets(path: Path) -> pd.DataFrame:
 def _read_gaf(path: Path) -> tuple[pd.DataFrame, str]:
     """Gene, qualifier, term, evidence and aspect of each annotation; and when the file was made, as it says."""
     rows, generated = [], ""
-    try:
-        with open_text(path) as file:
-            for number, line in enumerate(file, start=1):
-                if line.startswith("!"):
-                    if line.startswith("!date-generated:"):
-                        generated = line.split(":", 1)[1].strip()
-                    continue
-                fields = line.rstrip("\n").split("\t")
-                if len(fields) < _N_COLUMNS or fields[_ASPECT] not in _LETTERS:
-                    raise ValueError(
-                        f"Line {number} of {str(path)!r} is no annotation in GAF format: it has {len(fields)} fields, not "
-                        f"{_N_COLUMNS} or more, or its ninth is not P, F or C. Read tables with scapp.networks.from_table."
-                    )
-                rows.append([fields[i].strip() for i in (_SYMBOL, _QUALIFIER, _TERM, _EVIDENCE, _ASPECT)])
-    except (EOFError, OSError) as error:
-        raise ValueError(
-            f"{str(path)!r} cannot be read to its end ({error}). Move it away, and fetch it anew."
-        ) from error
+    with whole(path), open_text(path) as file:
+        for number, line in enumerate(file, start=1):
+            if line.startswith("!"):
+                if line.startswith("!date-generated:"):
+                    generated = line.split(":", 1)[1].strip()
+                continue
+            fields = line.rstrip("\n").split("\t")
+            if len(fields) < _N_COLUMNS or fields[_ASPECT] not in _LETTERS:
+                raise ValueError(
+                    f"Line {number} of {str(path)!r} is no annotation in GAF format: it has {len(fields)} fields, not "
+                    f"{_N_COLUMNS} or more, or its ninth is not P, F or C. Read tables with scapp.networks.from_table."
+                )
+            rows.append([fields[i].strip() for i in (_SYMBOL, _QUALIFIER, _TERM, _EVIDENCE, _ASPECT)])
     table = pd.DataFrame(rows, columns=["gene", "qualifier", "term", "evidence", "aspect"], dtype=object)
     return table[table["gene"] != ""], generated
 

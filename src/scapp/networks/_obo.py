@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from scapp.pp._tables import open_text
+from scapp.pp._tables import open_text, whole
 
 Stanza = dict[str, list[str]]
 
@@ -42,7 +42,7 @@ def read_obo(path: Path) -> Ontology:
     Raises
     ------
     ValueError
-        If it has no term.
+        If it has no term, or cannot be read to its end.
     """
     ontology = Ontology()
     edges = []
@@ -67,7 +67,7 @@ def read_obo(path: Path) -> Ontology:
 def _stanzas(path: Path) -> Iterator[tuple[str, Stanza]]:
     """The kind of each stanza and its values by tag; the comment behind a value is left out."""
     kind, stanza = "header", Stanza()
-    with open_text(path) as file:
+    with whole(path), open_text(path) as file:
         for line in file:
             line = line.split(" ! ")[0].strip()
             if line.startswith("[") and line.endswith("]"):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from scapp._download import RemoteFile, fetch
 from scapp.networks._note import noted, taxon
+from scapp.pp._edges import read_edges
 from scapp.pp._tables import existing_file, read_table
 
 PathLike = str | os.PathLike[str]
@@ -60,7 +61,7 @@ def collectri(
     ConnectionError
         If the table cannot be fetched.
     ValueError
-        If an argument is not one of those, or what was sent is another file.
+        If an argument is not one of those, or what was sent is another file, empty, or lacks names or weights.
     """
     taxon(organism, _ORGANISMS)
     if file is None and organism != "human":
@@ -73,6 +74,7 @@ def collectri(
         path = _path(file, remote, folder, base_url, progress)
         edges = read_table(path)
         _check(path, edges, ["source", "target", "weight"])
+        edges["weight"] = _whole_numbers(read_edges(edges, var_names=[]).edges["weight"])
     return noted(
         edges.drop_duplicates(["source", "target"], ignore_index=True),
         source="CollecTRI",
@@ -121,7 +123,7 @@ def dorothea(
     ConnectionError
         If the table cannot be fetched.
     ValueError
-        If an argument is not one of those, or what was sent is another table.
+        If an argument is not one of those, what was sent is another table, or no edge is left.
     """
     levels = sorted({*levels})
     if not levels or not LEVELS.keys() >= set(levels):
@@ -131,6 +133,8 @@ def dorothea(
     edges = _by_symbol(path, "dorothea_level")
     edges["confidence"] = edges["dorothea_level"].astype(str).str.split(";").str[0]
     edges = edges[edges["confidence"].isin(levels)]
+    if edges.empty:
+        raise ValueError(f"{str(path)!r} has no edge of levels={levels}. Ask for other levels, or move the file away.")
     strength = 1 / edges["confidence"].map(LEVELS).to_numpy(dtype=float)
     edges = edges.assign(weight=np.where(_signs(edges) < 0, -1, 1) * strength).sort_values("confidence", kind="stable")
     return noted(
@@ -249,6 +253,10 @@ def _signs(edges: pd.DataFrame) -> NDArray[np.int64]:
     )
     sign = stimulates.astype(np.int64) - inhibits
     return np.where(stimulates & inhibits, np.where(mostly, 1, -1), sign)
+
+
+def _whole_numbers(weights: pd.Series) -> pd.Series:
+    return weights.astype(np.int64) if (weights % 1 == 0).all() else weights
 
 
 def _check(path: Path, table: pd.DataFrame, wanted: list[str]) -> None:

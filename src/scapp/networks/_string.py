@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import logging
 import os
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import numpy as np
 import pandas as pd
@@ -15,7 +18,7 @@ from numpy.typing import NDArray
 
 from scapp._download import RemoteFile, fetch
 from scapp.networks._note import noted, taxon
-from scapp.pp._tables import existing_file
+from scapp.pp._tables import existing_file, is_gzipped
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +84,8 @@ def string(
     ConnectionError
         If a file cannot be fetched.
     ValueError
-        If an argument is not one of those, a file is not STRING's or broken, or no edge is left.
+        If an argument is not one of those; a file is not STRING's, broken or of another species; most proteins have no
+        name; or no edge is left.
 
     Examples
     --------
@@ -93,13 +97,20 @@ def string(
     channels = _checked(channels)
     if not 0 <= min_score <= 1000:
         raise ValueError(f"min_score must lie between 0 and 1000, found {min_score!r}.")
+    if 0 < min_score < 1:
+        raise ValueError(
+            f"min_score={min_score!r} is on the scale of STRING's web page, from 0 to 1; that of its files goes to 1000. Pass "
+            f"min_score={round(min_score * 1000)}."
+        )
     options = {"folder": folder, "base_url": base_url, "progress": progress}
     links = _file(number, "links.detailed", version, "protein1 protein2 ")
     info = _file(number, "info", version, "#string_protein_id\t")
     links_path = existing_file(file) if file is not None else fetch(links, **options)  # type: ignore[arg-type]
     info_path = existing_file(info_file) if info_file is not None else fetch(info, **options)  # type: ignore[arg-type]
-    names = _read_names(info_path)
-    edges = _named(_read_links(links_path, channels, min_score), names, channels)
+    names = _read_names(info_path, number)
+    found = _read_links(links_path, number, channels, min_score, progress)
+    _check_named(found, names, info_path, links_path)
+    edges = _named(found, names, channels)
     if edges.empty:
         raise ValueError(
             f"No pair has a score of min_score={min_score} or more in {', '.join(channels)}. Lower min_score."
@@ -151,25 +162,43 @@ def _checked(channels: Sequence[str]) -> list[str]:
     return channels
 
 
-def _read_names(path: Path) -> pd.Series:
-    table = _table(path, "\t", ["#string_protein_id", "preferred_name"])
+def _read_names(path: Path, number: int) -> pd.Series:
+    _check_head(path, number, "\t", ["#string_protein_id", "preferred_name"])
+    with _reading(path), _opened(path) as file:
+        # Descriptions of proteins hold quotation marks that are no quotes of the table.
+        table = pd.read_csv(
+            file,
+            sep="\t",
+            usecols=["#string_protein_id", "preferred_name"],
+            dtype=str,
+            na_filter=False,
+            quoting=csv.QUOTE_NONE,
+        )
     return pd.Series(table["preferred_name"].to_numpy(), index=table["#string_protein_id"])
 
 
-def _read_links(path: Path, channels: list[str], min_score: int) -> pd.DataFrame:
+def _read_links(path: Path, number: int, channels: list[str], min_score: int, progress: bool) -> pd.DataFrame:
     """Pairs of a sufficient score, read in blocks, since the file has millions of others."""
+    _check_head(path, number, " ", ["protein1", "protein2", *channels])
     kept = []
-    try:
-        header = pd.read_csv(path, sep=" ", nrows=0).columns
-        _check_columns(path, header, ["protein1", "protein2", *channels])
-        dtype = {"protein1": str, "protein2": str} | dict.fromkeys(channels, np.int16)
-        for block in pd.read_csv(path, sep=" ", usecols=list(dtype), dtype=dtype, na_filter=False, chunksize=_ROWS):
+    dtype = {"protein1": str, "protein2": str} | dict.fromkeys(channels, np.int16)
+    with _reading(path), _opened(path, progress) as file:
+        for block in pd.read_csv(file, sep=" ", usecols=list(dtype), dtype=dtype, na_filter=False, chunksize=_ROWS):
             weight = combined_score(block[channels].to_numpy())
             strong = (weight >= min_score) & (weight > 0)
             kept.append(block[strong].assign(weight=weight[strong]))
-    except (EOFError, OSError, pd.errors.ParserError) as error:
-        raise ValueError(_broken(path, error)) from error
     return pd.concat(kept, ignore_index=True) if kept else pd.DataFrame(columns=["protein1", "protein2", "weight"])
+
+
+def _check_named(links: pd.DataFrame, names: pd.Series, info_path: Path, links_path: Path) -> None:
+    """Raise if most proteins have no name: such edges would fit no gene."""
+    proteins = pd.unique(links[["protein1", "protein2"]].to_numpy(dtype=object).ravel())
+    n_named = int(pd.Index(proteins).isin(names.index).sum())
+    if 2 * n_named < len(proteins):
+        raise ValueError(
+            f"Only {n_named} of the {len(proteins)} proteins of {str(links_path)!r} have a name in {str(info_path)!r}. Take both "
+            "files of one version and species."
+        )
 
 
 def _named(links: pd.DataFrame, names: pd.Series, channels: list[str]) -> pd.DataFrame:
@@ -191,13 +220,42 @@ def _named(links: pd.DataFrame, names: pd.Series, channels: list[str]) -> pd.Dat
     return edges[~repeated].sort_values(["source", "target"], ignore_index=True)
 
 
-def _table(path: Path, sep: str, columns: list[str]) -> pd.DataFrame:
+@contextmanager
+def _opened(path: Path, progress: bool = False) -> Iterator[IO[bytes]]:
+    """The file, unpacked, with a bar of how much of it was read."""
+    from rich.console import Console
+    from rich.progress import open as open_with_progress
+
+    bar = open_with_progress(path, "rb", description=path.name, console=Console(stderr=True), disable=not progress)
+    with bar as packed:
+        if is_gzipped(path):
+            with gzip.open(packed) as file:
+                yield file  # type: ignore[misc]
+        else:
+            yield packed
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
     try:
-        _check_columns(path, pd.read_csv(path, sep=sep, nrows=0).columns, columns)
-        # Descriptions of proteins hold quotation marks that are no quotes of the table.
-        return pd.read_csv(path, sep=sep, usecols=columns, dtype=str, na_filter=False, quoting=csv.QUOTE_NONE)
-    except (EOFError, OSError, pd.errors.ParserError) as error:
-        raise ValueError(_broken(path, error)) from error
+        yield
+    except (EOFError, OSError, zlib.error, ValueError) as error:
+        raise ValueError(
+            f"{str(path)!r} cannot be read to its end ({str(error).strip()}). Move it away, so that it is downloaded anew."
+        ) from error
+
+
+def _check_head(path: Path, number: int, sep: str, wanted: list[str]) -> None:
+    """Raise if a file has not the columns that are wanted, or is of another species, by its first protein."""
+    with _reading(path), _opened(path) as file:
+        head = pd.read_csv(file, sep=sep, nrows=1, dtype=str, na_filter=False, quoting=csv.QUOTE_NONE)
+    _check_columns(path, head.columns, wanted)
+    protein = str(head[wanted[0]].iloc[0]) if len(head) else ""
+    if protein and not protein.startswith(f"{number}."):
+        raise ValueError(
+            f"{str(path)!r} is of another species: its proteins are named like {protein!r}, and those of the species that was "
+            f"asked for begin with '{number}.'. Pass organism=… as the file has it, or the file of that species."
+        )
 
 
 def _check_columns(path: Path, found: Sequence[str], wanted: list[str]) -> None:
@@ -207,7 +265,3 @@ def _check_columns(path: Path, found: Sequence[str], wanted: list[str]) -> None:
             f"{str(path)!r} is not the file of STRING that was expected: it has no column {', '.join(map(repr, missing))}, but "
             f"{', '.join(map(repr, found))}. Pass a table of another form to scapp.networks.from_table."
         )
-
-
-def _broken(path: Path, error: Exception) -> str:
-    return f"{str(path)!r} cannot be read to its end ({error}). Move it away, so that it is downloaded anew."

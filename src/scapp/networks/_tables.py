@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -10,8 +11,20 @@ import pandas as pd
 from scapp._download import RemoteFile, fetch
 from scapp.networks._note import noted
 from scapp.pp._annotations import read_annotations
-from scapp.pp._edges import edge_ends, read_edges
-from scapp.pp._tables import check_column, existing_file, is_path, names_of, read_table
+from scapp.pp._edges import edge_ends, read_edges, weight_column
+from scapp.pp._tables import (
+    check_column,
+    check_single,
+    existing_file,
+    find_column,
+    is_gzipped,
+    is_path,
+    names_of,
+    read_table,
+    whole,
+)
+
+logger = logging.getLogger(__name__)
 
 PathLike = str | os.PathLike[str]
 
@@ -47,8 +60,8 @@ def from_table(
     source, target, weight
         Columns of a network; found by their usual names if None. Without weights, all are one.
     gene, term
-        Columns of annotations, which are read if one of these is given or no columns of a network are found; the first two
-        columns if None.
+        Columns of annotations, which are read if one of these is given, or if no columns of a network are found: neither ends
+        nor weights of edges, by their usual names. The first two columns if None; which are taken is logged.
     parents
         Of annotations: table, or path, of narrower and broader terms, by which annotations are passed on, as in
         :func:`scapp.pp.similarity_network`.
@@ -67,7 +80,8 @@ def from_table(
     Raises
     ------
     ValueError
-        If there is no such file or column, names or weights are missing, or nothing is left.
+        If there is no such file or column, the file is broken or has no header, names or weights are missing, the table may
+        be a network whose ends are not known, or nothing is left.
     TypeError
         If `table` is something else.
     """
@@ -76,7 +90,12 @@ def from_table(
         table = read_table(path)
     if not isinstance(table, pd.DataFrame):
         raise TypeError(f"table must be a DataFrame or a path, found {type(table).__name__}.")
-    annotated = gene is not None or term is not None or (source is None and target is None and edge_ends(table) is None)
+    # Rows are told apart by their place: an index may hold a value twice, as after pandas.concat.
+    table = table.reset_index(drop=True)
+    annotated = gene is not None or term is not None
+    if not annotated and source is None and target is None and edge_ends(table) is None:
+        weight = weight_column(table) if weight is None else check_column(table, weight, "weight")
+        annotated = weight is None or None not in (find_column(table, ["gene"]), find_column(table, ["term"]))
     if annotated:
         read = _annotations(table, gene, term, parents)
     else:
@@ -94,15 +113,20 @@ def from_table(
 def _edges(
     table: pd.DataFrame, source: str | None, target: str | None, weight: str | None, min_weight: float | None
 ) -> pd.DataFrame:
+    if min_weight is not None and not min_weight >= 0:
+        raise ValueError(f"min_weight bounds the magnitude and must not be negative, found {min_weight!r}.")
     read = read_edges(table, var_names=[], source=source, target=target, weight=weight)
     ends = (source, target) if source is not None and target is not None else edge_ends(table)
     used = {*(ends or ()), weight or read.weight_column}
     others = [column for column in table.columns if column not in used and column not in read.edges.columns]
     edges = read.edges.join(table[others])
     if min_weight is not None:
-        edges = edges[edges["weight"].abs() >= min_weight]
+        magnitude = edges["weight"].abs()
+        edges = edges[magnitude >= min_weight]
         if edges.empty:
-            raise ValueError(f"No edge has a weight of min_weight={min_weight} or more. Lower it.")
+            raise ValueError(
+                f"No edge has a weight of min_weight={min_weight} or more; the largest is {magnitude.max()}. Lower it."
+            )
     return edges.reset_index(drop=True)
 
 
@@ -111,8 +135,12 @@ def _annotations(
 ) -> pd.DataFrame:
     if table.shape[1] < 2:
         raise ValueError(f"A table needs two columns at least, found {', '.join(map(repr, table.columns)) or 'none'}.")
+    if gene is None and term is None:
+        _check_header(table)
     gene = table.columns[0] if gene is None else check_column(table, gene, "gene")
     term = next(c for c in table.columns if c != gene) if term is None else check_column(table, term, "term")
+    check_single(table, [gene, term])
+    logger.info("Read as annotations: genes from column %r, terms from column %r.", gene, term)
     pairs = pd.DataFrame({"gene": names_of(table[gene], "gene"), "term": names_of(table[term], "term")})
     if parents is None:
         return pairs.drop_duplicates(ignore_index=True)
@@ -120,6 +148,22 @@ def _annotations(
     found = read.membership.tocoo()
     genes, terms = pd.Index(read.genes, dtype=object), pd.Index(read.terms, dtype=object)
     return pd.DataFrame({"gene": genes[found.row], "term": terms[found.col]})
+
+
+def _check_header(table: pd.DataFrame) -> None:
+    """Raise if the first row of the file was taken for its header, or the first two columns hold numbers."""
+    numbers = [name for name in table.columns if pd.notna(pd.to_numeric(str(name), errors="coerce"))]
+    if numbers:
+        raise ValueError(
+            f"The table has no header, it seems: its columns are {', '.join(map(repr, table.columns))}. Read it with "
+            "`pd.read_csv(path, sep='\\t', header=None, names=['source', 'target', 'weight'])`, or names=['gene', 'term']."
+        )
+    measured = [name for name in table.columns[:2] if pd.api.types.is_float_dtype(table[name])]
+    if measured:
+        raise ValueError(
+            f"Genes and terms are expected in the first two columns, but {measured[0]!r} holds numbers. Name the columns with "
+            "gene= and term=. (A matrix of genes by genes goes to scapp.pp.add_network as an array.)"
+        )
 
 
 def hgnc(
@@ -155,7 +199,10 @@ def hgnc(
     path: Path = (
         existing_file(file) if file is not None else fetch(_HGNC, folder=folder, base_url=base_url, progress=progress)
     )
-    table = pd.read_csv(path, sep="\t", dtype=str, na_filter=False)
+    with whole(path):
+        table = pd.read_csv(
+            path, sep="\t", dtype=str, na_filter=False, compression="gzip" if is_gzipped(path) else None
+        )
     missing = [name for name in _HGNC_COLUMNS if name not in table]
     if missing:
         raise ValueError(f"{str(path)!r} is not HGNC's complete set: it has no column {', '.join(map(repr, missing))}.")

@@ -15,7 +15,17 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scapp.pp._tables import PathLike, existing_file, find_column, is_path, names_of, open_text, plain, read_table
+from scapp.pp._tables import (
+    PathLike,
+    existing_file,
+    find_column,
+    is_path,
+    names_of,
+    open_text,
+    plain,
+    read_table,
+    whole,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -133,11 +143,11 @@ def gene_sets(path: Path) -> Iterator[tuple[str, str, list[str]]]:
 @contextmanager
 def _open_gmt(path: Path) -> Iterator[IO[str]]:
     if path.suffix != ".zip":
-        with open_text(path) as file:
+        with whole(path), open_text(path) as file:
             yield file
         return
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(archive.namelist()[0]) as raw:
+        with whole(path), zipfile.ZipFile(path) as archive, archive.open(archive.namelist()[0]) as raw:
             yield io.TextIOWrapper(raw, encoding="utf-8-sig")
     except (zipfile.BadZipFile, IndexError) as error:
         raise ValueError(f"{str(path)!r} is no zip file, or broken or empty ({error}).") from error

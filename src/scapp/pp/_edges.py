@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -11,7 +12,7 @@ import pandas as pd
 from scipy import sparse
 
 from scapp.network import is_symmetric
-from scapp.pp._tables import PathLike, check_column, find_column, is_path, names_of, read_table
+from scapp.pp._tables import PathLike, check_column, check_single, find_column, is_path, names_of, read_table
 
 if TYPE_CHECKING:
     import networkx
@@ -26,7 +27,9 @@ _ENDS = {
     ("preferredname_a", "preferredname_b"): "STRING",
     ("regulator", "target"): "regulatory networks",
     ("tf", "target"): "regulatory networks",
+    ("regulatorygene", "targetgene"): "GENIE3",
     ("gene1", "gene2"): "",
+    ("gene_1", "gene_2"): "",
     ("gene_a", "gene_b"): "",
     ("official symbol interactor a", "official symbol interactor b"): "BioGRID",
     ("from", "to"): "igraph",
@@ -34,7 +37,7 @@ _ENDS = {
 }
 _WEIGHTS = ["weight", "combined_score", "score", "mor", "importance"]
 # A column that says who regulates says that the edge has a direction.
-_REGULATORS = {"regulator", "tf"}
+_REGULATORS = {"regulator", "regulatorygene", "tf"}
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,11 @@ class EdgeTable:
     edges: pd.DataFrame
     directed: bool
     weight_column: str
+
+
+def weight_column(table: pd.DataFrame) -> str | None:
+    """The column of the weights of edges, by its usual names; None if there is none."""
+    return find_column(table, _WEIGHTS)
 
 
 def looks_like_edges(table: pd.DataFrame) -> bool:
@@ -107,7 +115,8 @@ def read_edges(
         )
     if table.edges.empty:
         raise ValueError("There are no edges in what was given: the table has no rows, or the matrix no entries.")
-    _check_weights(table)
+    weights = table.edges["weight"].to_numpy()
+    _check_weights(table.edges, weights, weights, f" (in {table.weight_column!r})" if table.weight_column else "")
     return table
 
 
@@ -139,11 +148,14 @@ def _from_table(table: pd.DataFrame, source: str | None, target: str | None, wei
     if weight is not None:
         check_column(table, weight, "weight")
     else:
-        weight = find_column(table, _WEIGHTS)
+        weight = weight_column(table)
+    check_single(table, [*ends, weight])
     values: Any = 1.0 if weight is None else pd.to_numeric(table[weight], errors="coerce").astype(np.float64)
     edges = pd.DataFrame(
         {"source": names_of(table[ends[0]], "source"), "target": names_of(table[ends[1]], "target"), "weight": values}
     )
+    if weight is not None:
+        _check_weights(edges, values.to_numpy(), table[weight].astype(object).to_numpy(), f" (in {weight!r})")
     directed = table.attrs.get("directed", ends[0].lower() in _REGULATORS)  # scapp.networks says it
     return EdgeTable(edges, bool(directed), weight or "")
 
@@ -174,12 +186,21 @@ def _from_graph(graph: networkx.Graph, weight: str | None) -> EdgeTable:
     return EdgeTable(edges, bool(graph.is_directed()), attribute if weighted else "")
 
 
-def _check_weights(table: EdgeTable) -> None:
-    bad = ~np.isfinite(table.edges["weight"].to_numpy())
+def _check_weights(edges: pd.DataFrame, weights: np.ndarray, given: np.ndarray, where: str) -> None:
+    """Raise unless all weights are finite, and show what was given in their place."""
+    bad = ~np.isfinite(weights)
     if bad.any():
-        first = "; ".join(f"{a} -> {b}: {w}" for a, b, w in table.edges[bad].head(3).itertuples(index=False, name=None))
+        ends = edges[["source", "target"]].to_numpy()
+        first = "; ".join(
+            f"{ends[i][0]} -> {ends[i][1]}: {'nothing' if isinstance(given[i], str) and not given[i] else given[i]}"
+            for i in np.flatnonzero(bad)[:3]
+        )
+        commas = all(isinstance(value, str) and re.fullmatch(r"-?\d+,\d+", value.strip()) for value in given[bad])
         raise ValueError(
-            f"{bad.sum()} of {len(bad)} edges have a weight that is missing, infinite or not a number"
-            f"{f' (in {table.weight_column!r})' if table.weight_column else ''}, the first: {first}. "
-            "Give them a weight, leave them out, or choose another column with weight='…'."
+            f"{bad.sum()} of {len(bad)} edges have a weight that is missing, infinite or not a number{where}, the first: {first}. "
+            + (
+                "These are decimal commas: read the file with `pd.read_csv(path, sep=…, decimal=',')`."
+                if commas
+                else "Give them a weight, leave them out, or choose another column with weight='…'."
+            )
         )

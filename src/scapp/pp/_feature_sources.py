@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -61,8 +62,13 @@ def read_features(
     max_genes: int | None,
     restart: float,
     random_state: int,
+    check_genes: Callable[[Sequence[str]], None] = lambda genes: None,
 ) -> FeatureSource:
-    """Read features, and reduce annotations and networks to vectors; see :func:`scapp.pp.add_gene_features`."""
+    """Read features, and reduce annotations and networks to vectors; see :func:`scapp.pp.add_gene_features`.
+
+    `check_genes` is called with the genes of the source before the long work begins, and raises if they are others than those
+    of the data.
+    """
     if n_components is not None and (not isinstance(n_components, int | np.integer) or n_components < 1):
         raise ValueError(f"n_components must be a positive whole number or None, found {n_components!r}.")
     if kind not in ("auto", *get_args(Kind)):
@@ -73,11 +79,12 @@ def read_features(
     if parents is not None and kind != "annotations":
         raise ValueError(f"parents=… passes annotations on to broader terms, but the features are of kind {kind!r}.")
     if kind == "table":
-        return _from_table(features, n_components, random_state)
+        return _from_table(features, n_components, random_state, check_genes)
     n_components = n_components or N_COMPONENTS
     if kind == "network":
-        return _from_network(features, var_names, n_components, restart, random_state)
+        return _from_network(features, var_names, n_components, restart, random_state, check_genes)
     table = read_annotations(features, parents=parents)
+    check_genes(table.genes)
     weights = tf_idf(table.with_term_sizes(min_genes, max_genes).membership)
     params = {
         "n_components": n_components,
@@ -123,7 +130,9 @@ def _recognise(features: Any) -> Kind:
     )
 
 
-def _from_table(table: Any, n_components: int | None, random_state: int) -> FeatureSource:
+def _from_table(
+    table: Any, n_components: int | None, random_state: int, check_genes: Callable[[Sequence[str]], None]
+) -> FeatureSource:
     if not isinstance(table, pd.DataFrame):
         raise TypeError(
             f"A feature table must be a DataFrame indexed by gene, or a path, found {type(table).__name__}."
@@ -160,6 +169,7 @@ def _from_table(table: Any, n_components: int | None, random_state: int) -> Feat
     if empty.all():
         raise ValueError("There are no features in what was given: the table has no rows, or all are NaN.")
     values, genes = values[~empty], genes[~empty]
+    check_genes(list(genes))
     if n_components is None:
         return FeatureSource("table", list(genes), values.astype(np.float32))
     reduced = truncated_svd(values - values.mean(axis=0), n_components, random_state=random_state)
@@ -167,11 +177,17 @@ def _from_table(table: Any, n_components: int | None, random_state: int) -> Feat
 
 
 def _from_network(
-    edges: Any, var_names: Sequence[str], n_components: int, restart: float, random_state: int
+    edges: Any,
+    var_names: Sequence[str],
+    n_components: int,
+    restart: float,
+    random_state: int,
+    check_genes: Callable[[Sequence[str]], None],
 ) -> FeatureSource:
     table = read_edges(edges, var_names=var_names)
     n_edges = len(table.edges)
     ends, names = pd.factorize(pd.concat([table.edges["source"], table.edges["target"]]), sort=True)
+    check_genes(list(names))
     adjacency = edges_to_csr(
         ends[:n_edges], ends[n_edges:], table.edges["weight"], n_nodes=len(names), directed=False, duplicates="max"
     )
@@ -227,7 +243,7 @@ def _read_npz(path: PathLike) -> pd.DataFrame:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (ValueError, zipfile.BadZipFile) as error:
+    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise ValueError(
             f"{str(path)!r} cannot be read as plain arrays ({error}). Save the names as text, not as objects: "
             "`np.savez(path, symbol=np.array(names, dtype=str), embedding=matrix)`."

@@ -157,8 +157,10 @@ def add_gene_features(
     check_gene_names(adata)
     check_key_added(key_added)
     perturbed = perturbed_genes_in(adata, perturbation_key, control, sep)
+    matcher = GeneMatcher(adata.var_names, aliases)
     source = read_features(
         features,
+        check_genes=lambda genes: matcher.check_some_match(matcher.match(genes), "features", adata.var.columns),
         kind=kind,
         var_names=adata.var_names,
         n_components=n_components,
@@ -168,9 +170,7 @@ def add_gene_features(
         restart=restart,
         random_state=random_state,
     )
-    matcher = GeneMatcher(adata.var_names, aliases)
     match = matcher.match(source.genes)
-    matcher.check_some_match(match, "features", adata.var.columns)
     row, tied = match.best_names(adata.n_vars)
     found = row >= 0
     values = np.full((adata.n_vars, source.values.shape[1]), np.nan, dtype=np.float32)

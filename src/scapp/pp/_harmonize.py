@@ -20,7 +20,7 @@ from scapp.pp._gene_names import HARDLY_ANY, perturbed_genes_in
 from scapp.pp._name_kinds import kind_of
 from scapp.pp._name_tables import ENSEMBL_ID, PREFIX, NameTables
 from scapp.pp._names_report import COLUMNS, FLAGS, GeneNamesReport
-from scapp.pp._tables import check_column, find_column, names_of
+from scapp.pp._tables import check_column, check_single, find_column, names_of
 
 if TYPE_CHECKING:
     from scapp.pp._name_tables import Aliases, AliasTable
@@ -232,7 +232,7 @@ class Naming:
             return
         rules = [rule for _, rule, _ in found.values()]
         n_known = len(rules) - rules.count("unknown")
-        if n_known < max(HARDLY_ANY * len(names), 1):
+        if n_known < (1 if self.tables.only_given else max(HARDLY_ANY * len(names), 1)):
             raise ValueError(
                 f"Only {n_known} of the {len(names)} names are known to the tables. Names: {shorten(names, 4)} "
                 f"({kind_of(names) or 'of no known kind'}). Symbols of the tables: {shorten(sorted(self.tables.official), 4)}. "
@@ -261,7 +261,11 @@ def _harmonize_table(
         raise ValueError(
             f"Cannot tell which columns hold genes; there are {', '.join(map(repr, table.columns))}. Name them with columns=[…]."
         )
-    named = {column: names_of(table[check_column(table, column, "columns")], "gene") for column in columns}
+    columns = [columns] if isinstance(columns, str) else list(columns)
+    for column in columns:
+        check_column(table, column, "columns")
+    check_single(table, columns)
+    named = {column: names_of(table[column], "gene") for column in columns}
     names = pd.unique(pd.concat(list(named.values())))
     report = GeneNamesReport(naming.target, naming.plan(names, (), on_collision))
     new_name = dict(zip(report.names["name"], report.names["new_name"], strict=True))
@@ -281,7 +285,9 @@ def _write(
         new_label = {label: _rename_label(str(label), new_name, control, sep) for label in labels.dropna().unique()}
         renamed = labels.astype(object).map(new_label)
         if isinstance(labels.dtype, pd.CategoricalDtype):
-            renamed = renamed.astype("category")
+            # In the order that they have, which colours in uns may follow, and with those that no observation has.
+            categories = dict.fromkeys(new_label.get(label, label) for label in labels.cat.categories)
+            renamed = renamed.astype(pd.CategoricalDtype(list(categories), ordered=labels.cat.ordered))
         if (adata.obs_names == labels.astype(str)).all():
             adata.obs_names = pd.Index(renamed.astype(str).tolist(), name=adata.obs_names.name)
             renamed.index = adata.obs_names

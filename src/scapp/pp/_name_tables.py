@@ -73,7 +73,7 @@ class NameTables:
             If something else was given.
         """
         tables = cls()
-        single = aliases is None or is_path(aliases) or isinstance(aliases, Mapping | pd.DataFrame)
+        single = aliases is None or not isinstance(aliases, Sequence) or is_path(aliases)
         sources: Iterable = ([] if aliases is None else [aliases]) if single else aliases  # type: ignore[assignment]
         for source in sources:
             tables._add(source)
@@ -85,6 +85,11 @@ class NameTables:
     def empty(self) -> bool:
         """Whether there is nothing to look names up in."""
         return not (self.official or self.given)
+
+    @property
+    def only_given(self) -> bool:
+        """Whether all that is known are the names that the user says the symbol of, which need not be many."""
+        return self.official <= set(self.given.values())
 
     def ids_by_symbol(self) -> dict[str, set[str]]:
         """The Ensembl ids of each symbol."""
@@ -122,12 +127,16 @@ class NameTables:
     def _add(self, source: AliasTable) -> None:
         if is_path(source):
             source = read_table(source)
+        if isinstance(source, pd.Series):
+            source = source.to_dict()
         if isinstance(source, Mapping):
             self.given |= {str(name): str(symbol) for name, symbol in source.items()}
             self.official |= set(self.given.values())
             return
         if not isinstance(source, pd.DataFrame):
-            raise TypeError(f"aliases must be a mapping, a DataFrame or a path, found {type(source).__name__}.")
+            raise TypeError(
+                f"aliases must be a mapping, a DataFrame, a path or a list of these, found {type(source).__name__}."
+            )
         symbol = find_column(source, SYMBOL)
         columns = {
             rule: column for rule, names in COLUMNS.items() if (column := find_column(source, names)) is not None
@@ -144,7 +153,7 @@ class NameTables:
             self._add_column(rule, _text(source[column]), symbols)
 
     def _add_ensembl(self, source: AliasTable) -> None:
-        if isinstance(source, Mapping):
+        if isinstance(source, Mapping | pd.Series):
             source = pd.DataFrame(source.items(), columns=["ensembl_id", "symbol"])
         before = len(self.found["ensembl"])
         self._add(source)

@@ -117,7 +117,7 @@ def pseudobulk(
     ------
     ValueError
         If there are no or fewer than two control cells, labels are missing or cannot be read, a perturbation has too
-        few cells, a batch has no controls, gene names occur twice, or the matrix holds NaN, negative values
+        few cells, a batch has no controls, names of genes or cells occur twice, or the matrix holds NaN, negative values
         (log-fold-changes, scaled data) or values that were normalised and not logged; if a file is absent, truncated
         or no AnnData, or files have different genes or cells of the same name.
     TypeError

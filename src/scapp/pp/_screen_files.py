@@ -43,7 +43,8 @@ def open_screen(
     Raises
     ------
     ValueError
-        If a file is absent, truncated or no AnnData; if files have different genes or share cells; if there is none.
+        If a file is absent, truncated or no AnnData; if files have different genes; if cells share a name, within a screen or
+        between them; if there is none.
     TypeError
         If something is neither an AnnData nor a path.
     """
@@ -56,6 +57,7 @@ def open_screen(
         parts = [_open(s, layer, opened) for s in given]
         for part in parts:
             check_gene_names(part)
+            _check_cell_names(part)
         where = [f" of {name}" if several or is_path(given[0]) else "" for name in names]
         matrices = [get_matrix(p, layer, chunk_size, w) for p, w in zip(parts, where, strict=True)]
         orders = [None, *(_order(parts[0], p, n, names[0]) for p, n in zip(parts[1:], names[1:], strict=True))]
@@ -73,12 +75,24 @@ def open_screen(
         yield OpenScreen(parts[0] if len(parts) == 1 else _joined(parts, names), sources)
 
 
+def _check_cell_names(adata: AnnData) -> None:
+    """Raise if cells share a name: they would count twice, if they are copies."""
+    if not adata.obs_names.is_unique:
+        repeated = adata.obs_names.duplicated()
+        raise ValueError(
+            f"{int(repeated.sum())} of the {adata.n_obs} cells have the name of a cell before them: "
+            f"{shorten(adata.obs_names[repeated].unique())}. If they are copies, leave them out with "
+            "`adata = adata[~adata.obs_names.duplicated()].copy()`; if they are different cells, give them names of their own "
+            "with `adata.obs_names_make_unique()`."
+        )
+
+
 def _open(screen: Any, layer: str | None, opened: ExitStack) -> AnnData:
     if isinstance(screen, AnnData):
         return _with_annotation_in_memory(screen)
     if not is_path(screen):
         raise TypeError(f"Expected an AnnData, or the path of one, found {type(screen).__name__}.")
-    path = Path(screen)
+    path = Path(screen).expanduser()
     if not path.exists():
         raise ValueError(f"There is no file {str(path)!r} (looked in {str(Path.cwd())!r}).")
     try:

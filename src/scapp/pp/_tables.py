@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import os
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TypeAlias, TypeGuard
 
@@ -19,18 +21,40 @@ def is_path(value: object) -> TypeGuard[PathLike]:
 
 
 def existing_file(path: PathLike) -> Path:
-    """The path, or an error if there is no such file."""
-    path = Path(path)
+    """The path, ``~`` for the home folder, or an error if there is no such file."""
+    path = Path(path).expanduser()
     if not path.is_file():
         raise ValueError(f"There is no file {str(path)!r} (looked in {str(Path.cwd())!r}).")
     return path
 
 
+def is_gzipped(path: Path) -> bool:
+    """Whether a file is gzipped, by how it begins: browsers unpack files, or keep them packed, whatever they are called."""
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
 def open_text(path: Path) -> IO[str]:
     """Open a text file, gzipped or not."""
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig")
-    return path.open(encoding="utf-8-sig")
+    return gzip.open(path, "rt", encoding="utf-8-sig") if is_gzipped(path) else path.open(encoding="utf-8-sig")
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[None]:
+    """Say of a file what goes wrong in its reading: truncated or damaged when it was packed, or no text at all.
+
+    Raises
+    ------
+    ValueError
+        With the file, what is wrong, and what mends it.
+    """
+    try:
+        yield
+    except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeError, pd.errors.ParserError) as error:
+        raise ValueError(
+            f"{str(path)!r} cannot be read to its end: it is truncated, damaged or of another kind ({str(error).strip()}). "
+            "Expected is text in UTF-8, gzipped or not. Fetch or write it again; if it was downloaded, move it away first."
+        ) from error
 
 
 def read_table(path: PathLike) -> pd.DataFrame:
@@ -42,19 +66,36 @@ def read_table(path: PathLike) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        If there is no such file, or it is empty.
+        If there is no such file, it is empty, truncated, damaged, or no such table.
     """
     path = existing_file(path)
     if path.suffix == ".parquet":
+        return _read_parquet(path)
+    with whole(path):
+        with open_text(path) as file:
+            header = file.readline()
+        if not header.strip():
+            raise ValueError(f"The file {str(path)!r} is empty, or its first line is.")
+        separator = next((sep for sep in "\t,;" if sep in header), " ")
+        return pd.read_csv(
+            path,
+            sep=separator,
+            compression="gzip" if is_gzipped(path) else None,
+            na_filter=False,
+            encoding="utf-8-sig",
+            skipinitialspace=separator == " ",
+            low_memory=False,
+        )
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    try:
         return pd.read_parquet(path)
-    with open_text(path) as file:
-        header = file.readline()
-    if not header.strip():
-        raise ValueError(f"The file {str(path)!r} is empty, or its first line is.")
-    separator = next((sep for sep in "\t,;" if sep in header), " ")
-    return pd.read_csv(
-        path, sep=separator, na_filter=False, encoding="utf-8-sig", skipinitialspace=separator == " ", low_memory=False
-    )
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{str(path)!r} cannot be read as a parquet file: it is truncated, damaged or of another kind ({error}). Fetch or "
+            "write it again."
+        ) from error
 
 
 def plain(column: object) -> str:
@@ -77,9 +118,21 @@ def check_column(table: pd.DataFrame, column: str, argument: str) -> str:
     return column
 
 
+def check_single(table: pd.DataFrame, columns: Iterable[str | None]) -> None:
+    """Raise if a column that is to be read is there twice."""
+    twice = [column for column in columns if column is not None and (table.columns == column).sum() > 1]
+    if twice:
+        raise ValueError(
+            f"There are several columns called {', '.join(map(repr, twice))}, and which is meant is not known. The columns are "
+            f"{', '.join(map(repr, table.columns))}. Rename or drop all but one of each."
+        )
+
+
 def names_of(column: pd.Series, what: str) -> pd.Series:
-    """A column of names as stripped text, or an error if some are missing."""
+    """A column of names as text without spaces around it, or an error if some are missing."""
     missing = column.isna()
+    if pd.api.types.is_float_dtype(column.dtype) and (column[~missing] % 1 == 0).all():
+        column = column.astype("Int64")  # Entrez ids, of which some were missing: 10661, not 10661.0
     # One pass over the distinct names: edge lists repeat each of them many times.
     distinct = {name: str(name).strip() for name in column[~missing].unique()}
     names = column.map(distinct)
