@@ -14,6 +14,7 @@ from scapp._keys import Key
 from scapp.data._mudata import effects_of
 from scapp.model._inputs import Registered
 from scapp.model._presets import architecture_of
+from scapp.model._saving import SavingMixin
 from scapp.model._setup import SetupMixin
 from scapp.model._streaming import StreamingMixin
 from scapp.model._training import TrainingMixin
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 
-class APP(SetupMixin, TrainingMixin, StreamingMixin, BaseModelClass):
+class APP(SetupMixin, TrainingMixin, StreamingMixin, SavingMixin, BaseModelClass):
     r"""AdaptivePerturbPredictor :cite:p:`Zhao2025`: effects of gene perturbations that nobody has measured.
 
     A graph network embeds the genes over one network or several (equations 1 and 2 of the paper), an attention that is

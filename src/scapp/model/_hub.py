@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import uuid
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from anndata import AnnData
 
 from scapp._genes import shorten
+from scapp.model._saving import moved_when_whole
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCard
@@ -110,25 +109,15 @@ def save_for_hub(
         tissues=[tissues] if isinstance(tissues, str) else list(tissues or []),
         data_url=data_url,
     )
-    place = folder.resolve()
-    place.parent.mkdir(parents=True, exist_ok=True)
-    hidden = (place if place.exists() else place.parent) / f".{place.name}.{uuid.uuid4().hex[:8]}.partial"
-    backing = model.adata.filename if isinstance(model.adata, AnnData) else None
-    try:
+    with moved_when_whole(folder) as hidden:
         model.save(str(hidden), save_anndata=True)  # a hub model does not load without
         versions = {"anndata_version": version("anndata"), "model_parent_module": PARENT_MODULE}
         metadata = HubMetadata.from_dir(str(hidden), **versions)
         HubModel(str(hidden), metadata=metadata, model_card=card).save(overwrite=True)
-        place.mkdir(exist_ok=True)
-        for name in FILES:
-            if (hidden / name).exists():
-                shutil.move(hidden / name, place / name)
-            else:
-                (place / name).unlink(missing_ok=True)  # data in the other form, of the model that was there
-    finally:
-        shutil.rmtree(hidden, ignore_errors=True)
-        if backing is not None:  # anndata takes the copy for the file of the user's data
-            model.adata.file.filename = backing
+        new = {file.name for file in hidden.iterdir()}
+    for name in there:
+        if name not in new:  # data in the other form, of the model that was there
+            (folder / name).unlink()
     return HubModel(str(folder), metadata=metadata, model_card=card)
 
 

@@ -6,12 +6,16 @@ import hashlib
 from typing import Literal
 
 import numpy as np
+from joblib import Parallel, delayed, effective_n_jobs
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from scipy.sparse.linalg import eigsh, svds
 from sklearn.utils.extmath import randomized_svd
 
 from scapp.network._adjacency import as_csr, is_symmetric, normalize
+
+# Chunks of profiles that are computed side by side: each takes n_nodes x chunk_size numbers, twice.
+MAX_THREADS = 8
 
 
 def diffusion(
@@ -64,16 +68,20 @@ def diffusion(
         raise ValueError(f"Seeds must be node numbers from 0 to {n_nodes - 1}.")
     # W has spectral radius <= 1, so after k steps the neglected part of the series is (1 - r)^k of the whole.
     n_steps = 1 if restart == 1 else int(np.ceil(np.log(tol) / np.log1p(-restart)))
-    chunks: list[NDArray | sparse.csr_matrix] = []
-    for i in range(0, len(starts), chunk_size):
-        part = starts[i : i + chunk_size]
-        start = np.zeros((n_nodes, len(part)))
-        start[part, np.arange(len(part))] = restart
-        profile = start.copy()
+
+    def profiles_of(part: NDArray[np.int64]) -> NDArray[np.float32] | sparse.csr_matrix:
+        at_start = (part, np.arange(len(part)))
+        profile = np.zeros((n_nodes, len(part)))
+        profile[at_start] = restart
         for _ in range(n_steps):
-            profile = start + (1 - restart) * (transition_t @ profile)
-        profile = profile.T.astype(np.float32)
-        chunks.append(profile if min_value is None else sparse.csr_matrix(np.where(profile >= min_value, profile, 0)))
+            profile = transition_t @ profile
+            profile *= 1 - restart
+            profile[at_start] += restart
+        found = profile.T.astype(np.float32)
+        return found if min_value is None else sparse.csr_matrix(np.where(found >= min_value, found, 0))
+
+    parts = [starts[i : i + chunk_size] for i in range(0, len(starts), chunk_size)]
+    chunks = Parallel(n_jobs=min(effective_n_jobs(-1), MAX_THREADS), prefer="threads")(map(delayed(profiles_of), parts))
     if min_value is not None:
         return sparse.vstack(chunks, format="csr") if chunks else sparse.csr_matrix((0, n_nodes), dtype=np.float32)
     return np.vstack(chunks) if chunks else np.zeros((0, n_nodes), dtype=np.float32)

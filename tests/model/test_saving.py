@@ -1,0 +1,99 @@
+"""Models are written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pytest
+
+import scapp
+
+
+@pytest.fixture
+def model(effects) -> scapp.model.APP:
+    scapp.model.APP.setup_anndata(effects, control=None, layer="lfc")
+    model = scapp.model.APP(effects, n_models=1)
+    model.train(max_epochs=0)
+    return model
+
+
+@contextmanager
+def disk_of(n_bytes: int) -> Iterator[None]:
+    """Files cannot grow beyond `n_bytes`: what is written then fails as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def predicted(model: scapp.model.APP) -> np.ndarray:
+    return model.predict(["g1+g2"]).layers["predicted_lfc"]
+
+
+@pytest.mark.parametrize("n_bytes", [0, 5_000, 20_000])
+def test_a_full_disk_leaves_nothing_of_a_new_model_and_an_old_one_as_it_was(model, tmp_path, n_bytes):
+    with disk_of(n_bytes), pytest.raises(OSError, match=r"could not be written.*disk is full.*Free some space"):
+        model.save(tmp_path / "results" / "model")
+    assert not list(tmp_path.iterdir())
+    model.save(tmp_path / "model", save_anndata=True)
+    before = contents(tmp_path)
+    with disk_of(n_bytes), pytest.raises(OSError, match="disk is full"):
+        model.save(tmp_path / "model", overwrite=True)
+    assert contents(tmp_path) == before
+    np.testing.assert_array_equal(predicted(scapp.model.APP.load(tmp_path / "model")), predicted(model))
+
+
+def test_data_that_do_not_fit_leave_nothing(model, tmp_path, monkeypatch):
+    def write(self, path, **options):
+        Path(path).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ad.AnnData, "write", write)
+    with pytest.raises(OSError, match="disk is full"):
+        model.save(tmp_path / "model", save_anndata=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_there_is_written_only_when_asked(model, tmp_path):
+    with pytest.raises(ValueError, match="exists already.*overwrite=True"):
+        model.save(tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    model.save(str(tmp_path), prefix="first_", overwrite=True)
+    model.save(tmp_path, prefix="second_", overwrite=True)
+    assert sorted(contents(tmp_path)) == ["first_model.pt", "notes.txt", "second_model.pt"]
+    again = scapp.model.APP.load(str(tmp_path), prefix="second_", adata=model.adata)
+    np.testing.assert_array_equal(predicted(again), predicted(model))
+
+
+def test_backed_data_stay_in_their_own_file(effects, tmp_path):
+    effects.X = effects.layers["lfc"].copy()
+    effects.write_h5ad(tmp_path / "mine.h5ad")
+    backed = ad.read_h5ad(tmp_path / "mine.h5ad", backed="r")
+    scapp.model.APP.setup_anndata(backed, control=None, layer="lfc")
+    model = scapp.model.APP(backed, n_models=1)
+    model.train(max_epochs=0)
+    model.save(tmp_path / "model", save_anndata=True)
+    assert backed.filename == tmp_path / "mine.h5ad"
+    np.testing.assert_array_equal(backed[:2].to_memory().X, effects.X[:2])
+
+
+def test_a_model_without_data_cannot_save_them(model, tmp_path):
+    model.save(tmp_path / "model")
+    without = scapp.model.APP.load(tmp_path / "model")
+    with pytest.raises(ValueError, match="without its data.*save_anndata=False"):
+        without.save(tmp_path / "again", save_anndata=True)
+    assert not (tmp_path / "again").exists()
+    without.save(tmp_path / "again")
+    np.testing.assert_array_equal(predicted(scapp.model.APP.load(tmp_path / "again")), predicted(model))
