@@ -14,7 +14,8 @@ import pytest
 import zarr
 from scipy import sparse
 
-from scapp.pp import _expression, pseudobulk
+from scapp.pp import pseudobulk
+from scapp.pp._blocks import Job
 
 dask_array = pytest.importorskip("dask.array")
 STORES = {"dense": np.asarray, "csr": sparse.csr_matrix, "csc": sparse.csc_matrix}
@@ -211,14 +212,15 @@ def test_no_screen_is_an_error(screens):
 
 
 def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of cells of all blocks that are looked at from now on."""
     reads: list[int] = []
-    work = _expression.work_on
+    block = Job.block
 
-    def counted(values, *rest):
-        reads.append(len(rest))
-        return work(values, *rest)
+    def counted(job, values):
+        reads.append(len(values.indptr) - 1)
+        return block(job, values)
 
-    monkeypatch.setattr(_expression, "work_on", counted)
+    monkeypatch.setattr(Job, "block", counted)
     return reads
 
 
