@@ -8,7 +8,6 @@ for the threads of this process as for a cluster.
 from __future__ import annotations
 
 import copy
-import sys
 import uuid
 from collections.abc import Callable, Sequence
 from threading import Lock
@@ -147,13 +146,10 @@ def _n_runs(size: int) -> int:
 def threads_of_processes() -> list[int]:
     """Threads of each worker of the cluster that computes, or of this process."""
     import dask
+    from dask.base import get_scheduler
     from dask.system import CPU_COUNT
 
-    if "distributed" in sys.modules:
-        from distributed import get_client
-
-        try:
-            return list(get_client().nthreads().values()) or [1]
-        except ValueError:  # there is no client
-            pass
+    client = getattr(get_scheduler(), "__self__", None)
+    if hasattr(client, "nthreads"):
+        return list(client.nthreads().values()) or [1]
     return [dask.config.get("num_workers", None) or CPU_COUNT]
