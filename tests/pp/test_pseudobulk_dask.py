@@ -153,7 +153,10 @@ def test_blocks_whose_cells_are_all_left_out_add_nothing(scheduler):
 
 def test_two_threads_carry_two_sums_and_no_block_is_read_ahead(monkeypatch, two_threads):
     cells, lock = screen(), Lock()
-    reads, adds, ahead, joins = [], [], [], []
+    reads: list[int] = []
+    adds: list[int] = []
+    ahead: list[int] = []
+    joins: list[None] = []
     block, join = Job.block, Running.join
 
     def read(values: np.ndarray) -> sparse.csr_matrix:
@@ -180,7 +183,8 @@ def test_two_threads_carry_two_sums_and_no_block_is_read_ahead(monkeypatch, two_
 
 
 def test_large_sums_are_carried_by_fewer_threads(monkeypatch, two_threads):
-    cells, joins, join = screen(), [], Running.join
+    cells, join = screen(), Running.join
+    joins: list[None] = []
     expected = pseudobulk(cells)
     monkeypatch.setattr(Running, "join", lambda *both: joins.append(join(*both)))
     monkeypatch.setattr(_carried, "BYTES_OF_SUMS", 6000)  # those of one thread are 1,600, and what was seen 2,120

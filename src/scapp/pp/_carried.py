@@ -17,7 +17,7 @@ import numpy as np
 
 from scapp.pp._blocks import Job, Running
 
-# Sums that may run in each process at a time, in bytes; where one takes more than half of it, the blocks are added by one thread.
+# Sums that each process may carry at a time, in bytes. Where one takes more than half of it, one thread adds all blocks.
 BYTES_OF_SUMS = 2**30
 
 
@@ -29,8 +29,8 @@ class Carried:
     added to.
     """
 
-    def __init__(self, running: Running) -> None:
-        self._running: Running | None = running
+    def __init__(self, running: Running | None) -> None:
+        self._running = running
         self._lock = Lock()
 
     def take(self) -> Running:
@@ -52,15 +52,11 @@ class Carried:
 
     def __reduce__(self) -> tuple[Any, ...]:
         with self._lock:
-            return _carried, (copy.deepcopy(self._running),)
+            return Carried, (copy.deepcopy(self._running),)
 
     def __sizeof__(self) -> int:  # by this Dask weighs whether to send them elsewhere
         running = self._running
         return object.__sizeof__(self) + (0 if running is None else running.nbytes)
-
-
-def _carried(running: Any) -> Carried:
-    return Carried(running)
 
 
 def add_up(start: Callable[[], Running], jobs: Sequence[tuple[Any, Job]]) -> Running:
@@ -149,7 +145,7 @@ def threads_of_processes() -> list[int]:
     from dask.base import get_scheduler
     from dask.system import CPU_COUNT
 
-    client = getattr(get_scheduler(), "__self__", None)
+    client: Any = getattr(get_scheduler(), "__self__", None)
     if hasattr(client, "nthreads"):
         return list(client.nthreads().values()) or [1]
     return [dask.config.get("num_workers", None) or CPU_COUNT]

@@ -51,7 +51,7 @@ class Expression:
         total is taken over the measured genes of the matrix.
     chunk_size
         How many cells are read at a time (for CSC: genes that amount to as many values). If None, a block takes some
-        tens of megabytes, of a sparse matrix in memory hundreds; the chunks of a Dask array are its own.
+        tens of megabytes, of a sparse matrix in memory hundreds; the chunks of a Dask array are its own, or joined up to this number.
     sources
         The matrices, one below the other, where they are not one matrix of `adata`.
     inspect
@@ -215,8 +215,8 @@ class Expression:
                     columns=slice(int(position[columns.start]), int(position[columns.stop])),
                     order=source.order,
                     measured=None if measured.all() else measured,
-                    totals=totals if isinstance(totals, bool) else totals[rows],
-                    per_cell=tuple(values[rows] for values in per_cell),
+                    totals=totals if isinstance(totals, bool) else _of_cells(totals, rows),
+                    per_cell=tuple(_of_cells(values, rows) for values in per_cell),
                 ),
             )
 
@@ -299,3 +299,8 @@ class Expression:
                 f"adata.obs[{self._total_counts_key!r}] must hold total counts, found dtype {column.dtype}."
             )
         return column
+
+
+def _of_cells(values: NDArray[Any], rows: slice) -> NDArray[Any]:
+    """The values of some cells; those of all are the array itself, which then is sent to a cluster once for all blocks."""
+    return values if rows == slice(0, len(values)) else values[rows]
