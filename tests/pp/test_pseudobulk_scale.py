@@ -1,9 +1,8 @@
-"""Screens that do not fit: zarr, Dask on threads and on a cluster, several files, and files that are broken."""
+"""Screens that do not fit: zarr, lazy ones, several files, and files that are broken."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import anndata as ad
@@ -14,9 +13,10 @@ import pytest
 import zarr
 from scipy import sparse
 
-from scapp.pp import _expression, pseudobulk
+from scapp.pp import pseudobulk
+from scapp.pp._blocks import Job
 
-dask_array = pytest.importorskip("dask.array")
+pytest.importorskip("dask")
 STORES = {"dense": np.asarray, "csr": sparse.csr_matrix, "csc": sparse.csc_matrix}
 
 
@@ -83,42 +83,6 @@ def test_a_screen_that_was_read_lazily_gives_the_numbers_of_memory(tmp_path, sto
     found = pseudobulk(lazy)
     assert_same_effects(found, expected)
     np.testing.assert_array_equal(found.varp["network"].toarray(), cells.varp["network"].toarray())
-
-
-@pytest.mark.parametrize("chunks", [(50, 25), (50, 10), (240, 10), (240, 25)])
-@pytest.mark.parametrize("kind", [np.asarray, sparse.csr_matrix])
-@pytest.mark.parametrize("batch_key", [None, "batch"])
-def test_dask_arrays_of_any_chunks_give_the_numbers_of_memory(chunks, kind, batch_key):
-    cells = screen()
-    expected = pseudobulk(cells, batch_key=batch_key)
-    if kind is sparse.csr_matrix and chunks[1] != cells.n_vars:
-        pytest.skip("Dask cannot join sparse chunks side by side")
-    X = dask_array.from_array(cells.X.toarray(), chunks=chunks).map_blocks(kind)
-    lazy = ad.AnnData(X=X, obs=cells.obs, var=cells.var)
-    assert_same_effects(pseudobulk(lazy, batch_key=batch_key), expected)
-    assert_same_effects(pseudobulk(lazy, batch_key=batch_key, chunk_size=60), expected)
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[object]:
-    distributed = pytest.importorskip("distributed")
-    options = {"processes": True, "n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
-    with distributed.LocalCluster(**options) as local, distributed.Client(local) as client:
-        yield client
-
-
-def test_a_cluster_of_two_processes_gives_the_numbers_of_memory(tmp_path, cluster):
-    cells = screen()
-    path = tmp_path / "cells.zarr"
-    cells.write_zarr(path)
-    group = zarr.open_group(str(path), mode="r")
-    X = ad.experimental.read_elem_lazy(group["X"], chunks=(20, cells.n_vars))
-    assert X.numblocks[0] == 12
-    lazy = ad.AnnData(X=X, obs=cells.obs, var=cells.var)
-    for batch_key in (None, "batch"):
-        assert_same_effects(pseudobulk(lazy, batch_key=batch_key), pseudobulk(cells, batch_key=batch_key))
-    worked = cluster.run(lambda dask_worker: len(dask_worker.state.log) > 0)
-    assert len(worked) == 2 and all(worked.values())
 
 
 def pieces(tmp_path: Path) -> tuple[ad.AnnData, list[Path]]:
@@ -211,14 +175,15 @@ def test_no_screen_is_an_error(screens):
 
 
 def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of cells of all blocks that are looked at from now on."""
     reads: list[int] = []
-    work = _expression.work_on
+    block = Job.block
 
-    def counted(values, *rest):
-        reads.append(len(rest))
-        return work(values, *rest)
+    def counted(job, values):
+        reads.append(len(values.indptr) - 1)
+        return block(job, values)
 
-    monkeypatch.setattr(_expression, "work_on", counted)
+    monkeypatch.setattr(Job, "block", counted)
     return reads
 
 

@@ -1,14 +1,13 @@
-"""One block of an expression matrix: bringing it to the common scale, and what is seen in it.
+"""One block of an expression matrix: bringing it to the common scale, what is seen in it, and adding it to what came before.
 
-These functions are sent to the workers of a cluster, and know nothing but the block.
+These objects are sent to the workers of a cluster, and know nothing but the block.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from scipy import sparse
@@ -28,9 +27,54 @@ class Block:
     values: Any
 
 
+@dataclass(frozen=True)
+class Job:
+    """What is to be done with the values of a block, once they are read.
+
+    Attributes
+    ----------
+    source
+        Name of the matrix, for messages.
+    rows, columns
+        Where the block stands, among all cells and the measured genes.
+    order
+        Where each gene stands in this matrix; None if the order is the same.
+    measured
+        Which of these genes are taken; None if all.
+    totals
+        Total counts of the cells, by which they are normalised: True means those of the block itself, False none.
+    per_cell
+        Arrays with one value for each of its cells.
+    """
+
+    source: str
+    rows: slice
+    columns: slice
+    order: NDArray[np.intp] | None
+    measured: NDArray[np.bool_] | None
+    totals: NDArray[np.float64] | bool
+    per_cell: tuple[NDArray[Any], ...]
+
+    def block(self, values: Any) -> Block:
+        """The block as it is stored."""
+        if self.order is not None:
+            values = values[:, self.order]
+        if self.measured is not None:
+            values = values[:, self.measured]
+        return Block(self.rows, self.columns, _to_float64(values))
+
+    def normalised(self, block: Block, own_totals: NDArray[np.float64] | None = None) -> Block:
+        """The block on the scale log1p(CP10k), or itself where nothing is to be done."""
+        totals = own_totals if self.totals is True else self.totals
+        if totals is None or isinstance(totals, bool):
+            return block
+        with np.errstate(all="ignore"):  # what cannot be normalised is an error at the end of the pass
+            return Block(block.rows, block.columns, _log_normalise(block.values, totals))
+
+
 @dataclass
 class Findings:
-    """What was seen of a matrix, or of a block of it."""
+    """What was seen of a matrix."""
 
     totals: NDArray[np.float64]
     bad_in_gene: NDArray[np.int64]
@@ -41,69 +85,81 @@ class Findings:
     sources_of_fractions: set[str] = field(default_factory=set)
 
     @classmethod
-    def of(cls, block: Block) -> Findings:
+    def none(cls, n_obs: int, n_genes: int) -> Findings:
+        return cls(np.zeros(n_obs), np.zeros(n_genes, dtype=np.int64))
+
+    def add(self, block: Block, source: str) -> NDArray[np.float64]:
+        """Look at a block as it is stored; returns the totals of its cells."""
         from scapp.pp._kernels import look_at_cells
 
         x = block.values
         if sparse.issparse(x):
-            *seen, n_bad = look_at_cells(x.data, x.indptr)
+            seen = look_at_cells(x.data, x.indptr)
         else:
             lengths = np.arange(len(x) + 1) * x.shape[1]
-            *seen, n_bad = look_at_cells(np.ascontiguousarray(x).reshape(-1), lengths)
+            seen = look_at_cells(np.ascontiguousarray(x).reshape(-1), lengths)
+        totals, largest, n_negative, n_fractions, n_bad = seen
         if n_bad:
             columns = x.indices[~np.isfinite(x.data)] if sparse.issparse(x) else np.nonzero(~np.isfinite(x))[1]
-            return cls(np.zeros(len(seen[0])), np.bincount(columns, minlength=x.shape[1]))
-        totals, largest, n_negative, n_fractions = seen
-        return cls(totals, np.zeros(x.shape[1], dtype=np.int64), n_negative, n_fractions, largest)
+            self.bad_in_gene[block.columns] += np.bincount(columns, minlength=x.shape[1])
+        self.totals[block.rows] += totals
+        self.n_negative += n_negative
+        self.n_fractions += n_fractions
+        self.largest = max(self.largest, largest)
+        if largest > 0:
+            (self.sources_of_fractions if n_fractions else self.sources_of_counts).add(source)
+        return totals
 
-    def join(self, block: Block, found: Findings, source: str) -> None:
-        self.bad_in_gene[block.columns] += found.bad_in_gene
-        self.totals[block.rows] += found.totals
-        self.n_negative += found.n_negative
-        self.n_fractions += found.n_fractions
-        if found.largest > 0:
-            (self.sources_of_fractions if found.n_fractions else self.sources_of_counts).add(source)
-        self.largest = max(self.largest, found.largest)
-
-
-def work_on(
-    values: Any,
-    place: Block,
-    order: NDArray[np.intp] | None,
-    measured: NDArray[np.bool_] | None,
-    totals: NDArray[np.float64] | bool,
-    function: Callable[..., Any],
-    *per_cell: NDArray[Any],
-) -> Any:
-    """Bring a block into shape and do something with it; `totals` True means those of the block itself, False none."""
-    if order is not None:
-        values = values[:, order]
-    if measured is not None:
-        values = values[:, measured]
-    block = Block(place.rows, place.columns, _to_float64(values))
-    if isinstance(function, partial) and function.func is look_and_do:
-        return function(block, totals, *per_cell)
-    return function(_normalised(block, totals), *per_cell)
+    def join(self, other: Findings) -> None:
+        self.totals += other.totals
+        self.bad_in_gene += other.bad_in_gene
+        self.n_negative += other.n_negative
+        self.n_fractions += other.n_fractions
+        self.largest = max(self.largest, other.largest)
+        self.sources_of_counts |= other.sources_of_counts
+        self.sources_of_fractions |= other.sources_of_fractions
 
 
-def look_and_do(
-    function: Callable[..., Any], block: Block, totals: NDArray[np.float64] | bool, *per_cell: NDArray[Any]
-) -> tuple[Findings, Any]:
-    found = Findings.of(block)
-    if totals is True:
-        totals = found.totals
-    with np.errstate(all="ignore"):  # what cannot be normalised is an error at the end of the pass
-        return found, function(_normalised(block, totals), *per_cell)
+class Sums(Protocol):
+    """Sums of any kind over the cells of blocks."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+    def add(self, block: Block, *per_cell: NDArray[Any]) -> None: ...
+
+    def join(self, other: Any) -> None: ...
 
 
-def _normalised(block: Block, totals: NDArray[np.float64] | bool) -> Block:
-    if isinstance(totals, bool):
-        return block
-    return Block(block.rows, block.columns, _log_normalise(block.values, totals))
+@dataclass
+class Running:
+    """What is carried from block to block: what was seen of the values as they are stored, and sums over them."""
 
+    findings: Findings | None
+    sums: Any
 
-def itself(block: Block) -> Block:
-    return block
+    @classmethod
+    def begin(cls, findings: Callable[[], Findings] | None, sums: Callable[[], Sums] | None) -> Running:
+        """Of no blocks yet."""
+        return cls(findings and findings(), sums and sums())
+
+    @property
+    def nbytes(self) -> int:
+        """Size in memory, so far as it is large."""
+        findings = 0 if self.findings is None else self.findings.totals.nbytes + self.findings.bad_in_gene.nbytes
+        return findings + (0 if self.sums is None else self.sums.nbytes)
+
+    def add(self, job: Job, values: Any) -> None:
+        block = job.block(values)
+        own_totals = None if self.findings is None else self.findings.add(block, job.source)
+        if self.sums is not None:
+            self.sums.add(job.normalised(block, own_totals), *job.per_cell)
+
+    def join(self, other: Running) -> None:
+        if self.findings is not None and other.findings is not None:
+            self.findings.join(other.findings)
+        if self.sums is not None:
+            self.sums.join(other.sums)
 
 
 def _to_float64(values: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scapp.pp._sums import GroupSums
+from scapp.pp._sums import sum_groups
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,16 +48,16 @@ def calculate_effects(
         more. None if all cells are compared with all controls.
     """
     if batches is None:
-        sums = GroupSums(expression, groups, n_groups)
+        sums = sum_groups(expression, groups, n_groups)
         means, errors = sums.means(), sums.errors()
         lfc = means[1:] - means[0]
         squared_se = errors[1:] + errors[0]
     else:
         n_batches = int(batches.max()) + 1
-        controls = GroupSums(expression, np.where(groups == 0, batches, -1), n_batches)
+        controls = sum_groups(expression, np.where(groups == 0, batches, -1), n_batches)
         # Batches without controls hold no perturbed cell; zero keeps their NaN out of the products.
         reference, reference_errors = np.nan_to_num(controls.means()), np.nan_to_num(controls.errors())
-        sums = GroupSums(expression, groups, n_groups, reference=reference, batches=batches)
+        sums = sum_groups(expression, groups, n_groups, reference=reference, batches=batches)
         means, errors = sums.means(), sums.errors()
 
         cells = np.zeros((n_groups, n_batches))

@@ -1,24 +1,25 @@
 """Reading the expression of cells block by block, on one scale: the natural log of counts per 10,000 plus one.
 
 A matrix is never held twice. Every value is looked at once to recognise what the matrix holds: in a pass before the blocks
-are handed out, or in the same pass in which they are summed, on a guess that is checked at its end.
+are handed out, or in the same pass in which they are summed, on a guess that is checked at its end. Blocks of a Dask array
+are summed where they are read: in the threads of this process, or on the cluster of the active `distributed.Client`.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from scapp._genes import measured_mask, shorten
-from scapp.pp._blocks import TARGET_SUM, Block, Findings, itself, look_and_do, work_on
+from scapp.pp._blocks import TARGET_SUM, Block, Findings, Job, Running, Sums
 from scapp.pp._labels import column_of_obs
-from scapp.pp._matrices import Source, get_matrix, is_dask
+from scapp.pp._matrices import Piece, Source, get_matrix, is_dask
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -50,11 +51,11 @@ class Expression:
         total is taken over the measured genes of the matrix.
     chunk_size
         How many cells are read at a time (for CSC: genes that amount to as many values). If None, a block takes some
-        tens of megabytes, of a sparse matrix in memory hundreds; the chunks of a Dask array are its own.
+        tens of megabytes, of a sparse matrix in memory hundreds; the chunks of a Dask array are its own, or joined up to this number.
     sources
         The matrices, one below the other, where they are not one matrix of `adata`.
     inspect
-        Whether to look at all values now. If False, `map_on_a_guess` does, and nothing else may be asked before.
+        Whether to look at all values now. If False, `add_up` does, and nothing else may be asked before.
 
     Raises
     ------
@@ -91,11 +92,6 @@ class Expression:
             self._look()
 
     @property
-    def in_process(self) -> bool:
-        """Whether what `map` does with blocks is done in this process, in order."""
-        return not any(is_dask(source.matrix) for source in self._sources)
-
-    @property
     def other_scale(self) -> str | None:
         """A sentence for the user if the logged values cannot be those of counts per 10,000; otherwise None."""
         if self.scale is Scale.COUNTS or self.largest <= LARGEST_LOG_CP10K + 1e-3:
@@ -116,97 +112,117 @@ class Expression:
         normalise
             If False, raw counts are handed out as they are.
         """
-        return (block for _, block in self.map(itself, cells=cells, normalise=normalise))
+        totals = False if self._totals is None or not normalise else self._totals
+        for source in self._sources:
+            jobs = list(self._jobs(source, (), cells, totals))
+            values = source.read_all(piece for piece, _ in jobs)
+            for (_, job), x in zip(jobs, values, strict=True):
+                yield job.normalised(job.block(x))
 
-    def map(
-        self,
-        function: Callable[..., Any],
-        *per_cell: NDArray[Any],
-        cells: NDArray[np.bool_] | None = None,
-        normalise: bool = True,
-    ) -> Iterator[tuple[Block, Any]]:
-        """``function(block, *values of its cells)`` of all blocks, each with its place: a block without values.
+    def add_up(self, sums: Callable[[], Sums], *per_cell: NDArray[Any], cells: NDArray[np.bool_]) -> Any:
+        """Sums over all blocks, on the scale log1p(CP10k).
 
-        Blocks of a Dask array are read, normalised and worked on by its scheduler; only the results come here.
+        If the values were not looked at yet, they are in the same pass, on a guess of what the matrix holds. If the guess is
+        wrong there is a second pass. Matrices that are stored gene by gene are looked at before.
 
         Parameters
         ----------
-        function
-            What is done with a block; it must be importable, so that it can be sent to a cluster.
+        sums
+            Gives sums over no cells, to which those of the blocks are added; it must be importable, so that it can be sent
+            to a cluster.
         *per_cell
-            Arrays with one value for each cell, of which the function gets those of its block.
-        cells, normalise
-            As in `blocks`.
+            Arrays with one value for each cell, of which the sums get those of a block with it.
+        cells
+            Blocks without any of these cells may be left out.
         """
-        normalise = normalise and self.scale is Scale.COUNTS
-        return self._run(function, per_cell, cells, self._totals if normalise else None, False)
-
-    def map_on_a_guess(self, function: Callable[..., Any], *per_cell: NDArray[Any]) -> Iterator[tuple[Block, Any]]:
-        """The same in one pass with the look at all values, on a guess of what the matrix holds.
-
-        When all blocks have been handed out the matrix is known; if `guess_held` is then False the results are worthless,
-        and `map` gives the right ones. Matrices that are stored gene by gene are looked at before.
-        """
-        self.guess_held = True
-        if any(source.by_genes for source in self._sources):
+        if not self.inspected and any(source.by_genes for source in self._sources):
             self._look()
-            yield from self.map(function, *per_cell)
-            return
-        first = next((found for _, found in self._run(Findings.of, (), None, None, False)), None)
-        guess = Scale.LOG_NORMALISED if first is not None and first.n_fractions else Scale.COUNTS
-        totals = None
-        if guess is Scale.COUNTS and self._total_counts_key is not None:
-            totals = self._column_of_totals().to_numpy(dtype=np.float64)
+        if not self.inspected:
+            guess, totals = self._guess()
+            running = self._run(partial(Running.begin, self._no_findings, sums), per_cell, None, totals)
+            self._conclude(running)
+            if self.scale is guess:
+                return running.sums
+            del running  # before there is room for others
+        totals = False if self._totals is None else self._totals
+        return self._run(partial(Running.begin, None, sums), per_cell, cells, totals).sums
+
+    @property
+    def _no_findings(self) -> Callable[[], Findings]:
+        return partial(Findings.none, sum(source.shape[0] for source in self._sources), len(self.genes))
+
+    def _look(self) -> None:
+        self._conclude(self._run(partial(Running.begin, self._no_findings, None), (), None, False))
+
+    def _guess(self) -> tuple[Scale, NDArray[np.float64] | bool]:
+        """What the matrix holds by its first block, and the totals by which its cells are to be normalised."""
+        source = self._sources[0]
         findings = self._no_findings()
-        look = partial(look_and_do, function)
-        for place, (found, result) in self._run(look, per_cell, None, totals, guess is Scale.COUNTS and totals is None):
-            findings.join(place, found, self._source_of(place).name)
-            yield place, result
-        self._conclude(findings)
-        self.guess_held = self.scale is guess
+        for piece, job in islice(self._jobs(source, (), None, False), 1):
+            findings.add(job.block(source.read(piece)), source.name)
+        if findings.n_fractions:
+            return Scale.LOG_NORMALISED, False
+        if self._total_counts_key is None:
+            return Scale.COUNTS, True
+        return Scale.COUNTS, self._column_of_totals().to_numpy(dtype=np.float64)
 
     def _run(
         self,
-        function: Callable[..., Any],
+        begin: Callable[[], Running],
         per_cell: tuple[NDArray[Any], ...],
         cells: NDArray[np.bool_] | None,
-        totals: NDArray[np.float64] | None,
-        own_totals: bool,
-    ) -> Iterator[tuple[Block, Any]]:
-        position = np.concatenate([[0], np.cumsum(self.measured)])
+        totals: NDArray[np.float64] | bool,
+    ) -> Running:
+        """One pass over all blocks: those of this process first, then those of Dask arrays."""
+        running = None
+        elsewhere: list[tuple[Any, Job]] = []
         for source in self._sources:
-            places: list[Block] = []
+            jobs = self._jobs(source, per_cell, cells, totals)
+            if is_dask(source.matrix):
+                elsewhere.extend((piece.read, job) for piece, job in jobs)
+                continue
+            running = running or begin()
+            for piece, job in jobs:
+                running.add(job, source.read(piece))
+        if not elsewhere:
+            return running or begin()
+        from scapp.pp._carried import add_up
 
-            def jobs(source: Source = source, places: list[Block] = places) -> Iterator[tuple[Any, tuple]]:
-                for piece in source.pieces():
-                    if cells is not None and not cells[piece.rows].any():
-                        continue
-                    measured = self.measured[piece.columns]
-                    genes = slice(int(position[piece.columns.start]), int(position[piece.columns.stop]))
-                    place = Block(piece.rows, genes, None)
-                    places.append(place)
-                    own = own_totals if totals is None else totals[piece.rows]
-                    which = None if measured.all() else measured
-                    yield piece, (place, source.order, which, own, function, *(a[piece.rows] for a in per_cell))
+        found = add_up(begin, elsewhere)
+        if running is None:
+            return found
+        running.join(found)
+        return running
 
-            for k, (_, result) in enumerate(source.run(work_on, jobs())):
-                yield places[k], result
+    def _jobs(
+        self,
+        source: Source,
+        per_cell: tuple[NDArray[Any], ...],
+        cells: NDArray[np.bool_] | None,
+        totals: NDArray[np.float64] | bool,
+    ) -> Iterator[tuple[Piece, Job]]:
+        position = np.concatenate([[0], np.cumsum(self.measured)])
+        for piece in source.pieces():
+            rows, columns = piece.rows, piece.columns
+            if cells is not None and not cells[rows].any():
+                continue
+            measured = self.measured[columns]
+            yield (
+                piece,
+                Job(
+                    source=source.name,
+                    rows=rows,
+                    columns=slice(int(position[columns.start]), int(position[columns.stop])),
+                    order=source.order,
+                    measured=None if measured.all() else measured,
+                    totals=totals if isinstance(totals, bool) else _of_cells(totals, rows),
+                    per_cell=tuple(_of_cells(values, rows) for values in per_cell),
+                ),
+            )
 
-    def _no_findings(self) -> Findings:
-        n_obs = sum(source.shape[0] for source in self._sources)
-        return Findings(np.zeros(n_obs), np.zeros(len(self.genes), dtype=np.int64))
-
-    def _source_of(self, place: Block) -> Source:
-        begins = [source.begin for source in self._sources]
-        return self._sources[bisect_right(begins, place.rows.start) - 1]
-
-    def _look(self) -> None:
-        findings = self._no_findings()
-        for place, found in self._run(Findings.of, (), None, None, False):
-            findings.join(place, found, self._source_of(place).name)
-        self._conclude(findings)
-
-    def _conclude(self, findings: Findings) -> None:
+    def _conclude(self, running: Running) -> None:
+        findings = running.findings
+        assert findings is not None
         self.largest = findings.largest
         self.scale = self._recognise(findings)
         if self.scale is Scale.COUNTS:
@@ -283,3 +299,8 @@ class Expression:
                 f"adata.obs[{self._total_counts_key!r}] must hold total counts, found dtype {column.dtype}."
             )
         return column
+
+
+def _of_cells(values: NDArray[Any], rows: slice) -> NDArray[Any]:
+    """The values of some cells; those of all are the array itself, which then is sent to a cluster once for all blocks."""
+    return values if rows == slice(0, len(values)) else values[rows]

@@ -1,15 +1,13 @@
 """Matrices of cells by genes, wherever they live, and how they are cut into blocks and read.
 
 In memory, backed by HDF5 or zarr, or a Dask array: each is read in the order in which it is stored, by blocks of cells or,
-where it is stored gene by gene, by blocks of genes. Blocks of a Dask array are worked on where they are read: in the
-threads of this process, or on the cluster of the active `distributed.Client`.
+where it is stored gene by gene, by blocks of genes.
 """
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
 # Stored values in a block: tens of megabytes, in memory hundreds. Sparse ones come with an index, and are summed faster in large blocks:
 # the more so the more cells of a perturbation are in one. What is in memory already needs no copy of its index.
 VALUES_IN_BLOCK = {"dense": 2**21, "sparse on disk": 2**22, "sparse": 2**24}
-# Blocks of a Dask array in flight for each thread or worker: enough to keep all busy, few enough to stay small.
+# Blocks of a Dask array that are fetched at a time, for each thread or worker: enough to keep all busy, few enough to stay small.
 BLOCKS_PER_THREAD = 4
 
 
@@ -75,20 +73,6 @@ class Source:
             for rows in _parts(n_obs, self._block_length(n_obs, n_vars)):
                 yield Piece(self._rows(rows.start, rows.stop), slice(0, n_vars), (rows, slice(0, n_vars)))
 
-    def run(self, work: Callable[..., Any], jobs: Iterable[tuple[Piece, tuple]]) -> Iterator[tuple[Piece, Any]]:
-        """``work(values, *arguments)`` for each piece, here or, for a Dask array, by its scheduler."""
-        if not is_dask(self.matrix):
-            for piece, arguments in jobs:
-                yield piece, work(self.read(piece), *arguments)
-            return
-        import dask
-
-        waiting = iter(jobs)
-        while window := list(islice(waiting, BLOCKS_PER_THREAD * _n_threads())):
-            tasks = [dask.delayed(work, pure=False)(piece.read, *arguments) for piece, arguments in window]
-            found = dask.compute(*tasks)
-            yield from zip((piece for piece, _ in window), found, strict=True)
-
     def read(self, piece: Piece) -> Any:
         """The values of a block.
 
@@ -108,6 +92,19 @@ class Source:
                 f"{self.name} cannot be read from cell {piece.rows.start - self.begin} on: the file is truncated or "
                 f"damaged ({error}). Fetch or write it again."
             ) from error
+
+    def read_all(self, pieces: Iterable[Piece]) -> Iterator[Any]:
+        """The values of several blocks, in order; those of a Dask array are fetched some at a time."""
+        if not is_dask(self.matrix):
+            yield from map(self.read, pieces)
+            return
+        import dask
+
+        from scapp.pp._carried import threads_of_processes
+
+        waiting = iter(pieces)
+        while window := list(islice(waiting, BLOCKS_PER_THREAD * sum(threads_of_processes()))):
+            yield from dask.compute(*(piece.read for piece in window))
 
     def _block_length(self, length: int, width: int) -> int:
         """How many cells, or genes, make a block; `width` is the length of each."""
@@ -184,26 +181,26 @@ def _is_a(value: Any, module: str, name: str) -> bool:
 
 
 def _in_order(matrix: Any, chunk_size: int | None, name: str) -> Any:
-    """A Dask array whose chunks hold whole cells, or whole genes where it is stored gene by gene."""
+    """A Dask array whose chunks hold whole cells, or whole genes where it is stored gene by gene.
+
+    Chunks are joined, not cut: a part of one costs as much memory as all of it.
+    """
     if np.isnan(matrix.shape).any():
         raise ValueError(f"The shape of {name} is not known, {matrix.shape}. Call `X.compute_chunk_sizes()` first.")
-    if chunk_size is not None:
-        return matrix.rechunk((chunk_size, -1))
-    if len(matrix.chunks[0]) > 1 and len(matrix.chunks[1]) > 1:
-        return matrix.rechunk({1: -1})
-    return matrix
+    if len(matrix.chunks[0]) == 1:
+        return matrix
+    return matrix.rechunk({0: _joined(matrix.chunks[0], chunk_size or 1), 1: -1})
 
 
-def _n_threads() -> int:
-    """Threads of the cluster that computes, or of this machine."""
-    if "distributed" in sys.modules:
-        from distributed import get_client
-
-        try:
-            return max(sum(get_client().nthreads().values()), 1)
-        except ValueError:  # there is no client
-            pass
-    return os.cpu_count() or 1
+def _joined(sizes: Sequence[int], length: int) -> tuple[int, ...]:
+    """Sizes of chunks after neighbours are joined, up to a length."""
+    joined = [sizes[0]]
+    for size in sizes[1:]:
+        if joined[-1] + size <= length:
+            joined[-1] += size
+        else:
+            joined.append(size)
+    return tuple(joined)
 
 
 def _parts(length: int, size: int) -> list[slice]:

@@ -64,8 +64,9 @@ def pseudobulk(
     log1p is taken; a message of level INFO says so. Log-normalised values are taken as they are. Matrices in memory,
     backed by HDF5 or zarr, and Dask arrays, dense, CSR or CSC, give the same numbers. They are read by blocks and, without
     `batch_key` and unless stored gene by gene, once; memory stays near that of the result. Blocks of a Dask array (such as
-    those of :func:`anndata.experimental.read_lazy`) are worked on in threads, or on the cluster of the active
-    ``distributed.Client``.
+    those of :func:`anndata.experimental.read_lazy`) are read and summed in threads, or on the cluster of the active
+    ``distributed.Client``; about one sum for each thread is carried from block to block, and one total comes back. How many
+    is decided at the beginning: call ``client.wait_for_workers`` first where workers are still to come.
 
     Parameters
     ----------
@@ -96,6 +97,7 @@ def pseudobulk(
         What to do with perturbations of fewer cells: ``"error"``, or ``"drop"`` with a warning that names them.
     chunk_size
         How many cells are read at a time; by default a block takes tens of megabytes, of a sparse matrix in memory hundreds.
+        Chunks of a Dask array are joined up to this number, but not cut.
 
     Returns
     -------

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
@@ -21,82 +20,63 @@ class GroupSums:
 
     Parameters
     ----------
-    expression
-        The cells.
-    groups
-        Group of each cell, from 0; -1 leaves the cell out. Shape (n_obs,).
-    n_groups
-        How many groups there are.
+    n_cells
+        Cells of each group, shape (n_groups,).
+    n_genes
+        How many genes there are.
     reference
         Reference profiles r, one for each batch, of shape (n_batches, n_genes), for the sums of x times r; optional.
-    batches
-        Batch of each cell, shape (n_obs,); goes with `reference`.
 
     Attributes
     ----------
-    n_cells
-        Cells of each group, shape (n_groups,).
     values, squares, products
         The sums, float64 of shape (n_groups, n_genes); `products` is None without a reference.
     """
 
-    def __init__(
-        self,
-        expression: Expression,
-        groups: NDArray[np.intp],
-        n_groups: int,
-        *,
-        reference: NDArray[np.float64] | None = None,
-        batches: NDArray[np.intp] | None = None,
-    ) -> None:
-        shape = (n_groups, len(expression.genes))
-        self.n_cells = np.bincount(groups[groups >= 0], minlength=n_groups)
-        self.values = np.zeros(shape)
-        self.squares = np.zeros(shape)
-        self.products = None if reference is None else np.zeros(shape)
+    def __init__(self, n_cells: NDArray[np.intp], n_genes: int, reference: NDArray[np.float64] | None = None) -> None:
+        self.n_cells, self._reference = n_cells, reference
+        self._sums = [np.zeros((len(n_cells), n_genes)) for _ in range(2 if reference is None else 3)]
 
-        work: Callable[..., Any] = partial(_sums_of_block, reference=reference)
-        if expression.in_process:
-            work = partial(self._add_block, reference=reference)
-        per_cell = [groups] if batches is None else [groups, batches]
-        if not expression.inspected:
-            for place, sums in expression.map_on_a_guess(work, *per_cell):
-                self._add(place, sums)
-            if expression.guess_held:
-                return
-            self.values[:], self.squares[:] = 0, 0
-        for place, sums in expression.map(work, *per_cell, cells=groups >= 0):
-            self._add(place, sums)
+    @property
+    def values(self) -> NDArray[np.float64]:
+        return self._sums[0]
 
-    def _add_block(
-        self, block: Block, groups: NDArray[np.intp], *batches: NDArray[np.intp], reference: NDArray[np.float64] | None
-    ) -> tuple[Any, ...] | None:
-        """Add a block of this process at once where that saves its sums from being made first."""
-        if not sparse.issparse(block.values):
-            return _sums_of_block(block, groups, *batches, reference=reference)
-        from scapp.pp._kernels import add_cells
+    @property
+    def squares(self) -> NDArray[np.float64]:
+        return self._sums[1]
 
-        x, nothing = block.values, np.zeros((0, 0))
-        add_cells(
-            *(x.data, x.indices, x.indptr, groups, block.columns.start, self.values, self.squares),
-            *(batches or (groups,)),
-            *(nothing if part is None else part for part in (reference, self.products)),
-        )
-        return None
+    @property
+    def products(self) -> NDArray[np.float64] | None:
+        return self._sums[2] if len(self._sums) > 2 else None
 
-    def _add(self, place: Block, sums: tuple[Any, ...] | None) -> None:
-        if sums is None:
-            return
-        present, where, *parts = sums
-        totals = [self.values, self.squares] if self.products is None else [self.values, self.squares, self.products]
-        for total, part in zip(totals, parts, strict=True):
-            if where is None:
-                total[present, place.columns] += part
-            else:
-                from scapp.pp._kernels import add_sums
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for part in self._sums)
 
-                begins, genes = where
-                add_sums(present, begins, genes, place.columns.start, part, total)
+    def add(self, block: Block, *per_cell: NDArray[np.intp]) -> None:
+        """Add the cells of a block, by their groups (-1 leaves a cell out) and, with a reference, their batches."""
+        x, (groups, *batches) = block.values, per_cell
+        if sparse.issparse(x):
+            from scapp.pp._kernels import add_cells
+
+            nothing = np.zeros((0, 0))
+            add_cells(
+                *(x.data, x.indices, x.indptr, groups, block.columns.start, self.values, self.squares),
+                *(batches or (groups,)),
+                *(nothing if part is None else part for part in (self._reference, self.products)),
+            )
+        elif (groups >= 0).any():
+            present, indicator = _indicator(groups)
+            parts = [x, x**2]
+            if self._reference is not None:
+                parts.append(x * self._reference[:, block.columns][batches[0]])
+            for total, part in zip(self._sums, parts, strict=True):
+                total[present, block.columns] += indicator @ part
+
+    def join(self, other: GroupSums) -> None:
+        """Add sums over other cells."""
+        for total, part in zip(self._sums, other._sums, strict=True):
+            total += part
 
     def means(self) -> NDArray[np.float64]:
         """Mean of each group; NaN for a group without cells."""
@@ -116,28 +96,32 @@ class GroupSums:
         return errors
 
 
-def _sums_of_block(
-    block: Block, groups: NDArray[np.intp], *batches: NDArray[np.intp], reference: NDArray[np.float64] | None
-) -> tuple[Any, ...] | None:
-    """The groups of a block and their sums of x, of x squared and, with a reference, of x times it; None without cells.
+def sum_groups(
+    expression: Expression,
+    groups: NDArray[np.intp],
+    n_groups: int,
+    *,
+    reference: NDArray[np.float64] | None = None,
+    batches: NDArray[np.intp] | None = None,
+) -> GroupSums:
+    """Sum over the cells of each group.
 
-    Of a sparse block, most sums are zero: the others come one by one, with where they stand (begins and genes; otherwise None).
+    Parameters
+    ----------
+    expression
+        The cells.
+    groups
+        Group of each cell, from 0; -1 leaves the cell out. Shape (n_obs,).
+    n_groups
+        How many groups there are.
+    reference
+        Reference profiles, as in `GroupSums`; optional.
+    batches
+        Batch of each cell, shape (n_obs,); goes with `reference`.
     """
-    if not (groups >= 0).any():
-        return None
-    x, nothing = block.values, np.zeros((0, 0))
-    if sparse.issparse(x):
-        from scapp.pp._kernels import sums_of_cells
-
-        of_batch = nothing if reference is None else np.ascontiguousarray(reference[:, block.columns])
-        found = sums_of_cells(
-            x.data, x.indices, x.indptr, groups, x.shape[1], batches[0] if batches else groups, of_batch
-        )
-        present, begins, genes, *parts = found
-        return present, (begins, genes), *parts[: 2 if reference is None else 3]
-    present, indicator = _indicator(groups)
-    dense = [x, x**2] if reference is None else [x, x**2, x * reference[:, block.columns][batches[0]]]
-    return present, None, *(indicator @ part for part in dense)
+    n_cells = np.bincount(groups[groups >= 0], minlength=n_groups)
+    start = partial(GroupSums, n_cells, len(expression.genes), reference)
+    return expression.add_up(start, groups, *([] if batches is None else [batches]), cells=groups >= 0)
 
 
 def _indicator(groups: NDArray[np.intp]) -> tuple[NDArray[np.intp], sparse.csr_matrix]:

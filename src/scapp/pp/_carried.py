@@ -1,0 +1,151 @@
+"""Adding up the blocks of Dask arrays where they are read.
+
+The blocks are cut into runs, about one for each thread that computes. Those of a run are added, one after the other, to the same sums,
+which stay where they are; at the end the sums of all runs are joined, two and two, and one total comes back. It is one graph,
+for the threads of this process as for a cluster.
+"""
+
+from __future__ import annotations
+
+import copy
+import uuid
+from collections.abc import Callable, Sequence
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from scapp.pp._blocks import Job, Running
+
+# Sums that each process may carry at a time, in bytes. Where one takes more than half of it, one thread adds all blocks.
+BYTES_OF_SUMS = 2**30
+
+
+class Carried:
+    """Running sums on their way from one task to the next.
+
+    They are added to in place, so whoever takes them leaves none behind. A task that finds none has been run twice, and what it
+    would give is not known. What is sent to another worker, or put aside to its disk, is a copy: never sums that are being
+    added to.
+    """
+
+    def __init__(self, running: Running | None) -> None:
+        self._running = running
+        self._lock = Lock()
+
+    def take(self) -> Running:
+        """The sums.
+
+        Raises
+        ------
+        RuntimeError
+            If they were taken before.
+        """
+        with self._lock:
+            running, self._running = self._running, None
+        if running is None:
+            raise RuntimeError(
+                "A task of Dask that adds up cells was run again after it had failed halfway, so its sums are lost. "
+                "See its first error, and start the calculation again."
+            )
+        return running
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        with self._lock:
+            return Carried, (copy.deepcopy(self._running),)
+
+    def __sizeof__(self) -> int:  # by this Dask weighs whether to send them elsewhere
+        running = self._running
+        return object.__sizeof__(self) + (0 if running is None else running.nbytes)
+
+
+def add_up(start: Callable[[], Running], jobs: Sequence[tuple[Any, Job]]) -> Running:
+    """The sums over blocks of Dask arrays, each a `Delayed` and what is to be done with its values.
+
+    Parameters
+    ----------
+    start
+        Sums of no blocks; what it returns is added to.
+    jobs
+        The blocks, at least one.
+    """
+    from dask.delayed import Delayed
+    from dask.task_spec import Task, TaskRef
+
+    name = f"add-up-{uuid.uuid4().hex}"
+    tasks: dict[Any, Any] = {}
+    ends = []
+    for run, members in enumerate(np.array_split(np.arange(len(jobs)), min(_n_runs(start().nbytes), len(jobs)))):
+        end: Any = (f"begin-{name}", run)
+        tasks[end] = Task(end, _begin, start)
+        for k in members.tolist():
+            block, job = jobs[k]
+            before, end = end, (name, k)
+            tasks[end] = Task(end, _add, TaskRef(before), TaskRef(block.key), job)
+        ends.append(end)
+    while len(ends) > 1:
+        one, other, *rest = ends
+        joined = (f"join-{name}", len(ends))
+        tasks[joined] = Task(joined, _join, TaskRef(one), TaskRef(other))
+        ends = [*rest, joined]
+    total = f"total-{name}"
+    tasks[total] = Task(total, Carried.take, TaskRef(ends[0]))
+    graphs = {id(block.dask): block.dask for block, _ in jobs}.values()
+    reads = {key: task for graph in graphs for key, task in dict(graph).items()}
+    return Delayed(total, _with_reads_inside(tasks, reads)).compute()
+
+
+def _with_reads_inside(tasks: dict[Any, Any], reads: dict[Any, Any]) -> dict[Any, Any]:
+    """One graph, in which all that only one block needs is read within the task that adds it.
+
+    Tasks of their own would be run far ahead of the additions, which wait for one another, and their blocks fill the memory.
+    """
+    from dask.task_spec import DataNode, GraphNode
+
+    needed_by: dict[Any, set[Any]] = {}
+    for key, task in (reads | tasks).items():
+        for needed in getattr(task, "dependencies", ()):
+            needed_by.setdefault(needed, set()).add(key)
+    graph = reads.copy()
+    for key, task in tasks.items():
+        inside, waiting = {key: task}, list(task.dependencies)
+        while waiting:
+            node = reads.get(waiting.pop())
+            if isinstance(node, GraphNode) and not isinstance(node, DataNode) and needed_by[node.key] <= inside.keys():
+                inside[node.key] = node
+                waiting.extend(node.dependencies)
+        graph[key] = task.fuse(*inside.values())
+    return graph
+
+
+def _begin(start: Callable[[], Running]) -> Carried:
+    return Carried(start())
+
+
+def _add(carried: Carried, values: Any, job: Job) -> Carried:
+    running = carried.take()
+    running.add(job, values)
+    return Carried(running)
+
+
+def _join(one: Carried, other: Carried) -> Carried:
+    running = one.take()
+    running.join(other.take())
+    return Carried(running)
+
+
+def _n_runs(size: int) -> int:
+    """How many sums of this size run at a time."""
+    return sum(min(threads, max(BYTES_OF_SUMS // max(size, 1), 1)) for threads in threads_of_processes())
+
+
+def threads_of_processes() -> list[int]:
+    """Threads of each worker of the cluster that computes, or of this process."""
+    import dask
+    from dask.base import get_scheduler
+    from dask.system import CPU_COUNT
+
+    client: Any = getattr(get_scheduler(), "__self__", None)
+    if hasattr(client, "nthreads"):
+        return list(client.nthreads().values()) or [1]
+    return [dask.config.get("num_workers", None) or CPU_COUNT]
