@@ -20,7 +20,7 @@ import numpy as np
 from train_scale import simulate
 
 
-def train(devices: int, accelerator: str, n_perturbations: int, out: Path) -> None:
+def train(devices: int, accelerator: str, strategy: str, n_perturbations: int, out: Path) -> None:
     import scvi
 
     import scapp
@@ -30,7 +30,7 @@ def train(devices: int, accelerator: str, n_perturbations: int, out: Path) -> No
     scapp.model.APP.setup_anndata(effects, control=None, layer="lfc")
     model = scapp.model.APP(effects, n_models=4)
     begin = time.perf_counter()
-    model.train(accelerator=accelerator, devices=devices, enable_progress_bar=False)
+    model.train(accelerator=accelerator, devices=devices, strategy=strategy, enable_progress_bar=False)
     seconds = time.perf_counter() - begin
     predicted = model.predict(list(names)).layers["predicted_lfc"]
     if model.trainer.is_global_zero:
@@ -41,28 +41,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--devices", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--accelerator", default="cpu")
+    parser.add_argument(
+        "--strategy", default="auto", help="ddp runs this script again, ddp_notebook copies the process"
+    )
     parser.add_argument("--perturbations", type=int, default=1600)
     parser.add_argument("--out", type=Path, help="where one number of devices is measured, and writes what it found")
     args = parser.parse_args()
     if args.out:
-        train(args.devices[0], args.accelerator, args.perturbations, args.out)
+        train(args.devices[0], args.accelerator, args.strategy, args.perturbations, args.out)
         return
     print("| devices | seconds | largest difference from the first |\n|---:|---:|---:|")
     first = None
     with tempfile.TemporaryDirectory() as folder:
         for devices in args.devices:
             out = Path(folder) / f"{devices}.npz"
-            options = [
-                "--devices",
-                str(devices),
-                "--accelerator",
-                args.accelerator,
-                "--perturbations",
-                str(args.perturbations),
-            ]
-            run = subprocess.run(
-                [sys.executable, __file__, *options, "--out", str(out)], capture_output=True, text=True
-            )
+            strategy = args.strategy if devices > 1 else "auto"
+            options = ["--devices", str(devices), "--accelerator", args.accelerator, "--strategy", strategy]
+            options += ["--perturbations", str(args.perturbations), "--out", str(out)]
+            run = subprocess.run([sys.executable, __file__, *options], capture_output=True, text=True)
             if run.returncode:
                 raise RuntimeError(run.stderr)
             found = np.load(out)
