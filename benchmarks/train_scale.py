@@ -130,7 +130,7 @@ def table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def picture(rows: dict[str, list[dict]], path: Path, changeover: int) -> None:
+def picture(rows: dict[str, list[dict]], path: Path, changeover: float) -> None:
     import matplotlib.pyplot as plt
     from matplotlib.ticker import LogLocator, StrMethodFormatter
 
@@ -175,7 +175,7 @@ def main() -> None:
         print(f"Growing {what}:\n\n{table(curves[what])}\n", flush=True)
     from scapp.module._scale import N_TOGETHER
 
-    picture(curves, args.out, N_TOGETHER)
+    picture(curves, args.out, changeover=N_TOGETHER / 0.9)  # a tenth is held out for validation
     subset = in_own_process({**LARGEST, "perturbations": BASE["perturbations"]}, args.threads)
     print(f"The subset and the whole:\n\n{table([subset, in_own_process(LARGEST, args.threads)])}")
 
