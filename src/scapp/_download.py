@@ -261,9 +261,7 @@ class Downloader:
                     have += len(chunk)
                     bar.update(task, completed=have)
             except requests.exceptions.RequestException:
-                if (
-                    unpacked
-                ):  # The server counts other bytes than those that arrived, so that it cannot go on behind them.
+                if unpacked:  # the server counts packed bytes, so that it cannot go on behind those that arrived
                     out.truncate(0)
                 raise
         if total is not None and have < total:

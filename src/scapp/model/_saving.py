@@ -97,7 +97,6 @@ def moved_when_whole(folder: Path) -> Iterator[Path]:
                 file.replace(place / file.name)
         else:
             hidden.rename(place)
-            made = []
     except (OSError, RuntimeError) as error:
         if TORCH_WRITER in str(error) or (isinstance(error, OSError) and error.errno in FULL):
             free = shutil.disk_usage(place if place.exists() else place.parent).free

@@ -40,15 +40,11 @@ class KernelDecoder(ClosedFormDecoder):
 
     Parameters
     ----------
-    n_blocks
-        Number of blocks (heads) of the state.
-    block_size
-        Width of each.
     n_genes
         Number of genes to predict.
     n_states
         Number of states that the decoder is fitted to, at most.
-    leave_one_out, **start
+    n_blocks, block_size, leave_one_out, **start
         As in :class:`ClosedFormDecoder`.
     """
 

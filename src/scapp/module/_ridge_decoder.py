@@ -21,13 +21,9 @@ class RidgeDecoder(ClosedFormDecoder):
 
     Parameters
     ----------
-    n_blocks
-        Number of blocks (heads) of the state.
-    block_size
-        Width of each.
     n_genes
         Number of genes to predict.
-    leave_one_out, **start
+    n_blocks, block_size, leave_one_out, **start
         As in :class:`ClosedFormDecoder`.
     """
 

@@ -124,9 +124,8 @@ def select_context(effects: AnnData, context: object) -> AnnData:
             f"The effects in the context {context!r} have been left out of this AnnData; select it before."
         )
     one = effects[rows].to_memory(copy=True)
-    one.obs_names = (
-        one.obs[perturbation_key].astype(str).to_numpy()
-    )  # without a name, which a file would take for the column's
+    # Without a name, which a file would take for the column's.
+    one.obs_names = one.obs[perturbation_key].astype(str).to_numpy()
     for name in (Key.varm.CONTROL_MEAN, Key.varm.CONTROL_VAR):
         one.var[name] = np.asarray(one.varm[name])[:, k]
         del one.varm[name]
