@@ -46,6 +46,14 @@ def effects() -> ad.AnnData:
     return planted_effects()
 
 
+@pytest.fixture
+def backed(effects, tmp_path) -> ad.AnnData:
+    """The same effects, read from ``mine.h5ad`` when they are needed."""
+    effects.X = effects.layers["lfc"].copy()
+    effects.write_h5ad(tmp_path / "mine.h5ad")
+    return ad.read_h5ad(tmp_path / "mine.h5ad", backed="r")
+
+
 def train(adata: ad.AnnData, *, max_epochs: int = 3, setup: dict | None = None, **options: object) -> APP:
     """Set up, make and train a small model with a fixed seed."""
     scvi.settings.seed = 0

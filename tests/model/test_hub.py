@@ -103,10 +103,7 @@ def test_what_cannot_be_written_leaves_the_folder_as_it_was(model, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["hub"]
 
 
-def test_backed_data_stay_in_their_own_file(effects, tmp_path):
-    effects.X = effects.layers["lfc"].copy()
-    effects.write_h5ad(tmp_path / "mine.h5ad")
-    backed = ad.read_h5ad(tmp_path / "mine.h5ad", backed="r")
+def test_backed_data_stay_in_their_own_file(effects, backed, tmp_path):
     scapp.model.APP.setup_anndata(backed, control=None, layer="lfc")
     model = scapp.model.APP(backed, n_models=1)
     model.train(max_epochs=0)

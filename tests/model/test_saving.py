@@ -77,10 +77,7 @@ def test_a_folder_that_is_there_is_written_only_when_asked(model, tmp_path):
     np.testing.assert_array_equal(predicted(again), predicted(model))
 
 
-def test_backed_data_stay_in_their_own_file(effects, tmp_path):
-    effects.X = effects.layers["lfc"].copy()
-    effects.write_h5ad(tmp_path / "mine.h5ad")
-    backed = ad.read_h5ad(tmp_path / "mine.h5ad", backed="r")
+def test_backed_data_stay_in_their_own_file(effects, backed, tmp_path):
     scapp.model.APP.setup_anndata(backed, control=None, layer="lfc")
     model = scapp.model.APP(backed, n_models=1)
     model.train(max_epochs=0)

@@ -1,4 +1,4 @@
-"""Two processes give the numbers of one, whichever way Lightning starts them."""
+"""Two processes give the numbers of one, whichever way Lightning starts them, and a graphics card those of the processor."""
 
 from __future__ import annotations
 
@@ -11,12 +11,20 @@ import anndata as ad
 import numpy as np
 import pytest
 import scvi
+import torch
 
 import scapp
 from scapp.model._devices import check_processes
 
 # Lightning runs a script again for each process, and copies a notebook; "spawn" is for systems that cannot copy.
-RUNS = {"one": ["1"], "script": ["2"], "notebook": ["2", "ddp_notebook"], "spawn": ["2", "ddp_spawn"]}
+RUNS = {
+    "one": ["cpu", "1"],
+    "script": ["cpu", "2"],
+    "notebook": ["cpu", "2", "ddp_notebook"],
+    "spawn": ["cpu", "2", "ddp_spawn"],
+}
+if torch.cuda.is_available():
+    RUNS["card"] = ["gpu", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +45,18 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, np.nd
     return {name: dict(np.load(folder / "found.npz")) for name, folder in folders.items()}
 
 
-@pytest.mark.parametrize("run", list(RUNS)[1:])
+@pytest.mark.parametrize("run", ["script", "notebook", "spawn"])
 def test_two_devices_give_the_numbers_of_one(run, found):
     one = found["one"]
     assert len(one["validation_loss"]) > 3
     for name, values in found[run].items():
         np.testing.assert_allclose(values, one[name], atol=1e-5)
+
+
+@pytest.mark.skipif("card" not in RUNS, reason="needs an NVIDIA graphics card, and there is none here")
+def test_a_graphics_card_gives_the_numbers_of_the_processor(found):
+    for name, values in found["card"].items():
+        np.testing.assert_allclose(values, found["one"][name], atol=1e-4)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Trains and predicts; what `test_several_devices.py` runs as a script, on as many devices as it says."""
+"""Trains and predicts; what `test_train_on_devices.py` runs as a script, on the devices that it says."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import scvi
 import scapp
 
 
-def main(out: str, devices: str, *strategy: str) -> None:
+def main(out: str, accelerator: str, devices: str, *strategy: str) -> None:
     rng = np.random.default_rng(0)
     genes = [f"g{i}" for i in range(60)]
     labels = [*genes[:40], *(f"g{i}+g{i + 1}" for i in range(20))]
@@ -27,7 +27,7 @@ def main(out: str, devices: str, *strategy: str) -> None:
     model = scapp.model.APP(adata)
     options = {"strategy": strategy[0]} if strategy else {}
     model.train(
-        max_epochs=8, early_stopping_patience=3, accelerator="cpu", devices=int(devices), enable_progress_bar=False, **options
+        max_epochs=8, early_stopping_patience=3, accelerator=accelerator, devices=int(devices), enable_progress_bar=False, **options
     )  # fmt: skip
     predicted = model.predict(["g3+g50", "g45", "g1+g2"]).layers["predicted_lfc"]
     if model.trainer.is_global_zero:

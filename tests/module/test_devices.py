@@ -7,14 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import anndata as ad
-import numpy as np
-import pandas as pd
 import pytest
-import scvi
 import torch
 
-import scapp
 from scapp.module import APPModule
 
 
@@ -74,29 +69,3 @@ def test_members_start_from_numbers_that_do_not_depend_on_the_device(new_module,
     module = new_module()
     module.main[0].start(module.features, module.graphs, torch.arange(20))
     assert drawn and set(drawn) == {None}
-
-
-def effects() -> ad.AnnData:
-    rng = np.random.default_rng(0)
-    genes = [f"g{i}" for i in range(60)]
-    labels = [*genes[:40], *(f"g{i}+g{i + 1}" for i in range(20))]
-    adata = ad.AnnData(
-        obs=pd.DataFrame({"perturbation": labels}, index=labels),
-        var=pd.DataFrame(index=genes),
-        layers={"lfc": rng.normal(size=(len(labels), 60)).astype(np.float32)},
-    )
-    adata.varp["network"] = (rng.random((60, 60)) < 0.1).astype(np.float32)
-    return adata
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA graphics card, and there is none here")
-def test_a_graphics_card_gives_the_numbers_of_the_processor():
-    found = {}
-    for accelerator in ("cpu", "gpu"):
-        adata = effects()
-        scvi.settings.seed = 0
-        scapp.model.APP.setup_anndata(adata, control=None, layer="lfc")
-        model = scapp.model.APP(adata)
-        model.train(accelerator=accelerator, devices=1, enable_progress_bar=False)
-        found[accelerator] = model.predict(["g3+g50", "g45", "g1+g2"]).layers["predicted_lfc"]
-    np.testing.assert_allclose(found["gpu"], found["cpu"], atol=1e-4)
