@@ -2,6 +2,7 @@
 
 from scapp.pp._contexts import add_effects_as_features, select_context
 from scapp.pp._efficacy import EfficacyReport, check_efficacy
+from scapp.pp._evidence import add_evidence
 from scapp.pp._features import GeneFeaturesReport, add_gene_features
 from scapp.pp._guide_report import GuidesReport
 from scapp.pp._guides import guides_to_perturbations
@@ -21,6 +22,7 @@ __all__ = [
     "GuidesReport",
     "NetworkReport",
     "add_effects_as_features",
+    "add_evidence",
     "add_gene_features",
     "add_network",
     "add_unmeasured_genes",

@@ -74,8 +74,8 @@ def read_features(
     if kind not in ("auto", *get_args(Kind)):
         raise ValueError(f"kind must be 'auto', 'table', 'annotations' or 'network', found {kind!r}.")
     if is_path(features):
-        features = _load(features)
-    kind = _recognise(features) if kind == "auto" else kind
+        features = load_features(features)
+    kind = recognise_features(features) if kind == "auto" else kind
     if parents is not None and kind != "annotations":
         raise ValueError(f"parents=… passes annotations on to broader terms, but the features are of kind {kind!r}.")
     if kind == "table":
@@ -97,8 +97,8 @@ def read_features(
     return _known_rows("annotations", table.genes, values, params)
 
 
-def _load(path: PathLike) -> Any:
-    """What a file holds: npz files as a table indexed by gene, GMT files as their path."""
+def load_features(path: PathLike) -> Any:
+    """Return what a file holds: npz files as a table indexed by gene, GMT files as their path."""
     if is_gmt(path):
         return existing_file(path)
     if str(path).lower().endswith(".npz"):
@@ -106,7 +106,8 @@ def _load(path: PathLike) -> Any:
     return read_table(path)
 
 
-def _recognise(features: Any) -> Kind:
+def recognise_features(features: Any) -> Kind:
+    """Return what features are, by their form; see :func:`scapp.pp.add_gene_features`."""
     if isinstance(features, pd.DataFrame):
         if looks_like_edges(features):
             return "network"

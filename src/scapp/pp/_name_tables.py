@@ -12,7 +12,7 @@ import pandas as pd
 from scapp.pp._tables import PathLike, find_column, is_path, read_table
 
 AliasTable: TypeAlias = Mapping[str, str] | pd.DataFrame | PathLike
-Aliases: TypeAlias = AliasTable | Sequence[AliasTable]
+Aliases: TypeAlias = "AliasTable | Sequence[AliasTable] | NameTables"
 
 # Columns of the tables, in lower case: those of org.Hs.eg.db as it is exported, and of HGNC.
 SYMBOL = ["symbol", "approved_symbol", "approved symbol"]
@@ -61,7 +61,8 @@ class NameTables:
         aliases
             Mapping from a name to its symbol; table, or its path, with the column ``symbol`` and one or more of
             ``alias_symbol``, ``prev_symbol``, ``ensembl_id`` and ``entrez`` (as HGNC spells them, too; several names in a
-            cell are parted by ``|``); or several of these. Tables add to each other.
+            cell are parted by ``|``); or several of these. Tables add to each other. What was read before is returned
+            as it is, so that many networks can share it.
         ensembl
             A further table, or mapping, of Ensembl ids.
 
@@ -72,6 +73,8 @@ class NameTables:
         TypeError
             If something else was given.
         """
+        if isinstance(aliases, NameTables) and ensembl is None:
+            return aliases
         tables = cls()
         single = aliases is None or not isinstance(aliases, Sequence) or is_path(aliases)
         sources: Iterable = ([] if aliases is None else [aliases]) if single else aliases  # type: ignore[assignment]

@@ -1,0 +1,371 @@
+"""The recommended networks and annotations into effects, in one call."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+from scapp._genes import check_gene_names, check_no_view, shorten
+from scapp._keys import Key
+from scapp._perturbations import SEPARATOR
+from scapp.pp._evidence_sources import (
+    SOURCES,
+    Evidence,
+    SourceOptions,
+    check_folder,
+    check_sources,
+    read_aliases,
+    read_sources,
+)
+from scapp.pp._feature_sources import load_features, recognise_features
+from scapp.pp._features import add_gene_features
+from scapp.pp._gene_names import perturbed_genes_in
+from scapp.pp._name_tables import NameTables
+from scapp.pp._network import add_network
+from scapp.pp._network_report import check_key_added
+from scapp.pp._tables import is_path
+
+if TYPE_CHECKING:
+    from scapp.pp._edges import Edges
+    from scapp.pp._feature_sources import Features
+    from scapp.pp._gene_names import Aliases
+    from scapp.pp._tables import PathLike
+
+logger = logging.getLogger(__name__)
+
+
+def add_evidence(
+    effects: AnnData,
+    *,
+    species: str = "human",
+    sources: Sequence[str] = SOURCES,
+    networks: Mapping[str, Edges] | None = None,
+    features: Mapping[str, Features] | None = None,
+    local: PathLike | None = None,
+    cache_dir: PathLike | None = None,
+    base_url: str | None = None,
+    aliases: Aliases | Literal["auto"] | None = "auto",
+    min_score: float = 400,
+    min_genes: int = 2,
+    max_genes: int | None = 1000,
+    n_components: int = 256,
+    perturbation_key: str | None = Key.obs.PERTURBATION,
+    control: str | None = "control",
+    sep: str = SEPARATOR,
+    progress_bar: bool = True,
+    copy: bool = False,
+) -> AnnData | None:
+    """Add what is known about genes: the recommended networks and annotations, and your own beside them.
+
+    STRING :cite:p:`Szklarczyk2023` without text mining becomes four networks, as each kind of its evidence predicts better
+    alone than in their sum: ``varp["experiments"]``, ``varp["database"]``, ``varp["coexpression"]``, and the combined
+    ``varp["network"]``. The Gene Ontology :cite:p:`Ashburner2000`, passed on to broader terms, and Reactome
+    :cite:p:`Milacic2024` become ``varm["go"]`` and ``varm["reactome"]``, whose rows have tf-idf cosines as dot products.
+
+    Files come from `local` if it is given. Otherwise they come from the cache, and what is not there is downloaded into it,
+    about 150 MB for human.
+
+    Parameters
+    ----------
+    effects
+        One observation a perturbation; changed in place unless `copy`. Genes that were perturbed but not measured can have
+        evidence once :func:`add_unmeasured_genes` has made room for them; the summary names those that have none.
+    species
+        ``"human"``, ``"mouse"``, ``"rat"``, ``"zebrafish"``, ``"fly"``, ``"worm"`` or ``"yeast"``. Reactome can be downloaded
+        for human only.
+    sources
+        Of ``"string"``, ``"go"`` and ``"reactome"``; empty for your own evidence alone.
+    networks
+        More networks: for each key of `varp` the edges, in any form that :func:`add_network` takes.
+    features
+        More gene features: for each key of `varm` a table, annotations or a network, in any form that
+        :func:`add_gene_features` takes. Annotations are reduced as GO and Reactome are, tables are kept as they are.
+    local
+        Folder of files, from which all of `sources` is read. Recognised by their names are a table of STRING
+        (``string*.tsv.gz`` with the columns source, target, combined_score, experiments, database, coexpression) or its own
+        files (``9606.protein.links.detailed.v12.0.txt.gz`` and ``9606.protein.info.v12.0.txt.gz``); GO as tables
+        (``gene2go*.tsv.gz``, ``go*parents*.tsv.gz``) or in its own formats (``*.gaf.gz``, ``*.obo``); ``reactome*.gmt.gz``;
+        names of genes (``*alias*.tsv.gz``, ``hgnc*.txt``).
+    cache_dir
+        Folder of downloaded files; ``$SCAPP_DATA_DIR``, or that of scanpy, if None.
+    base_url
+        Mirror that has the files under their names; ``$SCAPP_DATA_URL``, or the public hosts, if None.
+    aliases
+        Other names of genes, as in :func:`add_network`. ``"auto"`` takes those of `local`, or HGNC's :cite:p:`Seal2023` for
+        human; None matches genes by symbol alone.
+    min_score
+        Combined score of STRING, from 0 to 1000, below which edges are left out.
+    min_genes, max_genes
+        Terms with fewer or more annotated genes are left out.
+    n_components
+        Length of a gene's vector for annotations.
+    perturbation_key, control, sep
+        Where perturbations are named, to report perturbed genes without evidence. The column may be absent.
+    progress_bar
+        Whether to show the progress of downloads and of the matching.
+    copy
+        Return a changed copy and leave `effects` as it is.
+
+    Returns
+    -------
+    None, or the copy. Beside the arrays, ``effects.uns["scapp"]["evidence"]`` holds ``network_keys`` and
+    ``gene_features_keys``; for each of these, in ``networks`` and ``gene_features``, the source, its licence and version,
+    and what was matched (``n_genes``, ``n_edges``, ``n_features``); ``perturbed_genes_without_evidence`` and, among them,
+    ``perturbed_genes_not_in_var``. Evidence of an earlier call is kept, and replaced where a key is the same.
+
+    Raises
+    ------
+    ValueError
+        If an argument does not fit, `local` lacks a source, a file or table cannot be read, or hardly any gene matches.
+        `effects` is unchanged then, as after every error.
+    ConnectionError
+        If a file cannot be downloaded.
+
+    See Also
+    --------
+    add_network, add_gene_features, add_unmeasured_genes, scapp.networks.string, scapp.networks.gene_ontology
+
+    Examples
+    --------
+    >>> scapp.pp.add_evidence(effects, sources=["string"], aliases=None)
+    >>> list(effects.uns["scapp"]["evidence"]["network_keys"])
+    ['experiments', 'database', 'coexpression', 'network']
+
+    A folder of files, and a network of your own:
+
+    >>> scapp.pp.add_evidence(effects, local="evidence", networks={"mine": "collectri.csv"})
+    """
+    if copy:
+        effects = effects.copy()
+    check_no_view(effects, "scapp.pp.add_evidence")
+    check_gene_names(effects)
+    options = SourceOptions(
+        species=species,
+        local=check_folder(local),
+        download={"folder": cache_dir, "base_url": base_url, "progress": progress_bar},
+        min_score=min_score,
+    )
+    chosen = check_sources(sources, options)
+    own = Evidence(_named(networks, "networks", "edges"), _named(features, "features", "table"))
+    if not (chosen or own.networks or own.features):
+        raise ValueError("There is no evidence to add: sources is empty, and neither networks nor features are given.")
+    _check_score(min_score)
+    perturbed = perturbed_genes_in(effects, perturbation_key, control, sep)
+
+    # Networks and features are added to this one first, so that an error leaves the effects as they were.
+    scratch = AnnData(obs=effects.obs.copy(), var=effects.var.copy())
+    with _details_hidden():
+        tables = NameTables.read(read_aliases(options) if isinstance(aliases, str) and aliases == "auto" else aliases)
+        matching: dict[str, Any] = {
+            "aliases": tables,
+            "perturbation_key": perturbation_key,
+            "control": control,
+            "sep": sep,
+        }
+        reduced = {"min_genes": min_genes, "max_genes": max_genes, "n_components": n_components}
+        recommended = read_sources(chosen, options)
+        _check_keys(own, recommended)
+        added = _add_all(scratch, recommended, own, matching, reduced, progress_bar)
+    evidence = _merged(effects, added)
+    evidence |= _uncovered(scratch, effects, evidence, perturbed)
+    _move(scratch, effects, evidence)
+    logger.info("%s", _summary(added, evidence, perturbed))
+    return effects if copy else None
+
+
+def _named(given: Mapping[str, Any] | None, argument: str, what: str) -> dict[str, Any]:
+    """Return evidence by its key, or raise if it has none."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise TypeError(
+            f"{argument} must be a mapping from a key to its {what}, found {type(given).__name__}. Pass "
+            f"{argument}={{'mine': {what}}}."
+        )
+    for key in given:
+        check_key_added(key)
+    return dict(given)
+
+
+def _check_keys(own: Evidence, recommended: Evidence) -> None:
+    """Raise if own evidence would go where recommended evidence goes."""
+    for argument, mine, others in (
+        ("networks", own.networks, recommended.networks),
+        ("features", own.features, recommended.features),
+    ):
+        taken = sorted(set(mine) & set(others))
+        if taken:
+            raise ValueError(
+                f"The key {taken[0]!r} in {argument} is taken by the recommended evidence. Choose another key, or leave that "
+                "source out with sources=[…]."
+            )
+
+
+def _check_score(min_score: float) -> None:
+    if not 0 <= min_score <= 1000:
+        raise ValueError(f"min_score must lie between 0 and 1000, found {min_score!r}.")
+    if 0 < min_score < 1:
+        raise ValueError(
+            f"min_score={min_score!r} is on the scale of STRING's web page, from 0 to 1; that of its files goes to 1000. Pass "
+            f"min_score={round(min_score * 1000)}."
+        )
+
+
+def _add_all(
+    scratch: AnnData,
+    recommended: Evidence,
+    own: Evidence,
+    matching: dict[str, Any],
+    reduced: dict[str, Any],
+    progress_bar: bool,
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Add all evidence to an AnnData, and return what each key holds."""
+    from rich.console import Console
+    from rich.progress import track
+
+    networks, features = recommended.networks | own.networks, recommended.features | own.features
+    added: dict[str, dict[str, dict[str, Any]]] = {Key.uns.NETWORKS: {}, Key.uns.GENE_FEATURES: {}}
+    steps = [(key, True) for key in networks] + [(key, False) for key in features]
+    console = Console(stderr=True)
+    for key, is_network in track(steps, description="Evidence", console=console, disable=not progress_bar):
+        if is_network:
+            found = _add_one_network(scratch, key, networks, matching, may_be_empty=key in recommended.networks)
+            if found is not None:
+                added[Key.uns.NETWORKS][key] = found
+        else:
+            options = matching | {"parents": recommended.parents.get(key)}
+            added[Key.uns.GENE_FEATURES][key] = _add_features(scratch, key, features[key], options, reduced)
+    return added
+
+
+def _add_one_network(
+    scratch: AnnData, key: str, networks: dict[str, Any], matching: dict[str, Any], *, may_be_empty: bool
+) -> dict[str, Any] | None:
+    """Add a network and return what it holds; None for a channel of STRING without an edge between these genes."""
+    edges = networks[key]
+    try:
+        report = add_network(scratch, edges, key_added=key, **matching)
+    except ValueError as error:
+        if not may_be_empty or key == Key.varp.NETWORK:
+            raise
+        # Screens of few genes may have none in a channel; if they are of other genes, the combined network says so.
+        logger.warning("No edge of STRING's channel %r joins genes of these effects: %s", key, error)
+        return None
+    return _origin(edges) | {"n_genes": report.n_genes - report.n_isolated, "n_edges": report.n_edges}
+
+
+def _add_features(
+    scratch: AnnData, key: str, features: Any, matching: dict[str, Any], reduced: dict[str, Any]
+) -> dict[str, Any]:
+    """Add gene features, annotations reduced, and return what they hold."""
+    origin = _origin(features)
+    loaded = load_features(features) if is_path(features) else features
+    options = reduced if recognise_features(loaded) == "annotations" else {}
+    report = add_gene_features(scratch, loaded, key_added=key, **options, **matching)
+    return origin | {"n_genes": report.n_genes_with_features, "n_features": report.n_features}
+
+
+def _origin(given: object) -> dict[str, str]:
+    """Return source, licence, version, date and file of a table, as far as it says them."""
+    attrs = given.attrs if isinstance(given, pd.DataFrame) else {}
+    return {name: str(attrs.get(name, "")) for name in ("source", "licence", "version", "date", "file")}
+
+
+def _merged(effects: AnnData, added: dict[str, dict[str, dict[str, Any]]]) -> dict[str, Any]:
+    """Return what is now known, beside what an earlier call has added and is still there."""
+    before = effects.uns.get(Key.uns.SCAPP, {}).get(Key.uns.EVIDENCE, {})
+    merged: dict[str, Any] = {}
+    for group, keys, slot in (
+        (Key.uns.NETWORKS, Key.uns.NETWORK_KEYS, effects.varp),
+        (Key.uns.GENE_FEATURES, Key.uns.GENE_FEATURES_KEYS, effects.varm),
+    ):
+        kept = [key for key in before.get(keys, ()) if key in slot and key not in added[group]]
+        merged[keys] = _text([*kept, *added[group]])
+        merged[group] = {key: before[group][key] for key in kept} | added[group]
+    return merged
+
+
+def _uncovered(
+    scratch: AnnData, effects: AnnData, evidence: dict[str, Any], perturbed: Sequence[str]
+) -> dict[str, Any]:
+    """Return the perturbed genes of which nothing is known, and those that are no genes of the effects."""
+    known = np.zeros(effects.n_vars, dtype=bool)
+    for key in evidence[Key.uns.NETWORK_KEYS]:
+        network = sparse.coo_matrix(scratch.varp[key] if key in scratch.varp else effects.varp[key])
+        known[network.row] = known[network.col] = True
+    for key in evidence[Key.uns.GENE_FEATURES_KEYS]:
+        values = np.asarray(scratch.varm[key] if key in scratch.varm else effects.varm[key])
+        known |= np.isfinite(values).any(axis=1)
+    with_evidence, genes = set(effects.var_names[known]), set(effects.var_names)
+    return {
+        "perturbed_genes_without_evidence": _text([gene for gene in perturbed if gene not in with_evidence]),
+        "perturbed_genes_not_in_var": _text([gene for gene in perturbed if gene not in genes]),
+    }
+
+
+def _text(names: Sequence[str]) -> np.ndarray:
+    return np.array(names, dtype=object)
+
+
+def _move(scratch: AnnData, effects: AnnData, evidence: dict[str, Any]) -> None:
+    """Take over all that was added; nothing here can fail."""
+    for key in scratch.varp:
+        effects.varp[key] = scratch.varp[key]
+    for key in scratch.varm:
+        effects.varm[key] = scratch.varm[key]
+    reports = effects.uns.setdefault(Key.uns.SCAPP, {})
+    for group, added in scratch.uns[Key.uns.SCAPP].items():
+        reports.setdefault(group, {}).update(added)
+    reports[Key.uns.EVIDENCE] = evidence
+
+
+def _summary(added: dict[str, dict[str, dict[str, Any]]], evidence: dict[str, Any], perturbed: Sequence[str]) -> str:
+    lines = ["Evidence added:"]
+    for key, held in added[Key.uns.NETWORKS].items():
+        lines.append(f"  network {key!r}{_told(held)}: {held['n_edges']:,} edges of {held['n_genes']:,} genes")
+    for key, held in added[Key.uns.GENE_FEATURES].items():
+        lines.append(
+            f"  features {key!r}{_told(held)}: {held['n_features']} numbers for each of {held['n_genes']:,} genes"
+        )
+    absent = list(evidence["perturbed_genes_not_in_var"])
+    unknown = [gene for gene in evidence["perturbed_genes_without_evidence"] if gene not in set(absent)]
+    if unknown:
+        lines.append(
+            f"  {len(unknown)} of {len(perturbed)} perturbed genes are without any evidence: {shorten(unknown, 10)}"
+        )
+    if absent:
+        lines.append(
+            f"  {len(absent)} of {len(perturbed)} perturbed genes are not among the genes of effects, and have no evidence: "
+            f"{shorten(absent, 10)}. Add them with `effects = scapp.pp.add_unmeasured_genes(effects, control=None)`, then call "
+            "add_evidence again."
+        )
+    return "\n".join(lines)
+
+
+def _told(held: dict[str, Any]) -> str:
+    """Return source, version and licence for the summary."""
+    source = " ".join(part for part in (held["source"], held["version"]) if part)
+    told = ", ".join(part for part in (source, held["licence"]) if part)
+    return f" ({told})" if told else ""
+
+
+@contextmanager
+def _details_hidden() -> Iterator[None]:
+    """Keep the reports of single networks and features out of the log, unless it shows everything."""
+    loggers = [logging.getLogger(name) for name in ("scapp.pp", "scapp.networks")]
+    hidden = [each for each in loggers if each.getEffectiveLevel() == logging.INFO]
+    before = [each.level for each in hidden]
+    for each in hidden:
+        each.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for each, level in zip(hidden, before, strict=True):
+            each.setLevel(level)

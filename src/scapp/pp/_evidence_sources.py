@@ -1,0 +1,267 @@
+"""Where the recommended evidence comes from: a folder of files, or the downloads of `scapp.networks`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pandas as pd
+
+from scapp import networks
+from scapp._genes import shorten
+from scapp._keys import Key
+from scapp.networks._note import noted, taxon
+from scapp.pp._tables import find_column, is_path, read_table
+
+if TYPE_CHECKING:
+    from scapp.pp._tables import PathLike
+
+# Kinds of evidence of STRING and the columns that hold them: in its files, in its web exports, in tables made of these.
+CHANNELS: Final = {
+    "experiments": ["experiments", "experimental", "experimentally_determined_interaction"],
+    "database": ["database", "databases", "database_annotated"],
+    "coexpression": ["coexpression"],
+}
+SOURCES: Final = ("string", "go", "reactome")
+TABLE_SUFFIXES: Final = (".tsv", ".csv", ".txt", ".parquet")
+LICENCES: Final = {"STRING": "CC BY 4.0", "Gene Ontology": "CC BY 4.0", "Reactome": "CC0 1.0"}
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """What every source is asked with.
+
+    Parameters
+    ----------
+    species
+        As the functions of `scapp.networks` call it.
+    local
+        Folder of files, from which everything is read then; None to use downloads.
+    download
+        Options of the downloads.
+    min_score
+        Combined score of STRING, below which edges are left out.
+    """
+
+    species: str
+    local: Path | None
+    download: dict[str, Any]
+    min_score: float
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Networks and gene features by the key that they get.
+
+    Parameters
+    ----------
+    networks
+        Edges, as :func:`scapp.pp.add_network` takes them.
+    features
+        Gene features, as :func:`scapp.pp.add_gene_features` takes them.
+    parents
+        For annotations that are yet to be passed on: the terms and their parents.
+    """
+
+    networks: dict[str, Any] = field(default_factory=dict)
+    features: dict[str, Any] = field(default_factory=dict)
+    parents: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+
+def read_sources(names: Iterable[str], options: SourceOptions) -> Evidence:
+    """Read the named sources, from the folder or from downloads.
+
+    Raises
+    ------
+    ValueError
+        If the folder lacks a source or has several files for it, a file cannot be read, or the species has no such source.
+    ConnectionError
+        If a file cannot be downloaded.
+    """
+    read = Evidence()
+    for name in names:
+        found = _READERS[name](options)
+        read.networks.update(found.networks)
+        read.features.update(found.features)
+        read.parents.update(found.parents)
+    return read
+
+
+def check_sources(names: Iterable[str], options: SourceOptions) -> list[str]:
+    """Return the sources, each once, or raise if one is unknown or the species does not have it."""
+    names = [names] if isinstance(names, str) else list(dict.fromkeys(names))
+    unknown = [name for name in names if name not in SOURCES]
+    if unknown:
+        raise ValueError(
+            f"sources must be some of {', '.join(map(repr, SOURCES))}, found {', '.join(map(repr, unknown))}. Evidence of your "
+            "own goes into networks={name: edges} and features={name: table}."
+        )
+    taxon(options.species)
+    if "reactome" in names and options.species != "human" and options.local is None:
+        others = [name for name in names if name != "reactome"]
+        raise ValueError(
+            f"Reactome publishes gene sets of human only, found species={options.species!r}. Pass sources={others}, or the folder "
+            "of a GMT file with local=…."
+        )
+    return names
+
+
+def read_aliases(options: SourceOptions) -> pd.DataFrame | None:
+    """Return the other names of genes: of the folder, or for human those of HGNC; None where there are none."""
+    if options.local is not None:
+        path = _one_file(
+            options.local, "names of genes", lambda name: "alias" in name or name.startswith("hgnc"), TABLE_SUFFIXES
+        )
+        return None if path is None else read_table(path)
+    return networks.hgnc(**options.download) if options.species == "human" else None
+
+
+def _string(options: SourceOptions) -> Evidence:
+    if options.local is None:
+        edges = networks.string(
+            organism=options.species,
+            min_score=options.min_score,  # type: ignore[arg-type]
+            **options.download,
+        )
+    else:
+        edges = _local_string(options.local, options)
+    found = {channel: _channel(edges, names) for channel, names in CHANNELS.items()}
+    return Evidence({key: table for key, table in found.items() if table is not None} | {Key.varp.NETWORK: edges})
+
+
+def _local_string(folder: Path, options: SourceOptions) -> pd.DataFrame:
+    number = taxon(options.species)
+    links = _one_file(folder, "STRING links", lambda name: name.startswith(f"{number}.protein.links"), TABLE_SUFFIXES)
+    if links is not None:
+        info = _one_file(folder, "STRING names", lambda name: name.startswith(f"{number}.protein.info"), TABLE_SUFFIXES)
+        if info is None:
+            raise _missing(folder, "names of STRING's proteins", f"{number}.protein.info.v12.0.txt.gz")
+        return networks.string(
+            organism=options.species,
+            min_score=options.min_score,  # type: ignore[arg-type]
+            file=links,
+            info_file=info,
+            progress=options.download["progress"],
+        )
+    path = _one_file(folder, "STRING", lambda name: "string" in name and "protein.info" not in name, TABLE_SUFFIXES)
+    if path is None:
+        raise _missing(folder, "STRING", "string*.tsv.gz")
+    edges = networks.from_table(path, name="STRING", licence=LICENCES["STRING"])
+    strong = edges["weight"] >= options.min_score
+    if not strong.any():
+        raise ValueError(
+            f"No edge of {path.name!r} has a score of min_score={options.min_score:g} or more; the largest is "
+            f"{edges['weight'].max():g}. Lower min_score."
+        )
+    return _described(edges[strong], "STRING", path)
+
+
+def _channel(edges: pd.DataFrame, names: list[str]) -> pd.DataFrame | None:
+    """Return the edges that have evidence of one kind, weighted by it; None if there are none."""
+    column = find_column(edges, names)
+    if column is None or not (edges[column] > 0).any():
+        return None
+    channel = edges.loc[edges[column] > 0, ["source", "target", column]].set_axis(
+        ["source", "target", "weight"], axis=1
+    )
+    channel.attrs = dict(edges.attrs)
+    return channel
+
+
+def _go(options: SourceOptions) -> Evidence:
+    folder = options.local
+    if folder is None:
+        return Evidence(features={"go": networks.gene_ontology(organism=options.species, **options.download)})
+    gaf = _one_file(folder, "GO annotations", lambda name: name.endswith(".gaf"), (".gaf",))
+    if gaf is not None:
+        ontology = _one_file(folder, "the Gene Ontology", lambda name: True, (".obo",))
+        if ontology is None:
+            raise _missing(folder, "the ontology, to pass GO annotations on to broader terms", "go-basic.obo")
+        table = networks.gene_ontology(organism=options.species, file=gaf, ontology_file=ontology)
+        return Evidence(features={"go": table})
+    path = _one_file(
+        folder, "GO annotations", lambda name: "gene2go" in name or "go_annotation" in name, TABLE_SUFFIXES
+    )
+    if path is None:
+        raise _missing(folder, "GO annotations", "gene2go*.tsv.gz or *.gaf.gz")
+    parents = _one_file(folder, "parents of GO terms", lambda name: "go" in name and "parent" in name, TABLE_SUFFIXES)
+    if parents is None:
+        raise _missing(folder, "the parents of GO terms, to pass annotations on to them", "go*parents*.tsv.gz")
+    annotations = _described(read_table(path), "Gene Ontology", path)
+    return Evidence(features={"go": annotations}, parents={"go": read_table(parents)})
+
+
+def _reactome(options: SourceOptions) -> Evidence:
+    if options.local is None:
+        return Evidence(features={"reactome": networks.reactome(organism=options.species, **options.download)})
+    path = _one_file(options.local, "Reactome", lambda name: "reactome" in name, (".gmt",))
+    if path is None:
+        raise _missing(options.local, "Reactome gene sets", "reactome*.gmt.gz")
+    if options.species == "human":
+        sets = networks.reactome(file=path)
+    else:
+        sets = networks.from_gmt(path, source="Reactome", licence=LICENCES["Reactome"])
+    return Evidence(features={"reactome": _described(sets, "Reactome", path)})
+
+
+def _one_file(folder: Path, what: str, fits: Callable[[str], bool], suffixes: tuple[str, ...]) -> Path | None:
+    """Return the only file of the folder whose name in lower case, but for .gz or .zip, fits and ends so; None if none does.
+
+    Raises
+    ------
+    ValueError
+        If there are several.
+    """
+    found = []
+    for path in sorted(folder.iterdir()):
+        name = path.name.lower().removesuffix(".gz").removesuffix(".zip")
+        if path.is_file() and name.endswith(suffixes) and fits(name):
+            found.append(path)
+    if len(found) > 1:
+        raise ValueError(
+            f"{str(folder)!r} has {len(found)} files for {what}: {shorten([path.name for path in found])}. Which is meant is not "
+            "known: keep one of them there."
+        )
+    return found[0] if found else None
+
+
+def _missing(folder: Path, what: str, pattern: str) -> ValueError:
+    held = sorted(path.name for path in folder.iterdir())
+    return ValueError(
+        f"{str(folder)!r} has no file for {what}, which is named like {pattern}; it holds {shorten(held, 8) or 'nothing'}. "
+        "Put the file there, leave the source out with sources=[…], or pass local=None to download it."
+    )
+
+
+def _described(table: pd.DataFrame, source: str, path: Path) -> pd.DataFrame:
+    """Return the table with its origin, and the name of its file, in ``attrs``."""
+    known = table.attrs
+    table = noted(
+        table,
+        source=source,
+        licence=known.get("licence") or LICENCES[source],
+        version=known.get("version", ""),
+        path=path,
+        url=known.get("url", ""),
+    )
+    table.attrs["file"] = path.name
+    return table
+
+
+def check_folder(local: PathLike | None) -> Path | None:
+    """Return the folder of files, ``~`` for the home folder, or raise if it is none."""
+    if local is None:
+        return None
+    if not is_path(local):
+        raise TypeError(f"local must be the path of a folder, or None, found {type(local).__name__}.")
+    folder = Path(local).expanduser()
+    if not folder.is_dir():
+        raise ValueError(
+            f"There is no folder {str(folder)!r} to read evidence from. Correct local=…, or leave it out to download the files."
+        )
+    return folder
+
+
+_READERS: Final = {"string": _string, "go": _go, "reactome": _reactome}
