@@ -17,6 +17,7 @@ ALL = [
     baselines.Mean,
     baselines.GeometricMedian,
     baselines.MatchingMean,
+    baselines.PartnerMean,
     baselines.Additive,
     baselines.ShrunkAdditive,
     baselines.DenoisedAdditive,
@@ -25,6 +26,7 @@ ALL = [
     baselines.LinearModel,
     baselines.EmbeddingLinear,
     baselines.KernelRidge,
+    baselines.NearestPerturbation,
 ]
 LABELS = ["A", "B", "C", "D", "A+B", "C+D"]
 GENES = list("ABCDEFGH")
@@ -44,7 +46,7 @@ def build(baseline):
         return baseline(n_components=3)
     if baseline is baselines.EmbeddingLinear:
         return baseline(pd.DataFrame(known, index=list("ABCD")), n_components=3)
-    if baseline is baselines.KernelRidge:
+    if baseline in (baselines.KernelRidge, baselines.NearestPerturbation):
         table = pd.DataFrame(known @ known.T, index=list("ABCD"), columns=list("ABCD"))
         return baseline(networks_key=None, similarities=table)
     return baseline()

@@ -1,4 +1,4 @@
-"""The geometric median and the matching mean against closed forms."""
+"""The geometric median, the matching mean and the partner mean against closed forms."""
 
 from __future__ import annotations
 
@@ -77,3 +77,47 @@ def test_matching_mean_averages_singles_and_takes_the_mean_of_all_for_a_gene_wit
         predicted = model.predict(["A+C", "D"]).layers["predicted_lfc"]
     assert caught[0].filename == __file__
     np.testing.assert_allclose(predicted, [[2, 2], [2, 4]])
+
+
+def test_partner_mean_weighs_training_combinations_by_the_share_of_their_genes_that_are_shared():
+    labels = ["A", "B", "A+C", "B+C", "A+B+D", "E+F"]
+    effects = make(labels, [[1, 0], [3, 2], [6, 0], [0, 6], [9, 9], [-1, -1]])
+    model = baselines.PartnerMean().fit(effects)
+    predicted = model.predict(["A+B", "D+X", "C+A", "X", "A"]).layers["predicted_lfc"]
+    by_hand = [
+        (np.array([6, 0]) / 2 + np.array([0, 6]) / 2 + np.array([9, 9]) * 2 / 3) / (1 / 2 + 1 / 2 + 2 / 3),
+        np.array([9, 9]),
+        # A training combination is among its own partners.
+        (np.array([6, 0]) + np.array([0, 6]) / 2 + np.array([9, 9]) / 3) / (1 + 1 / 2 + 1 / 3),
+        np.array([2, 1]),
+        np.array([2, 1]),
+    ]
+    np.testing.assert_allclose(predicted, by_hand, rtol=1e-6)
+
+
+def test_partner_mean_says_of_which_labels_the_mean_of_the_combinations_stands():
+    model = baselines.PartnerMean().fit(make(["A", "A+B", "A+C"], [[9, 9], [1, 2], [3, 4]]))
+    with pytest.warns(
+        UserWarning, match=r"2 combination\(s\) share no gene.*D\+E, E\+F. The mean of the training comb"
+    ):
+        predicted = model.predict(["A+E", "E+D", "F+E"]).layers["predicted_lfc"]
+    np.testing.assert_array_equal(predicted, [[2, 3]] * 3)
+
+
+def test_partner_mean_falls_back_on_all_perturbations_where_a_kind_is_missing():
+    singles = baselines.PartnerMean().fit(make(["A", "B"], [[1, 2], [3, 4]]))
+    with pytest.warns(UserWarning, match="training perturbations, of which none is a combination"):
+        np.testing.assert_array_equal(singles.predict(["A+B"]).layers["predicted_lfc"], [[2, 3]])
+    combinations = baselines.PartnerMean().fit(make(["A+B", "B+C"], [[1, 2], [3, 4]]))
+    with pytest.warns(UserWarning, match=r"No single perturbation is in training to predict 1 from: A\."):
+        np.testing.assert_array_equal(combinations.predict(["A"]).layers["predicted_lfc"], [[2, 3]])
+
+
+@given(st.permutations(range(6)))
+@settings(max_examples=20, deadline=None)
+def test_partner_mean_does_not_depend_on_the_order_of_perturbations(order):
+    effects = make(["A", "B", "A+C", "B+C", "A+B+D", "E+F"], np.random.default_rng(0).normal(size=(6, 2)))
+    asked = ["A+B", "C+E", "D+A", "F"]
+    expected = baselines.PartnerMean().fit(effects).predict(asked).layers["predicted_lfc"]
+    got = baselines.PartnerMean().fit(effects[order].copy()).predict(asked).layers["predicted_lfc"]
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)

@@ -6,7 +6,8 @@ from scapp.baselines._constant import Mean, NoChange
 from scapp.baselines._denoised import DenoisedAdditive
 from scapp.baselines._kernel_ridge import KernelRidge
 from scapp.baselines._linear import EmbeddingLinear, LinearModel
-from scapp.baselines._means import GeometricMedian, MatchingMean
+from scapp.baselines._means import GeometricMedian, MatchingMean, PartnerMean
+from scapp.baselines._nearest import NearestPerturbation
 from scapp.baselines._pairs import GaussianProcess, PairKernel
 from scapp.baselines._similarities import annotation_similarity, diffusion_similarity
 
@@ -21,8 +22,10 @@ __all__ = [
     "LinearModel",
     "MatchingMean",
     "Mean",
+    "NearestPerturbation",
     "NoChange",
     "PairKernel",
+    "PartnerMean",
     "ShrunkAdditive",
     "annotation_similarity",
     "diffusion_similarity",

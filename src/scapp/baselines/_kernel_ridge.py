@@ -12,9 +12,15 @@ from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._perturbations import perturbed_genes
 from scapp._warn import warn_user
-from scapp.baselines._base import Baseline, TrainingEffects
+from scapp.baselines._base import TrainingEffects
 from scapp.baselines._kernel import choose_ridge, solve_ridge
-from scapp.baselines._sources import SimilaritySource, check_similarity_table, sources_of
+from scapp.baselines._sources import (
+    SimilarityBaseline,
+    check_some_known,
+    known_genes,
+    membership,
+    summed_similarity,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,7 +28,7 @@ if TYPE_CHECKING:
     from scapp._perturbations import Perturbation
 
 
-class KernelRidge(Baseline):
+class KernelRidge(SimilarityBaseline):
     r"""Kernel ridge regression of the effects on what is known about the perturbed genes.
 
     With a kernel :math:`k` over genes, the sum of the similarities that are named, and :math:`\mu` the mean of the
@@ -81,19 +87,13 @@ class KernelRidge(Baseline):
     ) -> None:
         if ridge is not None and not ridge > 0:
             raise ValueError(f"ridge must be greater than 0, or None to choose it, found {ridge}.")
-        if not 0 < restart <= 1:
-            raise ValueError(f"restart must be a probability above 0 and at most 1, found {restart}.")
-        self.networks_key = _as_tuple(networks_key)
-        self.features_key = _as_tuple(features_key)
-        self.similarity_key = _as_tuple(similarity_key)
-        tables = [similarities] if isinstance(similarities, pd.DataFrame) else list(similarities or ())
-        self.similarities = tuple(check_similarity_table(table) for table in tables)
-        if not (self.networks_key or self.features_key or self.similarity_key or self.similarities):
-            raise ValueError(
-                "Kernel ridge regression needs to know which genes are similar: name networks_key, features_key or "
-                "similarity_key, or pass similarities."
-            )
-        self.restart = restart
+        super().__init__(
+            networks_key=networks_key,
+            features_key=features_key,
+            similarity_key=similarity_key,
+            similarities=similarities,
+            restart=restart,
+        )
         self._asked = ridge
         self._ridge: float | None = ridge
 
@@ -103,24 +103,11 @@ class KernelRidge(Baseline):
         return self._ridge
 
     def _fit(self, training: TrainingEffects) -> None:
-        sources = sources_of(
-            training.source,
-            networks_key=self.networks_key,
-            features_key=self.features_key,
-            similarity_key=self.similarity_key,
-            similarities=self.similarities,
-            restart=self.restart,
-        )
+        sources = self._read_sources(training)
         genes = perturbed_genes(training.perturbations)
-        known = _known(sources, genes)
-        if not known.any():
-            raise ValueError(
-                f"Nothing is known about any of the {len(genes)} perturbed genes: {shorten(genes)} are not in the "
-                f"networks, features or similarities, which hold {shorten(sources[0].genes, 3)}. Add the perturbed genes "
-                "with `scapp.pp.add_unmeasured_genes`, or name similarities by the symbols that the labels use."
-            )
-        kernel = _positive(_sum_of(sources, genes, genes))
-        member = _membership(training.perturbations, genes)
+        known = check_some_known(sources, genes)
+        kernel = _positive(summed_similarity(sources, genes, genes))
+        member = membership(training.perturbations, genes)
         between = member @ kernel @ member.T
         mean = training.lfc.mean(axis=0)
         deviations = training.lfc - mean
@@ -137,35 +124,14 @@ class KernelRidge(Baseline):
 
     def _predict(self, perturbations: list[Perturbation]) -> NDArray[np.float64]:
         genes = perturbed_genes(perturbations)
-        unknown = [gene for gene, found in zip(genes, _known(self._sources, genes), strict=True) if not found]
+        unknown = [gene for gene, found in zip(genes, known_genes(self._sources, genes), strict=True) if not found]
         if unknown:
             warn_user(
                 f"Nothing is known about {len(unknown)} perturbed gene(s): {shorten(unknown, 10)}. They contribute nothing: "
                 "a perturbation of them alone is predicted as the mean of the training perturbations."
             )
-        deviation = _sum_of(self._sources, genes, self._genes) @ self._weights
-        return self._mean + _membership(perturbations, genes) @ deviation
-
-
-def _as_tuple(keys: str | Sequence[str] | None) -> tuple[str, ...]:
-    return (keys,) if isinstance(keys, str) else tuple(keys or ())
-
-
-def _known(sources: list[SimilaritySource], genes: list[str]) -> NDArray[np.bool_]:
-    return np.any([source.knows(genes) for source in sources], axis=0)
-
-
-def _sum_of(sources: list[SimilaritySource], genes: list[str], others: list[str]) -> NDArray[np.float64]:
-    return np.sum([source.between(genes, others) for source in sources], axis=0)
-
-
-def _membership(perturbations: list[Perturbation], genes: list[str]) -> NDArray[np.float64]:
-    """Which genes each perturbation names, of shape (n_perturbations, n_genes)."""
-    column = {gene: i for i, gene in enumerate(genes)}
-    member = np.zeros((len(perturbations), len(genes)))
-    for row, names in enumerate(perturbations):
-        member[row, [column[gene] for gene in names]] = 1
-    return member
+        deviation = summed_similarity(self._sources, genes, self._genes) @ self._weights
+        return self._mean + membership(perturbations, genes) @ deviation
 
 
 def _positive(kernel: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Averages of training effects that do better than the mean: the geometric median, and that of the matching singles."""
+"""Averages of training effects that do better than the mean: geometric median, matching singles, shared genes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scapp._genes import shorten
-from scapp._perturbations import perturbed_genes
+from scapp._perturbations import format_label, perturbed_genes
 from scapp._warn import warn_user
 from scapp.baselines._base import Baseline, TrainingEffects
 
@@ -72,6 +72,66 @@ class MatchingMean(Baseline):
         return np.array(
             [np.mean([self._singles.get(gene, self._mean) for gene in genes], axis=0) for genes in perturbations]
         )
+
+
+class PartnerMean(Baseline):
+    r"""Predicts a combination as the mean of the training combinations that share a gene with it.
+
+    .. math:: \hat y_p = \frac{\sum_q w_{pq}\, y_q}{\sum_q w_{pq}}, \qquad w_{pq} = \frac{|p \cap q|}{|q|}
+
+    over the training combinations :math:`q`: a combination that shares more of its genes counts more. For doubles it is
+    the mean effect of their partners' doubles. One that shares no gene with any is predicted as the mean of the training
+    combinations, or of all training perturbations where no combination is among them, and a warning names it. A single
+    perturbation is predicted as the mean of the training singles.
+
+    See Also
+    --------
+    MatchingMean, PairKernel, NearestPerturbation
+
+    Examples
+    --------
+    >>> PartnerMean().fit(effects).predict(["KLF1+CEBPA"])
+    """
+
+    def _fit(self, training: TrainingEffects) -> None:
+        combined = np.array([len(genes) > 1 for genes in training.perturbations])
+        self._combinations = [genes for genes in training.perturbations if len(genes) > 1]
+        self._lfc = training.lfc[combined]
+        self._mean = training.lfc.mean(axis=0)
+        self._mean_combination = self._lfc.mean(axis=0) if combined.any() else self._mean
+        self._mean_single = self._mean if combined.all() else training.lfc[~combined].mean(axis=0)
+        self._has_singles = not combined.all()
+
+    def _predict(self, perturbations: list[Perturbation]) -> NDArray[np.float64]:
+        predicted = np.empty((len(perturbations), len(self._mean)))
+        alone, singles = [], []
+        for i, genes in enumerate(perturbations):
+            if len(genes) == 1:
+                predicted[i] = self._mean_single
+                singles += [] if self._has_singles else [genes]
+                continue
+            weights = np.array([len(set(genes) & set(other)) / len(other) for other in self._combinations])
+            if weights.any():
+                predicted[i] = weights @ self._lfc / weights.sum()
+            else:
+                predicted[i] = self._mean_combination
+                alone.append(genes)
+        if alone:
+            meant = (
+                "training combinations"
+                if self._combinations
+                else "training perturbations, of which none is a combination,"
+            )
+            warn_user(
+                f"{len(alone)} combination(s) share no gene with a training combination: "
+                f"{shorten(map(format_label, alone), 10)}. The mean of the {meant} stands for each."
+            )
+        if singles:
+            warn_user(
+                f"No single perturbation is in training to predict {len(singles)} from: "
+                f"{shorten(map(format_label, singles), 10)}. The mean of the training combinations stands for each."
+            )
+        return predicted
 
 
 def geometric_median(points: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,13 +11,14 @@ import pandas as pd
 from scipy import sparse
 
 from scapp._genes import shorten
+from scapp.baselines._base import Baseline, TrainingEffects
 from scapp.network import diffusion
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from anndata import AnnData
     from numpy.typing import NDArray
+
+    from scapp._perturbations import Perturbation
 
 
 class SimilaritySource(ABC):
@@ -111,6 +113,80 @@ class TableSource(SimilaritySource):
         rows, columns = self.genes.get_indexer(list(genes)), self.genes.get_indexer(list(others))
         known = (rows >= 0)[:, None] & (columns >= 0)[None, :]
         return np.where(known, self._values[np.ix_(rows, columns)], 0)
+
+
+class SimilarityBaseline(Baseline):
+    """A baseline that reads which genes are similar, from the sources that :class:`scapp.baselines.KernelRidge` describes."""
+
+    def __init__(
+        self,
+        *,
+        networks_key: str | Sequence[str] | None,
+        features_key: str | Sequence[str] | None,
+        similarity_key: str | Sequence[str] | None,
+        similarities: pd.DataFrame | Iterable[pd.DataFrame] | None,
+        restart: float,
+    ) -> None:
+        if not 0 < restart <= 1:
+            raise ValueError(f"restart must be a probability above 0 and at most 1, found {restart}.")
+        self.networks_key = _as_tuple(networks_key)
+        self.features_key = _as_tuple(features_key)
+        self.similarity_key = _as_tuple(similarity_key)
+        tables = [similarities] if isinstance(similarities, pd.DataFrame) else list(similarities or ())
+        self.similarities = tuple(check_similarity_table(table) for table in tables)
+        if not (self.networks_key or self.features_key or self.similarity_key or self.similarities):
+            raise ValueError(
+                f"{type(self).__name__} needs to know which genes are similar: name networks_key, features_key or "
+                "similarity_key, or pass similarities."
+            )
+        self.restart = restart
+
+    def _read_sources(self, training: TrainingEffects) -> list[SimilaritySource]:
+        return sources_of(
+            training.source,
+            networks_key=self.networks_key,
+            features_key=self.features_key,
+            similarity_key=self.similarity_key,
+            similarities=self.similarities,
+            restart=self.restart,
+        )
+
+
+def known_genes(sources: Sequence[SimilaritySource], genes: Sequence[str]) -> NDArray[np.bool_]:
+    """Return of which genes any source holds something."""
+    return np.any([source.knows(genes) for source in sources], axis=0)
+
+
+def check_some_known(sources: Sequence[SimilaritySource], genes: Sequence[str]) -> NDArray[np.bool_]:
+    """Return of which of the training genes any source holds something, or raise if it is none."""
+    known = known_genes(sources, genes)
+    if not known.any():
+        raise ValueError(
+            f"Nothing is known about any of the {len(genes)} perturbed genes: {shorten(genes)} are not in the "
+            f"networks, features or similarities, which hold {shorten(sources[0].genes, 3)}. Add the perturbed genes "
+            "with `scapp.pp.add_unmeasured_genes`, or name similarities by the symbols that the labels use."
+        )
+    return known
+
+
+def summed_similarity(
+    sources: Sequence[SimilaritySource], genes: Sequence[str], others: Sequence[str]
+) -> NDArray[np.float64]:
+    """Return the sum of all sources' similarities, of shape (n_genes, n_others)."""
+    return np.sum([source.between(genes, others) for source in sources], axis=0)
+
+
+def membership(perturbations: Sequence[Perturbation], genes: Sequence[str]) -> NDArray[np.float64]:
+    """Return which genes each perturbation names, of shape (n_perturbations, n_genes)."""
+    column = {gene: i for i, gene in enumerate(genes)}
+    member = np.zeros((len(perturbations), len(genes)))
+    for row, names in enumerate(perturbations):
+        member[row, [column[gene] for gene in names]] = 1
+    return member
+
+
+def _as_tuple(keys: str | Sequence[str] | None) -> tuple[str, ...]:
+    return (keys,) if isinstance(keys, str) else tuple(keys or ())
 
 
 def sources_of(
