@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import cdist
@@ -143,3 +143,39 @@ def test_bad_input_is_refused(metric, change, error, message):
 def test_bad_candidates_are_refused(candidates, message):
     with pytest.raises(ValueError, match=message):
         metrics.perturbation_discrimination(PREDICTED, OBSERVED, candidates=candidates)
+
+
+def test_kept_spread_by_hand():
+    observed = np.array([[1.0, 0.0], [3.0, 4.0]])  # deviations of 1 and 2 for either perturbation
+    assert metrics.kept_spread(observed, observed) == 1
+    assert metrics.kept_spread(observed / 4 + 7, observed) == pytest.approx(1 / 4)
+    assert metrics.kept_spread([[1.0, 5.0], [3.0, 5.0]], observed) == pytest.approx(np.sqrt(2 / 10))
+    assert metrics.kept_spread([[1.0, 5.0], [3.0, 5.0]], observed, genes=[0]) == pytest.approx(1)
+
+
+def test_predicting_the_same_for_all_keeps_no_spread_and_equal_observations_have_none():
+    observed = np.random.default_rng(0).normal(size=(5, 4))
+    assert metrics.kept_spread(np.tile(observed.mean(axis=0), (5, 1)), observed) == pytest.approx(0, abs=1e-12)
+    assert np.isnan(metrics.kept_spread(observed, np.full((5, 4), 0.1)))
+
+
+@given(
+    arrays(float, (4, 3), elements=st.integers(-5, 5).map(float)),
+    arrays(float, (4, 3), elements=st.integers(-5, 5).map(float)),
+    st.floats(-3, 3),
+    st.permutations(range(4)),
+)
+@settings(deadline=None)
+def test_kept_spread_scales_with_the_predictions_and_not_with_their_mean(predicted, observed, factor, order):
+    kept = metrics.kept_spread(predicted, observed)
+    if np.isnan(kept):
+        assert (observed == observed[0]).all()
+        return
+    assert metrics.kept_spread(factor * predicted + 2, observed) == pytest.approx(abs(factor) * kept, abs=1e-9)
+    assert metrics.kept_spread(predicted[order], observed[list(reversed(order))]) == pytest.approx(kept)
+
+
+@pytest.mark.parametrize("shape", [(4,), (1, 4)])
+def test_kept_spread_needs_perturbations_to_differ(shape):
+    with pytest.raises(ValueError, match="two or more of them"):
+        metrics.kept_spread(np.zeros(shape), np.zeros(shape))

@@ -1,11 +1,17 @@
 """How far predictions are from observations: one function a metric, arrays in, numbers out."""
 
-from scapp.metrics._calibration import interval_coverage, spread_error_spearman
+from scapp.metrics._calibration import (
+    expected_calibration_error,
+    interval_coverage,
+    reliability,
+    spread_error_spearman,
+)
 from scapp.metrics._ceiling import explained_gap, noise_ceiling
 from scapp.metrics._correlation import cosine, pearson_delta
-from scapp.metrics._discrimination import perturbation_discrimination, rank
+from scapp.metrics._discrimination import kept_spread, perturbation_discrimination, rank
 from scapp.metrics._distance import l2, mae, rmse
 from scapp.metrics._genes import top_expressed_genes
+from scapp.metrics._hits import changed_genes_auprc, hit_discovery_recall
 from scapp.metrics._interactions import (
     interaction_auprc,
     interaction_classes,
@@ -16,21 +22,26 @@ from scapp.metrics._top_genes import direction_match, top_k_overlap
 from scapp.metrics._weighted import effect_weights, weighted_mse, weighted_r2
 
 __all__ = [
+    "changed_genes_auprc",
     "cosine",
     "direction_match",
     "effect_weights",
+    "expected_calibration_error",
     "explained_gap",
+    "hit_discovery_recall",
     "interaction_auprc",
     "interaction_classes",
     "interaction_sign_match",
     "interaction_tpr_at_fdp",
     "interval_coverage",
+    "kept_spread",
     "l2",
     "mae",
     "noise_ceiling",
     "pearson_delta",
     "perturbation_discrimination",
     "rank",
+    "reliability",
     "rmse",
     "spread_error_spearman",
     "top_expressed_genes",

@@ -1,13 +1,15 @@
-"""Whether the predicted spread is the spread of the errors."""
+"""Whether the predicted spread is the spread of the errors, and predicted probabilities are frequencies."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from scapp.metrics._arrays import as_number, read_same_shape
+from scapp.metrics._hits import check_binary
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -109,6 +111,97 @@ def spread_error_spearman(
     if np.ptp(mean_spread) == 0 or np.ptp(error) == 0:
         return float("nan")
     return float(stats.spearmanr(mean_spread, error).statistic)
+
+
+def reliability(
+    probabilities: ArrayLike, outcomes: ArrayLike, *, n_bins: int = 10, genes: ArrayLike | None = None
+) -> pd.DataFrame:
+    """Compute how often what was predicted with a probability happens, for equally large groups of predictions.
+
+    The predictions are divided by the rank of their probabilities, by default into tenths. Those of calibrated
+    probabilities happen as often as predicted, so that both columns are the same but for chance
+    :cite:p:`Gneiting2007`. Equal probabilities stay together: where there are many, groups differ in size or are fewer.
+    Without equal ones this is scikit-learn's ``calibration_curve`` with ``strategy="quantile"``, where the number of
+    predictions is a multiple of that of the groups.
+
+    Parameters
+    ----------
+    probabilities
+        Predicted probabilities, from 0 to 1, such as those of a change, of shape (n_perturbations, n_genes), or (n_genes,).
+    outcomes
+        What happened, of the same shape; boolean, or 0 and 1.
+    n_bins
+        Number of groups.
+    genes
+        Mask or indices of the genes to score; all if None.
+
+    Returns
+    -------
+    One row a group, from the least probable to the most: ``predicted``, the mean probability; ``observed``, the share that
+    happened; and ``n``, the number of predictions.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, a scored value is NaN, infinite or not a probability, an outcome is neither 0 nor 1, or
+        `n_bins` or `genes` does not fit.
+    TypeError
+        If an array does not hold numbers.
+
+    See Also
+    --------
+    expected_calibration_error, interval_coverage
+
+    Examples
+    --------
+    >>> scapp.metrics.reliability([0.1, 0.3, 0.7, 0.9], [0, 0, 1, 1], n_bins=2)["predicted"].round(3).tolist()
+    [0.2, 0.8]
+    """
+    if not isinstance(n_bins, int | np.integer) or n_bins < 1:
+        raise ValueError(f"n_bins must be a whole number of at least 1, found {n_bins!r}.")
+    probability, outcome = read_same_shape({"probabilities": probabilities, "outcomes": outcomes}, genes)
+    outside = (probability < 0) | (probability > 1)
+    if outside.any():
+        raise ValueError(
+            f"{int(outside.sum())} values of probabilities are below 0 or above 1, the first {probability[outside][0]:g}. "
+            "Expected probabilities."
+        )
+    check_binary(outcome, "outcomes")
+    probability, outcome = probability.ravel(), outcome.ravel()
+    # Twice the rank is a whole number, also the mean rank of equal probabilities, so that no rounding divides them.
+    twice = (2 * stats.rankdata(probability)).astype(np.int64) - 1
+    group = n_bins * twice // (2 * len(probability))
+    n = np.bincount(group, minlength=n_bins)
+    filled = n > 0
+    means = [np.bincount(group, values, minlength=n_bins)[filled] / n[filled] for values in (probability, outcome)]
+    return pd.DataFrame({"predicted": means[0], "observed": means[1], "n": n[filled]})
+
+
+def expected_calibration_error(
+    probabilities: ArrayLike, outcomes: ArrayLike, *, n_bins: int = 10, genes: ArrayLike | None = None
+) -> float:
+    r"""Compute the mean distance of predicted probabilities from observed frequencies.
+
+    .. math:: \sum_b \frac{n_b}{n}\, |\bar p_b - \bar o_b|
+
+    over the groups :math:`b` of :func:`reliability`. Chance alone makes it larger than 0.
+
+    Parameters
+    ----------
+    probabilities, outcomes, n_bins, genes
+        As for :func:`reliability`.
+
+    Returns
+    -------
+    A distance from 0, the best, to 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As :func:`reliability`.
+    """
+    table = reliability(probabilities, outcomes, n_bins=n_bins, genes=genes)
+    return float(np.average(np.abs(table["predicted"] - table["observed"]), weights=table["n"]))
 
 
 def _read(

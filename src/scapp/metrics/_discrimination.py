@@ -130,6 +130,53 @@ def rank(
     return _n_closer(distances) / (len(predicted_rows) - 1)
 
 
+def kept_spread(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = None) -> float:
+    r"""Compute the share of the measured spread between perturbations that the predictions keep.
+
+    .. math:: \sqrt{\frac{\sum_{pg} (\hat y_{pg} - \bar{\hat y}_g)^2}{\sum_{pg} (y_{pg} - \bar y_g)^2}}
+
+    with the means over perturbations. A method that predicts the same for all keeps 0 ("mean collapse"), however close it
+    is. The measured spread holds the noise of the measurement, which no prediction should have: the best prediction keeps
+    less than 1, and one that keeps 1 is not better for it. Read it beside an error such as :func:`l2`.
+
+    Parameters
+    ----------
+    predicted, observed
+        Log-fold-changes of shape (n_perturbations, n_genes), of two perturbations or more.
+    genes
+        Mask or indices of the genes to score; all if None.
+
+    Returns
+    -------
+    A share, from 0; more than 1 if the predictions differ more than the observations. NaN if all observations are the
+    same.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, a scored value is NaN or infinite, there are fewer than two perturbations, or `genes` does
+        not fit.
+    TypeError
+        If an array does not hold numbers.
+
+    See Also
+    --------
+    perturbation_discrimination, rank
+
+    Examples
+    --------
+    >>> scapp.metrics.kept_spread([[1.0, 0.0], [0.0, 1.0]], [[2.0, 0.0], [0.0, 2.0]])
+    0.5
+    """
+    prediction, observation = read_pair(predicted, observed, genes)
+    if prediction.ndim != 2 or len(prediction) < 2:
+        raise ValueError(f"A spread between perturbations needs two or more of them, found shape {prediction.shape}.")
+    if not np.ptp(observation, axis=0).any():
+        return float("nan")
+    kept, measured = (float(np.linalg.norm(array - array.mean(axis=0))) for array in (prediction, observation))
+    return kept / measured
+
+
 def _read(
     predicted: ArrayLike, observed: ArrayLike, genes: ArrayLike | None, exclude: ArrayLike | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_] | None]:
