@@ -26,6 +26,7 @@ class Key:
         EFFICACY_SE: Final = "efficacy_se"
         EFFICACY_STATUS: Final = "efficacy_status"
         SOURCE_CELL: Final = "source_cell"
+        ATTENTION_TO_MEAN: Final = "attention_to_mean"
 
     class var:
         MEASURED: Final = "measured"
@@ -40,10 +41,12 @@ class Key:
         LFC_SE: Final = "lfc_se"
         PREDICTED_LFC: Final = "predicted_lfc"
         PREDICTED_LFC_STD: Final = "predicted_lfc_std"
+        P_CHANGE: Final = "p_change"
         ATTENTION: Final = "attention"
         COUNTS: Final = "counts"
 
     class obsm:
+        ATTENTION_TO_PERTURBATIONS: Final = "attention_to_perturbations"
         PERTURBATION: Final = "X_perturbation"
         PERTURBATION_UMAP: Final = "X_perturbation_umap"
 

@@ -1,6 +1,5 @@
-"""How scapp's data enter scvi-tools: fields for genes, networks, features and effects, and the splitter."""
+"""How scapp's data enter scvi-tools: fields for genes, networks, features and effects."""
 
 from scapp.data._fields import EffectsField, GeneFeaturesField, GenesField, NetworkField
-from scapp.data._splitter import PerturbationSplitter
 
-__all__ = ["EffectsField", "GeneFeaturesField", "GenesField", "NetworkField", "PerturbationSplitter"]
+__all__ = ["EffectsField", "GeneFeaturesField", "GenesField", "NetworkField"]

@@ -21,6 +21,8 @@ MIN_PERTURBATIONS = 4
 LARGEST_LFC = 50.0
 # Fewer measured targets do not say that a kind is wrong.
 MIN_TARGETS = 5
+# Columns of obs that tell how well each effect was measured, where there are no standard errors.
+DEPTH = ("n_cells", "total_umi", "total_counts", "ncounts", "n_counts", "nCount_RNA", "n_umi")
 
 
 def read_effects(
@@ -156,11 +158,48 @@ def _given_effects(adata: AnnData, key: str, perturbations: list, layer: str | N
     )
     found = {Key.layers.LFC: values}
     if Key.layers.LFC_SE in adata.layers:
-        found[Key.layers.LFC_SE] = np.asarray(adata.layers[Key.layers.LFC_SE], dtype=np.float32)
+        error = adata.layers[Key.layers.LFC_SE]
+        error = np.asarray(error.toarray() if sparse.issparse(error) else error, dtype=np.float32)
+        _check_standard_errors(error[:, measured], adata.var_names[measured])
+        found[Key.layers.LFC_SE] = error
     obs = pd.DataFrame(
         {Key.obs.N_PERTURBED_GENES: [len(p) for p in perturbations]}, index=pd.Index(names, dtype=object)
     )
+    for column in DEPTH:
+        if column in adata.obs and pd.api.types.is_numeric_dtype(adata.obs[column]):
+            depth = adata.obs[column].to_numpy(dtype=np.float64)
+            if not (np.isfinite(depth).all() and (depth > 0).all()):
+                raise ValueError(
+                    f"adata.obs[{column!r}] must be a number above 0 for each perturbation, since it tells the noise of its "
+                    f"effects; found {shorten(sorted(set(depth[~(depth > 0)])))}. "
+                    f"Correct it, or remove it with `del adata.obs[{column!r}]`."
+                )
+            obs[column] = depth
+    _check_control_mean(adata, measured)
     return AnnData(obs=obs, var=adata.var.copy(), layers=found)
+
+
+def _check_standard_errors(values: np.ndarray, genes: pd.Index) -> None:
+    bad = ~np.isfinite(values) | (values < 0)
+    if bad.any():
+        raise ValueError(
+            f"{int(bad.sum())} standard errors of adata.layers['lfc_se'] are negative, NaN or infinite, in the genes "
+            f"{shorten(genes[bad.any(axis=0)])}. Calculate them again with `scapp.pp.pseudobulk`, "
+            "or remove them with `del adata.layers['lfc_se']`."
+        )
+
+
+def _check_control_mean(adata: AnnData, measured: np.ndarray) -> None:
+    if Key.var.CONTROL_MEAN not in adata.var:
+        return
+    mean = adata.var[Key.var.CONTROL_MEAN].to_numpy(dtype=np.float64)[measured]
+    bad = ~np.isfinite(mean) | (mean < 0)
+    if bad.any():
+        raise ValueError(
+            f"adata.var['control_mean'] is negative, NaN or infinite for {int(bad.sum())} measured genes "
+            f"({shorten(adata.var_names[measured][bad])}). Calculate it again with `scapp.pp.pseudobulk`, "
+            "or remove it with `del adata.var['control_mean']`."
+        )
 
 
 def _check_lfc(values: np.ndarray, genes: pd.Index, where: str) -> None:

@@ -2,36 +2,46 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import rich.pretty  # noqa: F401  scvi-tools 1.4 forgets it where it shows its registry
-import torch
 from anndata import AnnData
 from scvi.model.base import BaseModelClass
 
 from scapp._keys import Key
+from scapp.data._effects import DEPTH
 from scapp.data._mudata import effects_of
 from scapp.model._inputs import Registered
-from scapp.model._presets import architecture_of
 from scapp.model._saving import SavingMixin
 from scapp.model._setup import SetupMixin
 from scapp.model._streaming import StreamingMixin
 from scapp.model._training import TrainingMixin
-from scapp.module import APPModule
+from scapp.module import APPModule, PaperModule
+from scapp.module._paper import PaperOptions
 
 if TYPE_CHECKING:
     from mudata import MuData
+
+# Options of earlier forms, and what took their place.
+REMOVED = {
+    "n_models": "one closed form is solved exactly, so there is no ensemble",
+    "n_heads": "the attention has one head for each program of the screen",
+    "anchor": "combinations and singles share one kernel; closed_form=False leaves it out",
+    "leave_one_out": "the scalars are always learned on leave-one-out errors",
+}
+PAPER_DEFAULTS = {name: f.default for name, f in PaperOptions.__dataclass_fields__.items()}
 
 
 class APP(SetupMixin, TrainingMixin, StreamingMixin, SavingMixin, BaseModelClass):
     r"""AdaptivePerturbPredictor :cite:p:`Zhao2025`: effects of gene perturbations that nobody has measured.
 
-    A graph network embeds the genes over one network or several (equations 1 and 2 of the paper), an attention that is
-    specific to the perturbation weighs all genes (3 to 5), their weighted sum is the cell state (6), and a linear decoder
-    reads the log-fold-changes from it (7). By default the decoder reads similarities of cell states and is solved in closed
-    form, encoder and attention are trained on its leave-one-out error, and combinations are predicted as the shrunk sum of their genes' own effects,
-    measured where there are measurements, plus an interaction term.
+    Two halves, joined by a share that leave-one-out chooses. The first is a closed form over perturbations, singles and
+    combinations together, whose kernel reads the gene networks, the annotations, the genes in common and the measured
+    effects, and which knows the noise of its measurements. The second is an attention over measured perturbations: the
+    evidence about a gene decides which measured effects its own is made of. All that is learned are some hundred scalars,
+    on the errors of leaving out each perturbation; no random number decides a prediction. The
+    :doc:`user guide </user_guide>` has the equations.
 
     Parameters
     ----------
@@ -40,49 +50,45 @@ class APP(SetupMixin, TrainingMixin, StreamingMixin, SavingMixin, BaseModelClass
     registry
         For loading a model without its data; not to be given by hand.
     preset
-        ``"paper"``: equations 1 to 7 as written, one head without prior, ReLU, two layers, trained end to end on
-        all perturbations, without anchor. The options below then keep their meaning where they apply.
-    n_models
-        Networks trained together from different starts, and averaged; 3, or 1 for the paper's form.
+        ``"paper"``: equations 1 to 7 of the paper as written, trained end to end. The options from `n_hidden` on are its.
+    closed_form
+        Whether the closed form takes part; False leaves the attention alone, as an ablation.
+    attention
+        Whether the attention takes part; False leaves the closed form alone, as an ablation.
+    known_noise
+        Whether standard errors, cells and counts of the effects are read; False takes one noise for all, as an ablation.
     n_hidden
-        Width of a gene's embedding; 32, or 64 for the paper's form.
+        Width of a gene's embedding.
     n_layers
-        Graph layers :math:`L`; 1, or 2 for the paper's form.
+        Graph layers :math:`L`.
     n_attention
-        Width of the tanh layer of an attention head; 8, or 32 for the paper's form.
-    n_heads
-        Attention heads without a prior, besides one for the perturbed genes and one for each network; 0, or 1 for the
-        paper's form, which has no priors.
+        Width of the tanh layer of the attention.
     aggregation
         AGGREGATE of equation 1, each neighbour weighted by its edge.
     activation
-        :math:`\sigma` of equation 2; leaky ReLU, or ReLU for the paper's form.
+        :math:`\sigma` of equation 2.
     encoder
-        ``"gnn"``, or as ablations ``"identity"`` (a free embedding a gene) and ``"random"`` (a fixed one).
+        ``"gnn"``, or as ablations ``"identity"`` (a free embedding per gene) and ``"random"`` (a fixed one).
     pooling
         ``"attention"``, or as an ablation ``"mean"``: the mean embedding of the perturbed genes.
     decoder
-        ``"kernel"``: linear in Gaussian similarities of the cell state to those of the training perturbations, in closed
-        form. ``"linear"``: equation 7, in closed form, or by gradient in the paper's form. ``"mlp"``, as an ablation: one
-        hidden layer, trained by gradient.
-    anchor
-        Whether combinations are predicted from the effects of their genes; not in the paper's form.
-    leave_one_out
-        Whether encoder and attention are trained on leave-one-out errors of the closed form; False, as an ablation, trains
-        them on the errors of the fit.
+        ``"linear"``: equation 7. ``"mlp"``, as an ablation: one hidden layer.
+
+    Raises
+    ------
+    ValueError
+        If both halves are left out, an option of the paper's form is given without it, or a choice is unknown.
+    TypeError
+        For options that the model no longer has, saying what took their place.
 
     Examples
     --------
-    >>> scapp.pp.add_network(adata, "string.tsv")
-    >>> scapp.model.APP.setup_anndata(adata, perturbation_key="perturbation", control="control")
-    >>> model = scapp.model.APP(adata)
+    >>> scapp.pp.add_network(effects, "string.tsv")
+    >>> scapp.model.APP.setup_anndata(effects, control=None, layer="lfc")
+    >>> model = scapp.model.APP(effects)
     >>> model.train()
     >>> predicted = model.predict(["KLF1+CEBPA", "GATA1"])
     >>> predicted.layers["predicted_lfc"]
-
-    Notes
-    -----
-    Set ``scvi.settings.seed`` before the model is made for numbers that come out the same each time.
     """
 
     _module_cls = APPModule
@@ -93,73 +99,74 @@ class APP(SetupMixin, TrainingMixin, StreamingMixin, SavingMixin, BaseModelClass
         registry: dict | None = None,
         *,
         preset: Literal["default", "paper"] = "default",
-        n_models: int | None = None,
-        n_hidden: int | None = None,
-        n_layers: int | None = None,
-        n_attention: int | None = None,
-        n_heads: int | None = None,
-        aggregation: Literal["mean", "sum", "max"] | None = None,
-        activation: Literal["leaky_relu", "relu"] | None = None,
-        encoder: Literal["gnn", "identity", "random"] | None = None,
-        pooling: Literal["attention", "mean"] | None = None,
-        decoder: Literal["kernel", "linear", "mlp"] | None = None,
-        anchor: bool | None = None,
-        leave_one_out: bool | None = None,
+        closed_form: bool = True,
+        attention: bool = True,
+        known_noise: bool = True,
+        n_hidden: int = 64,
+        n_layers: int = 2,
+        n_attention: int = 32,
+        aggregation: Literal["mean", "sum", "max"] = "mean",
+        activation: Literal["relu", "leaky_relu"] = "relu",
+        encoder: Literal["gnn", "identity", "random"] = "gnn",
+        pooling: Literal["attention", "mean"] = "attention",
+        decoder: Literal["linear", "mlp"] = "linear",
+        **removed: Any,
     ):
+        for name in removed:
+            if name in REMOVED:
+                raise TypeError(f"APP has no option {name!r} any more: {REMOVED[name]}. Leave it out.")
+            raise TypeError(f"APP has no option {name!r}; see help(scapp.model.APP).")
+        options = {name: value for name, value in locals().items() if name in PAPER_DEFAULTS}
+        _check_options(preset, closed_form, attention, known_noise, options)
         super().__init__(adata, registry)
-        n_models, anchor, architecture = architecture_of(
-            preset,
-            n_models=n_models,
-            anchor=anchor,
-            n_hidden=n_hidden,
-            n_layers=n_layers,
-            n_attention=n_attention,
-            n_free_heads=n_heads,
-            aggregation=aggregation,
-            activation=activation,
-            encoder=encoder,
-            pooling=pooling,
-            decoder=decoder,
-            leave_one_out=leave_one_out,
-        )
         self._registered = registered = Registered.read(self.registry)
-        features, block_sizes = registered.features()
-        self.module = self._module_cls(
-            perturbations=registered.perturbations,
-            n_genes=int(registered.measured.sum()),
-            graphs=registered.graphs(),
-            features=features,
-            block_sizes=block_sizes,
-            n_models=n_models,
-            anchor=anchor,
-            architecture=architecture,
-        )
+        self._known_noise = known_noise
+        inputs = registered.inputs()
+        self.module: APPModule | PaperModule
+        if preset == "paper":
+            self.module = PaperModule(inputs, PaperOptions(**options))
+        else:
+            self.module = APPModule(inputs, closed_form=closed_form, attention=attention)
         if adata is not None:
-            self._fill_targets()
-        trained = sum(p.numel() for p in self.module.parameters() if p.requires_grad)
-        solved = sum(member.decoder.n_solved for member in [*self.module.main, *self.module.interaction])
+            self._set_effects()
+        n_parameters = sum(p.numel() for p in self.module.parameters() if p.requires_grad)
         singles = sum(len(p) == 1 for p in registered.perturbations)
+        halves = " and ".join(["closed form"] * closed_form + ["attention"] * attention)
         self._model_summary_string = (
-            f"APP (preset: {preset}) over {len(registered.genes)} genes ({int(registered.measured.sum())} measured) and "
-            f"{len(registered.networks)} network(s), {sum(len(w) for _, w in registered.networks)} edges\n"
+            f"APP ({'equations of the paper' if preset == 'paper' else halves}) over {len(registered.genes)} genes "
+            f"({inputs.n_measured} measured), {len(registered.networks)} network(s) and "
+            f"{len(registered.feature_blocks)} annotation(s)\n"
             f"Perturbations: {singles} single, {len(registered.perturbations) - singles} combined\n"
-            f"n_models: {n_models}, n_hidden: {architecture.n_hidden}, n_layers: {architecture.n_layers}, "
-            f"encoder: {architecture.encoder}, pooling: {architecture.pooling}, decoder: {architecture.decoder}, "
-            f"anchor: {anchor}\n"
-            f"Parameters, each of the {n_models} models: {trained // n_models:,} trained by gradient, "
-            f"{solved // n_models:,} solved in closed form"
+            f"Learned: {n_parameters:,} scalars"
         )
-        self.n_parameters = {"trained": trained // n_models, "solved": solved // n_models, "models": n_models}
+        self.n_parameters = n_parameters
         self.init_params_ = self._get_init_params(locals())
 
-    def _fill_targets(self) -> None:
-        """Give the module the training effects, unless the weights of a saved model will bring them."""
-        effects = effects_of(self.adata_manager.fields)
+    def _set_effects(self) -> None:
+        """Give the module the training effects, unless those of a saved model came with its weights."""
+        effects = None if self.adata is None else effects_of(self.adata_manager.fields)
         if effects is None:
             return
-        r = self._registered
-        lfc = np.asarray(effects.layers[Key.layers.LFC], dtype=np.float32)[:, r.measured]
-        self.module.targets.copy_(torch.as_tensor(lfc))
-        if Key.layers.LFC_SE in effects.layers and self.module.single_rows:
-            error = np.asarray(effects.layers[Key.layers.LFC_SE], dtype=np.float32)[:, r.measured]
-            self.module.singles_error.copy_(torch.as_tensor(np.nan_to_num(error[self.module.single_rows])))
+        measured = self._registered.measured
+        lfc = np.asarray(effects.layers[Key.layers.LFC], dtype=np.float32)[:, measured]
+        variance = depth = None
+        if self._known_noise and Key.layers.LFC_SE in effects.layers:
+            variance = np.square(np.asarray(effects.layers[Key.layers.LFC_SE], dtype=np.float64)[:, measured])
+        elif self._known_noise:
+            column = next((c for c in DEPTH if c in effects.obs), None)
+            depth = None if column is None else effects.obs[column].to_numpy(dtype=np.float64)
+        self.module.set_effects(lfc, variance=variance, depth=depth)
+
+
+def _check_options(preset: str, closed_form: bool, attention: bool, known_noise: bool, options: dict[str, Any]) -> None:
+    if preset not in ("default", "paper"):
+        raise ValueError(f"Unknown preset {preset!r}; there are 'default' and 'paper'.")
+    for name, value in {"closed_form": closed_form, "attention": attention, "known_noise": known_noise}.items():
+        if not isinstance(value, (bool, np.bool_)):
+            raise ValueError(f"{name} must be True or False, found {value!r}.")
+    if not (closed_form or attention):
+        raise ValueError("closed_form=False and attention=False leave nothing to predict with. Keep one of them.")
+    PaperOptions(**options)
+    given = [name for name, value in options.items() if value != PAPER_DEFAULTS[name]]
+    if preset == "default" and given:
+        raise ValueError(f"{given[0]}={options[given[0]]!r} is an option of the paper's form. Pass preset='paper' with it.")

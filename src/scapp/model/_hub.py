@@ -150,7 +150,7 @@ def _model_card(
         "genes measured": model.module.targets.shape[1],
         "single perturbations trained on": singles,
         "combinations trained on": len(model.module.perturbations) - singles,
-        "models averaged": model.n_parameters["models"],
+        "scalars learned": model.n_parameters,
     }
     sections = [
         f"# APP: effects of gene perturbations\n\n{description}",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import norm
 
 from scapp.model._inputs import Registered
 from scapp.pp._efficacy import DIRECTION, kind_of
@@ -83,9 +84,15 @@ class OwnEffects:
         return known
 
     def write(
-        self, kind: str | None, perturbations: Sequence[tuple[int, ...]], lfc: np.ndarray, std: np.ndarray | None
+        self,
+        kind: str | None,
+        perturbations: Sequence[tuple[int, ...]],
+        lfc: np.ndarray,
+        std: np.ndarray | None = None,
+        change: np.ndarray | None = None,
+        threshold: float | None = None,
     ) -> None:
-        """Put the estimates into predictions, of shape (n_perturbations, n_measured), in place; `std` where it is asked."""
+        """Put the estimates into predictions, of shape (n_perturbations, n_measured), in place; others where they are given."""
         if (kind := self.kind_for(kind)) is None:
             return
         line, direction = self.lines[kind], DIRECTION[kind]
@@ -102,6 +109,9 @@ class OwnEffects:
                 lfc[row, place] = own
                 if std is not None:
                     std[row, place] = line.error
+                if change is not None and threshold is not None:
+                    error = max(line.error, 1e-9)
+                    change[row, place] = norm.sf((threshold - own) / error) + norm.cdf((-threshold - own) / error)
 
 
 def _fit(pairs: np.ndarray) -> _Line:

@@ -1,119 +1,110 @@
-"""How the module is trained: one full step an epoch, the best weights kept, the closed forms finished at the end."""
+"""How the module is trained, in Lightning's terms: whole steps over the scalars, or the paper's gradient descent."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+from lightning.pytorch import LightningDataModule
 from lightning.pytorch.callbacks import Callback
-from scvi.module.base import BaseModuleClass, LossOutput
+from scvi.module.base import BaseModuleClass
 from scvi.train import TrainingPlan
+from torch.utils.data import DataLoader
 
-from scapp.model._devices import copy_from_first, keep_buffers_apart
-from scapp.module._share import Share
-
-# Few scalars decide how much each feature, network and head counts. They may move fast; the weights of encoder and
-# attention, which begin at a good closed form and could learn the training perturbations by heart, move slowly.
-SCALARS = ("log_feature_scale", "gates", "prior_weight", "log_scale", "log_constant", "log_penalty")
+# Losses that change by less than this between epochs have converged.
+TOLERANCE = 1e-5
 
 
-class PerturbationTrainingPlan(TrainingPlan):
-    """Full-batch training on leave-one-out errors.
+class AllPerturbations(LightningDataModule):
+    """Hand the training perturbations to the model all at once, as its closed form is solved for them together."""
 
-    Parameters
-    ----------
-    module
-        An :class:`~scapp.module.APPModule`.
-    lr
-        Learning rate of encoder and attention.
-    lr_scalars
-        Learning rate of the scales, gates and penalties; `lr` if None.
-    lr_decoder
-        Learning rate of a decoder that has no closed form.
-    weight_decay
-        Decay of the weights, by Adam.
-    **kwargs
-        As in :class:`scvi.train.TrainingPlan`.
+    def __init__(self, n_perturbations: int):
+        super().__init__()
+        self.rows = torch.arange(n_perturbations)
+        self.n_train, self.n_val = n_perturbations, 0
+
+    def train_dataloader(self) -> DataLoader:
+        """Return one batch of all perturbations."""
+        return DataLoader([{"rows": self.rows}], batch_size=None)  # type: ignore[arg-type]
+
+
+class ScalarPlan(TrainingPlan):
+    """Steps of L-BFGS over the scalars of :class:`scapp.module.APPModule`, on exact leave-one-out residuals.
+
+    Half-way, the perturbations are weighed anew by the lengths of their residuals.
     """
 
-    def __init__(
-        self,
-        module: BaseModuleClass,
-        *,
-        lr: float = 3e-4,
-        lr_scalars: float | None = 5e-2,
-        lr_decoder: float = 1e-3,
-        weight_decay: float = 0.0,
-        eps: float = 1e-8,
-        **kwargs: Any,
-    ):
+    def __init__(self, module: BaseModuleClass, **kwargs: Any):
         kwargs.setdefault("n_epochs_kl_warmup", None)
-        kwargs.setdefault("lr_scheduler_metric", "validation_loss")
-        super().__init__(module, lr=lr, weight_decay=weight_decay, eps=eps, **kwargs)
-        self.lr_scalars = lr if lr_scalars is None else lr_scalars
-        self.lr_decoder = lr_decoder
-        self._rng_state = torch.get_rng_state()
-
-    def setup(self, stage: str) -> None:
-        self.module.share = Share(self.trainer.global_rank, self.trainer.world_size)
-        if self.module.share.n_processes > 1:
-            keep_buffers_apart(self)
+        super().__init__(module, **kwargs)
+        self.automatic_optimization = False
+        self._last = float("inf")
+        self._reweighed = False
 
     def on_fit_start(self) -> None:
-        torch.set_rng_state(self._rng_state)  # starting processes draws numbers; members start as without
-        self.module.prepare(self.trainer.datamodule.train_idx.tolist())
-        if self.module.share.n_processes > 1:
-            copy_from_first(self.module)
+        """Compute what does not change while the scalars are learned."""
+        self.module.prepare()
+
+    def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> None:
+        """Take the steps of one epoch."""
+        found = self.module.step()
+        loss = sum(found.values()) / len(found)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["rows"]), prog_bar=True)
+        for name, value in found.items():
+            self.log(f"leave_one_out_{name}", value, on_step=False, on_epoch=True, batch_size=len(batch["rows"]))
+        converged = self._last - loss < TOLERANCE
+        half = self.current_epoch + 1 >= self.trainer.max_epochs // 2
+        self._last = loss
+        if not self._reweighed and (converged or half):
+            self.module.reweigh()
+            self._reweighed, self._last = True, float("inf")
+        elif converged:
+            self.trainer.should_stop = True
+
+    def on_train_epoch_end(self) -> None:
+        """Do nothing: there is no weight to warm up."""
+
+    def configure_optimizers(self) -> None:
+        """Return none: the module brings its own."""
 
     def on_train_end(self) -> None:
+        """Weigh once more, and solve."""
+        self.module.reweigh()
         self.module.finish()
 
+
+class PaperPlan(TrainingPlan):
+    """Adam on all weights of :class:`scapp.module.PaperModule`, end to end."""
+
+    def __init__(self, module: BaseModuleClass, *, lr: float = 1e-3, weight_decay: float = 0.0, **kwargs: Any):
+        kwargs.setdefault("n_epochs_kl_warmup", None)
+        super().__init__(module, lr=lr, weight_decay=weight_decay, **kwargs)
+
+    def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        """Return the loss."""
+        loss = self.module.loss(batch, {}, {}).loss
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["rows"]), prog_bar=True)
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Do nothing: there is no weight to warm up."""
+
     def configure_optimizers(self) -> Any:
-        scalars: list[torch.nn.Parameter] = []
-        weights: list[torch.nn.Parameter] = []
-        decoders: list[torch.nn.Parameter] = []
-        for name, parameter in self.module.named_parameters():
-            if parameter.requires_grad:
-                scalar, decoder = name.rsplit(".", 1)[-1] in SCALARS, ".decoder.network." in name
-                (scalars if scalar else decoders if decoder else weights).append(parameter)
-        groups = [
-            {"params": weights, "lr": self.lr},
-            {"params": scalars, "lr": self.lr_scalars},
-            {"params": decoders, "lr": self.lr_decoder},
-        ]
-        groups = [group for group in groups if group["params"]]
-        return torch.optim.Adam(groups, lr=self.lr, weight_decay=self.weight_decay, eps=self.eps)
+        """Return Adam over all weights."""
+        weights = [p for p in self.module.parameters() if p.requires_grad]
+        return torch.optim.Adam(weights, lr=self.lr, weight_decay=self.weight_decay, eps=1e-8)
 
-    @torch.no_grad()  # what is averaged over processes must not be made in inference mode
-    def compute_and_log_metrics(self, loss_output: LossOutput, metrics: dict, mode: str) -> None:
-        for name, value in loss_output.extra_metrics.items():
-            self.log(
-                f"{name}_{mode}",
-                value,
-                on_step=False,
-                on_epoch=True,
-                batch_size=loss_output.n_obs_minibatch,
-                sync_dist=self.use_sync_dist,
-            )
+    def on_train_end(self) -> None:
+        """Learn the errors."""
+        self.module.finish()
 
 
-class KeepBest(Callback):
-    """Go back at the end to the weights with the lowest validation loss, those of the start among them."""
+class WatchInterrupts(Callback):
+    """Remember whether training was interrupted: Lightning ends the process in its own way."""
 
-    def __init__(self, monitor: str = "validation_loss"):
-        self.monitor = monitor
-        self.best = float("inf")
-        self.weights: dict[str, torch.Tensor] = {}
+    def __init__(self) -> None:
+        self.interrupted = False
 
-    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        value = trainer.callback_metrics.get(self.monitor)
-        if trainer.sanity_checking or value is None or not value < self.best:
-            return
-        self.best = float(value)
-        self.weights = {name: p.detach().clone() for name, p in pl_module.module.named_parameters()}
-
-    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        with torch.no_grad():
-            for name, parameter in pl_module.module.named_parameters():
-                if name in self.weights:
-                    parameter.copy_(self.weights[name])
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Note a KeyboardInterrupt."""
+        self.interrupted |= isinstance(exception, KeyboardInterrupt)

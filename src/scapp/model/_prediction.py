@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any, overload
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import pandas as pd
@@ -19,6 +18,7 @@ from scapp.data._fields import check_same_genes
 from scapp.data._mudata import column_of_mudata
 from scapp.model._own_effects import OwnEffects
 from scapp.model._results import Results, new_anndata, over_all_genes, profile_of
+from scapp.module import APPModule, Wanted
 from scapp.pp._labels import column_of_obs
 
 if TYPE_CHECKING:
@@ -26,20 +26,19 @@ if TYPE_CHECKING:
     from scipy import sparse
 
     from scapp.model._inputs import Registered
-    from scapp.module import APPModule
+    from scapp.module import PaperModule
 
-
-WriteOwn = Callable[[Sequence[tuple[int, ...]], np.ndarray, np.ndarray | None], None]
+BATCH = 256
 
 
 class PredictionMixin:
     """The methods of :class:`scapp.model.APP` that need a trained model and change nothing in it."""
 
-    module: APPModule
+    module: APPModule | PaperModule
     registry: dict
     adata: AnnData | MuData | None
     is_trained_: bool
-    n_parameters: dict[str, int]
+    n_parameters: int
     _registered: Registered
 
     @overload
@@ -50,11 +49,17 @@ class PredictionMixin:
         adata: None = None,
         control_mean: AnnData | pd.Series | np.ndarray | None = None,
         kind: str | None = None,
+        change_threshold: float | None = None,
     ) -> AnnData: ...
 
     @overload
     def predict(
-        self, perturbations: None = None, *, adata: AnnData | MuData | None = None, kind: str | None = None
+        self,
+        perturbations: None = None,
+        *,
+        adata: AnnData | MuData | None = None,
+        kind: str | None = None,
+        change_threshold: float | None = None,
     ) -> None: ...
 
     def predict(
@@ -64,6 +69,7 @@ class PredictionMixin:
         adata: AnnData | MuData | None = None,
         control_mean: AnnData | pd.Series | np.ndarray | None = None,
         kind: str | None = None,
+        change_threshold: float | None = None,
     ) -> AnnData | None:
         """Predict the effects of perturbations, measured or not.
 
@@ -82,6 +88,9 @@ class PredictionMixin:
         kind
             Of a screen that was set up with a `kind` column of several: how the genes that it did not perturb alone are
             perturbed, for the change of these genes themselves. If None, these are predicted as any other gene.
+        change_threshold
+            What counts as a change in ``layers["p_change"]``. By default twice the typical noise of a measured
+            log-fold-change, as far as the screen tells it (``uns["scapp"]["prediction"]["change_threshold"]``).
 
         Returns
         -------
@@ -92,7 +101,12 @@ class PredictionMixin:
         - ``layers["predicted_lfc"]``: predicted log-fold-changes (natural logarithm), NaN for genes not measured
         - ``layers["predicted_lfc_std"]``: their standard deviation, calibrated on the residuals of leaving out training
           perturbations
-        - ``layers["attention"]``: attention to each gene, each row summing to one
+        - ``layers["p_change"]``: probability that the measured log-fold-change is larger than `change_threshold`, either way
+        - ``layers["attention"]``: the genes of the networks through which the perturbation is like those that it attends to,
+          the perturbed genes among them; each row sums to one
+        - ``obsm["attention_to_perturbations"]``: attention to each measured perturbation, whose labels are
+          ``uns["scapp"]["prediction"]["attended_perturbations"]``; what is missing to one goes to the mean of the screen
+          (``obs["attention_to_mean"]``). Not in the paper's form, which attends to genes only.
         - ``obs["in_training"]``, ``obs["n_singles_measured"]``: whether the perturbation was trained on, and how many of its
           genes were measured alone
         - ``obs["uninformed"]``: whether one of its genes has neither edges nor features nor a measurement of its own
@@ -117,15 +131,16 @@ class PredictionMixin:
                 raise ValueError(
                     "control_mean=… goes with names of perturbations: what is written into adata has no X."
                 )
-            self._predict_into(*self._checked_adata(adata), kind)
+            self._predict_into(*self._checked_adata(adata), kind, change_threshold)
             return None
         if adata is not None:
             raise ValueError("Pass either names of perturbations or an AnnData with them, not both.")
         r = self._registered
         profile = r.control_mean if control_mean is None else profile_of(control_mean, r.genes, r.measured)
-        results = self._results(_names(perturbations), kind)
+        threshold = self._threshold(change_threshold)
+        results = self._results(_names(perturbations), kind, threshold)
         predicted = new_anndata(results.obs, r.genes, r.measured, profile, results)
-        predicted.uns[Key.uns.SCAPP] = {Key.uns.PREDICTION: self._provenance()}
+        predicted.uns[Key.uns.SCAPP] = {Key.uns.PREDICTION: self._provenance(threshold)}
         return predicted
 
     def get_var_names(self, legacy_mudata_format: bool = False) -> np.ndarray | dict[str, np.ndarray]:
@@ -143,39 +158,32 @@ class PredictionMixin:
         modalities = self.registry["setup_args"].get("modalities")
         return genes if modalities is None or legacy_mudata_format else {modalities["layer"]: genes}
 
-    def get_attention(self, perturbations: Iterable[str]) -> pd.DataFrame:
-        """Attention to each gene.
+    def get_attention(self, perturbations: Iterable[str], *, of: Literal["genes", "perturbations"] = "genes") -> pd.DataFrame:
+        """Return the attention of perturbations.
 
         Parameters
         ----------
         perturbations
             Labels, as in :meth:`predict`.
+        of
+            ``"genes"``: to the genes of the networks, of shape (n_labels, n_vars); rows sum to one. ``"perturbations"``: to
+            the measured perturbations, of shape (n_labels, n_training); what is missing to one goes to the mean.
 
-        Returns
-        -------
-        Table of shape (n_labels, n_vars), averaged over heads and models; each row sums to one.
+        Raises
+        ------
+        ValueError
+            If the model has no such attention.
         """
         self._check_trained()
+        if of not in ("genes", "perturbations"):
+            raise ValueError(f"of={of!r}: attention is of 'genes' or of 'perturbations'.")
         names = _names(perturbations)
-        return pd.DataFrame(self._results(names).attention, index=names, columns=self.genes)
-
-    def get_gene_embeddings(self) -> pd.DataFrame:
-        """Embeddings :math:`h_i` of all genes, those of the models side by side: (n_vars, n_models * n_hidden)."""
-        self._check_trained()
-        return pd.DataFrame(self.module.gene_embeddings().cpu().numpy(), index=self.genes)
-
-    def get_perturbation_embeddings(self, perturbations: Iterable[str]) -> pd.DataFrame:
-        """Cell states :math:`s` of perturbations, those of heads and models side by side.
-
-        Parameters
-        ----------
-        perturbations
-            Labels, as in :meth:`predict`.
-        """
-        self._check_trained()
-        names = _names(perturbations)
-        states = self.module.perturbation_embeddings(self._parse(names))
-        return pd.DataFrame(states.cpu().numpy(), index=names)
+        found = self.module.predict(self._parse(names), Wanted(std=False))
+        values = found.to_genes if of == "genes" else found.to_perturbations
+        if values is None:
+            raise ValueError(f"This model has no attention to {of}; it was made with {self.init_params_['kwargs']}.")
+        columns = self.genes if of == "genes" else self._registered.labels
+        return pd.DataFrame(values.cpu().numpy(), index=names, columns=columns)
 
     @property
     def genes(self) -> list[str]:
@@ -187,7 +195,7 @@ class PredictionMixin:
         """The network that the model uses, row = source, column = target; one for each key if there are several."""
         keys = self.registry["setup_args"]["network_key"]
         keys = [keys] if isinstance(keys, str) else list(keys)
-        found = {key: self._registered.adjacency(k) for k, key in enumerate(keys)}
+        found = dict(zip(keys, self._registered.networks, strict=True))
         return found[keys[0]] if len(keys) == 1 else found
 
     def _check_trained(self) -> None:
@@ -235,20 +243,65 @@ class PredictionMixin:
         node = {gene: i for i, gene in enumerate(self.genes)}
         return [tuple(node[gene] for gene in genes) for genes in parsed]
 
-    def _results(self, names: Sequence[str], kind: str | None = None) -> Results:
+    def predictions(
+        self,
+        parsed: Sequence[tuple[int, ...]],
+        wanted: Wanted,
+        *,
+        kind: str | None = None,
+        batch_size: int = BATCH,
+    ) -> Iterator[tuple[slice, dict[str, np.ndarray]]]:
+        """Predict batch by batch: every prediction of the model comes from here.
+
+        Parameters
+        ----------
+        parsed
+            Nodes of each perturbation.
+        wanted
+            What is predicted beside the log-fold-changes.
+        kind
+            As in :meth:`predict`.
+        batch_size
+            Perturbations of a batch.
+
+        Yields
+        ------
+        Which perturbations, and their arrays by name of the layer: log-fold-changes, standard deviations and
+        probabilities over the measured genes, attention over all genes, and to perturbations.
+        """
+        own = self._own_effects(kind)
+        batches = [parsed[i : i + batch_size] for i in range(0, len(parsed), batch_size)]
+        start = 0
+        for batch, found in zip(batches, self.module.predict_batches(batches, wanted), strict=True):
+            arrays = {
+                name: None if value is None else np.ascontiguousarray(value.cpu().numpy())
+                for name, value in zip(PREDICTED, found, strict=True)
+            }
+            if own is not None:
+                lfc, std, change = (arrays[name] for name in PREDICTED[:3])
+                own.write(kind, batch, lfc, std, change, wanted.change)
+            yield slice(start, start + len(batch)), {name: value for name, value in arrays.items() if value is not None}
+            start += len(batch)
+
+    def _results(self, names: Sequence[str], kind: str | None = None, threshold: float | None = None) -> Results:
         perturbations = self._parse(names)
         obs = self._describe(names, perturbations)
         measured = self._registered.measured
-        lfc, std, attention = (
-            tensor.cpu().numpy() for tensor in self.module.predict(perturbations) if tensor is not None
-        )
-        self._write_own_effects(kind)(perturbations, lfc, std)
-        return Results(over_all_genes(lfc, measured), over_all_genes(std, measured), attention, obs)
+        parts = [arrays for _, arrays in self.predictions(perturbations, Wanted(change=threshold), kind=kind)]
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        if TO_MEAN in joined:
+            obs[Key.obs.ATTENTION_TO_MEAN] = joined.pop(TO_MEAN)
+        to_perturbations = joined.pop(Key.obsm.ATTENTION_TO_PERTURBATIONS, None)
+        layers = {
+            name: value.astype(np.float32) if name == Key.layers.ATTENTION else over_all_genes(value, measured)
+            for name, value in joined.items()
+        }
+        return Results(layers, to_perturbations, obs)
 
     def _describe(self, names: Sequence[str], perturbations: Sequence[tuple[int, ...]]) -> pd.DataFrame:
         """What is known of perturbations before they are predicted, one row each; warns of genes nothing is known of."""
         r, module = self._registered, self.module
-        informed, measured, trained = self._informed().tolist(), module.single_column, set(module.perturbations)
+        informed, measured, trained = self._informed().tolist(), module.single_row, set(module.perturbations)
         obs = pd.DataFrame(
             {
                 self.registry["setup_args"]["perturbation_key"]: np.array(names, dtype=object),
@@ -267,19 +320,29 @@ class PredictionMixin:
             )
         return obs
 
-    def _write_own_effects(self, kind: str | None) -> WriteOwn:
-        """What puts the changes of perturbed genes themselves into predictions; nothing if no kind was named."""
+    def _own_effects(self, kind: str | None) -> OwnEffects | None:
+        """Return what puts the changes of perturbed genes themselves into predictions; None if no kind was named."""
         if kind is None and self._registered.kinds is None:
-            return lambda perturbations, lfc, std: None
-        return partial(OwnEffects.fit(self._registered, self.module.targets.cpu().numpy()).write, kind)
+            return None
+        return OwnEffects.fit(self._registered, self.module.targets.cpu().numpy())
+
+    def _threshold(self, given: float | None) -> float:
+        """Return what counts as a change: what was given, or what the noise of the screen supports."""
+        if given is None:
+            return float(self.module.threshold)
+        if isinstance(given, bool) or not isinstance(given, (int, float, np.number)) or not 0 < given < np.inf:
+            raise ValueError(f"change_threshold must be a number above 0, found {given!r}.")
+        return float(given)
 
     def _informed(self) -> np.ndarray:
-        """Which genes have edges, features or a measurement of their own, of shape (n_vars,)."""
-        known = self._registered.has_edges() | self._registered.has_features()
-        known[list(self.module.single_column)] = True
+        """Return which genes have edges, features or a measurement of their own, of shape (n_vars,)."""
+        known = self._registered.known()
+        known[list(self.module.single_row)] = True
         return known
 
-    def _predict_into(self, adata: AnnData, labels: pd.Series, kind: str | None) -> None:
+    def _predict_into(
+        self, adata: AnnData, labels: pd.Series, kind: str | None, change_threshold: float | None
+    ) -> None:
         args = self.registry["setup_args"]
         key = args["perturbation_key"]
         labels = labels.astype(str)
@@ -288,28 +351,54 @@ class PredictionMixin:
         names = list(dict.fromkeys(labels[~is_control]))
         if not names:
             raise ValueError(f"All observations are controls by adata.obs[{key!r}]; there is nothing to predict.")
-        results = self._results(names, kind)
+        threshold = self._threshold(change_threshold)
+        results = self._results(names, kind, threshold)
         row = {name: i for i, name in enumerate(names)}
         rows = np.array([row.get(label, 0) for label in labels])
-        ranked = rank_genes(
-            results.attention,
-            results.lfc,
-            names,
-            self.genes,
-            groupby=key,
-            reference=args["control"] or "control",
-            layer=Key.layers.PREDICTED_LFC,
-        )
-        for name, values in results.layers(rows).items():
-            values[is_control] = np.nan if name == Key.layers.ATTENTION else 0
-            adata.layers[name] = values
-        adata.uns[Key.uns.ATTENTION_GENES] = ranked
-        adata.uns[Key.uns.SCAPP] = {**adata.uns.get(Key.uns.SCAPP, {}), Key.uns.PREDICTION: self._provenance()}
+        ranked = None
+        if Key.layers.ATTENTION in results.layers:
+            ranked = rank_genes(
+                results.layers[Key.layers.ATTENTION],
+                results.layers[Key.layers.PREDICTED_LFC],
+                names,
+                self.genes,
+                groupby=key,
+                reference=args["control"] or "control",
+                layer=Key.layers.PREDICTED_LFC,
+            )
+        for name, values in results.layers.items():
+            spread = values[rows]
+            spread[is_control] = np.nan if name == Key.layers.ATTENTION else 0
+            adata.layers[name] = spread
+        if results.to_perturbations is not None:
+            spread = results.to_perturbations[rows]
+            spread[is_control] = np.nan
+            adata.obsm[Key.obsm.ATTENTION_TO_PERTURBATIONS] = spread
+            to_mean = results.obs[Key.obs.ATTENTION_TO_MEAN].to_numpy()[rows]
+            adata.obs[Key.obs.ATTENTION_TO_MEAN] = np.where(is_control, np.nan, to_mean)
+        if ranked is not None:
+            adata.uns[Key.uns.ATTENTION_GENES] = ranked
+        adata.uns[Key.uns.SCAPP] = {**adata.uns.get(Key.uns.SCAPP, {}), Key.uns.PREDICTION: self._provenance(threshold)}
 
-    def _provenance(self) -> dict[str, Any]:
+    def _provenance(self, threshold: float) -> dict[str, Any]:
         import scapp
 
-        return {"model": "APP", "version": scapp.__version__, "n_models": self.n_parameters["models"]}
+        found: dict[str, Any] = {"model": "APP", "version": scapp.__version__, "change_threshold": threshold}
+        if isinstance(self.module, APPModule):
+            found["attended_perturbations"] = np.array(self._registered.labels, dtype=object)
+        return found
+
+
+# Names of the arrays of a prediction, in its order.
+TO_MEAN = "to_mean"
+PREDICTED = (
+    Key.layers.PREDICTED_LFC,
+    Key.layers.PREDICTED_LFC_STD,
+    Key.layers.P_CHANGE,
+    Key.layers.ATTENTION,
+    Key.obsm.ATTENTION_TO_PERTURBATIONS,
+    TO_MEAN,
+)
 
 
 def _names(perturbations: Iterable[str]) -> list[str]:

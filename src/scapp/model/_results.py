@@ -20,22 +20,19 @@ LARGEST_MEAN = np.log1p(TARGET_SUM)
 class Results:
     """Predictions of n perturbations over all genes; NaN where a gene was not measured.
 
-    `lfc`, `std` and `attention` have the shape (n_perturbations, n_vars), float32.
+    Parameters
+    ----------
+    layers
+        Arrays of shape (n, n_vars), float32, by name.
+    to_perturbations
+        Attention to the measured perturbations, (n, n_training); None where there is none.
+    obs
+        One row per perturbation.
     """
 
-    lfc: np.ndarray
-    std: np.ndarray
-    attention: np.ndarray
+    layers: dict[str, np.ndarray]
+    to_perturbations: np.ndarray | None
     obs: pd.DataFrame
-
-    def layers(self, rows: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """The layers, of some rows (repeated as often as asked)."""
-        values = {
-            Key.layers.PREDICTED_LFC: self.lfc,
-            Key.layers.PREDICTED_LFC_STD: self.std,
-            Key.layers.ATTENTION: self.attention,
-        }
-        return values if rows is None else {key: value[rows] for key, value in values.items()}
 
 
 def over_all_genes(values: np.ndarray, measured: np.ndarray) -> np.ndarray:
@@ -118,5 +115,10 @@ def new_anndata(
     if control_mean is not None:
         var[Key.var.CONTROL_MEAN] = control_mean
         if results is not None:
-            X = np.maximum(control_mean + results.lfc, 0)  # log1p expression cannot be negative
-    return AnnData(X=X, obs=obs, var=var, layers=None if results is None else results.layers())
+            X = np.maximum(control_mean + results.layers[Key.layers.PREDICTED_LFC], 0)  # log1p expression cannot be negative
+    if results is None:
+        return AnnData(X=X, obs=obs, var=var)
+    obsm = {}
+    if results.to_perturbations is not None:
+        obsm[Key.obsm.ATTENTION_TO_PERTURBATIONS] = results.to_perturbations
+    return AnnData(X=X, obs=obs, var=var, layers=results.layers, obsm=obsm)

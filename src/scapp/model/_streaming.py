@@ -12,7 +12,7 @@ from scapp._keys import Key
 from scapp.model._prediction import PredictionMixin
 from scapp.model._results import new_anndata, over_all_genes
 from scapp.model._store import check_place, new_store, rows_in_chunk
-from scapp.module._prediction import Wanted
+from scapp.module import Wanted
 
 
 class StreamingMixin(PredictionMixin):
@@ -24,6 +24,7 @@ class StreamingMixin(PredictionMixin):
         perturbations: Iterable[str],
         *,
         std: bool = True,
+        p_change: bool = False,
         attention: bool = False,
         kind: str | None = None,
         dtype: Literal["float32", "float16"] = "float32",
@@ -44,6 +45,8 @@ class StreamingMixin(PredictionMixin):
             Labels, as in :meth:`predict`; a generator will do.
         std
             Whether to write ``layers["predicted_lfc_std"]``.
+        p_change
+            Whether to write ``layers["p_change"]``, with the threshold that the noise of the screen supports.
         attention
             Whether to write ``layers["attention"]``. It costs half as much time again.
         kind
@@ -83,25 +86,21 @@ class StreamingMixin(PredictionMixin):
         names, parsed = self._read_labels(perturbations)
         r, obs = self._registered, self._describe(names, parsed)
         skeleton = new_anndata(obs, r.genes, r.measured, r.control_mean)
-        skeleton.uns[Key.uns.SCAPP] = {Key.uns.PREDICTION: self._provenance()}
-        wanted = {Key.layers.PREDICTED_LFC: True, Key.layers.PREDICTED_LFC_STD: std, Key.layers.ATTENTION: attention}
+        threshold = self._threshold(None)
+        skeleton.uns[Key.uns.SCAPP] = {Key.uns.PREDICTION: self._provenance(threshold)}
+        wanted = Wanted(std=std, change=threshold if p_change else None, attention=attention)
         size = rows_in_chunk(skeleton.n_vars)
-        batches = [parsed[i : i + size] for i in range(0, len(parsed), size)]
-        found = self.module.predict_batches(
-            batches, nodes={gene for p in parsed for gene in p}, wanted=Wanted(std=std, attention=attention)
-        )
-        layers = [name for name, asked in wanted.items() if asked]
-        write_own = self._write_own_effects(kind)
-        with new_store(place, skeleton, layers, dtype, overwrite=overwrite) as arrays:
-            steps = track(found, description="Predicting", total=len(batches), disable=not show_progress)
-            for k, prediction in enumerate(steps):
-                rows = slice(k * size, k * size + len(batches[k]))
-                values = {
-                    name: value.cpu().numpy()
-                    for name, value in zip(wanted, prediction, strict=True)
-                    if value is not None
-                }
-                write_own(batches[k], values[Key.layers.PREDICTED_LFC], values.get(Key.layers.PREDICTED_LFC_STD))
+        layers = {
+            Key.layers.PREDICTED_LFC: True,
+            Key.layers.PREDICTED_LFC_STD: std,
+            Key.layers.P_CHANGE: p_change,
+            Key.layers.ATTENTION: attention,
+        }
+        names_of_layers = [name for name, asked in layers.items() if asked]
+        found = self.predictions(parsed, wanted, kind=kind, batch_size=size)
+        n_batches = -(-len(parsed) // size)
+        with new_store(place, skeleton, names_of_layers, dtype, overwrite=overwrite) as arrays:
+            for rows, values in track(found, description="Predicting", total=n_batches, disable=not show_progress):
                 for name, array in arrays.items():
                     value = values[name]
                     array[rows] = value if name == Key.layers.ATTENTION else over_all_genes(value, r.measured)

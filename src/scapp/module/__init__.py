@@ -1,23 +1,21 @@
-"""The model as torch modules: tensors in, log-fold-changes and attention out. Nothing here knows AnnData."""
+"""The model as torch modules: arrays in, log-fold-changes and attention out. Nothing here knows AnnData."""
 
-from scapp.module._anchor import Anchor
-from scapp.module._app import APPModule
-from scapp.module._attention import AdditiveAttention, MeanPooling
-from scapp.module._decoder import KernelDecoder
-from scapp.module._encoder import GraphEncoder, IdentityEncoder, RandomEncoder
-from scapp.module._gradient_decoder import LinearDecoder, MLPDecoder
-from scapp.module._ridge_decoder import RidgeDecoder
+from scapp.module._app import APPModule, Inputs, Posterior, Prediction, Wanted
+from scapp.module._attention import MeasuredAttention
+from scapp.module._calibration import Calibration
+from scapp.module._closed_form import ClosedForm
+from scapp.module._evidence import Evidence
+from scapp.module._paper import PaperModule
 
 __all__ = [
     "APPModule",
-    "AdditiveAttention",
-    "Anchor",
-    "GraphEncoder",
-    "IdentityEncoder",
-    "KernelDecoder",
-    "LinearDecoder",
-    "MLPDecoder",
-    "MeanPooling",
-    "RandomEncoder",
-    "RidgeDecoder",
+    "Calibration",
+    "ClosedForm",
+    "Evidence",
+    "Inputs",
+    "MeasuredAttention",
+    "PaperModule",
+    "Posterior",
+    "Prediction",
+    "Wanted",
 ]

@@ -1,227 +1,268 @@
-"""The APP module: main effects of single genes, an interaction term for combinations, and the anchor that joins them."""
+"""The APP module: a closed form over perturbations and an attention over measured ones, joined by leave-one-out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from scvi.module.base import BaseModuleClass
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from scipy import sparse
+from scvi.module.base import BaseModuleClass, LossOutput
+from torch import Tensor
 
-from scapp.module._anchor import Anchor, composition_of
+from scapp.module._attention import N_FOLDS, MeasuredAttention
 from scapp.module._calibration import Calibration
-from scapp.module._encoder import Graph
-from scapp.module._explanation import ExplanationMixin
-from scapp.module._inspection import InspectionMixin
-from scapp.module._loss import LossMixin
-from scapp.module._parts import Parts, all_states
-from scapp.module._prediction import PredictionMixin, mean_of
-from scapp.module._predictor import Architecture, Predictor
-from scapp.module._spectrum import spectrum
-from scapp.module._units import Bags, Genes, Units
+from scapp.module._closed_form import MAX_LEARNED_FROM, MIN_COMBINATIONS, ClosedForm, even_choice, membership, order_of
+from scapp.module._evidence import Evidence, Genes
 
-# Singular values of the measured singles are soft-thresholded by this share of their median before they become features.
-SIGNATURE_THRESHOLD = 0.4
-N_SIGNATURES = 128
-# Fewer single perturbations than this do not support main effects of their own; combinations then share in them.
-MIN_SINGLES = 3
+# Steps of L-BFGS that one epoch takes.
+CLOSED_FORM_STEPS, ATTENTION_STEPS = 10, 5
+# Shares of the attention among which leave-one-out chooses.
+SHARES = torch.linspace(0, 1, 11, dtype=torch.float64)
+SMALLEST_NOISE = 0.05  # of the median: no perturbation is known more exactly than by this
+BATCH = 256
 
 
-class APPModule(ExplanationMixin, InspectionMixin, LossMixin, PredictionMixin, BaseModuleClass):
-    r"""The ensemble.
-
-    With the anchor, the effect of perturbing the genes P is
-
-    .. math::
-        \Delta y_P = c \odot \sum_{p \in P} \tilde y_p + W_D\, s_P + b_D,
-
-    where :math:`\tilde y_p` is the measured effect of p alone, denoised, or, where there is none, the effect that equations
-    1 to 7 predict for p; the last two terms, equations 1 to 7 for the pair, appear for combinations only.
-    Without the anchor, equations 1 to 7 predict all perturbations at once.
+@dataclass(frozen=True)
+class Inputs:
+    """What the module is made of; genes are numbers of nodes.
 
     Parameters
     ----------
+    labels
+        Canonical label of each training perturbation.
     perturbations
-        The nodes that each training perturbation holds.
-    n_genes
-        Number of measured genes.
-    graphs
-        Pairs of `edge_index` (2, n_edges) and `edge_weight` (n_edges,) of each network.
+        Its nodes.
+    n_nodes, n_measured
+        Number of genes, and of those that were measured.
+    networks
+        Matrices of shape (n_nodes, n_nodes).
     features
-        Gene features of shape (n_nodes, sum of `block_sizes`).
-    block_sizes
-        Widths of the blocks of features.
-    n_models
-        Members of the ensemble.
-    anchor
-        Whether combinations are anchored.
-    architecture
-        The choices that all members share.
+        Gene features of shape (n_nodes, n_features); a row of NaN marks a gene without.
     """
 
-    features: Tensor
-    signatures: Tensor
+    labels: list[str]
+    perturbations: list[Genes]
+    n_nodes: int
+    n_measured: int
+    networks: list[sparse.csr_matrix]
+    features: list[NDArray[np.floating]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is predicted beside the log-fold-changes.
+
+    Parameters
+    ----------
+    std
+        Their standard deviations.
+    change
+        Threshold of the probability of a change; None for no probability.
+    attention
+        Attention to measured perturbations and to genes of the networks.
+    """
+
+    std: bool = True
+    change: float | None = None
+    attention: bool = True
+
+
+class Prediction(NamedTuple):
+    """Predictions of n perturbations; what was not wanted, or the form of the model does not have, is None.
+
+    `lfc`, `std` and `change` have the shape (n, n_measured), `to_genes` (n, n_nodes), `to_perturbations` (n, n_training)
+    and `to_mean`, the share of the attention that goes to the centre, (n,).
+    """
+
+    lfc: Tensor
+    std: Tensor | None = None
+    change: Tensor | None = None
+    to_genes: Tensor | None = None
+    to_perturbations: Tensor | None = None
+    to_mean: Tensor | None = None
+
+    @classmethod
+    def joined(cls, parts: Sequence[Prediction]) -> Prediction:
+        """Join predictions of several batches."""
+        return cls(*(None if values[0] is None else torch.cat(values) for values in zip(*parts, strict=True)))
+
+
+class Contribution(NamedTuple):
+    """A part of one predicted value: `weight` times `value` of the perturbations `rows`, summed; the centre has no rows."""
+
+    half: str
+    rows: list[int]
+    weight: Tensor
+    value: Tensor
+
+
+class APPModule(BaseModuleClass):
+    """The closed form (:class:`ClosedForm`) and the attention (:class:`MeasuredAttention`), joined by one learned share.
+
+    What a gene does that was not perturbed alone is the closed form's prediction, of which the share goes to the
+    attention's; combinations take it over. All scalars are learned on leave-one-out residuals, from fixed starting values.
+
+    Parameters
+    ----------
+    inputs
+        Perturbations and evidence.
+    closed_form, attention
+        Whether each half takes part; at least one.
+    """
+
     targets: Tensor
-    singles_error: Tensor
-    started: Tensor
+    share: Tensor
+    epochs_done: Tensor
 
-    def __init__(
-        self,
-        *,
-        perturbations: Sequence[Genes],
-        n_genes: int,
-        graphs: Sequence[tuple[Tensor, Tensor]],
-        features: Tensor,
-        block_sizes: Sequence[int],
-        n_models: int,
-        anchor: bool,
-        architecture: Architecture,
-    ):
+    def __init__(self, inputs: Inputs, *, closed_form: bool = True, attention: bool = True):
         super().__init__()
-        self.perturbations = list(perturbations)
-        self.anchored = anchor
-        self.n_networks = len(graphs)
-        for k, (edge_index, edge_weight) in enumerate(graphs):
-            self.register_buffer(f"edge_index_{k}", torch.as_tensor(edge_index), persistent=False)
-            self.register_buffer(f"edge_weight_{k}", torch.as_tensor(edge_weight), persistent=False)
-        n_nodes = len(features)
-        is_single = [len(genes) == 1 for genes in self.perturbations]
-        self.single_rows = [i for i, single in enumerate(is_single) if single]
-        self.combination_rows = [i for i, single in enumerate(is_single) if not single]
-        self.single_column = {self.perturbations[i][0]: k for k, i in enumerate(self.single_rows)}
-        self.main_rows = self.single_rows
-        if not anchor or len(self.single_rows) < MIN_SINGLES:
-            self.main_rows = list(range(len(self.perturbations)))
-
-        self.register_buffer("features", features)
-        self.register_buffer("targets", torch.zeros(len(self.perturbations), n_genes))
-        self.register_buffer("singles_error", torch.zeros(len(self.single_rows), n_genes))
-        self.register_buffer("started", torch.zeros((), dtype=torch.bool))
-        shared: dict[str, Any] = {
-            "n_nodes": n_nodes,
-            "n_networks": self.n_networks,
-            "n_genes": n_genes,
-            "architecture": architecture,
-        }
-        n_units = len(self.main_rows)
-        if anchor and self.main_rows != self.single_rows:
-            n_units = len({gene for genes in self.perturbations for gene in genes})
-        self.main = nn.ModuleList(Predictor(block_sizes, n_states=n_units, **shared) for _ in range(n_models))
-        self.main_calibration = Calibration(n_genes)
-        self.interaction_calibration = Calibration(n_genes)
-        self.anchor: Anchor | None = None
-        self.interaction = nn.ModuleList()
-        n_signatures = min(N_SIGNATURES, len(self.single_rows), n_genes) if anchor else 0
-        self.register_buffer("signatures", torch.zeros(n_nodes, n_signatures))
-        if anchor:
-            self.anchor = Anchor(len(self.single_rows), n_genes)
-        if anchor and len(self.combination_rows) >= MIN_SINGLES:
-            sizes = [*block_sizes, n_signatures] if n_signatures else list(block_sizes)
-            n_states = len(self.combination_rows)
-            self.interaction.extend(
-                Predictor(sizes, n_states=n_states, constant=0.3, **shared) for _ in range(n_models)
-            )
+        self.inputs = inputs
+        self.perturbations = list(inputs.perturbations)
+        self.uses_closed_form, self.uses_attention = closed_form, attention
+        self.evidence = Evidence(inputs.networks, inputs.features, n_nodes=inputs.n_nodes)
+        shape = (self.evidence.n_sources, self.perturbations, inputs.n_measured)
+        self.closed_form = ClosedForm(*shape)
+        self.attention = MeasuredAttention(*shape)
+        self.single_calibration = Calibration(inputs.n_measured)
+        self.combination_calibration = Calibration(inputs.n_measured)
+        self.register_buffer("targets", torch.zeros(len(self.perturbations), inputs.n_measured))
+        self.register_buffer("share", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("threshold", torch.ones((), dtype=torch.float64))
+        self._similar: dict[int, NDArray[np.floating]] = {}
+        self.register_buffer("row_noise", torch.ones(len(self.perturbations), dtype=torch.float64))
+        self.register_buffer("gene_noise", torch.ones(inputs.n_measured, dtype=torch.float64))
+        self.register_buffer("noise_known", torch.zeros(2, dtype=torch.bool))  # of perturbations, of genes
 
     @property
-    def n_members(self) -> int:
-        """Networks of the ensemble, those of the main effects and those of the interaction term."""
-        return len(self.main) + len(self.interaction)
-
-    # ------------------------------------------------------------------ what the members see
+    def genes(self) -> list[int]:
+        """The perturbed genes of the training, in the order of the similarities."""
+        return self.closed_form.genes
 
     @property
-    def graphs(self) -> list[Graph]:
-        """The networks."""
-        return [
-            Graph(getattr(self, f"edge_index_{k}"), getattr(self, f"edge_weight_{k}")) for k in range(self.n_networks)
-        ]
-
-    @property
-    def interaction_features(self) -> Tensor:
-        """Gene features joined by what each measured single perturbation does; zero for the other genes.
-
-        They describe perturbations that are not targets of the interaction term, so no target is among its inputs.
-        """
-        return torch.cat([self.features, self.signatures], dim=1)
+    def single_row(self) -> dict[int, int]:
+        """The training row of each gene that was perturbed alone."""
+        return self.closed_form.single_row
 
     # ------------------------------------------------------------------ training
 
     @torch.no_grad()
-    def prepare(self, rows: Sequence[int]) -> None:
-        """Fix what does not change while training on `rows`: what the attention sees, the anchor, where the members start."""
-        self._fit_rows = list(rows)
-        self._parts = Parts(len(self._fit_rows), solved=self.main[0].decoder.n_solved > 0)
-        self._look()
-        if self.anchor is not None and self._unmeasured_alone():
-            self._solve_main()  # the anchor needs what the genes without a measurement of their own do
-        self._fit_anchor()
+    def set_effects(
+        self,
+        lfc: NDArray[np.floating],
+        *,
+        variance: NDArray[np.floating] | None = None,
+        depth: NDArray[np.floating] | None = None,
+    ) -> None:
+        """Take the training effects.
 
-    def _look(self) -> None:
-        """What the attention sees of the training perturbations, and the members' start if they have none."""
-        if "_main_seen" in self.__dict__:
-            return
-        main_genes, units, self._main_counts = self._main_units()
-        self._main_seen = units.seen()
-        combinations = [self.perturbations[i] for i in self.combination_rows]
-        if self.interaction:
-            self._interaction_seen = self.combined_units(combinations).seen()
-        if self.started:
-            return
-        device = self.features.device
-        for member in self.main:
-            member.start(self.features, self.graphs, torch.as_tensor(main_genes, device=device))
-        if self.interaction:
-            self._set_signatures()  # once: the encoder is trained on these axes, and another SVD may turn them
-            perturbed = torch.as_tensor(sorted({gene for genes in combinations for gene in genes}), device=device)
-            for member in self.interaction:
-                member.start(self.interaction_features, self.graphs, perturbed)
-        self.started.fill_(True)
+        Parameters
+        ----------
+        lfc
+            Log-fold-changes of shape (n, n_measured).
+        variance
+            Squared standard errors, of the same shape.
+        depth
+            Cells or counts behind each perturbation, of shape (n,): read where there are no standard errors.
+        """
+        self.targets.copy_(torch.as_tensor(np.asarray(lfc)))
+        self.noise_known.fill_(False)
+        if variance is not None and np.any(variance > 0):
+            known = torch.as_tensor(np.asarray(variance, dtype=np.float64))
+            self.row_noise.copy_(_relative(known.mean(1)))
+            self.gene_noise.copy_((known / self.row_noise[:, None]).mean(0))
+            self.noise_known.fill_(True)
+        elif depth is not None:
+            self.row_noise.copy_(_relative(1 / torch.as_tensor(np.asarray(depth, dtype=np.float64))))
+            self.noise_known[0] = True
 
-    def _main_composition(self) -> tuple[list[int], Tensor | None]:
-        """Genes that the main effects are fitted to, and how often each occurs in each row of the fit; None if a row is a gene."""
-        # Each single is a unit of its own, in the order of the targets; combinations are sums or averages of genes.
-        if self.main_rows == self.single_rows:
-            return [self.perturbations[i][0] for i in self.single_rows], None
-        genes = sorted({gene for i in self.main_rows for gene in self.perturbations[i]})
-        column = {gene: k for k, gene in enumerate(genes)}
-        return genes, composition_of([self.perturbations[i] for i in self.main_rows], column).to(self.features)
+    @torch.no_grad()
+    def prepare(self) -> None:
+        """Compute what does not change while the scalars are learned."""
+        labels = self.inputs.labels
+        similarities = self.evidence.similarities(self.genes, self.genes)
+        learned_from = even_choice(labels, MAX_LEARNED_FROM)
+        row, gene = (noise if known else None for noise, known in zip((self.row_noise, self.gene_noise), self.noise_known, strict=True))
+        self.closed_form.set_effects(self.targets, similarities, row_noise=row, gene_noise=gene)
+        self.closed_form.prepare(learned_from)
+        self.attention.set_effects(self.targets)
+        if self.uses_attention:
+            self.attention.prepare(learned_from, order_of(labels), similarities, self.targets)
+        self._folds = [self.attention.twin() for _ in range(N_FOLDS)] if self.uses_attention else []
+        self._optimizers = [_lbfgs(self.closed_form, CLOSED_FORM_STEPS)]
+        if self.uses_attention:
+            self._optimizers += [_lbfgs(half, ATTENTION_STEPS) for half in (self.attention, *self._folds)]
 
-    def _main_units(self) -> tuple[list[int], Units, Tensor | None]:
-        """These genes, the units of the fit, and how often each unit counts in each row; None if each row is a unit."""
-        genes, composition = self._main_composition()
-        units = self.gene_units(genes)
-        if composition is None or self.anchored:
-            return genes, units, composition
-        column = {gene: k for k, gene in enumerate(genes)}
-        bags = Bags.of([self.perturbations[i] for i in self.main_rows], column, self.features.device)
-        return genes, units.combined(bags), None
+    def step(self) -> dict[str, float]:
+        """Take the steps of one epoch; return the leave-one-out losses before them."""
+        losses = [lambda: self.closed_form.loss()]
+        if self.uses_attention:
+            fold = self.attention.fold
+            losses += [lambda: self.attention.loss()]
+            losses += [lambda k=k, half=half: half.loss((fold != k).nonzero()[:, 0]) for k, half in enumerate(self._folds)]
+        found = [_descend(optimizer, loss) for optimizer, loss in zip(self._optimizers, losses, strict=True)]
+        names = ["closed_form", "attention"]
+        return dict(zip(names, found, strict=False))
+
+    def reweigh(self) -> None:
+        """Weigh the perturbations by their residuals, and begin anew to descend."""
+        self.closed_form.reweigh()
+        self._optimizers[0] = _lbfgs(self.closed_form, CLOSED_FORM_STEPS)
 
     @torch.no_grad()
     def finish(self) -> None:
-        """Fit anchor and decoders to all training perturbations, now that encoders and attention are trained."""
-        self.prepare(range(len(self.perturbations)))
-        if self.anchor is None or not self._unmeasured_alone():
-            self._solve_main()
-        if self.interaction:
-            targets, measured = self._interaction_targets(), self.targets[self.combination_rows]
-            residuals, distances = [], []
-            for member in self.interaction:
-                states = all_states(member, self.interaction_features, self.graphs, self._interaction_seen)
-                residual, distance = member.decoder.finish(states, None, targets)
-                residuals.append(residual)
-                distances.append(distance)
-            left_out = mean_of(residuals)
-            self.interaction_calibration.fit(left_out, measured - left_out, mean_of(distances))
-        for name in ("_main_seen", "_main_counts", "_interaction_seen", "_anchored", "_parts"):
-            self.__dict__.pop(name, None)  # as large as the perturbations times the genes, and made again by `prepare`
+        """Solve for all training perturbations, and choose the share of the attention."""
+        closed = self.closed_form
+        residual = closed.solve()
+        self.attention.leverage = closed.leverage()
+        for row, value in closed.singles_left_out().items():
+            residual[row] = value
+        predicted = self.targets.double() - residual
+        self.share.fill_(0.0 if self.uses_closed_form else 1.0)
+        if self.uses_attention:
+            asked = torch.as_tensor(self.attention.asked)
+            apart = torch.stack([half.left_out() for half in self._folds])
+            attended = apart[self.attention.fold, torch.arange(len(asked))]
+            if self.uses_closed_form and not closed.is_combination[self.attention.asked].any():
+                self.share.copy_(_choose_share(self.targets[asked].double(), predicted[asked], attended))
+            predicted[asked] = torch.lerp(predicted[asked], attended, self.share)
+        residual = self.targets.double() - predicted
+        variance = closed.left_out_variance()
+        combined = torch.as_tensor(closed.is_combination)
+        single = combined if combined.all() else ~combined
+        self.single_calibration.fit(residual[single], predicted[single], variance[single])
+        if int(combined.sum()) >= MIN_COMBINATIONS:
+            self.combination_calibration.fit(residual[combined], predicted[combined], variance[combined])
+        else:
+            self.combination_calibration.load_state_dict(self.single_calibration.state_dict())
+        self.threshold.copy_(self._supported_threshold())
+        self._similar.clear()
+        self.__dict__.pop("_folds", None)
+        self.__dict__.pop("_optimizers", None)
+
+    def _supported_threshold(self) -> Tensor:
+        """Return twice the typical noise of a measured value: changes beyond it are not noise."""
+        if self.noise_known[1]:
+            return 2 * (self.gene_noise.median() * self.row_noise.median()).sqrt()
+        closed = self.closed_form
+        noise = closed.noise().median() * closed.penalty
+        scale = self.single_calibration.scale
+        return 2 * (noise.sqrt() * scale)[closed.penalty < 1e3].median() if (closed.penalty < 1e3).any() else 2 * scale.median()
+
+    def loss(self, tensors: dict[str, Tensor], inference_outputs: dict, generative_outputs: dict) -> LossOutput:
+        """Return the leave-one-out loss; training does not use it, but takes whole steps."""
+        loss = self.closed_form.loss()
+        return LossOutput(loss=loss, n_obs_minibatch=len(self.perturbations))
 
     def inference(self, *args: Any, **kwargs: Any) -> dict:
-        """All is in `loss`: the closed form needs the training perturbations together."""
+        """Return nothing: the closed form needs the training perturbations together."""
         return {}
 
     def generative(self, *args: Any, **kwargs: Any) -> dict:
-        """See `inference`."""
+        """Return nothing; see `inference`."""
         return {}
 
     def _get_inference_input(self, tensors: dict[str, Tensor], **kwargs: Any) -> dict:
@@ -230,47 +271,234 @@ class APPModule(ExplanationMixin, InspectionMixin, LossMixin, PredictionMixin, B
     def _get_generative_input(self, tensors: dict[str, Tensor], inference_outputs: dict, **kwargs: Any) -> dict:
         return {}
 
-    def _unmeasured_alone(self) -> bool:
-        """Whether a training combination holds a gene that was not measured alone."""
-        return any(gene not in self.single_column for i in self.combination_rows for gene in self.perturbations[i])
-
     def sample(self, *args: Any, **kwargs: Any) -> None:
-        """Not a generative model of cells."""
+        """Refuse: this is not a generative model of cells."""
         raise TypeError("APP predicts the mean effect of a perturbation; it does not sample cells.")
 
-    def _solve_main(self) -> None:
-        fit = set(self._fit_rows)
-        chosen = [k for k, row in enumerate(self.main_rows) if row in fit]
-        if not chosen:
-            return
-        targets = self._main_targets()[chosen]
-        residuals, distances = [], []
-        for member in self.main:
-            states = all_states(member, self.features, self.graphs, self._main_seen)
-            rows = (states[chosen], None) if self._main_counts is None else (states, self._main_counts[chosen])
-            residual, distance = member.decoder.finish(*rows, targets)
-            residuals.append(residual)
-            distances.append(distance)
-        left_out = mean_of(residuals)
-        self.main_calibration.fit(left_out, targets - left_out, mean_of(distances))
+    # ------------------------------------------------------------------ prediction
 
-    def _set_signatures(self) -> None:
-        if not self.signatures.shape[1]:
-            return
-        factors = spectrum(self.targets[self.single_rows])
-        values = (factors.S - SIGNATURE_THRESHOLD * factors.median).clamp_min(0)
-        scores = (factors.U * values)[:, : self.signatures.shape[1]]
-        size = scores.square().sum(1).mean().sqrt().clamp_min(1e-12)
-        self.signatures.zero_()
-        self.signatures[list(self.single_column), : scores.shape[1]] = scores / size
+    def predict(self, perturbations: Sequence[Genes], wanted: Wanted | None = None) -> Prediction:
+        """Predict perturbations, each a tuple of nodes."""
+        wanted = Wanted() if wanted is None else wanted
+        batches = [perturbations[i : i + BATCH] for i in range(0, len(perturbations), BATCH)]
+        return Prediction.joined(list(self.predict_batches(batches, wanted)))
 
-    def _fit_anchor(self) -> None:
-        if self.anchor is None:
-            return
-        fit = set(self._fit_rows)
-        rows = [i for i in self.combination_rows if i in fit]
-        combinations = [self.perturbations[i] for i in rows]
-        composition = composition_of(combinations, self.single_column).to(self.features)
-        singles = self.targets[self.single_rows]
-        self.anchor.fit(singles, composition, self._rest(combinations), self.targets[rows])
-        self._anchored = self._anchor_of([self.perturbations[i] for i in self.combination_rows])
+    @torch.no_grad()
+    def predict_batches(self, batches: Sequence[Sequence[Genes]], wanted: Wanted) -> Iterator[Prediction]:
+        """Predict batch by batch; the evidence of all genes is looked up once."""
+        self.look_up({gene for batch in batches for genes in batch for gene in genes})
+        for batch in batches:
+            yield self._predict(batch, wanted)
+
+    def look_up(self, nodes: set[int]) -> None:
+        """Compute the similarities of genes to the perturbed genes of the training, and keep them."""
+        new = sorted(nodes - set(self._similar))
+        if new:
+            found = self.evidence.similarities(new, self.genes)
+            self._similar.update((node, found[:, k]) for k, node in enumerate(new))
+        if self.closed_form.has_combinations and not hasattr(self.closed_form, "_similarities"):
+            self.closed_form._similarities = self.evidence.similarities(self.genes, self.genes)
+
+    def similarities(self, nodes: Sequence[int]) -> NDArray[np.floating]:
+        """Return the similarities of genes to the perturbed genes: (n_sources, n, n_training_genes)."""
+        self.look_up(set(nodes))
+        shape = (self.evidence.n_sources, 0, len(self.genes))
+        return np.stack([self._similar[node] for node in nodes], axis=1) if len(nodes) else np.zeros(shape)
+
+    def _predict(self, perturbations: Sequence[Genes], wanted: Wanted) -> Prediction:
+        nodes = sorted({gene for genes in perturbations for gene in genes})
+        similar = self.similarities(nodes)
+        closed = self.closed_form
+        parts = closed.parts(perturbations, nodes, similar)
+        kernel = closed.kernel(parts)
+        lfc = closed.predict(kernel)
+        attended = [k for k, node in enumerate(nodes) if self._is_attended(node)]
+        needs_attention = wanted.attention and self.uses_attention
+        attention = self.attention.of_genes(nodes, similar) if needs_attention or (attended and self.share > 0) else None
+        if self.share > 0 and attended:
+            lfc = self._blend(lfc, perturbations, nodes, attended, similar, attention)
+        std = change = None
+        if wanted.std or wanted.change is not None:
+            sizes = torch.as_tensor([float(len(genes)) for genes in perturbations], dtype=torch.float64)
+            within = torch.as_tensor(self.evidence.within(perturbations))
+            profiles = closed.summed_profiles(perturbations, nodes, similar) if closed.has_combinations else None
+            prior = closed.variance(sizes, within, profiles)
+            variance = closed.posterior_variance(kernel, prior, closed.new_noise(perturbations))
+            combined = sizes > 1
+            std = torch.empty_like(lfc)
+            change = torch.empty_like(lfc) if wanted.change is not None else None
+            for rows, calibration in ((~combined, self.single_calibration), (combined, self.combination_calibration)):
+                if rows.any():
+                    std[rows] = calibration.std(lfc[rows], variance[rows])
+                    if change is not None:
+                        change[rows] = calibration.change(lfc[rows], variance[rows], float(wanted.change))
+        if not needs_attention:
+            return Prediction(lfc, std if wanted.std else None, change)
+        to_genes, to_perturbations = self._attention_of(perturbations, nodes, attention)
+        return Prediction(lfc, std if wanted.std else None, change, to_genes, to_perturbations, 1 - to_perturbations.sum(1))
+
+    def _is_attended(self, node: int) -> bool:
+        """Return whether the attention takes part in what a gene does: where it was not perturbed alone, or on its own."""
+        return not self.uses_closed_form or node not in self.single_row
+
+    def _blend(
+        self, lfc: Tensor, perturbations: Sequence[Genes], nodes: list[int], attended: list[int], similar: NDArray, attention: Tensor
+    ) -> Tensor:
+        """Give the attention its share of what single genes do; combinations take it over."""
+        genes = [(nodes[k],) for k in attended]
+        apart = self.attention.predict(attention[:, attended])
+        holds = membership(perturbations, {node: k for k, node in enumerate(nodes)})[:, attended]
+        sizes = np.array([len(p) for p in perturbations])
+        if not self.uses_closed_form:
+            unit = np.where(sizes > 1, self.attention.factor, 1.0)
+            return torch.as_tensor((sparse.diags(unit) @ holds) @ apart.numpy())
+        within = self.closed_form.predict(self.closed_form.kernel(self.closed_form.parts(genes, [nodes[k] for k in attended], similar[:, attended])))
+        unit = np.where(sizes > 1, float(self.closed_form.log_factor.exp()), 1.0)
+        return lfc + float(self.share) * torch.as_tensor((sparse.diags(unit) @ holds) @ (apart - within).numpy())
+
+    def _attention_of(self, perturbations: Sequence[Genes], nodes: list[int], attention: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the attention of perturbations to the genes of the networks, and to measured perturbations."""
+        place = {node: k for k, node in enumerate(nodes)}
+        mean = sparse.diags([1 / len(genes) for genes in perturbations]) @ membership(perturbations, place)
+        of_genes = self.attention.mean_attention(attention)
+        to_perturbations = torch.as_tensor(mean @ of_genes.numpy())
+        through = self.evidence.mediators(nodes, self.genes, (of_genes.numpy() @ self.attention.means), self.network_weights)
+        return torch.as_tensor(_unit_sums(mean @ through)), to_perturbations
+
+    @torch.no_grad()
+    def prior_kernel(self, perturbations: Sequence[Genes], others: Sequence[Genes]) -> Tensor:
+        """Return the kernel between any two lists of perturbations, of shape (n, n_others)."""
+        nodes, at = (sorted({gene for genes in names for gene in genes}) for names in (perturbations, others))
+        return self.closed_form.kernel_between(
+            perturbations, nodes, self.similarities(nodes), others, at, self.similarities(at), self.evidence.similarities(nodes, at)
+        )
+
+    @property
+    def network_weights(self) -> NDArray[np.float64]:
+        """How much each network counts in the kernel, of shape (n_networks,); sums to one."""
+        weight = self.closed_form.log_additive.detach().exp().cpu().numpy()[2 : 2 + len(self.inputs.networks)]
+        return weight / weight.sum() if len(weight) else weight
+
+    # ------------------------------------------------------------------ explanation
+
+    @torch.no_grad()
+    def explain(self, perturbation: Genes, gene: int) -> list[Contribution]:
+        """Return parts whose sum is the prediction of one measured gene.
+
+        Parameters
+        ----------
+        perturbation
+            Its nodes.
+        gene
+            Which of the measured genes.
+        """
+        closed, share = self.closed_form, float(self.share)
+        nodes = sorted(perturbation)
+        similar = self.similarities(nodes)
+        rows = list(range(len(self.perturbations)))
+        value = self.targets[:, gene].double()
+        weight = torch.zeros(len(rows), dtype=torch.float64)
+        if self.uses_closed_form:
+            weight = closed.influence(closed.kernel(closed.parts([perturbation], nodes, similar)), gene)[0]
+        attended = [k for k, node in enumerate(nodes) if self._is_attended(node)]
+        if share == 0 or not attended:
+            return [Contribution("closed form", rows, weight, value)]
+        unit = 1.0
+        if len(perturbation) > 1:
+            unit = float(closed.log_factor.exp()) if self.uses_closed_form else self.attention.factor
+        if self.uses_closed_form:
+            genes = [(nodes[k],) for k in attended]
+            inside = closed.kernel(closed.parts(genes, [nodes[k] for k in attended], similar[:, attended]))
+            weight = weight - share * unit * closed.influence(inside, gene).sum(0)
+        attention = self.attention.of_genes([nodes[k] for k in attended], similar[:, attended])
+        added, centre = self.attention.contributions(attention, gene)
+        mean = self.attention.mean_attention(attention).sum(0)
+        parts = [Contribution("closed form", rows, weight, value)] if self.uses_closed_form else []
+        total = share * unit * added.sum(0)
+        # The value of a perturbation is what it adds at full attention.
+        part = share * unit * mean
+        safe = torch.where(part > 0, part, torch.ones_like(part))
+        parts.append(Contribution("attention", rows, torch.where(part > 0, part, torch.ones_like(part)), total / safe))
+        constant = torch.as_tensor([share * unit * len(attended)], dtype=torch.float64)
+        parts.append(Contribution("centre", [], constant, centre[None]))
+        return parts
+
+    @torch.no_grad()
+    def posterior(self, perturbations: Sequence[Genes]) -> Posterior:
+        """Return how the errors of predicting some perturbations go together."""
+        return Posterior(self, perturbations)
+
+    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+        """Load weights; what was looked up before is forgotten."""
+        self._similar.clear()
+        return super().load_state_dict(state_dict, strict=strict, assign=assign)
+
+
+class Posterior:
+    r"""Covariance of the errors of predicting some perturbations, averaged over genes.
+
+    The closed form is a Gaussian process: the errors of predicting P and Q have the covariance
+    :math:`a\,(K(P, Q) - K_P (K + \lambda D)^{-1} K_Q)`, and a measurement has the noise :math:`a \lambda d`
+    :cite:p:`Rasmussen2006`. The amplitude a, the mean squared signal of the genes, brings them to squared log-fold-changes.
+
+    Attributes
+    ----------
+    noise
+        Variance of the noise of measuring each, of shape (n,).
+    """
+
+    def __init__(self, module: APPModule, perturbations: Sequence[Genes]):
+        closed = module.closed_form
+        self._module, self._perturbations = module, list(perturbations)
+        penalty = closed.penalty.clamp(max=1e3)
+        self._penalty = float(penalty.median())
+        self._amplitude = float(module.single_calibration.scale.square().mean())
+        nodes = sorted({gene for genes in perturbations for gene in genes})
+        self._nodes, self._place = nodes, {node: k for k, node in enumerate(nodes)}
+        kernel = closed.kernel(closed.parts(perturbations, nodes, module.similarities(nodes)))
+        self._half = (kernel @ closed.vectors) / (closed.values + self._penalty).sqrt()
+        self.noise = (self._amplitude * self._penalty * closed.new_noise(perturbations)).numpy()
+
+    @torch.no_grad()
+    def covariance(self, a: NDArray[np.intp], b: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Return covariances between perturbations, by their positions `a` and `b`: (n_a, n_b)."""
+        prior = self._module.prior_kernel([self._perturbations[i] for i in a], [self._perturbations[i] for i in b])
+        return self._amplitude * (prior - self._half[a] @ self._half[b].T).numpy()
+
+    def variance(self, a: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Return variances of perturbations, by their positions: (n_a,)."""
+        blocks = [a[i : i + BATCH] for i in range(0, len(a), BATCH)]
+        return np.concatenate([np.maximum(self.covariance(block, block).diagonal(), 0) for block in blocks])
+
+
+def _relative(noise: Tensor) -> Tensor:
+    return (noise / noise.median().clamp_min(1e-30)).clamp_min(SMALLEST_NOISE)
+
+
+def _choose_share(observed: Tensor, closed: Tensor, attended: Tensor) -> Tensor:
+    """Return the share of the attention with the shortest left-out residuals, or none if the gain may be chance."""
+    lengths = torch.stack([(observed - torch.lerp(closed, attended, share)).norm(dim=1) for share in SHARES])
+    best = lengths.mean(1).argmin()
+    gain = lengths[0] - lengths[best]
+    error = gain.std() / max(len(gain), 1) ** 0.5
+    return SHARES[best] if gain.mean() > error else SHARES[0]
+
+
+def _lbfgs(module: torch.nn.Module, n_steps: int) -> torch.optim.LBFGS:
+    return torch.optim.LBFGS(list(module.parameters()), max_iter=n_steps, history_size=30, line_search_fn="strong_wolfe")
+
+
+def _descend(optimizer: torch.optim.LBFGS, loss: Any) -> float:
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = loss()
+        value.backward()
+        return value
+
+    with torch.enable_grad():
+        return float(optimizer.step(closure).detach())
+
+
+def _unit_sums(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    total = values.sum(axis=1, keepdims=True)
+    return values / np.where(total > 0, total, 1)

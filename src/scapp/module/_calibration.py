@@ -7,38 +7,25 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-# Of a normal distribution within +-1.2816 standard deviations: the interval whose coverage is set.
+# A normal distribution has this share within +-1.2816 standard deviations: the interval whose coverage is set.
 LEVEL, HALF_WIDTH = 0.8, 1.2815515655446004
-# Fewer residuals than this say nothing about which perturbations are hard to predict.
-MIN_ROWS = 10
-# Strength of the belief that errors do not depend on size and distance, in rows.
-SHRINKAGE = 5.0
-# Of the entries, the half that is predicted to change most is divided by size, half of the rest into the next part: as long
-# as a part has this many entries, and into so many parts at most. Smaller entries stay together, as effects that were set
-# to zero below a threshold have residuals there which are the predictions themselves.
-N_TAIL, MIN_ENTRIES, MAX_PARTS = 2, 1000, 12
-# Errors of different genes go together along a few directions; more rows than these cost much and tell little about them.
+# Entries are grouped by the size of their prediction over its typical error: the smaller half in equal parts, the next quarter,
+# the next eighth and so on, as long as a group has this many entries.
+MIN_ENTRIES, MAX_GROUPS, N_SMALL = 500, 15, 4
+QUANTILES = torch.cat([torch.tensor([0.001, 0.0025, 0.005]), torch.linspace(0.01, 0.99, 99), torch.tensor([0.995, 0.9975, 0.999])]).double()
+PRIOR_ROWS = 5
+GROWTH = 0.95  # of a standard deviation with the size of the prediction, at most
+# Errors of different genes go together along a few directions; more rows than these cost much and tell little more.
 N_FACTORS, MAX_ROWS = 16, 1000
 
 
 class Calibration(nn.Module):
-    r"""Standard deviations :math:`\sigma_{Pg} = w(\lvert \hat y_{Pg} \rvert / t_{Pg})\, t_{Pg}` of predictions.
+    r"""Distribution of the error of each predicted value.
 
-    The typical error is :math:`t_{Pg} = \tau\, n_g \exp(a + b \log \lVert \hat y_P \rVert + c \log v_P)`.
-
-    Large effects are predicted with larger errors, and so are perturbations far from all training perturbations: b and c
-    are the regression of the logarithm of each residual's length on the size of the prediction and on the decoder's
-    posterior variance; :math:`n_g` is the share of gene g in the residuals; :math:`\tau` makes the 80 % interval hold
-    80 % of the leave-one-out residuals, as split-conformal prediction does :cite:p:`Lei2018`.
-
-    The genes that are predicted to change most are the ones that people look at, and their errors are larger than those of
-    the many that hardly change. So w, a non-decreasing function, makes the interval hold 80 % of the residuals among
-    entries of similar predicted size (Mondrian conformal prediction :cite:p:`Vovk2005`): the smaller half of the entries, the next
-    quarter, the next eighth and so on to the largest.
-
-    Errors of different genes go together: their correlation is that of the residuals, described by its leading factors F
-    (`factors`, of shape (n_factors, n_genes)) and what they leave to each gene alone. An error is
-    :math:`\sigma_{Pg} (\sum_k z_k F_{kg} + u_g \sqrt{1 - \sum_k F_{kg}^2})` with standard normal z and u.
+    The closed form gives each value a typical error :math:`t_{Pj} = \tau_j \sqrt{v_{Pj}}` from its posterior variance v.
+    Among left-out training perturbations, values of similar :math:`|\hat y| / t` have errors whose quantiles, in units of t
+    and in the direction of the prediction, are kept: conformal prediction within groups :cite:p:`Lei2018,Vovk2005`. They
+    give the standard deviation (the 80 % interval holds 80 % of the errors) and the probability of any change.
 
     Parameters
     ----------
@@ -46,108 +33,110 @@ class Calibration(nn.Module):
         Number of genes.
     """
 
-    noise: Tensor
-    slopes: Tensor
-    center: Tensor
-    level: Tensor
-    sizes: Tensor
-    widths: Tensor
-    factors: Tensor
-
     def __init__(self, n_genes: int):
         super().__init__()
-        self.register_buffer("noise", torch.zeros(n_genes))
-        self.register_buffer("slopes", torch.zeros(2))
-        self.register_buffer("center", torch.zeros(2))
-        self.register_buffer("level", torch.zeros(()))
-        self.register_buffer("sizes", torch.arange(MAX_PARTS, dtype=torch.float32))
-        self.register_buffer("widths", torch.zeros(MAX_PARTS))
-        self.register_buffer("factors", torch.zeros(N_FACTORS, n_genes))
+        self.register_buffer("scale", torch.ones(n_genes, dtype=torch.float64))
+        self.register_buffer("knots", torch.arange(MAX_GROUPS, dtype=torch.float64))
+        self.register_buffer("widths", torch.ones(MAX_GROUPS, dtype=torch.float64))
+        self.register_buffer("errors", torch.zeros(MAX_GROUPS, len(QUANTILES), dtype=torch.float64))
+        self.register_buffer("factors", torch.zeros(N_FACTORS, n_genes, dtype=torch.float64))
 
     @torch.no_grad()
-    def fit(self, residuals: Tensor, predicted: Tensor, distance: Tensor) -> None:
-        """Learn from left-out perturbations.
-
-        Parameters
-        ----------
-        residuals, predicted
-            Of shape (n_perturbations, n_genes).
-        distance
-            Posterior variance of each, of shape (n_perturbations,).
-        """
-        length = residuals.square().mean(1).sqrt().clamp_min(1e-12)
-        covariates = _covariates(predicted, distance)
-        self.center.copy_(covariates.mean(0))
-        self.slopes.zero_()
-        if len(length) >= MIN_ROWS:
-            x, y = covariates - self.center, length.log() - length.log().mean()
-            spread = x.square().mean(0).sqrt().clamp_min(1e-6)
-            x = x / spread
-            gram = x.T @ x + SHRINKAGE * torch.eye(2, device=x.device)
-            # An error that shrinks with size or distance is chance.
-            self.slopes.copy_((torch.linalg.solve(gram, x.T @ y) / spread).clamp_min(0))
-        self.level.copy_(length.log().mean())
-        scale = self._scale(covariates)
-        self.noise.copy_((residuals / scale[:, None]).square().mean(0).sqrt().clamp_min(1e-12))
-        self.factors.copy_(_factors(residuals / (scale[:, None] * self.noise)))
-        some = slice(None, None, -(-len(residuals) // MAX_ROWS))
-        typical = scale[some, None] * self.noise
-        self.level += _half_width(residuals[some].abs() / typical).log()
-        typical = typical * (self.level - length.log().mean()).exp()
-        self._fit_widths(residuals[some].abs() / typical, _log_size(predicted[some], typical))
-
-    def forward(self, predicted: Tensor, distance: Tensor) -> Tensor:
-        """Standard deviations of new predictions, of the shape of `predicted`."""
-        typical = self._scale(_covariates(predicted, distance))[:, None] * self.noise
-        return typical * _interpolate(_log_size(predicted, typical), self.sizes, self.widths).exp()
-
-    def _fit_widths(self, ratio: Tensor, size: Tensor) -> None:
-        """The logarithm of w: one value up to the first knot, and one at the median size of each further part."""
-        order = size.flatten().argsort()
-        ratio, size = ratio.flatten()[order], size.flatten()[order]
-        n_tail = len(size) // N_TAIL
-        n_parts = min(MAX_PARTS, 1 + (n_tail // MIN_ENTRIES).bit_length())
-        ends = [0, *(len(size) - (n_tail >> k) for k in range(n_parts - 1)), len(size)]
-        parts = [slice(a, b) for a, b in itertools.pairwise(ends)]
-        widths = torch.stack([_half_width(ratio[part]).log() for part in parts])
+    def fit(self, residuals: Tensor, predicted: Tensor, variance: Tensor) -> None:
+        """Learn from left-out perturbations; all arguments have the shape (n_perturbations, n_genes)."""
+        rows = slice(None, None, -(-len(residuals) // MAX_ROWS))
+        residuals, predicted, root = residuals[rows], predicted[rows], variance[rows].sqrt()
+        square = (residuals / root).square()
+        n, total, common = len(square), square.sum(0), square.mean()
+        # Few rows do not tell the scale of one gene: each is drawn to the common one, as by some rows more.
+        self.scale = ((total + PRIOR_ROWS * common) / (n + PRIOR_ROWS)).sqrt().clamp_min(1e-9)
+        # A row must not take part in the scale by which its own error is judged.
+        without = ((total - square + PRIOR_ROWS * common) / (n - 1 + PRIOR_ROWS)).sqrt().clamp_min(1e-9)
+        typical = root * without
+        self.factors = _factors(residuals / (root * self.scale))
+        error = (residuals * torch.where(predicted < 0, -1.0, 1.0) / typical).flatten()
+        size = _log_size(predicted, typical).flatten()
+        order = size.argsort()
+        error, size = error[order], size[order]
+        n = len(size)
+        n_groups = min(MAX_GROUPS, N_SMALL + (n // 2 // MIN_ENTRIES).bit_length())
+        small = [k * n // (2 * N_SMALL) for k in range(N_SMALL)]
+        ends = [*small, *(n - (n // 2 >> k) for k in range(n_groups - N_SMALL)), n]
+        groups = [slice(a, b) for a, b in itertools.pairwise(ends)]
+        widths = torch.stack([_quantile(error[group].abs(), LEVEL) / HALF_WIDTH for group in groups]).clamp_min(1e-6)
+        knots = torch.stack([size[(group.start + group.stop) // 2] for group in groups])
         widths = widths.cummax(0).values
-        knots = torch.stack([size[ends[1] - 1], *(size[(part.start + part.stop) // 2] for part in parts[1:])])
-        beyond = torch.arange(1, MAX_PARTS - n_parts + 1).to(knots)
-        self.sizes.copy_(torch.cat([knots, knots[-1] + beyond]))
-        self.widths.copy_(torch.cat([widths, widths[-1].expand(len(beyond))]))
+        # A larger prediction may be more wrong, but never so that it becomes less certain than a smaller one.
+        for k in range(n_groups - 1, 0, -1):
+            least = widths[k] * (GROWTH * (knots[k - 1] - knots[k])).exp()
+            widths[k - 1] = torch.maximum(widths[k - 1], least)
+        beyond = torch.arange(1, MAX_GROUPS - n_groups + 1).to(knots)
+        self.knots = torch.cat([knots, knots[-1] + beyond])
+        self.widths = torch.cat([widths, widths[-1].expand(len(beyond))])
+        left, step = self._place(size)
+        reached = error.abs() / torch.lerp(self.widths[left], self.widths[left + 1], step)
+        self.widths = self.widths * (_quantile(reached, LEVEL) / HALF_WIDTH).clamp_min(1e-6)
+        errors = torch.stack([torch.quantile(_thinned(error[group]), QUANTILES) for group in groups])
+        self.errors = torch.cat([errors, errors[-1].expand(len(beyond), -1)])
 
-    def _scale(self, covariates: Tensor) -> Tensor:
-        return torch.exp(self.level + (covariates - self.center) @ self.slopes)
+    @torch.no_grad()
+    def std(self, predicted: Tensor, variance: Tensor) -> Tensor:
+        """Return the standard deviations of new predictions, of the shape of `predicted`."""
+        typical = variance.sqrt() * self.scale
+        left, step = self._place(_log_size(predicted, typical))
+        return typical * torch.lerp(self.widths[left], self.widths[left + 1], step)
+
+    @torch.no_grad()
+    def change(self, predicted: Tensor, variance: Tensor, threshold: float) -> Tensor:
+        """Return the probability that a measured change is larger than `threshold`, either way."""
+        typical = variance.sqrt() * self.scale
+        left, step = self._place(_log_size(predicted, typical))
+        size = predicted.abs() / typical
+        bound = threshold / typical
+        found = torch.zeros_like(predicted)
+        for group in range(MAX_GROUPS):
+            # Each value lies between two groups and takes its share of both.
+            share = torch.where(left == group, 1 - step, 0) + torch.where(left + 1 == group, step, 0)
+            at = share.nonzero(as_tuple=True)
+            if len(at[0]):
+                above = 1 - self._below(group, bound[at] - size[at])
+                found[at] += share[at] * (above + self._below(group, -bound[at] - size[at]))
+        return found.clamp(0, 1)
+
+    def _below(self, group: int, value: Tensor) -> Tensor:
+        """Return the share of errors of a group below a value, by interpolation between its quantiles."""
+        knots = self.errors[group].contiguous()
+        right = torch.searchsorted(knots, value.contiguous(), right=False).clamp(1, len(knots) - 1)
+        a, b = knots[right - 1], knots[right]
+        step = ((value - a) / (b - a).clamp_min(1e-12)).clamp(0, 1)
+        q = QUANTILES.to(knots)
+        inside = torch.lerp(q[right - 1], q[right], step)
+        return torch.where(value < knots[0], 0.5 * q[0], torch.where(value > knots[-1], 1 - 0.5 * q[0], inside))
+
+    def _place(self, size: Tensor) -> tuple[Tensor, Tensor]:
+        right = torch.searchsorted(self.knots, size.contiguous()).clamp(1, len(self.knots) - 1)
+        left = right - 1
+        step = ((size - self.knots[left]) / (self.knots[right] - self.knots[left]).clamp_min(1e-12)).clamp(0, 1)
+        return left, step
 
 
 def _factors(standardised: Tensor) -> Tensor:
-    """Leading principal components of residuals, scaled so that their squares sum to at most one in each gene."""
-    rows = standardised[:: -(-len(standardised) // MAX_ROWS)]
-    values, vectors = torch.linalg.eigh(rows @ rows.T)
+    """Return the leading principal components of residuals, scaled so that their squares sum to at most one in each gene."""
+    values, vectors = torch.linalg.eigh(standardised @ standardised.T)
     kept = vectors[:, -N_FACTORS:] * (values[-N_FACTORS:] > 1e-6 * values[-1])
-    found = kept.T @ rows / len(rows) ** 0.5
-    # Every gene has the mean square one over all rows, and not quite over some of them.
+    found = kept.T @ standardised / len(standardised) ** 0.5
     found = found / found.square().sum(0).sqrt().clamp_min(1)
     return torch.cat([found, found.new_zeros(N_FACTORS - len(found), found.shape[1])])
-
-
-def _covariates(predicted: Tensor, distance: Tensor) -> Tensor:
-    size = predicted.square().mean(1).sqrt()
-    return torch.stack([size.clamp_min(1e-6).log(), distance.clamp_min(1e-4).log()], dim=1)
 
 
 def _log_size(predicted: Tensor, typical: Tensor) -> Tensor:
     return (predicted.abs() / typical).clamp_min(1e-6).log()
 
 
-def _half_width(ratio: Tensor) -> Tensor:
-    """Factor of standard deviations with which the interval holds its share of the ratios of errors to them."""
-    ordered = ratio.flatten().sort().values  # torch.quantile refuses more than 16 million values
-    return (ordered[min(int(LEVEL * len(ordered)), len(ordered) - 1)] / HALF_WIDTH).clamp_min(1e-6)
+def _quantile(values: Tensor, level: float) -> Tensor:
+    ordered = values.sort().values  # torch.quantile refuses more than 16 million values
+    return ordered[min(int(level * len(ordered)), len(ordered) - 1)]
 
 
-def _interpolate(x: Tensor, knots: Tensor, values: Tensor) -> Tensor:
-    """Piecewise linear, constant beyond the first and the last knot."""
-    right = torch.searchsorted(knots, x.contiguous()).clamp(1, len(knots) - 1)
-    step = ((x - knots[right - 1]) / (knots[right] - knots[right - 1]).clamp_min(1e-12)).clamp(0, 1)
-    return torch.lerp(values[right - 1], values[right], step)
+def _thinned(values: Tensor, n: int = 1_000_000) -> Tensor:
+    return values.sort().values[:: max(1, -(-len(values) // n))]

@@ -1,81 +1,534 @@
-"""What the decoders that are solved in closed form share: their scalars, and states brought to the scale of the fit."""
+"""Prediction in closed form: one kernel over perturbations, singles and combinations together, that knows its noise."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy import sparse
 from torch import Tensor, nn
 
+from scapp.module._evidence import Genes
 
-class Secant(NamedTuple):
-    """Linear function of the state: `value` + sum of `slope` * (state - `origin`), all but `value` (n_blocks, block_size)."""
+# Singular values of the measured singles are soft-thresholded by this share of their median before they are summed.
+DENOISING = 0.4
+# Fewer combinations do not support a kernel of their own; fewer singles have no profiles to be summed.
+MIN_COMBINATIONS, MIN_SINGLES = 3, 3
+# From this many combinations on, the similarity of the genes' own profiles takes part.
+MIN_FOR_PROFILES = 10
+# Multipliers of the penalty that a gene may choose, and how strongly its choice is drawn to that of all genes: in units of
+# its own evidence, more on few perturbations, and more where its noise is known.
+MULTIPLIERS = np.array([0.03, 0.06, 0.125, 0.25, 0.5, 1, 2, 4, 8, 16, 64, 1e6])
+PULL_PERTURBATIONS, PULL_RANGE, PULL_KNOWN_NOISE = 60.0, (0.3, 3.0), 2.0
+# Strength of the prior on the logarithms of the scalars.
+SCALAR_PRIOR = 2.5e-5
+SMALLEST_LENGTH = 0.1  # of the median length of a residual: no row counts more than ten typical ones
+# The scalars are learned on this many perturbations at most, evenly chosen by name.
+MAX_LEARNED_FROM = 1500
 
-    slope: Tensor
-    origin: Tensor
-    value: Tensor
 
-
-class ClosedFormDecoder(nn.Module):
-    """Scale of each head, of the constant and of the penalty, which training learns, and the solution.
+@dataclass(frozen=True)
+class Parts:
+    """What the kernel between two lists of perturbations is made of; tensors of shape (n, n_others).
 
     Parameters
     ----------
-    n_blocks
-        Number of blocks (heads) of the state.
-    block_size
-        Width of each.
-    coefficients
-        Shape of the solution, whose columns are the genes to predict.
-    penalty
-        Ridge penalty that training starts from.
-    constant
-        Scale of the constant that training starts from: large leaves the intercept free, small shrinks it to zero.
-    leave_one_out
-        Whether training minimises leave-one-out residuals; otherwise those of the fit, as an ablation.
+    additive
+        The number of genes of one times that of the other, the number of genes shared, and sums of the similarities of
+        their genes, one tensor for each source.
+    profiles
+        Similarity of the summed profiles; None where they take no part.
+    combined
+        For pairs of combinations, zero elsewhere: one, the share of genes in common, and similarity of the summed profiles;
+        none where there are too few combinations.
+    distance
+        Squared distances of the summed profiles, in units of their median.
+    is_combination, other_is_combination
+        Of shapes (n,) and (n_others,).
     """
 
-    coefficients: Tensor
-    posterior: Tensor
-    center: Tensor
-    size: Tensor
+    additive: list[Tensor]
+    profiles: Tensor | None
+    combined: list[Tensor]
+    distance: Tensor | None
+    is_combination: Tensor
+    other_is_combination: Tensor
 
-    def __init__(
-        self,
-        n_blocks: int,
-        block_size: int,
-        coefficients: tuple[int, int],
-        *,
-        penalty: float,
-        constant: float,
-        leave_one_out: bool,
-    ):
+
+class _Inverse(torch.autograd.Function):
+    """Inverse of a positive definite matrix, whose gradient takes two products in place of two factorisations."""
+
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor) -> Tensor:
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(matrix))
+        ctx.save_for_backward(inverse)
+        return inverse
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (inverse,) = ctx.saved_tensors
+        return -(inverse @ gradient @ inverse)
+
+
+class ClosedForm(nn.Module):
+    r"""Gaussian process over perturbations, with scalars learned on leave-one-out errors.
+
+    For sets of genes P and Q,
+
+    .. math::
+        K(P, Q) = u_P u_Q \sum_{p \in P, q \in Q} \Bigl[a_0 + a_1 (p = q) + \sum_m a_m k_m(p, q) + a_x \langle x_p, x_q \rangle\Bigr]
+        + (P, Q \text{ combinations}) \Bigl[b_0 + b_1 \tfrac{|P \cap Q|}{\sqrt{|P| |Q|}} + b_2 \langle x_P, x_Q \rangle
+        + b_3 e^{-\lVert x_P - x_Q \rVert^2 / 2 \ell}\Bigr],
+
+    where :math:`k_m` is the similarity of two genes by source m, :math:`x_P` the sum of the denoised effects of its genes,
+    and u is one for single perturbations and one learned number for combinations. Gene j is predicted as
+    :math:`K_P (K + \lambda_j D)^{-1} y_j`: D is the noise of each perturbation, and :math:`\lambda_j` the penalty of the
+    gene, from its known noise or its left-out error :cite:p:`Rasmussen2006,Allen1974`.
+
+    The mean, the shrunk additive model, kernel ridge regression and the partner mean are special cases.
+
+    Parameters
+    ----------
+    n_sources
+        Number of similarities of genes.
+    """
+
+    def __init__(self, n_sources: int, perturbations: Sequence[Genes], n_measured: int):
         super().__init__()
-        self.leave_one_out = leave_one_out
-        self.log_scale = nn.Parameter(torch.zeros(n_blocks))
-        self.log_constant = nn.Parameter(torch.tensor(constant).log(), requires_grad=leave_one_out)
-        self.log_penalty = nn.Parameter(torch.tensor(penalty).log(), requires_grad=leave_one_out)
-        self.register_buffer("coefficients", torch.zeros(coefficients))
-        self.register_buffer("posterior", torch.zeros(coefficients[0], coefficients[0]))
-        self.register_buffer("center", torch.zeros(n_blocks, block_size))
-        self.register_buffer("size", torch.ones(n_blocks))
+        self.n_sources, self.n_measured = n_sources, n_measured
+        self.perturbations = list(perturbations)
+        self.genes = sorted({gene for genes in self.perturbations for gene in genes})
+        self._place = {gene: k for k, gene in enumerate(self.genes)}
+        self._sets = membership(self.perturbations, self._place)
+        self.is_combination = np.array([len(p) > 1 for p in self.perturbations])
+        self.single_row = {p[0]: i for i, p in enumerate(self.perturbations) if len(p) == 1}
+        self.has_combinations = int(self.is_combination.sum()) >= MIN_COMBINATIONS
+        self.uses_profiles = int(self.is_combination.sum()) >= MIN_FOR_PROFILES
+        additive = torch.full((2 + n_sources,), -2.0)
+        additive[0] = 0.0
+        self.log_additive = _scalar(additive)
+        self.log_profiles = _scalar(-2.0)
+        self.log_combined = _scalar(torch.full((4,), -2.0))
+        self.log_factor = _scalar(-0.3)
+        self.log_length = _scalar(0.0)
+        self.log_noise = _scalar([-1.0, -1.0])  # of singles, of combinations
+        self.known_noise = _scalar(0.0)  # logit of the share of the noise that is proportional to what is known
+        self._starts = [p.detach().clone() for p in self.parameters()]
+        n, n_singles = len(self.perturbations), len(self.single_row) if self.has_combinations else 0
+        for name, shape in {
+            "weight": (n,), "row_noise": (n,), "penalty": (n_measured,), "values": (n,), "vectors": (n, n),
+            "projected": (n, n_measured), "profiles": (n_singles, n_measured), "profile_weights": (n_singles, n_measured),
+            "profile_mean": (n_measured,), "units": (3,),
+        }.items():  # fmt: skip
+            self.register_buffer(name, torch.ones(shape, dtype=torch.float64))
+        self.register_buffer("knows_noise", torch.zeros((), dtype=torch.bool))
+        self._gene_noise: Tensor | None = None
 
-    @property
-    def n_solved(self) -> int:
-        """Number of coefficients that are solved for, not trained by gradient."""
-        return self.coefficients.numel()
+    # ------------------------------------------------------------------ the training perturbations
 
-    @property
-    def _unit(self) -> Tensor:
-        """Learned scale of each head over its size, of shape (n_blocks,)."""
-        return self.log_scale.exp() / len(self.size) ** 0.5 / self.size
+    @torch.no_grad()
+    def set_effects(
+        self, lfc: Tensor, similarities: NDArray[np.floating], *, row_noise: Tensor | None, gene_noise: Tensor | None
+    ) -> None:
+        """Take the training effects, and fix what does not change while scalars are learned.
 
-    def _scaled(self, states: Tensor, center: Tensor, size: Tensor) -> Tensor:
-        return ((states - center) / size[:, None] * (self.log_scale.exp() / len(size) ** 0.5)[:, None]).flatten(1)
+        Parameters
+        ----------
+        lfc
+            Of shape (n, n_measured).
+        similarities
+            Of the perturbed genes, of shape (n_sources, n_genes, n_genes).
+        row_noise, gene_noise
+            Noise of each perturbation, with median one, and of each gene, whose product is the variance of a value; None
+            where it is not known.
+        """
+        self.lfc, self._gene_noise = lfc.double(), gene_noise
+        self.knows_noise.fill_(row_noise is not None)
+        self.row_noise = torch.ones(len(lfc), dtype=torch.float64) if row_noise is None else row_noise.double()
+        self._similarities = similarities
+        if self.has_combinations:
+            self._fit_profiles(similarities)
+
+    def _fit_profiles(self, similarities: NDArray[np.float64]) -> None:
+        """Denoise the measured singles, and learn to predict those of other genes from similar ones."""
+        rows = list(self.single_row.values())
+        self.units.fill_(1.0)
+        if len(rows) < MIN_SINGLES:
+            return
+        singles = self.lfc[rows]
+        U, S, Vh = torch.linalg.svd(singles, full_matrices=False)
+        self.profiles = (U * (S - DENOISING * S.median()).clamp_min(0)) @ Vh
+        self.profile_mean = singles.mean(0)
+        columns = [self._place[gene] for gene in self.single_row]
+        near = self._mean_similarity(similarities, columns, columns)
+        self.profile_weights = torch.linalg.solve(near + torch.eye(len(rows)), singles - self.profile_mean)
+        x = self.summed_profiles(self.perturbations, self.genes, similarities)
+        combined = x[torch.as_tensor(self.is_combination)]
+        distance = _squared_distances(combined, combined)
+        positive = distance[distance > 0]
+        self.units = torch.stack([
+            _positive(self.profiles.square().sum(1).mean() * len(rows) / len(self.genes)),
+            _positive(combined.square().sum(1).mean()),
+            _positive(positive.median() if len(positive) else x.new_ones(())),
+        ])
+
+    def _mean_similarity(
+        self, similarities: NDArray[np.floating], rows: Sequence[int], columns: Sequence[int]
+    ) -> Tensor:
+        if not self.n_sources:
+            return torch.zeros(len(rows), len(columns), dtype=torch.float64)
+        return torch.as_tensor(similarities[:, list(rows)][:, :, list(columns)].mean(0, dtype=np.float64))
+
+    def summed_profiles(
+        self, perturbations: Sequence[Genes], genes: Sequence[int], similarities: NDArray[np.floating]
+    ) -> Tensor:
+        """Return the sums of the profiles of each perturbation's genes; `similarities` are those of `genes` to the perturbed genes."""
+        measured = {gene: k for k, gene in enumerate(self.single_row)}
+        profile = torch.zeros(len(genes), self.n_measured, dtype=torch.float64)
+        if len(measured) >= MIN_SINGLES:
+            rest = [k for k, gene in enumerate(genes) if gene not in measured]
+            there = [k for k, gene in enumerate(genes) if gene in measured]
+            profile[there] = self.profiles[[measured[genes[k]] for k in there]]
+            if rest:
+                near = self._mean_similarity(similarities, rest, [self._place[gene] for gene in measured])
+                profile[rest] = self.profile_mean + near @ self.profile_weights
+        return torch.as_tensor(membership(perturbations, {g: k for k, g in enumerate(genes)}) @ profile.numpy())
+
+    # ------------------------------------------------------------------ the kernel
+
+    def parts(
+        self,
+        perturbations: Sequence[Genes],
+        genes: Sequence[int],
+        similarities: NDArray[np.floating],
+        rows: Sequence[int] | None = None,
+    ) -> Parts:
+        """Return what the kernel between some perturbations and those of the training is made of.
+
+        Parameters
+        ----------
+        perturbations
+            Nodes of each.
+        genes
+            The nodes that occur in them.
+        similarities
+            Of these genes to the perturbed genes of the training, of shape (n_sources, n_genes, n_training_genes).
+        rows
+            Which training perturbations; all if None.
+        """
+        known = self.perturbations if rows is None else [self.perturbations[i] for i in rows]
+        narrow = membership(perturbations, {gene: k for k, gene in enumerate(genes)})
+        sets = self._sets if rows is None else self._sets[list(rows)]
+        x_a = x_b = None
+        if self.has_combinations:
+            x_a = self.summed_profiles(perturbations, genes, similarities)
+            x_b = self.summed_profiles(known, self.genes, self._similarities)
+        place = {gene: k for k, gene in enumerate(sorted({*genes, *self.genes}))}
+        a, b = membership(perturbations, place), membership(known, place)
+        return self._parts_of(a, b, [summed(narrow, source, sets) for source in similarities], x_a, x_b)
+
+    def _parts_of(
+        self,
+        a: sparse.csr_matrix,
+        b: sparse.csr_matrix,
+        sources: list[NDArray[np.float64]],
+        x_a: Tensor | None,
+        x_b: Tensor | None,
+    ) -> Parts:
+        n_a, n_b = np.asarray(a.sum(axis=1)).ravel(), np.asarray(b.sum(axis=1)).ravel()
+        shared = np.asarray((a @ b.T).toarray())
+        is_a, is_b = torch.as_tensor((n_a > 1).astype(float)), torch.as_tensor((n_b > 1).astype(float))
+        additive = [torch.as_tensor(x) for x in (np.outer(n_a, n_b), shared, *sources)]
+        if x_a is None or x_b is None:
+            return Parts(additive, None, [], None, is_a, is_b)
+        both, inner = is_a[:, None] * is_b, x_a @ x_b.T
+        profiles = inner / self.units[0] if self.uses_profiles else None
+        alike = torch.as_tensor(shared / np.sqrt(np.outer(n_a, n_b)))
+        combined = [both, both * alike, both * inner / self.units[1]]
+        return Parts(additive, profiles, combined, _squared_distances(x_a, x_b) / self.units[2], is_a, is_b)
+
+    def kernel_between(
+        self,
+        perturbations: Sequence[Genes],
+        genes: Sequence[int],
+        similarities: NDArray[np.floating],
+        others: Sequence[Genes],
+        other_genes: Sequence[int],
+        other_similarities: NDArray[np.floating],
+        between: NDArray[np.floating],
+    ) -> Tensor:
+        """Return the kernel between any two lists of perturbations.
+
+        Parameters
+        ----------
+        perturbations, genes, similarities
+            As in :meth:`parts`.
+        others, other_genes, other_similarities
+            The same of the other list.
+        between
+            Similarities of the genes of the two lists, of shape (n_sources, n_genes, n_other_genes).
+        """
+        place = {gene: k for k, gene in enumerate(sorted({*genes, *other_genes}))}
+        a, b = membership(perturbations, place), membership(others, place)
+        narrow_a = membership(perturbations, {gene: k for k, gene in enumerate(genes)})
+        narrow_b = membership(others, {gene: k for k, gene in enumerate(other_genes)})
+        x_a = x_b = None
+        if self.has_combinations:
+            x_a = self.summed_profiles(perturbations, genes, similarities)
+            x_b = self.summed_profiles(others, other_genes, other_similarities)
+        sources = [summed(narrow_a, source, narrow_b) for source in between]
+        return self.kernel(self._parts_of(a, b, sources, x_a, x_b))
+
+    def kernel(self, parts: Parts) -> Tensor:
+        """Return the kernel, of shape (n, n_others)."""
+        weights = self.log_additive.exp()
+        total = sum(weight * part for weight, part in zip(weights, parts.additive, strict=True))
+        if parts.profiles is not None:
+            total = total + self.log_profiles.exp() * parts.profiles
+        factor = self.log_factor.exp()
+        total = total * torch.where(parts.is_combination > 0, factor, 1.0)[:, None]
+        total = total * torch.where(parts.other_is_combination > 0, factor, 1.0)
+        if parts.combined:
+            b = self.log_combined.exp()
+            total = total + sum(weight * part for weight, part in zip(b, parts.combined, strict=False))
+            total = total + b[3] * parts.combined[0] * torch.exp(-parts.distance / (2 * self.log_length.exp()))
+        return total
+
+    @torch.no_grad()
+    def variance(self, sizes: Tensor, within: Tensor, profiles: Tensor | None) -> Tensor:
+        """Return the prior variance K(P, P) of each perturbation.
+
+        Parameters
+        ----------
+        sizes
+            Number of genes of each, of shape (n,).
+        within
+            Sum of the similarities within each by source, of shape (n_sources, n).
+        profiles
+            Sums of profiles, of shape (n, n_measured); None where there are too few combinations.
+        """
+        a, b = self.log_additive.exp(), self.log_combined.exp()
+        combined = (sizes > 1).double()
+        total = a[0] * sizes**2 + a[1] * sizes + a[2:] @ within
+        length = 0.0 if profiles is None else profiles.square().sum(1)
+        if self.uses_profiles:
+            total = total + self.log_profiles.exp() * length / self.units[0]
+        total = total * torch.where(combined > 0, self.log_factor.exp() ** 2, 1.0)
+        if self.has_combinations:
+            total = total + combined * (b[0] + b[1] + b[2] * length / self.units[1] + b[3])
+        return total
+
+    def noise(self, rows: Tensor | None = None, weight: Tensor | None = None) -> Tensor:
+        """Return the noise of the training perturbations, of shape (n,)."""
+        rows = torch.arange(len(self.row_noise)) if rows is None else rows
+        share = torch.sigmoid(self.known_noise) * self.knows_noise
+        combined = torch.as_tensor(self.is_combination)[rows]
+        level = torch.where(combined, self.log_noise[1].exp(), self.log_noise[0].exp())
+        return level * ((1 - share) + share * self.row_noise[rows]) / (self.weight if weight is None else weight)[rows]
+
+    def new_noise(self, perturbations: Sequence[Genes]) -> Tensor:
+        """Return the noise that a measurement of each perturbation would have, as those of its kind have on average."""
+        found, noise = self.log_noise.exp(), self.noise()
+        for kind in (0, 1):
+            rows = torch.as_tensor(self.is_combination) == bool(kind)
+            if rows.any():
+                found = torch.where(torch.arange(2) == kind, noise[rows].log().mean().exp(), found)
+        return found[torch.as_tensor([int(len(p) > 1) for p in perturbations])]
+
+    # ------------------------------------------------------------------ learning the scalars
+
+    def prepare(self, learned_from: Sequence[int]) -> None:
+        """Compute what each step of learning needs, for the perturbations that are learned from."""
+        self._rows = torch.as_tensor(list(learned_from), dtype=torch.long)
+        rows = [self.perturbations[i] for i in learned_from]
+        self._parts = self.parts(rows, self.genes, self._similarities, rows=list(learned_from))
+        self._scale = float(self.lfc[self._rows].norm(dim=1).mean()) or 1.0
+        counted = torch.as_tensor(self.is_combination)[self._rows]
+        # A single's own values are in its profile: where profiles take part, only combinations are left out honestly.
+        self._counted = counted if self.uses_profiles else torch.ones_like(counted)
+
+    def left_out(self) -> Tensor:
+        r"""Return the residuals of leaving each perturbation out, :math:`(A^{-1} Y)_i / (A^{-1})_{ii}`."""
+        inverse = _Inverse.apply(self.kernel(self._parts) + torch.diag(self.noise(self._rows)))
+        return (inverse @ self.lfc[self._rows]) / inverse.diagonal()[:, None]
+
+    def loss(self) -> Tensor:
+        """Return the mean length of left-out residuals over that of the effects, with the prior on the scalars."""
+        length = self.left_out()[self._counted].norm(dim=1).mean() / self._scale
+        departure = sum(((p - start) ** 2).sum() for p, start in zip(self.parameters(), self._starts, strict=True))
+        return length + SCALAR_PRIOR * departure
+
+    @torch.no_grad()
+    def reweigh(self) -> None:
+        r"""Weigh each perturbation by one over the length of its residual: least squares then minimises the sum of lengths.
+
+        One step of iteratively reweighted least squares. A few perturbations of large effects that nothing predicts then
+        do not decide the fit, and the constant of the kernel becomes a geometric median.
+        """
+        length = self.left_out().norm(dim=1)
+        weight = 1 / length.clamp_min(SMALLEST_LENGTH * length.median().clamp_min(1e-12))
+        weight = weight / weight.mean()
+        self.weight = torch.ones_like(self.row_noise).index_copy(0, self._rows, weight)
+
+    # ------------------------------------------------------------------ the solution
+
+    @torch.no_grad()
+    def solve(self) -> Tensor:
+        """Solve for all training perturbations, with a penalty for each gene; return the left-out residuals.
+
+        Returns
+        -------
+        Tensor of shape (n, n_measured).
+        """
+        everything = range(len(self.perturbations))
+        whole = len(self._rows) == len(self.perturbations)
+        parts = self._parts if whole else self.parts(self.perturbations, self.genes, self._similarities)
+        noise = self.noise()
+        root = noise.sqrt()
+        values, vectors = torch.linalg.eigh(self.kernel(parts) / root[:, None] / root)
+        self.values, self.vectors = values.clamp_min(0), vectors / root[:, None]
+        self.projected = self.vectors.T @ self.lfc
+        counted = torch.ones(len(everything), dtype=torch.bool)
+        if self.uses_profiles:
+            counted = torch.as_tensor(self.is_combination)
+        self.penalty = self._choose_penalties(noise, counted)
+        return self._left_out_with(self.penalty, noise)
+
+    def _left_out_with(self, penalty: Tensor, noise: Tensor, rows: Tensor | None = None) -> Tensor:
+        shrunk = 1 / (self.values[:, None] + penalty)
+        vectors = self.vectors if rows is None else self.vectors[rows]
+        return (vectors @ (self.projected * shrunk)) / (vectors.square() @ shrunk)
+
+    def _choose_penalties(self, noise: Tensor, counted: Tensor) -> Tensor:
+        """Choose the penalty of each gene by its left-out error, drawn to the choice of all genes and to its known noise."""
+        rows = counted.nonzero()[:, 0]
+        if len(rows) > MAX_LEARNED_FROM:
+            rows = rows[:: -(-len(rows) // MAX_LEARNED_FROM)]
+        pull = float(np.clip(PULL_PERTURBATIONS / len(counted), *PULL_RANGE))
+        shapes = [torch.ones(self.lfc.shape[1], dtype=torch.float64)]
+        if self._gene_noise is not None:
+            pull = max(pull, PULL_KNOWN_NOISE)
+            square = self.lfc.square().mean(0)
+            signal = torch.maximum(square - self._gene_noise * self.row_noise.mean(), 0.05 * square).clamp_min(1e-12)
+            ratio = self._gene_noise / signal
+            shapes.append((ratio / ratio.median().clamp_min(1e-12)).clamp(1e-3, 1e3))
+        weight = self.weight[rows][:, None]
+        best, chosen = float("inf"), shapes[0]
+        for shape in shapes:
+            squares, lengths = [], []
+            for multiplier in MULTIPLIERS:
+                residual = self._left_out_with(multiplier * shape, noise, rows)
+                squares.append((residual.square() * weight).sum(0))
+                lengths.append(float(residual.norm(dim=1).mean()))
+            error = torch.stack(squares)
+            relative = error / error[int(np.flatnonzero(MULTIPLIERS == 1)[0])].clamp_min(1e-30)
+            choice = (relative + pull * relative.mean(1, keepdim=True)).argmin(0)
+            if min(lengths) < best:
+                best = min(lengths)
+                chosen = shape * torch.as_tensor(MULTIPLIERS)[choice]
+        return chosen
+
+    @torch.no_grad()
+    def predict(self, kernel: Tensor) -> Tensor:
+        """Predict from the kernel between perturbations and those of the training: (n, n_measured)."""
+        return (kernel @ self.vectors) @ (self.projected / (self.values[:, None] + self.penalty))
+
+    @torch.no_grad()
+    def posterior_variance(self, kernel: Tensor, prior: Tensor, noise: Tensor) -> Tensor:
+        """Return the variance of measuring each perturbation and gene, in units of the gene's signal: (n, n_measured)."""
+        explained = (kernel @ self.vectors).square() @ (1 / (self.values[:, None] + self.penalty))
+        return (prior[:, None] - explained).clamp_min(1e-9) + noise[:, None] * self.penalty
+
+    @torch.no_grad()
+    def left_out_variance(self) -> Tensor:
+        """Return the same of the training perturbations, each left out: (n, n_measured)."""
+        return 1 / (self.vectors.square() @ (1 / (self.values[:, None] + self.penalty)))
+
+    @torch.no_grad()
+    def leverage(self) -> Tensor:
+        """Return how far the prediction of each training perturbation rests on its own measurement: (n,), from 0 to 1."""
+        noise = self.noise()
+        diagonal = (self.vectors.square() / (self.values + self.penalty.median())).sum(1)
+        return (1 - noise * self.penalty.median() * diagonal).clamp(0, 1)
+
+    @torch.no_grad()
+    def influence(self, kernel: Tensor, gene: int) -> Tensor:
+        """Return how much each training effect counts in the prediction of one gene: (n, n_training)."""
+        return (kernel @ self.vectors / (self.values + self.penalty[gene])) @ self.vectors.T
+
+    @torch.no_grad()
+    def singles_left_out(self) -> dict[int, Tensor]:
+        """Predict each single as if its gene had not been perturbed alone, where profiles hold its values.
+
+        Its profile is then predicted from similar genes, and its row is left out of the solution.
+
+        Returns
+        -------
+        Residuals by row, each of shape (n_measured,); empty where `solve` leaves them out as they are.
+        """
+        if not self.uses_profiles or len(self.single_row) < MIN_SINGLES:
+            return {}
+        rows = list(self.single_row.values())
+        genes = list(self.single_row)
+        columns = [self._place[gene] for gene in genes]
+        near = self._mean_similarity(self._similarities, columns, columns)
+        inverse = torch.linalg.inv(near + torch.eye(len(rows)))
+        singles = self.lfc[rows]
+        guessed = singles - self.profile_weights / inverse.diagonal()[:, None]
+        parts = self.parts([self.perturbations[i] for i in rows], self.genes, self._similarities)
+        x = self.summed_profiles(self.perturbations, self.genes, self._similarities)
+        change = guessed - self.profiles
+        holds = torch.as_tensor(np.asarray(self._sets[:, columns].toarray())).T
+        inner = guessed @ x.T + holds * (change * guessed).sum(1)[:, None]
+        kernel = self.kernel(Parts(parts.additive, inner / self.units[0], parts.combined, parts.distance, parts.is_combination, parts.other_is_combination))
+        kernel[torch.arange(len(rows)), rows] = 0
+        middle = self.penalty
+        found = {}
+        shrunk = 1 / (self.values[:, None] + middle)
+        solution = self.vectors @ (self.projected * shrunk)
+        diagonal = self.vectors.square() @ shrunk
+        through = kernel @ self.vectors
+        for k, row in enumerate(rows):
+            cross = (through[k] * self.vectors[row]) @ shrunk
+            predicted = kernel[k] @ solution - cross * solution[row] / diagonal[row]
+            found[row] = self.lfc[row] - predicted
+        return found
 
 
-def standardisation(states: Tensor) -> tuple[Tensor, Tensor]:
-    """Center of each block of the states, and its size: the root mean square distance from the center."""
-    center = states.mean(0)
-    size = (states - center).detach().square().sum(2).mean(0).sqrt()
-    return center, size.clamp_min(1e-12)
+def even_choice(labels: Sequence[str], n: int) -> list[int]:
+    """Return the positions of at most `n` perturbations, chosen evenly in an order that does not depend on theirs."""
+    order = order_of(labels)
+    return list(range(len(labels))) if len(labels) <= n else sorted(order[k * len(order) // n] for k in range(n))
+
+
+def order_of(labels: Sequence[str]) -> list[int]:
+    """Return the positions of labels in an order that does not depend on how they stand."""
+    return sorted(range(len(labels)), key=lambda i: labels[i])
+
+
+def membership(perturbations: Sequence[Genes], place: dict[int, int]) -> sparse.csr_matrix:
+    """Return which genes each perturbation holds, of shape (n_perturbations, n_genes); `place` is the column of each gene."""
+    rows = np.repeat(np.arange(len(perturbations)), [len(p) for p in perturbations])
+    columns = [place[gene] for p in perturbations for gene in p]
+    return sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(perturbations), len(place)))
+
+
+def summed(a: sparse.csr_matrix, similarity: NDArray[np.floating], b: sparse.csr_matrix) -> NDArray[np.float64]:
+    """Return the sums of the similarities of the genes of `a` and those of `b`, each a membership."""
+    return np.ascontiguousarray(np.asarray(b @ np.asarray(a @ similarity).T).T)
+
+
+def _scalar(start: Any) -> nn.Parameter:
+    return nn.Parameter(torch.as_tensor(start, dtype=torch.float64).clone())
+
+
+def _positive(value: Tensor) -> Tensor:
+    return torch.where(value > 0, value, torch.ones_like(value))
+
+
+def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    return (a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T).clamp_min(0)
