@@ -12,6 +12,8 @@ from typing import Any
 
 # Pictures are drawn without a screen; must be set before anything imports pyplot.
 os.environ.setdefault("MPLBACKEND", "agg")
+# Tests run side by side; threads that wait for each other's cores take many times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import anndata as ad
 import numpy as np

@@ -82,7 +82,7 @@ def screen() -> SimpleNamespace:
     cells = ad.AnnData(sparse.csr_matrix(counts), obs=obs, var=pd.DataFrame(index=GENES))
     scvi.settings.seed = 0
     scapp.model.APP.setup_anndata(effects, control=None, layer="lfc")
-    model = scapp.model.APP(effects, n_models=2, n_hidden=8)
+    model = scapp.model.APP(effects)
     model.train(max_epochs=2, enable_progress_bar=False)
     lines = scapp.pp.pseudobulk(cells, context_key="cell_line")
     k562, rpe1 = (scapp.pp.select_context(lines, line) for line in ("K562", "RPE1"))

@@ -32,9 +32,9 @@ def test_warnings_of_the_model_point_at_the_users_line():
     with pytest.warns(UserWarning, match="have no effect on any gene") as caught:
         scapp.model.APP.setup_anndata(adata, control=None, layer="lfc")
     assert caught[0].filename == __file__
-    model = scapp.model.APP(adata, n_models=1)
+    model = scapp.model.APP(adata)
     with pytest.warns(UserWarning, match="too few to hold out") as caught:
-        model.train(max_epochs=1, validation_size=0.05, enable_progress_bar=False)
+        model.train(max_epochs=1, enable_progress_bar=False)
     assert [w.filename for w in caught if "too few" in str(w.message)] == [__file__]
     with pytest.warns(UserWarning, match="predicted like an average gene") as caught:
         model.predict(["G9"])

@@ -58,7 +58,7 @@ def train(adata: ad.AnnData, *, max_epochs: int = 3, setup: dict | None = None, 
     """Set up, make and train a small model with a fixed seed."""
     scvi.settings.seed = 0
     APP.setup_anndata(adata, **{"control": None, "layer": "lfc", **(setup or {})})
-    model = APP(adata, **{"n_models": 2, "n_hidden": 8, **options})
+    model = APP(adata, **options)
     model.train(max_epochs=max_epochs, enable_progress_bar=False)
     return model
 

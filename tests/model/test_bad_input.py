@@ -163,7 +163,7 @@ def test_observations_without_a_label_are_not_predicted_as_a_gene_of_that_name(t
 
 def test_an_untrained_model_does_not_predict(effects):
     APP.setup_anndata(effects, control=None, layer="lfc")
-    model = APP(effects, n_models=1, n_hidden=4)
+    model = APP(effects)
     for ask in (
         model.predict,
         lambda: model.predict(["g1"]),
@@ -199,12 +199,14 @@ def test_names_that_cannot_be_predicted_are_refused(trained, names, error, messa
     ("options", "message"),
     [
         ({"preset": "papr"}, "Unknown preset 'papr'"), ({"encoder": "gcn"}, "encoder='gcn'"),
-        ({"n_models": 0}, "n_models must be at least 1"), ({"n_heads": -1}, "n_heads"),
+        ({"n_models": 3}, "ensemble"), ({"anchor": False}, "one kernel"), ({"colour": 1}, "no option 'colour'"),
+        ({"n_hidden": 8}, "preset='paper'"), ({"preset": "paper", "n_hidden": 0}, "n_hidden"),
+        ({"closed_form": False, "attention": False}, "nothing to predict with"), ({"attention": "no"}, "True or False"),
     ],
 )  # fmt: skip
 def test_options_that_do_not_exist_are_named(effects, options, message):
     APP.setup_anndata(effects, control=None, layer="lfc")
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         APP(effects, **options)
 
 
@@ -215,10 +217,48 @@ def test_features_that_are_partly_missing_are_refused(effects):
         APP.setup_anndata(effects, control=None, layer="lfc", gene_features_key="go")
 
 
-def test_the_validation_share_is_checked(effects):
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"validation_size": 0.1}, TypeError, "no validation_size.*left out in turn"),
+        ({"batch_size": 32}, TypeError, "no mini-batches"),
+        ({"max_epochs": -1}, ValueError, "max_epochs"),
+        ({"max_epochs": True}, ValueError, "max_epochs"),
+    ],
+)
+def test_options_of_training_without_a_meaning_are_refused(effects, options, error, message):
     APP.setup_anndata(effects, control=None, layer="lfc")
-    with pytest.raises(ValueError, match="validation_size"):
-        APP(effects, n_models=1, n_hidden=4).train(validation_size=1.0)
+    with pytest.raises(error, match=message):
+        APP(effects).train(**options)
+
+
+@pytest.mark.parametrize("value", [-0.1, np.nan, np.inf])
+def test_standard_errors_that_are_none_are_refused(effects, value):
+    effects.layers["lfc_se"] = np.full(effects.shape, 0.1, dtype=np.float32)
+    effects.layers["lfc_se"][2, 3] = value
+    with pytest.raises(ValueError, match=r"1 standard errors.*negative, NaN or infinite.*g3"):
+        APP.setup_anndata(effects, control=None, layer="lfc")
+
+
+@pytest.mark.parametrize("value", [-0.1, np.nan, np.inf])
+def test_control_means_that_are_none_are_refused(effects, value):
+    effects.var["control_mean"] = effects.var["control_mean"].astype(float)
+    effects.var.loc["g3", "control_mean"] = value
+    with pytest.raises(ValueError, match=r"control_mean.*negative, NaN or infinite.*g3"):
+        APP.setup_anndata(effects, control=None, layer="lfc")
+
+
+def test_numbers_of_cells_that_are_none_are_refused(effects):
+    effects.obs["n_cells"] = 10.0
+    effects.obs.loc["g1", "n_cells"] = 0
+    with pytest.raises(ValueError, match=r"n_cells.*above 0"):
+        APP.setup_anndata(effects, control=None, layer="lfc")
+
+
+@pytest.mark.parametrize("threshold", [0, -1, np.inf, "0.5", True])
+def test_thresholds_of_a_change_are_checked(trained, threshold):
+    with pytest.raises(ValueError, match="change_threshold"):
+        trained.predict(["g1"], change_threshold=threshold)
 
 
 def test_perturbations_listed_twice_are_no_effects(effects):

@@ -32,7 +32,7 @@ def lines():
 def train(effects, features) -> APP:
     scvi.settings.seed = 0
     APP.setup_anndata(effects, control=None, layer="lfc", gene_features_key=features)
-    model = APP(effects, n_models=1)
+    model = APP(effects)
     model.train(max_epochs=10, enable_progress_bar=False)
     return model
 

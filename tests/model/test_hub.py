@@ -27,7 +27,7 @@ def _no_network(monkeypatch):
 @pytest.fixture
 def model(effects):
     scapp.model.APP.setup_anndata(effects, control=None, layer="lfc")
-    model = scapp.model.APP(effects, n_models=1)
+    model = scapp.model.APP(effects)
     model.train(max_epochs=0)
     return model
 
@@ -64,7 +64,7 @@ def test_the_card_says_what_the_hub_and_the_reader_need(model, tmp_path):
     card = ModelCard.load(tmp_path / "hub" / "README.md")
     assert card.data.license == "mit"
     assert {"model_cls_name:APP", "tissue:K562", "single-cell"} <= set(card.data.tags)
-    for text in ("A planted screen.", "Nobody, 2026.", "https://example.org/screen", '"n_models": 1', '"layer": "lfc"'):
+    for text in ("A planted screen.", "Nobody, 2026.", "https://example.org/screen", '"preset": "default"', '"layer": "lfc"'):
         assert text in card.content
     assert "| single perturbations trained on | 16 |" in card.content
     metadata = json.loads((tmp_path / "hub" / "_scvi_required_metadata.json").read_text())
@@ -105,7 +105,7 @@ def test_what_cannot_be_written_leaves_the_folder_as_it_was(model, tmp_path):
 
 def test_backed_data_stay_in_their_own_file(effects, backed, tmp_path):
     scapp.model.APP.setup_anndata(backed, control=None, layer="lfc")
-    model = scapp.model.APP(backed, n_models=1)
+    model = scapp.model.APP(backed)
     model.train(max_epochs=0)
     save_for_hub(model, tmp_path / "hub", license_info="mit", description="Planted.")
     assert backed.filename == tmp_path / "mine.h5ad"
@@ -120,7 +120,7 @@ def test_the_card_of_a_mudata_names_its_file_and_no_other_data_stay(model, effec
         mdata = mudata.MuData({"rna": effects.copy()})
     modalities = {"layer": "rna", "perturbation_key": "rna"}
     scapp.model.APP.setup_mudata(mdata, control=None, layer="lfc", modalities=modalities)
-    other = scapp.model.APP(mdata, n_models=1)
+    other = scapp.model.APP(mdata)
     other.train(max_epochs=0)
     card = save_for_hub(other, tmp_path / "hub", **options).model_card
     assert "MuData that the model was set up with is in `mdata.h5mu`" in card.content

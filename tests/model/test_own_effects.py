@@ -105,14 +105,14 @@ def test_kinds_are_read_from_cells_and_from_a_mudata(simulated):
     cells = simulated[0].copy()
     options = {"batch_key": "batch", "kind": "perturbation_type"}
     APP.setup_anndata(cells, **options)
-    kinds = APP(cells, n_models=1)._registered.kinds
+    kinds = APP(cells)._registered.kinds
     assert set(kinds) == {"interference", "activation", ""}
     with mudata.set_options(pull_on_update=False):
         mdata = mudata.MuData({"rna": cells.copy(), "other": cells[:, :2].copy()})
     del mdata["rna"].obs["perturbation_type"]
     modalities = {"layer": "rna", "perturbation_key": "rna", "batch_key": "rna", "kind": "other"}
     APP.setup_mudata(mdata, modalities=modalities, **options)
-    assert APP(mdata, n_models=1)._registered.kinds == kinds
+    assert APP(mdata)._registered.kinds == kinds
 
 
 def test_kinds_that_cannot_be_read_are_refused(effects, simulated):
@@ -163,7 +163,7 @@ def test_on_norman_the_own_effect_of_held_out_genes_is_predicted(shared_data):
     error, length = {}, {}
     for kind in (None, "CRISPRa"):
         APP.setup_anndata(train, control=None, layer="lfc", kind=kind)
-        model = APP(train, n_models=1)
+        model = APP(train)
         model.train(max_epochs=0)  # what has a closed form
         found = model.predict(list(held_out))
         measured = [gene for gene in held_out if gene in singles.var_names]

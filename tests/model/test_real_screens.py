@@ -42,10 +42,9 @@ def test_held_out_doubles_of_norman_beat_additive_and_shrunk_additive(shared_dat
     error = {
         k: l2(v.layers["predicted_lfc"], split.test.layers["lfc"], genes=split.scored).mean() for k, v in error.items()
     }
-    assert error["APP"] <= 0.84 * error["additive"]
+    assert error["APP"] <= 0.82 * error["additive"]
     assert error["APP"] < 0.94 * error["shrunk"]
-    n = model.n_parameters
-    assert n["models"] * n["trained"] < 100_000
+    assert model.n_parameters < 150
 
 
 @pytest.mark.filterwarnings("ignore:.*not measured")
@@ -60,7 +59,7 @@ def test_held_out_genes_of_replogle_beat_the_mean_and_the_linear_model(shared_da
         parents=folder / "go_dag_parents.tsv.gz",
         max_genes=1000,
     )
-    model = fit(full, split.train.obs_names, gene_features_key="go", n_models=1)
+    model = fit(full, split.train.obs_names, gene_features_key="go")
     names = split.test.obs_names
     error = {
         "APP": model.predict(names)[:, split.test.var_names],
@@ -68,7 +67,7 @@ def test_held_out_genes_of_replogle_beat_the_mean_and_the_linear_model(shared_da
         "linear": scapp.baselines.LinearModel().fit(split.train).predict(names),
     }
     error = {k: l2(v.layers["predicted_lfc"], split.test.layers["lfc"]).mean() for k, v in error.items()}
-    assert error["APP"] <= 0.95 * error["mean"]
+    assert error["APP"] <= 0.93 * error["mean"]
     assert error["APP"] < error["linear"]
 
 
@@ -88,7 +87,7 @@ def test_from_the_cells_of_a_real_screen_to_a_file_with_predictions(shared_data,
         perturbation_key=key, control=control,
     )  # fmt: skip
     APP.setup_anndata(cells, perturbation_key=key, control=control)
-    model = APP(cells, n_models=1)
+    model = APP(cells)
     model.train(max_epochs=3, enable_progress_bar=False)
     model.predict()
     cells.write_h5ad(tmp_path / "predictions.h5ad")
@@ -98,14 +97,14 @@ def test_from_the_cells_of_a_real_screen_to_a_file_with_predictions(shared_data,
     assert np.isfinite(again.layers["predicted_lfc"][perturbed][:, measured]).all()
     np.testing.assert_allclose(again.layers["attention"][perturbed].sum(axis=1), 1, rtol=1e-4)
     assert set(again.uns["attention_genes"]["names"].dtype.names) == set(again.obs[key]) - {control}
-    # What a screen measured itself is predicted as measured, but for denoising.
+    # What a screen measured well is predicted as measured; weak effects are drawn to those of similar genes.
     effects = scapp.pp.pseudobulk(cells, perturbation_key=key, control=control)
     names = effects.obs_names[effects.obs["n_perturbed_genes"] == 1]
     predicted = model.predict(names).layers["predicted_lfc"][:, measured]
     correlation = [
         np.corrcoef(a, b)[0, 1] for a, b in zip(predicted, effects[names].layers["lfc"][:, measured], strict=True)
     ]
-    assert np.median(correlation) > 0.8
+    assert np.quantile(correlation, 0.75) > 0.8
 
 
 @pytest.fixture(scope="module")

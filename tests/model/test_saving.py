@@ -18,7 +18,7 @@ import scapp
 @pytest.fixture
 def model(effects) -> scapp.model.APP:
     scapp.model.APP.setup_anndata(effects, control=None, layer="lfc")
-    model = scapp.model.APP(effects, n_models=1)
+    model = scapp.model.APP(effects)
     model.train(max_epochs=0)
     return model
 
@@ -79,7 +79,7 @@ def test_a_folder_that_is_there_is_written_only_when_asked(model, tmp_path):
 
 def test_backed_data_stay_in_their_own_file(effects, backed, tmp_path):
     scapp.model.APP.setup_anndata(backed, control=None, layer="lfc")
-    model = scapp.model.APP(backed, n_models=1)
+    model = scapp.model.APP(backed)
     model.train(max_epochs=0)
     model.save(tmp_path / "model", save_anndata=True)
     assert backed.filename == tmp_path / "mine.h5ad"

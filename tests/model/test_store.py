@@ -14,9 +14,9 @@ import zarr
 
 import scapp
 from scapp.model import _store
-from scapp.module._prediction import Wanted
+from scapp.module import Wanted
 
-LAYERS = {"predicted_lfc", "predicted_lfc_std", "attention"}
+LAYERS = {"predicted_lfc", "predicted_lfc_std", "p_change", "attention"}
 
 
 @pytest.fixture
@@ -42,11 +42,13 @@ def fail_in_second_chunk(monkeypatch, error):
 
 def test_the_file_holds_what_predict_returns_in_the_order_asked(trained, tmp_path, small_chunks):
     names = ["g3+g1", "g20", "g2", "g1+g3+g15", "g0", "g20+g21", "g22+g5", "g7+g3"]
-    trained.predict_to_zarr(tmp_path / "p.zarr", (name for name in names), attention=True, show_progress=False)
+    trained.predict_to_zarr(tmp_path / "p.zarr", (name for name in names), attention=True, p_change=True, show_progress=False)
     found, expected = ad.read_zarr(tmp_path / "p.zarr"), trained.predict(names)
-    assert found.obs.equals(expected.obs)
+    assert found.obs.equals(expected.obs.drop(columns="attention_to_mean"))
     assert found.var.equals(expected.var)
-    assert found.uns["scapp"] == expected.uns["scapp"]
+    found_of, expected_of = (dict(adata.uns["scapp"]["prediction"]) for adata in (found, expected))
+    np.testing.assert_array_equal(found_of.pop("attended_perturbations"), expected_of.pop("attended_perturbations"))
+    assert found_of == expected_of
     assert found.X is None
     assert set(found.layers) == LAYERS
     for layer in LAYERS:
@@ -80,34 +82,29 @@ def test_genes_that_were_not_measured_have_no_log_fold_change_on_disk_either(eff
 
 
 def test_batches_are_predicted_one_at_a_time(trained):
-    taken = []
-
-    def batches():
-        for pair in itertools.combinations(range(6), 2):
-            taken.append(pair)
-            yield [pair]
-
-    found = trained.module.predict_batches(batches(), nodes=range(6), wanted=Wanted(std=False, attention=False))
-    next(found)
-    next(found)
-    assert len(taken) == 2
+    pairs = list(itertools.combinations(range(6), 2))
+    found = trained.predictions(pairs, Wanted(std=False, attention=False), batch_size=4)
+    rows, arrays = next(found)
+    assert (rows.start, rows.stop) == (0, 4)
+    assert set(arrays) == {"predicted_lfc"}
+    assert sum(len(arrays["predicted_lfc"]) for _, arrays in found) == len(pairs) - 4
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"n_heads": 2}, {"pooling": "mean"}, {"anchor": False}, {"preset": "paper"}, {"decoder": "linear"}],
+    "options", [{}, {"attention": False}, {"closed_form": False}, {"preset": "paper"}],
     ids=str,
 )  # fmt: skip
 def test_leaving_out_attention_and_std_changes_no_log_fold_change(effects, make, options):
     module = make(effects, max_epochs=1, **options).module
     asked = [(1, 3), (20,), (2,), (20, 21), (1, 2, 3)]
     everything = module.predict(asked)
+    attends = options.get("attention", True)
     for std, attention in itertools.product([False, True], repeat=2):
-        wanted = Wanted(std=std, attention=attention)
-        (found,) = module.predict_batches([asked], nodes={1, 2, 3, 20, 21}, wanted=wanted)
-        np.testing.assert_allclose(found.lfc, everything.lfc, atol=1e-5)
-        assert (found.std is not None, found.attention is not None) == (std, attention)
+        found = module.predict(asked, Wanted(std=std, attention=attention))
+        np.testing.assert_allclose(found.lfc, everything.lfc, atol=1e-9)
+        assert (found.std is not None, found.to_genes is not None) == (std, attention and attends)
         if std:
-            np.testing.assert_allclose(found.std, everything.std, atol=1e-5)
+            np.testing.assert_allclose(found.std, everything.std, atol=1e-9)
 
 
 def test_what_is_there_is_replaced_only_if_asked_and_only_if_it_is_zarr(trained, tmp_path):

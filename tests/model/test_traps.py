@@ -1,7 +1,7 @@
 """A regression test for each trap of scvi-tools that cost somebody a failing test; see the developers' notes.
 
-Trap 1, evaluation mode at a second training, is in test_app.py; traps 10 and 11, MuData wrappers, are in test_mudata.py. Trap
-9 (samplers with an extra axis) has nothing here that could fall into it: the splitter hands over one batch.
+Trap 1, evaluation mode at a second training, is in test_app.py; traps 10 and 11, MuData wrappers, are in test_mudata.py. Traps
+2 to 6, validation and splits, and 9, samplers, have nothing here that could fall into them: nothing is held out.
 """
 
 from __future__ import annotations
@@ -14,55 +14,8 @@ import pytest
 from scvi.train import TrainingPlan
 
 import scapp
-from scapp.data import PerturbationSplitter
 from scapp.model import APP
-from scapp.model._plan import PerturbationTrainingPlan
-
-
-def test_2_validation_runs_at_every_epoch_also_without_early_stopping(effects, make):
-    model = make(effects, max_epochs=0)
-    model.train(max_epochs=3, early_stopping=False, enable_progress_bar=False)
-    assert len(model.history["validation_loss"]) == 3
-
-
-def test_2_a_second_training_adds_its_losses_to_the_history(effects, make):
-    model = make(effects)
-    model.train(max_epochs=2, enable_progress_bar=False)
-    assert len(model.history["validation_loss"]) == len(model.history["train_loss"]) == 3 + 2
-
-
-def test_3_early_stopping_watches_the_validation_loss(effects, make):
-    model = make(effects, max_epochs=0)
-    model.train(
-        max_epochs=100, early_stopping_patience=1, plan_kwargs={"lr": 1.0, "lr_scalars": 1.0}, enable_progress_bar=False
-    )
-    assert len(model.history["train_loss"]) < 100
-    assert model.trainer.early_stopping_callback.monitor == "validation_loss"
-
-
-def test_4_too_few_perturbations_to_hold_any_out_train_without_validation(effects):
-    few = effects[["g0", "g1", "g2", "g3"]].copy()
-    APP.setup_anndata(few, control=None, layer="lfc")
-    model = APP(few, n_models=1, n_hidden=4)
-    with pytest.warns(UserWarning, match="too few to hold out"):
-        model.train(max_epochs=2, enable_progress_bar=False)
-    assert "validation_loss" not in model.history
-    assert np.isfinite(model.predict(["g20"]).layers["predicted_lfc"]).all()
-
-
-def test_5_controls_are_in_no_split(simulated, make):
-    cells = simulated[0].copy()
-    model = make(cells, max_epochs=1, setup={"control": "control", "layer": None})
-    n = len(model.train_indices) + len(model.validation_indices)
-    assert n == len(set(cells.obs["perturbation"]) - {"control"})
-
-
-@pytest.mark.parametrize("n", [10, 11, 29, 100])
-def test_6_the_sizes_of_the_split_are_those_asked(n):
-    splitter = PerturbationSplitter([1] * n + [2] * n, validation_size=0.2)
-    assert splitter.n_val == 2 * round(0.2 * n)
-    assert splitter.n_train + splitter.n_val == 2 * n
-    assert not set(splitter.train_idx) & set(splitter.val_idx)
+from scapp.model._plan import PaperPlan
 
 
 def test_7_perturbations_unseen_at_training_are_predicted_in_another_anndata(trained, effects):
@@ -101,7 +54,7 @@ def test_14_what_setup_writes_can_be_saved(effects, tmp_path):
 
 
 def test_adams_epsilon_is_not_the_large_one_of_scvi(trained):
-    plan = PerturbationTrainingPlan(trained.module)
+    plan = PaperPlan(trained.module)
     assert plan.configure_optimizers().defaults["eps"] == 1e-8 < TrainingPlan(trained.module).eps
 
 

@@ -1,60 +1,69 @@
-"""Small modules of every form."""
+"""A planted screen in the module's terms: genes of one module of the network do the same."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import NamedTuple
 
+import numpy as np
 import pytest
-import torch
+from scipy import sparse
 
-from scapp.module import APPModule
-from scapp.module._predictor import Architecture
+from scapp.module import APPModule, Inputs
 
-N_NODES, N_GENES, N_FIT = 30, 25, 25
-SINGLES = [(i,) for i in range(20)]
-COMBINATIONS = [(i, i + 1) for i in range(8)] + [(3, 25), (4, 26)]
-FORMS = {
-    "default": Architecture(),
-    "linear": Architecture(decoder="linear"),
-    "mlp": Architecture(decoder="mlp"),
-    "free head": Architecture(n_free_heads=1),
-    "mean pooling": Architecture(pooling="mean"),
-    "sum, two layers": Architecture(aggregation="sum", n_layers=2),
-    "paper": Architecture(closed_form=False, priors=False, n_free_heads=1, decoder="linear", activation="relu"),
-}
+N_NODES, N_MODULES, N_MEASURED = 48, 4, 30
 
 
-def module_of(form: str) -> APPModule:
-    torch.manual_seed(0)
-    module = APPModule(
-        perturbations=[*SINGLES, *COMBINATIONS],
-        n_genes=N_GENES,
-        graphs=[(torch.randint(N_NODES, (2, 100)), torch.rand(100))],
-        features=torch.randn(N_NODES, 12),
-        block_sizes=[8, 4],
-        n_models=2,
-        anchor=form != "paper",
-        architecture=FORMS[form],
-    )
-    module.targets.normal_()
-    module.prepare(range(N_FIT))
+class Screen(NamedTuple):
+    inputs: Inputs
+    lfc: np.ndarray
+    response: np.ndarray
+
+
+def make_screen(*, n_singles=32, n_pairs=0, noise=0.1, signal=1.0, seed=0) -> Screen:
+    rng = np.random.default_rng(seed)
+    network = np.zeros((N_NODES, N_NODES))
+    for i in range(N_NODES):
+        for j in range(i):
+            if i % N_MODULES == j % N_MODULES and rng.random() < 0.6:
+                network[i, j] = network[j, i] = 1
+    response = signal * rng.normal(size=(N_MODULES, N_MEASURED))
+    sets = [(i,) for i in range(n_singles)]
+    pairs = [(i, j) for i in range(n_singles) for j in range(i + 1, n_singles)]
+    sets += [pairs[k] for k in rng.permutation(len(pairs))[:n_pairs]]
+    lfc = np.stack([(0.7 if len(p) > 1 else 1.0) * sum(response[g % N_MODULES] for g in p) for p in sets])
+    lfc = lfc + noise * rng.normal(size=lfc.shape)
+    labels = ["+".join(f"g{g:02d}" for g in p) for p in sets]
+    return Screen(Inputs(labels, sets, N_NODES, N_MEASURED, [sparse.csr_matrix(network)]), lfc, response)
+
+
+def fit(screen: Screen, epochs: int = 8, *, variance=None, **options) -> APPModule:
+    module = APPModule(screen.inputs, **options)
+    module.set_effects(screen.lfc, variance=variance)
+    module.prepare()
+    for epoch in range(epochs):
+        module.step()
+        if epoch == epochs // 2:
+            module.reweigh()
+    module.reweigh()
+    module.finish()
     return module
 
 
-@pytest.fixture
-def new_module() -> Callable[[], APPModule]:
-    """Makes a module of the default form, ready to train on `rows`."""
-    return lambda: module_of("default")
+@pytest.fixture(scope="session")
+def screen() -> Screen:
+    return make_screen()
 
 
-@pytest.fixture(params=list(FORMS))
-def each_form(request: pytest.FixtureRequest) -> APPModule:
-    """A module of each form."""
-    return module_of(request.param)
+@pytest.fixture(scope="session")
+def pairs() -> Screen:
+    return make_screen(n_singles=24, n_pairs=30)
 
 
-@pytest.fixture(params=[False, True], ids=["training", "validation"])
-def rows(request: pytest.FixtureRequest) -> dict[str, torch.Tensor]:
-    """Rows of the training perturbations, and of those held out in validation."""
-    fit = {"fit": torch.arange(N_FIT)}
-    return {**fit, "held_out": torch.arange(N_FIT, len(SINGLES) + len(COMBINATIONS))} if request.param else fit
+@pytest.fixture(scope="session")
+def singles_module(screen) -> APPModule:
+    return fit(screen)
+
+
+@pytest.fixture(scope="session")
+def pairs_module(pairs) -> APPModule:
+    return fit(pairs)

@@ -185,6 +185,32 @@ class PredictionMixin:
         columns = self.genes if of == "genes" else self._registered.labels
         return pd.DataFrame(values.cpu().numpy(), index=names, columns=columns)
 
+    def get_gene_embeddings(self) -> pd.DataFrame:
+        """Return the embeddings :math:`h_i` of all genes.
+
+        In the default form, what perturbing each gene does in the programs of the screen, by its attention; in the paper's,
+        the output of the graph encoder.
+
+        Returns
+        -------
+        Table of shape (n_vars, n_programs) or (n_vars, n_hidden).
+        """
+        self._check_trained()
+        values = self.module.gene_embeddings()
+        return pd.DataFrame(values.cpu().numpy(), index=self.genes)
+
+    def get_perturbation_embeddings(self, perturbations: Iterable[str]) -> pd.DataFrame:
+        """Return the cell states :math:`s` of perturbations: means of the embeddings that their attention weighs.
+
+        Parameters
+        ----------
+        perturbations
+            Labels, as in :meth:`predict`.
+        """
+        self._check_trained()
+        names = _names(perturbations)
+        return pd.DataFrame(self.module.states(self._parse(names)).cpu().numpy(), index=names)
+
     @property
     def genes(self) -> list[str]:
         """The genes, in the order of the training."""

@@ -366,6 +366,23 @@ class APPModule(BaseModuleClass):
         return torch.as_tensor(_unit_sums(mean @ through)), to_perturbations
 
     @torch.no_grad()
+    def gene_embeddings(self) -> Tensor:
+        """Return what perturbing each gene does in the programs of the screen, by its attention: (n_nodes, n_programs)."""
+        return self.states([(node,) for node in range(self.inputs.n_nodes)])
+
+    @torch.no_grad()
+    def states(self, perturbations: Sequence[Genes]) -> Tensor:
+        """Return the cell states of perturbations in the programs of the screen, sums over their genes: (n, n_programs)."""
+        found = []
+        for start in range(0, len(perturbations), BATCH):
+            batch = perturbations[start : start + BATCH]
+            nodes = sorted({gene for genes in batch for gene in genes})
+            states = self.attention.states(self.attention.of_genes(nodes, self.similarities(nodes)))
+            place = {node: k for k, node in enumerate(nodes)}
+            found.append(torch.as_tensor(membership(batch, place) @ states.numpy()))
+        return torch.cat(found)
+
+    @torch.no_grad()
     def prior_kernel(self, perturbations: Sequence[Genes], others: Sequence[Genes]) -> Tensor:
         """Return the kernel between any two lists of perturbations, of shape (n, n_others)."""
         nodes, at = (sorted({gene for genes in names for gene in genes}) for names in (perturbations, others))

@@ -269,11 +269,17 @@ class MeasuredAttention(nn.Module):
         return found
 
     @torch.no_grad()
+    def states(self, attention: Tensor) -> Tensor:
+        """Return the cell states in all programs, relative to the centre: (n_genes, rank)."""
+        centre = (torch.sigmoid(self.centre_share) * self.centre) @ self.loadings
+        centre = centre.expand(attention.shape[1], -1)
+        return self.decode(attention, self.scores, centre) - centre
+
+    @torch.no_grad()
     def predict(self, attention: Tensor) -> Tensor:
         """Return what genes do if perturbed alone, from their attention: (n_genes, n_measured)."""
         centre = torch.sigmoid(self.centre_share) * self.centre
-        at_centre = (centre @ self.loadings).expand(attention.shape[1], -1)
-        return centre + (self.decode(attention, self.scores, at_centre) - at_centre) @ self.loadings.T
+        return centre + self.states(attention) @ self.loadings.T
 
     @torch.no_grad()
     def contributions(self, attention: Tensor, gene: int) -> tuple[Tensor, Tensor]:

@@ -169,11 +169,11 @@ class ClosedForm(nn.Module):
         x = self.summed_profiles(self.perturbations, self.genes, similarities)
         combined = x[torch.as_tensor(self.is_combination)]
         distance = _squared_distances(combined, combined)
-        positive = distance[distance > 0]
+        apart = distance[~torch.eye(len(distance), dtype=torch.bool)]  # rounding makes distances of zero positive, or not
         self.units = torch.stack([
             _positive(self.profiles.square().sum(1).mean() * len(rows) / len(self.genes)),
             _positive(combined.square().sum(1).mean()),
-            _positive(positive.median() if len(positive) else x.new_ones(())),
+            _positive(apart.median() if len(apart) else x.new_ones(())),
         ])
 
     def _mean_similarity(

@@ -151,6 +151,17 @@ class PaperModule(BaseModuleClass):
         mean = sums / sums.sum(1, keepdim=True)
         return mean if self.pooling is None else self.pooling(h, mean)
 
+    @torch.no_grad()
+    def gene_embeddings(self) -> Tensor:
+        """Return the embeddings of all genes, (n_nodes, n_hidden)."""
+        return self.embed()
+
+    @torch.no_grad()
+    def states(self, perturbations: Sequence[Genes]) -> Tensor:
+        """Return the cell states of perturbations, (n, n_hidden)."""
+        h = self.embed()
+        return self.attend(h, perturbations) @ h
+
     # ------------------------------------------------------------------ training
 
     def loss(self, tensors: dict[str, Tensor], inference_outputs: dict, generative_outputs: dict) -> LossOutput:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from scapp.pl._figure import BLUE, VERMILION, axes, done
+from scapp.pl._figure import BLUE, GREEN, VERMILION, axes, done
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,8 +54,9 @@ def training_history(
         raise ValueError("There is no training history: call `model.train()` with at least one epoch first.")
     ax = axes(ax, figsize)
     curves = {
-        "train_loss": ("training perturbations", BLUE, "--"),
-        "validation_loss": ("held-out perturbations", VERMILION, "-"),
+        "train_loss": ("mean", BLUE, "--"),
+        "leave_one_out_closed_form": ("closed form", VERMILION, "-"),
+        "leave_one_out_attention": ("attention", GREEN, "-"),
     }
     for key, (name, color, style) in curves.items():
         if key in history:
@@ -64,15 +64,10 @@ def training_history(
             # A line of one epoch would not be seen.
             marker = "o" if len(values) == 1 else None
             ax.plot(values.index, values, color=color, label=name, linewidth=1.5, linestyle=style, marker=marker)
-    if "validation_loss" in history:
-        values = history["validation_loss"].iloc[:, 0].to_numpy(dtype=float)
-        best = int(np.nanargmin(values))
-        epoch = history["validation_loss"].index[best]
-        ax.scatter(epoch, values[best], color=VERMILION, zorder=3, s=25, label=f"best: epoch {epoch}")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.tick_params(labelsize=7)
     ax.set_xlabel("epoch", fontsize=8)
-    ax.set_ylabel("loss (error, relative to no model)", fontsize=8)
+    ax.set_ylabel("left-out error, relative to no change", fontsize=8)
     ax.legend(fontsize=7, frameon=False)
     ax.spines[["top", "right"]].set_visible(False)
     return done(ax, show=show, save=save, return_fig=return_fig)
