@@ -22,7 +22,7 @@ DOCS = ROOT / "docs"
 QUICK = {
     "simulated_perturb_seq(seed=1)": "simulated_perturb_seq(seed=1, n_genes=120, n_regulators=24, n_singles=20, n_doubles=48, "
     "n_cells_per_perturbation=12, n_control_cells=100)",
-    "scapp.model.APP(train)": "scapp.model.APP(train, n_models=1, n_hidden=8)",
+    "scapp.model.APP(train)": "scapp.model.APP(train)",
     "model.train()": "model.train(max_epochs=1, enable_progress_bar=False)",
 }
 

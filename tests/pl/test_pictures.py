@@ -120,14 +120,14 @@ def test_scores_are_means_with_a_bar_for_each_method_and_kind():
         scapp.pl.scores(table, metric="rmse", show=False)
 
 
-def test_training_history_marks_the_best_epoch():
+def test_training_history_draws_the_loss_of_each_half():
     frame = lambda name, values: pd.DataFrame({name: values})
-    history = {"train_loss": frame("train_loss", [3.0, 2, 1]), "validation_loss": frame("validation_loss", [3.0, 1, 2])}
+    names = ("train_loss", "leave_one_out_closed_form", "leave_one_out_attention")
+    history = {name: frame(name, [3.0 + k, 2 + k, 1 + k]) for k, name in enumerate(names)}
     ax = scapp.pl.training_history(history, show=False)
-    np.testing.assert_array_equal(ax.collections[0].get_offsets()[0], [1, 1])
-    np.testing.assert_array_equal(ax.lines[0].get_ydata(), [3, 2, 1])
-    names = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert names == ["training perturbations", "held-out perturbations", "best: epoch 1"]
+    np.testing.assert_array_equal(ax.lines[1].get_ydata(), [4, 3, 2])
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["mean", "closed form", "attention"]
     alone = scapp.pl.training_history({"train_loss": history["train_loss"][:1]}, show=False)
     assert alone.lines[0].get_marker() == "o"  # a line of one point would not be seen
     with pytest.raises(ValueError, match=r"model\.train\(\)"):

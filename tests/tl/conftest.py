@@ -55,7 +55,7 @@ def train(effects: ad.AnnData, *, kind: str | None = None, **options: object) ->
     """A small model of some effects, with a fixed seed."""
     scvi.settings.seed = 0
     APP.setup_anndata(effects, control=None, layer="lfc", kind=kind)
-    model = APP(effects, **{"n_models": 2, "n_hidden": 8, **options})
+    model = APP(effects, **options)
     model.train(max_epochs=5, enable_progress_bar=False)
     return model
 

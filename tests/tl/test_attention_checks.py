@@ -8,8 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-import scvi
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
@@ -28,25 +26,24 @@ COLUMNS = ["check", "statistic", "source", "value", "expected", "p_value", "n", 
 
 @pytest.fixture(scope="module")
 def planted() -> SimpleNamespace:
-    """A simulated screen, what is downstream of its regulators, and models from two seeds."""
+    """A simulated screen, what is downstream of its regulators, and models of two halves of it."""
     cells, truth = scapp.datasets.simulated_perturb_seq(
         n_genes=120, n_regulators=24, n_singles=20, n_doubles=24, n_cells_per_perturbation=12, n_control_cells=100
     )
     effects = scapp.pp.pseudobulk(cells, batch_key="batch")
     scapp.pp.add_network(effects, truth.network, directed=True, control=None)
     models = []
-    for seed in (0, 1):
-        scvi.settings.seed = seed
-        APP.setup_anndata(effects, control=None, layer="lfc")
-        model = APP(effects, n_models=2, n_hidden=8)
-        model.train(max_epochs=2, enable_progress_bar=False)
+    for part in (effects, effects[::2].copy(), effects[1::2].copy()):
+        APP.setup_anndata(part, control=None, layer="lfc")
+        model = APP(part)
+        model.train(max_epochs=4, enable_progress_bar=False)
         models.append(model)
     downstream = truth.downstream.rename(columns={"gene": "source", "downstream": "target"})
     return SimpleNamespace(models=models, effects=effects, truth=truth, downstream=downstream)
 
 
 def check(planted: SimpleNamespace, **options: object) -> pd.DataFrame:
-    given = {"regulons": planted.downstream, "known": ["regulons"], "n_permutations": 200, "progress_bar": False}
+    given = {"regulons": planted.downstream, "known": ["regulons"], "n_permutations": 200}
     return scapp.tl.attention_checks(planted.models, **{**given, **options})
 
 
@@ -60,11 +57,8 @@ def shuffled(looked: _checks.Looked, rng: np.random.Generator) -> _checks.Looked
 
 
 SIGNALS = (
-    ("stability", "rank correlation", "members"),
-    ("stability", "overlap of the top 20", "members"),
+    ("stability", "rank correlation", "models"),
     ("stability", "overlap of the top 20", "models"),
-    ("faithfulness", "relative change without the top 20, perturbed genes kept", ""),
-    ("faithfulness", "share of perturbations with p <= 0.05, perturbed genes kept", ""),
     ("enrichment", "AUROC", "neighbours, network"),
     ("enrichment", "AUROC", "targets, regulons"),
 )
@@ -83,8 +77,6 @@ def test_checks_pass_on_a_planted_signal_and_fail_on_a_broken_attention(planted,
     for signal in SIGNALS:
         assert whole[signal] < 0.01, signal
         assert broken[signal] > 0.01, signal
-    distance = ("specificity", "Jensen-Shannon distance", "members")
-    assert whole[distance] < 0.01
 
 
 def test_what_any_untrained_model_would_pass_is_marked(planted):
@@ -97,17 +89,14 @@ def test_what_any_untrained_model_would_pass_is_marked(planted):
     assert not free["enrichment", "AUROC", "neighbours, other"]
 
 
-def test_without_the_learned_score_nothing_is_learned_over_the_prior(planted):
+def test_untrained_scalars_have_learned_nothing_over_the_prior(planted):
     APP.setup_anndata(planted.effects, control=None, layer="lfc")
-    model = APP(planted.effects, n_models=2, n_hidden=8)
+    model = APP(planted.effects)
     model.train(max_epochs=0)
-    with torch.no_grad():
-        for member in [*model.module.main, *model.module.interaction]:
-            member.pooling.v.zero_()
     looked = _attention_checks.look(model, [(0,), (1,), (2, 3)])
     np.testing.assert_allclose(looked.attention, looked.prior, atol=1e-6)
     np.testing.assert_allclose(looked.prior.sum(axis=2), 1, rtol=1e-5)
-    table = scapp.tl.attention_checks(model, ["G002", "G111", "G017"], n_permutations=50, progress_bar=False)
+    table = scapp.tl.attention_checks(model, ["G002", "G111", "G017"], n_permutations=50)
     learned = table[table["statistic"].str.contains("to the prior|minus prior|distance, learned")]
     learned = learned.set_index("check")["value"]
     np.testing.assert_allclose(learned["learning"], 0, atol=1e-3)
@@ -115,10 +104,10 @@ def test_without_the_learned_score_nothing_is_learned_over_the_prior(planted):
     np.testing.assert_allclose(learned["specificity"], 0, atol=1e-4)
 
 
-@pytest.mark.parametrize("options", [{}, {"anchor": False}, {"preset": "paper"}, {"n_heads": 1}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"closed_form": False}, {"preset": "paper"}], ids=str)
 def test_what_is_looked_at_is_the_attention_that_the_model_reports(planted, options):
     APP.setup_anndata(planted.effects, control=None, layer="lfc")
-    model = APP(planted.effects, **{"n_models": 2, "n_hidden": 8, **options})
+    model = APP(planted.effects, **options)
     model.train(max_epochs=0)
     names = ["G002", "G111", planted.effects.obs_names[-1], "G002+G111"]
     nodes = [tuple(planted.effects.var_names.get_loc(gene) for gene in name.split("+")) for name in names]
@@ -127,46 +116,20 @@ def test_what_is_looked_at_is_the_attention_that_the_model_reports(planted, opti
     np.testing.assert_allclose(looked.prior.sum(axis=2), 1, rtol=1e-5)
 
 
-def test_removing_a_gene_replaces_its_embedding_and_nothing_else(planted):
-    model = planted.models[0]
-    module = model.module
-    nodes = [(1,), (2, 3)]
-    looked = _attention_checks.look(model, nodes)
-    unseen = [np.flatnonzero(attention == 0)[:2] for attention in looked.attention.mean(axis=0)]
-    everything = np.tile(np.arange(120), (2, 1, 1))
-    whole, same = module.predict_without(nodes, np.array(unseen)[:, None])
-    torch.testing.assert_close(same[:, 0], whole, atol=1e-5, rtol=0)
-    _, without = module.predict_without(nodes, everything)
-    for i, members, features in (
-        (0, module.main, module.features),
-        (1, module.interaction, module.interaction_features),
-    ):
-        with torch.inference_mode():
-            h = [member.embed(features, module.graphs).mean(0) for member in members]
-            states = [mean.expand(1, member.pooling.n_heads, -1) for mean, member in zip(h, members, strict=True)]
-            predicted = [m.decoder(state, None)[0] for m, state in zip(members, states, strict=True)]
-        torch.testing.assert_close(without[i, 0], torch.stack(predicted).mean(0), atol=1e-4, rtol=0)
-    with torch.inference_mode():
-        unseen_single = module.predict([(1,)]).lfc if 1 not in module.single_column else None
-    if unseen_single is not None:
-        torch.testing.assert_close(whole[:1], unseen_single, atol=1e-5, rtol=0)
-
-
 def test_a_model_loaded_without_data_is_tested_on_its_training_perturbations(planted, tmp_path):
     planted.models[0].save(tmp_path / "m")
     loaded = APP.load(tmp_path / "m", adata=False)
     tables = [
-        scapp.tl.attention_checks(model, n_permutations=20, progress_bar=False) for model in (planted.models[0], loaded)
+        scapp.tl.attention_checks(model, n_permutations=20) for model in (planted.models[0], loaded)
     ]
     pd.testing.assert_frame_equal(*tables, rtol=1e-3)
     assert tables[0]["n"].max() == 44
 
 
 def test_one_perturbation_has_values_and_no_p_values(planted):
-    table = scapp.tl.attention_checks(planted.models[0], ["G111"], n_permutations=20, progress_bar=False)
-    permuted = table[table["null"] != "binomial"]  # a count of one perturbation
-    assert permuted["p_value"].isna().all()
-    assert np.isfinite(table.loc[table["check"] == "faithfulness", "value"]).all()
+    table = scapp.tl.attention_checks(planted.models[0], ["G111"], n_permutations=20)
+    assert table["p_value"].isna().all()
+    assert np.isfinite(table.loc[table["check"] == "learning", "value"]).all()
 
 
 def test_bad_input_is_refused_with_a_mend(planted):
@@ -188,11 +151,11 @@ def test_bad_input_is_refused_with_a_mend(planted):
     with pytest.raises(TypeError, match=r"scapp\.model\.APP, found int"):
         scapp.tl.attention_checks(3)
     APP.setup_anndata(planted.effects, control=None, layer="lfc")
-    untrained = APP(planted.effects, pooling="mean")
+    untrained = APP(planted.effects, attention=False)
     with pytest.raises(RuntimeError, match=r"model\.train\(\)"):
         scapp.tl.attention_checks(untrained)
     untrained.train(max_epochs=0)
-    with pytest.raises(ValueError, match="pooling='mean'"):
+    with pytest.raises(ValueError, match="made without attention"):
         scapp.tl.attention_checks(untrained)
 
 

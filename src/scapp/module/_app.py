@@ -365,6 +365,26 @@ class APPModule(BaseModuleClass):
         through = self.evidence.mediators(nodes, self.genes, (of_genes.numpy() @ self.attention.means), self.network_weights)
         return torch.as_tensor(_unit_sums(mean @ through)), to_perturbations
 
+    def error_factors(self, *, combined: bool) -> Tensor:
+        """Return how errors of genes go together, for combinations or for single genes: (n_factors, n_measured)."""
+        return (self.combination_calibration if combined else self.single_calibration).factors
+
+    @property
+    def attends(self) -> bool:
+        """Whether there is an attention that could look beyond the perturbed genes."""
+        return self.uses_attention
+
+    @torch.no_grad()
+    def attended(self, perturbations: Sequence[Genes]) -> tuple[Tensor, Tensor]:
+        """Return the attention to genes, and what it would be had nothing been learned, both (n, n_nodes)."""
+        nodes = sorted({gene for genes in perturbations for gene in genes})
+        similar = self.similarities(nodes)
+        untrained = self.attention.twin()
+        return tuple(  # type: ignore[return-value]
+            self._attention_of(perturbations, nodes, half.of_genes(nodes, similar))[0]
+            for half in (self.attention, untrained)
+        )
+
     @torch.no_grad()
     def gene_embeddings(self) -> Tensor:
         """Return what perturbing each gene does in the programs of the screen, by its attention: (n_nodes, n_programs)."""
@@ -440,6 +460,22 @@ class APPModule(BaseModuleClass):
         parts.append(Contribution("centre", [], constant, centre[None]))
         return parts
 
+    def shared_genes(self, perturbation: Genes, rows: Sequence[int]) -> NDArray[np.float64]:
+        """Return through which genes a perturbation is like some of the training: (n_rows, n_nodes), rows sum to one.
+
+        Where two share no gene of a network, the perturbed genes of both stand for themselves.
+        """
+        total = np.zeros((len(rows), self.inputs.n_nodes))
+        genes = sorted({gene for row in rows for gene in self.perturbations[row]})
+        holds = membership([self.perturbations[row] for row in rows], {gene: k for k, gene in enumerate(genes)})
+        for node in perturbation:
+            shared = self.evidence.shared_genes(node, genes)
+            for weight, of_network in zip(self.network_weights, shared, strict=True):
+                total += weight * (holds @ of_network)
+        for k in np.flatnonzero(total.sum(axis=1) <= 1e-12):
+            total[k, list({*perturbation, *self.perturbations[rows[k]]})] = 1
+        return total / total.sum(axis=1, keepdims=True)
+
     @torch.no_grad()
     def posterior(self, perturbations: Sequence[Genes]) -> Posterior:
         """Return how the errors of predicting some perturbations go together."""
@@ -464,6 +500,7 @@ class Posterior:
         Variance of the noise of measuring each, of shape (n,).
     """
 
+    @torch.no_grad()
     def __init__(self, module: APPModule, perturbations: Sequence[Genes]):
         closed = module.closed_form
         self._module, self._perturbations = module, list(perturbations)

@@ -151,6 +151,21 @@ class PaperModule(BaseModuleClass):
         mean = sums / sums.sum(1, keepdim=True)
         return mean if self.pooling is None else self.pooling(h, mean)
 
+    def error_factors(self, *, combined: bool) -> Tensor:
+        """Return how errors of genes go together: (n_factors, n_measured)."""
+        return self.calibration.factors
+
+    @property
+    def attends(self) -> bool:
+        """Whether there is an attention that could look beyond the perturbed genes."""
+        return self.pooling is not None
+
+    @torch.no_grad()
+    def attended(self, perturbations: Sequence[Genes]) -> tuple[Tensor, Tensor]:
+        """Return the attention to genes, and that of no preference, both (n, n_nodes)."""
+        found = self.attend(self.embed(), perturbations).double()
+        return found, torch.full_like(found, 1 / found.shape[1])
+
     @torch.no_grad()
     def gene_embeddings(self) -> Tensor:
         """Return the embeddings of all genes, (n_nodes, n_hidden)."""

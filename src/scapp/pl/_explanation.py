@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.patches import Patch
 
-from scapp.pl._figure import BLACK, BLUE, GREEN, GREY, LFC_UNIT, ORANGE, SKY, axes, done
+from scapp.pl._figure import BLACK, GREEN, GREY, LFC_UNIT, ORANGE, SKY, axes, done
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,17 +17,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLORS = {
-    "anchor single": BLUE,
     "training perturbation": ORANGE,
     "gene": GREEN,
-    "intercept": SKY,
+    "centre": SKY,
     "all others": GREY,
 }
 NAMES = {
-    "anchor single": "measured alone",
     "training perturbation": "training perturbation",
-    "gene": "attended gene",
-    "intercept": "at the mean training state",
+    "gene": "gene of a network",
+    "centre": "mean of the screen",
     "all others": "all others",
 }
 NEEDED = ("perturbation", "gene", "source", "term", "name", "contribution")
@@ -112,10 +110,10 @@ def _bars(table: pd.DataFrame, n_top: int) -> pd.DataFrame:
     if n_top < 1:
         raise ValueError(f"n_top must be at least 1, found {n_top}.")
     rows = table.iloc[np.argsort(-table["contribution"].abs().to_numpy(), kind="stable")].reset_index(drop=True)
-    several = rows["term"].where(rows["source"] != "anchor single").nunique() > 1
+    several = rows["term"].where(rows["source"] != "centre").nunique() > 1
     kind = " (" + rows["term"] + ")" if several else ""
-    label = rows["name"].where(rows["source"] != "intercept", "intercept")
-    rows["label"] = label + np.where(rows["source"] == "anchor single", " alone", kind)
+    label = rows["name"].where(~rows["source"].isin(["centre", "intercept"]), rows["source"])
+    rows["label"] = label + np.where(rows["source"] == "centre", "", kind)
     if len(rows) <= n_top + 1:
         return rows
     others = rows.iloc[n_top:]

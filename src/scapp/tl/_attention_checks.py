@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,15 +15,10 @@ from scapp.tl._gene_sets import gene_sets
 from scapp.tl._permutations import degree_bins
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from scapp.model import APP
     from scapp.pp._annotations import Annotations
     from scapp.pp._edges import Edges
     from scapp.pp._gene_names import Aliases
-
-# Perturbations whose changed predictions are in memory together.
-CHUNK = 16
 
 
 def attention_checks(
@@ -38,43 +33,32 @@ def attention_checks(
     n_top: int = 20,
     n_permutations: int = 1000,
     seed: int = 0,
-    progress_bar: bool = True,
 ) -> pd.DataFrame:
-    """Test the attention of a model: stability, faithfulness, enrichment and specificity, each against chance.
+    """Test the attention to genes of a model: stability, enrichment and specificity, each against chance.
 
-    Looked at is the part of a prediction that passes through attention: for one gene equations 1 to 7 of the paper, whether
-    or not its effect was measured (a measured effect is predicted as measured, and not from attention); for a combination
-    the interaction term. Perturbed genes are always attended to, so they are left out unless a row says otherwise.
-
-    Attention begins at a prior, the perturbed genes and walks from them over the given networks. Much of what it shows
-    is therefore there by construction, in every model, trained or not. Rows of which this is true are marked; those
-    that are not marked ask what was learned, relative to the prior (the same attention without the score of equation 4), or compare
-    with sources that the model was not given.
+    Attention to genes says through which genes of the networks a perturbation is like the measured ones that it attends
+    to. Much of what it shows is there by construction, in every model, trained or not. Rows of which this is true are
+    marked; those that are not marked ask what was learned, relative to the prior (the same attention before its scalars are
+    learned), or compare with sources that the model was not given. Perturbed genes are left out.
 
     - **Learning**: Jensen-Shannon distance :cite:p:`Lin1991` of the attention to its prior, between 0 (nothing was learned) and 1.
-    - **Stability**: rank correlation and overlap of the top genes between the members of the ensemble, and between models if
-      several are given, each perturbation with itself; chance is each perturbation with another one.
-    - **Faithfulness**: how far the prediction moves, relative to its length, when the embeddings of the top genes are set to
-      the mean embedding of all genes; chance is random genes of like degree in the network. The attention is not renormalised,
-      so that no other gene gains weight and the change is due to the removed genes alone. By construction,
-      since the cell state is the sum of embeddings weighted by attention: it shows how much hangs on these genes, not that
-      they are the right ones.
+    - **Stability**, if several models are given: rank correlation and overlap of the top genes between models, each
+      perturbation with itself; chance is each perturbation with another one.
     - **Enrichment**: how much higher the attention is to genes that belong to the perturbed ones (neighbours, targets,
       same pathway) than to others, as area under the ROC curve, mean over perturbations; chance is genes of like degree,
       the same permutation of genes for all perturbations. The same minus that of the prior. And whether the learned score,
       the ratio of attention to prior, is higher for them among the genes that are reached; chance is the genes that belong to
       another perturbation.
-    - **Specificity**: Jensen-Shannon distance between perturbations, over all genes but the perturbed; chance is
-      the distance between members for the same perturbation. And the same minus that of the prior.
+    - **Specificity**: Jensen-Shannon distance between perturbations, minus that of the prior.
 
-    Whether predictions are better with attention than without is not tested here, since it needs training without:
-    compare ``APP(adata, pooling="mean")``, as :mod:`scapp.benchmark` does.
+    Whether predictions are better with attention than without needs training without: compare
+    ``APP(effects, attention=False)``, as :mod:`scapp.benchmark` does.
 
     Parameters
     ----------
     model
-        Trained :class:`scapp.model.APP`, or several that were trained from other seeds on the same genes; all but stability is
-        tested on the first.
+        Trained :class:`scapp.model.APP`, or several that were trained on other perturbations over the same genes; all but
+        stability is tested on the first.
     perturbations
         Labels, measured or not; those of the training if None. Time and memory grow with them: of a genome-wide screen choose
         a few hundred.
@@ -96,8 +80,6 @@ def attention_checks(
         Permutations for each p-value.
     seed
         Of the permutations.
-    progress_bar
-        Whether to show the progress of the removals.
 
     Returns
     -------
@@ -117,7 +99,7 @@ def attention_checks(
         If a model has not been trained.
     ValueError
         If a label cannot be read or names a gene that is not a node, a source is about other genes, the models are about
-        different genes, or the model has no attention (``pooling="mean"``).
+        different genes, or the model has no attention (``attention=False``).
 
     Examples
     --------
@@ -130,7 +112,7 @@ def attention_checks(
     for one in models:
         check_trained(one)
         if not one.module.attends:
-            raise ValueError("This model was made with pooling='mean': it attends to the perturbed genes only.")
+            raise ValueError("This model was made without attention. Make it with attention=True, or pooling='attention'.")
         if one.genes != models[0].genes:
             raise ValueError("The models are about different genes; pass models that were set up with the same adata.")
     first = models[0]
@@ -149,8 +131,6 @@ def attention_checks(
     rng = np.random.default_rng(seed)
     looked = look(first, nodes)
     rows = _checks.learning(looked)
-    if len(looked.attention) > 1:
-        rows += _checks.stability(looked, "members", n_top, n_permutations, rng)
     if len(models) > 1:
         each = [looked, *(look(one, nodes_of(one, labels)) for one in models[1:])]
         attention, prior = (
@@ -158,8 +138,6 @@ def attention_checks(
         )
         between = _checks.Looked(attention, prior, looked.perturbed, looked.bins)
         rows += _checks.stability(between, "models", n_top, n_permutations, rng)
-    change = _removing(first, nodes, progress_bar)
-    rows += _checks.removal(looked, change, n_top, n_permutations, rng)
     rows += _checks.enrichment(looked, sets, n_permutations, rng)
     rows += _checks.specificity(looked, n_permutations, rng)
     return pd.DataFrame(rows)
@@ -167,7 +145,7 @@ def attention_checks(
 
 def look(model: APP, nodes: Sequence[tuple[int, ...]]) -> _checks.Looked:
     """What a model attends to for some perturbations."""
-    attention, prior = (tensor.cpu().numpy().astype(np.float64) for tensor in model.module.attended(nodes))
+    attention, prior = (tensor.cpu().numpy()[None] for tensor in model.module.attended(nodes))
     perturbed = np.zeros(prior.shape[1:], dtype=bool)
     for row, genes in zip(perturbed, nodes, strict=True):
         row[list(genes)] = True
@@ -188,22 +166,3 @@ def _labels(model: APP, perturbations: Iterable[str] | None) -> list[str]:
     if not labels:
         raise ValueError("No perturbation is asked: the list of labels is empty.")
     return labels
-
-
-def _removing(
-    model: APP, nodes: Sequence[tuple[int, ...]], progress_bar: bool
-) -> Callable[[NDArray[np.intp], str], tuple[NDArray[np.floating], NDArray[np.floating]]]:
-    """How long each prediction is, and how far it moves without each of some sets of genes."""
-
-    def change(sets: NDArray[np.intp], what: str) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        from rich.progress import track
-
-        lengths, moved = [], []
-        for start in track(range(0, len(nodes), CHUNK), description=what, disable=not progress_bar):
-            chunk = slice(start, start + CHUNK)
-            whole, without = model.module.predict_without(nodes[chunk], sets[chunk])
-            lengths.append(whole.norm(dim=1).cpu().numpy())
-            moved.append((without - whole[:, None]).norm(dim=2).cpu().numpy())
-        return np.concatenate(lengths), np.concatenate(moved)
-
-    return change

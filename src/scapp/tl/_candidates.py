@@ -90,7 +90,7 @@ def _nodes(model: APP, genes: Iterable[str] | None, order: int) -> list[int]:
         raise ValueError(f"order must be at least 1, found {order}.")
     if genes is None:
         module = model.module
-        nodes = sorted(module.single_column) or sorted({g for p in module.perturbations for g in p})
+        nodes = sorted(module.single_row) or sorted({g for p in module.perturbations for g in p})
     else:
         if isinstance(genes, str):
             raise TypeError(f"Expected a list of genes, found the text {genes!r}. Pass [{genes!r}].")

@@ -183,58 +183,6 @@ def enrichment(looked: Looked, sets: Iterable[GeneSets], n_permutations: int, rn
     return rows
 
 
-def removal(
-    looked: Looked,
-    change: Callable[[NDArray[np.intp], str], tuple[Floats, Floats]],
-    n_top: int,
-    n_permutations: int,
-    rng: np.random.Generator,
-) -> list[dict]:
-    """Does the prediction hang on the attended genes more than on random ones?
-
-    Parameters
-    ----------
-    looked
-        What was attended to.
-    change
-        For sets of genes of shape (n, n_sets, n_top): the length of each prediction (n,), and how far it moves without
-        each set (n, n_sets). The text is for the progress bar.
-    n_top, n_permutations, rng
-        As above.
-    """
-    n, rows = len(looked.perturbed), []
-    for name, left_out in (("", None), (", perturbed genes kept", looked.perturbed)):
-        top = top_genes(looked.attention.mean(axis=0), n_top, left_out)
-        sets = np.empty((n, 1 + N_DRAWS, top.shape[1]), dtype=np.intp)
-        for i in range(n):
-            sets[i, 0] = top[i]
-            sets[i, 1:] = draw_like(top[i], looked.bins, looked.perturbed[i], N_DRAWS, rng)
-        length, moved = change(sets, f"Removing genes{name}")
-        scale = n * max(length.mean(), 1e-30)
-        drawn = rng.integers(N_DRAWS, size=(n_permutations, n))
-        null = moved[np.arange(n), 1 + drawn].sum(axis=1) / scale
-        rows.append(
-            _row(
-                "faithfulness",
-                f"relative change without the top {n_top}{name}",
-                "",
-                moved[:, 0].sum() / scale,
-                null,
-                n,
-                by_construction=True,
-                chance="genes of like degree",
-            )  # fmt: skip
-        )
-        p = (1 + (moved[:, 1:] >= moved[:, :1]).sum(axis=1)) / (1 + N_DRAWS)
-        share = _row(
-            "faithfulness", f"share of perturbations with p <= {SIGNIFICANT}{name}", "", float((p <= SIGNIFICANT).mean()),
-            np.array([SIGNIFICANT]), n, by_construction=True, chance="binomial",
-        )  # fmt: skip
-        hits = int((p <= SIGNIFICANT).sum())
-        rows.append({**share, "p_value": float(binomtest(hits, n, SIGNIFICANT, alternative="greater").pvalue)})
-    return rows
-
-
 def _row(
     check: str, statistic: str, source: str, value: float, null: Floats, n: int, *, by_construction: bool, chance: str
 ) -> dict:

@@ -18,21 +18,16 @@ By = Literal["perturbations", "genes"]
 
 
 def explain(model: APP, perturbation: str, gene: str, *, by: By = "perturbations") -> pd.DataFrame:
-    r"""What one predicted log-fold-change is made of; the contributions sum to the prediction.
+    r"""Say what one predicted log-fold-change is made of; the contributions sum to the prediction.
 
-    The decoder is solved in closed form, so its prediction is a weighted sum of the measured effects that it was fitted to:
-    the weight of training perturbation Q is :math:`\sum_R k(s_P, s_R)\, (A^{-1})_{RQ}`. The effect of a combination begins
-    with the sum of what its genes do alone; these denoised singles are a weighted sum of the measured ones. All of this is
-    exact for what was learned and chosen in training: the networks' weights, the weights of the robust fit, the scale
-    and threshold of the anchor and the basis of its singular vectors are held fixed. It says what the number is computed
-    from, not what it would be had a perturbation never been measured.
+    Both halves of the model are weighted sums of measured effects. In the closed form, training perturbation Q counts
+    with the weight :math:`\sum_R K(P, R)\, ((K + \lambda D)^{-1})_{RQ}`; in the attention, with its attention times what
+    it adds in the programs of the screen. Scalars, penalties and programs are held fixed: this is what the number is
+    computed from, not what it would be had a perturbation never been measured.
 
-    With ``by="genes"`` the terms that come from equations 1 to 7 are divided among the attended genes instead. A gene
-    adds its attention times its embedding to the cell state. A linear decoder reads that off exactly. A kernel
-    decoder is not linear in the state, and is replaced by its average gradient on the straight way from the mean training
-    state to this one (integrated gradients :cite:p:`Sundararajan2017`, along the state); the contributions then still sum to
-    the prediction exactly, but another way would divide them differently. The embedding of a gene holds
-    its neighbours', and so does its contribution.
+    With ``by="genes"``, each contribution is divided among the genes of the networks that make the two perturbations
+    alike, in proportion to :math:`\sqrt{w(p, j)\, w(i, j)}`; what two perturbations that share no gene of a network add is
+    named by the perturbed genes.
 
     Parameters
     ----------
@@ -43,31 +38,28 @@ def explain(model: APP, perturbation: str, gene: str, *, by: By = "perturbations
     gene
         A measured gene: whose predicted log-fold-change.
     by
-        ``"perturbations"``: training perturbations. ``"genes"``: attended genes.
+        ``"perturbations"``: training perturbations. ``"genes"``: genes of the networks.
 
     Returns
     -------
-    One row a contribution, the largest (in size) first, with the columns
+    One row per contribution, the largest (in size) first, with the columns
 
     - ``perturbation``, ``gene``: as asked
-    - ``source``: ``"anchor single"``, a measured single in the anchor of a combination, or in its own denoised effect;
-      ``"training perturbation"``; ``"gene"``; ``"intercept"``, what is predicted at the mean training state (the constant
-      of a linear decoder)
-    - ``term``: ``"anchor"``, ``"main effects"`` (equations 1 to 7 for genes) or ``"interaction"`` (for combinations)
-    - ``name``: the perturbation or the gene; empty for the intercept
-    - ``weight``, ``value``, ``contribution``: contribution = weight * value. The value is the measured log-fold-change
-      or, in the interaction term, by how much it departs from the anchor. For genes the weight is the attention, mean
-      over heads and models, and the value what the gene adds for each unit of it. Contributions that are zero have no row.
+    - ``source``: ``"training perturbation"``, ``"gene"``, or ``"centre"``, the mean of the screen
+    - ``term``: ``"closed form"``, ``"attention"`` or ``"centre"``
+    - ``name``: the perturbation or the gene; empty for the centre
+    - ``weight``, ``value``, ``contribution``: contribution = weight * value. In the closed form the value is the measured
+      log-fold-change, in the attention what the perturbation adds at full attention. Contributions that are zero have no row.
 
     Raises
     ------
     RuntimeError
         If the model has not been trained.
     ValueError
-        If a label cannot be read, the gene is not measured, or there is no exact answer: a decoder trained by gradient
-        descent (``preset="paper"``) has no contributions of training perturbations, one with a hidden layer
-        (``decoder="mlp"``) none of either kind, and where a `kind` was named at set-up the change of a target itself is
-        read from what others did to theirs.
+        If a label cannot be read, the gene is not measured, or there is no exact answer: the paper's form
+        (``preset="paper"``) has no contributions of training perturbations, with a hidden layer (``decoder="mlp"``) none of
+        either kind, and where a `kind` was named at set-up the change of a target itself is read from what others did to
+        theirs.
 
     Examples
     --------
@@ -82,22 +74,55 @@ def explain(model: APP, perturbation: str, gene: str, *, by: By = "perturbations
     column = _column(model, perturbation, gene)
     _check_not_own(model, nodes, column, gene)
     sep = model.registry["setup_args"]["combination_sep"]
-    parts = []
-    for share in model.module.explain(nodes, column, by):
-        weight = share.weight.cpu().numpy()
-        names = [sep.join(model.genes[node] for node in name) for name in share.names]
-        part = pd.DataFrame({"source": share.kind, "term": share.term, "name": names, "weight": weight})
-        parts.append(part.assign(contribution=weight * share.value.cpu().numpy()))
-    # Two genes of a combination that were not measured alone draw on the same training perturbations.
+    rows = _rows_by_genes(model, nodes, column) if by == "genes" else _rows_by_perturbations(model, nodes, column, sep)
     keys = ["source", "term", "name"]
-    table = pd.concat(parts).groupby(keys, as_index=False, sort=False)[["weight", "contribution"]].sum()
+    table = pd.concat(rows).groupby(keys, as_index=False, sort=False)[["weight", "contribution"]].sum()
     table = table[table["contribution"] != 0]
-    table.insert(4, "value", table["contribution"] / table["weight"])
+    table.insert(4, "value", table["contribution"] / table["weight"].where(table["weight"] != 0))
     order = np.argsort(-table["contribution"].abs().to_numpy(), kind="stable")
     table = table.iloc[order].reset_index(drop=True)
     table.insert(0, "gene", gene)
     table.insert(0, "perturbation", perturbation)
     return table
+
+
+def _rows_by_perturbations(model: APP, nodes: tuple[int, ...], column: int, sep: str) -> list[pd.DataFrame]:
+    from scapp.module import PaperModule
+
+    if isinstance(model.module, PaperModule):
+        raise ValueError(
+            "The paper's form is trained by gradient descent, so a prediction is no weighted sum of training effects. "
+            "Pass by='genes', or make the model without preset='paper'."
+        )
+    found = []
+    for part in model.module.explain(nodes, column):
+        training = [model.module.perturbations[row] for row in part.rows]
+        names = [sep.join(model.genes[node] for node in genes) for genes in training] or [""]
+        source = "training perturbation" if part.rows else "centre"
+        weight = part.weight.cpu().numpy()
+        table = pd.DataFrame({"source": source, "term": part.half, "name": names, "weight": weight})
+        found.append(table.assign(contribution=weight * part.value.cpu().numpy()))
+    return found
+
+
+def _rows_by_genes(model: APP, nodes: tuple[int, ...], column: int) -> list[pd.DataFrame]:
+    from scapp.module import PaperModule
+
+    found = []
+    names = np.array(model.genes, dtype=object)
+    for part in model.module.explain(nodes, column):
+        contribution = (part.weight * part.value).cpu().numpy()
+        weight = part.weight.cpu().numpy()
+        if not part.rows:
+            table = pd.DataFrame({"source": "centre", "term": part.half, "name": [""], "weight": weight})
+        elif isinstance(model.module, PaperModule):
+            table = pd.DataFrame({"source": "gene", "term": part.half, "name": names[part.rows], "weight": weight})
+        else:
+            through = model.module.shared_genes(nodes, part.rows)  # (n_rows, n_nodes), rows sum to one
+            weight, contribution = weight @ through, contribution @ through
+            table = pd.DataFrame({"source": "gene", "term": part.half, "name": names, "weight": weight})
+        found.append(table.assign(contribution=contribution))
+    return found
 
 
 def _column(model: APP, perturbation: str, gene: str) -> int:
@@ -117,7 +142,9 @@ def _column(model: APP, perturbation: str, gene: str) -> int:
 def _check_not_own(model: APP, nodes: tuple[int, ...], column: int, gene: str) -> None:
     """Raise where the prediction is no sum of contributions: the change of a target itself, with a kind at set-up."""
     written = np.full((1, model.module.targets.shape[1]), np.nan)
-    model._write_own_effects(None)([nodes], written, None)
+    own = model._own_effects(None)
+    if own is not None:
+        own.write(None, [nodes], written)
     if not np.isnan(written[0, column]):
         raise ValueError(
             f"The model was set up with a kind of perturbation, so the change of {gene!r} itself is read from what others of that "

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Score = Literal["attention", "relative", "z_score"]
+Of = Literal["genes", "perturbations"]
 
 
 def rank_attention_genes(
@@ -27,6 +28,7 @@ def rank_attention_genes(
     groupby: str = Key.obs.PERTURBATION,
     groups: Iterable[str] | None = None,
     n_genes: int | None = None,
+    of: Of = "genes",
     score: Score = "attention",
     layer: str = Key.layers.ATTENTION,
     lfc_layer: str = Key.layers.PREDICTED_LFC,
@@ -51,6 +53,10 @@ def rank_attention_genes(
         Which perturbations are ranked, in this order; all but the controls if None.
     n_genes
         How many genes of each are kept; all if None, which ``values_to_plot`` of scanpy's plots needs.
+    of
+        ``"genes"``: the genes of the networks through which a perturbation is like those that it attends to (`layer`).
+        ``"perturbations"``: the measured perturbations that its prediction is made of
+        (``obsm["attention_to_perturbations"]``); their log-fold-changes are NaN, and their "genes" are labels.
     score
         With :math:`\alpha_{Pg}` the attention of perturbation :math:`P` to gene :math:`g`, :math:`\bar\alpha_g` and
         :math:`\sigma_g` its mean and standard deviation over all perturbations of `adata` (ranked or not, each counts
@@ -89,6 +95,8 @@ def rank_attention_genes(
     >>> scapp.tl.rank_attention_genes(predicted, score="relative")
     >>> sc.pl.rank_genes_groups(predicted, key="attention_genes")
     """
+    if of not in get_args(Of):
+        raise ValueError(f"of must be one of {', '.join(get_args(Of))}, found {of!r}.")
     if score not in get_args(Score):
         raise ValueError(f"score must be one of {', '.join(get_args(Score))}, found {score!r}.")
     if n_genes is not None and n_genes < 1:
@@ -97,11 +105,15 @@ def rank_attention_genes(
         check_no_view(adata, "scapp.tl.rank_attention_genes")
     check_gene_names(adata)
     labels = labels_of(adata, groupby, "groupby")
-    for name in (layer, lfc_layer):
+    for name in (layer, lfc_layer) if of == "genes" else ():
         check_layer(adata, name, "`APP.predict`")
     perturbations = _perturbations(adata.obs[groupby], control)
     asked = _asked(groups, perturbations, control)
-    attention = mean_rows(adata, layer, labels, perturbations)
+    if of == "perturbations":
+        ranked_names, attention = _attended_perturbations(adata, labels, perturbations)
+        layer = Key.obsm.ATTENTION_TO_PERTURBATIONS
+    else:
+        ranked_names, attention = adata.var_names.tolist(), mean_rows(adata, layer, labels, perturbations)
     known = np.asarray(np.isfinite(attention).all(axis=1))
     row = {name: i for i, name in enumerate(perturbations)}
     chosen = [name for name in perturbations if known[row[name]]] if asked is None else asked
@@ -120,9 +132,9 @@ def rank_attention_genes(
     target = adata.copy() if copy else adata
     target.uns[key_added] = rank_genes(
         _scores(attention[rows], attention[known], score),
-        mean_rows(adata, lfc_layer, labels, chosen),
+        mean_rows(adata, lfc_layer, labels, chosen) if of == "genes" else np.full((len(rows), len(ranked_names)), np.nan),
         chosen,
-        adata.var_names.tolist(),
+        ranked_names,
         groupby=groupby,
         reference=control or "control",
         layer=lfc_layer,
@@ -130,6 +142,19 @@ def rank_attention_genes(
         n_genes=n_genes,
     )
     return target if copy else None
+
+
+def _attended_perturbations(
+    adata: AnnData, labels: NDArray[np.str_], perturbations: list[str]
+) -> tuple[list[str], NDArray[np.float64]]:
+    """Return the labels of the measured perturbations, and the attention to them: (n_perturbations, n_measured)."""
+    key = Key.obsm.ATTENTION_TO_PERTURBATIONS
+    names = adata.uns.get(Key.uns.SCAPP, {}).get(Key.uns.PREDICTION, {}).get("attended_perturbations")
+    if key not in adata.obsm or names is None:
+        raise ValueError(f"adata.obsm has no {key!r}. It is filled by `APP.predict`, but not by the paper's form.")
+    values = np.asarray(adata.obsm[key], dtype=np.float64)
+    found = [values[np.asarray(labels) == name].mean(axis=0) for name in perturbations]
+    return [str(name) for name in names], np.array(found)
 
 
 def _perturbations(column: pd.Series, control: str | None) -> list[str]:

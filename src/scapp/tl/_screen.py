@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -10,12 +9,12 @@ import numpy as np
 import pandas as pd
 from rich.progress import track
 
+from scapp._keys import Key
 from scapp.tl._candidates import Candidates, Genes
 from scapp.tl._objective import Function, Metric, Objective, Signature, read_objective
 
 if TYPE_CHECKING:
     from scapp.model import APP
-    from scapp.model._prediction import WriteOwn
 
 N_DRAWS = 256
 
@@ -105,8 +104,7 @@ def screen(
     measured = model._registered.measured
     score = read_objective(objective, metric, [g for g, m in zip(model.genes, measured, strict=True) if m])
     best, batch_size = _Best(int(n_best)), int(batch_size)
-    write_own = model._write_own_effects(kind)
-    scored = _scores(candidates, score, batch_size, write_own)
+    scored = _scores(candidates, score, batch_size, kind)
     n_batches = -(-len(candidates) // batch_size)
     for batch, scores in track(scored, description="Scoring", total=n_batches, disable=not show_progress):
         best.add(batch, scores)
@@ -117,7 +115,7 @@ def screen(
     names = candidates.names(best.positions[order_of_best], found)
     table = model._describe(names, found).reset_index(drop=True)
     table.insert(0, "score", best.scores[order_of_best])
-    table.insert(1, "score_std", _score_std(model, found, score, seed, write_own))
+    table.insert(1, "score_std", _score_std(model, found, score, seed, kind))
     key = model.registry["setup_args"]["perturbation_key"]
     table.insert(0, "perturbation", table.pop(key))
     return table
@@ -149,49 +147,35 @@ class _Best:
 
 
 def _scores(
-    candidates: Candidates, score: Signature | Function, size: int, write_own: WriteOwn
+    candidates: Candidates, score: Signature | Function, size: int, kind: str | None
 ) -> Iterator[tuple[list[Genes], np.ndarray]]:
-    from scapp.module._prediction import Wanted
+    from scapp.module import Wanted
 
-    taken: deque[list[Genes]] = deque()
-
-    def batches() -> Iterator[list[Genes]]:
-        for batch in candidates.batches(size):
-            taken.append(batch)
-            yield batch
-
-    predict = candidates.model.module.predict_batches
-    for prediction in predict(batches(), nodes=candidates.nodes, wanted=Wanted(std=False, attention=False)):
-        batch, lfc = taken.popleft(), prediction.lfc.cpu().numpy()
-        write_own(batch, lfc, None)
-        yield batch, score(lfc)
+    wanted = Wanted(std=False, attention=False)
+    for batch in candidates.batches(size):
+        for _, arrays in candidates.model.predictions(batch, wanted, kind=kind, batch_size=size):
+            yield batch, score(arrays[Key.layers.PREDICTED_LFC])
 
 
 def _score_std(
-    model: APP, perturbations: list[Genes], score: Signature | Function, seed: int, write_own: WriteOwn
+    model: APP, perturbations: list[Genes], score: Signature | Function, seed: int, kind: str | None
 ) -> np.ndarray:
     """Standard deviation of the score of each, over draws from the uncertainty of its log-fold-changes."""
-    from scapp.module._posterior import error_factors
-    from scapp.module._prediction import Wanted
+    from scapp.module import Wanted
 
-    module, rng = model.module, np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     # The same draws for all, so that their scores differ by what is known of them and not by chance.
-    alone = rng.standard_normal((N_DRAWS, module.targets.shape[1]))
-    errors = {"measured": alone}  # errors of a measurement are those of sampling cells, gene by gene
-    for kind in ("single", "combined"):
-        factors = error_factors(module, combined=kind == "combined").cpu().numpy()
+    alone = rng.standard_normal((N_DRAWS, model.module.targets.shape[1]))
+    errors = {}
+    for combined in (False, True):
+        factors = model.module.error_factors(combined=combined).cpu().numpy()
         rest = np.sqrt(np.maximum(1 - np.square(factors).sum(axis=0), 0))
-        errors[kind] = rng.standard_normal((N_DRAWS, len(factors))) @ factors + alone * rest
+        errors[combined] = rng.standard_normal((N_DRAWS, len(factors))) @ factors + alone * rest
     found = np.empty(len(perturbations))
-    wanted, nodes = Wanted(attention=False), {gene for p in perturbations for gene in p}
-    predictions = module.predict_batches(([p] for p in perturbations), nodes=nodes, wanted=wanted)
-    for i, (genes, prediction) in enumerate(zip(perturbations, predictions, strict=True)):
-        assert prediction.std is not None
-        kind = "combined" if len(genes) > 1 else "measured" if genes[0] in module.single_column else "single"
-        lfc, std = prediction.lfc.cpu().numpy(), prediction.std.cpu().numpy()
-        write_own([genes], lfc, std)
-        draws = lfc + std * errors[kind]
-        scores = score(draws)
+    predictions = model.predictions(perturbations, Wanted(attention=False), kind=kind, batch_size=1)
+    for i, (genes, (_, arrays)) in enumerate(zip(perturbations, predictions, strict=True)):
+        lfc, std = arrays[Key.layers.PREDICTED_LFC], arrays[Key.layers.PREDICTED_LFC_STD]
+        scores = score(lfc + std * errors[len(genes) > 1])
         scores = scores[np.isfinite(scores)]
         found[i] = scores.std(ddof=1) if len(scores) > 1 else np.nan
     return found

@@ -13,7 +13,7 @@ from scapp.tl._candidates import Candidates, Genes, check_model
 
 if TYPE_CHECKING:
     from scapp.model import APP
-    from scapp.module._posterior import Posterior
+    from scapp.module import Posterior
 
 # The covariance of candidates and targets is held in memory: where it is large, some targets stand for all.
 MAX_TARGETS, MIN_TARGETS, MAX_COVARIANCES = 2000, 200, 2**26
@@ -86,8 +86,6 @@ def suggest_perturbations(
     --------
     >>> scapp.tl.suggest_perturbations(model, 12)["perturbation"].tolist()
     """
-    from scapp.module._posterior import Posterior
-
     check_model(model)
     if strategy not in STRATEGIES:
         raise ValueError(f"strategy={strategy!r} is not among {', '.join(map(repr, STRATEGIES))}.")
@@ -105,7 +103,12 @@ def suggest_perturbations(
     if len(aims) > n_targets:
         aims = [aims[i] for i in np.sort(rng.choice(len(aims), n_targets, replace=False))]
     position = {genes: i for i, genes in enumerate(dict.fromkeys([*perturbations, *aims]))}
-    posterior = Posterior(model.module, list(position))
+    if not hasattr(model.module, "posterior"):
+        raise ValueError(
+            "The paper's form is trained by gradient descent and does not know how its errors go together. "
+            "Make the model without preset='paper'."
+        )
+    posterior = model.module.posterior(list(position))
     chosen, variance, remaining = choose(
         posterior, n, np.arange(len(perturbations)), np.array([position[p] for p in aims]), strategy
     )
