@@ -27,7 +27,7 @@ def small(monkeypatch):
 
 def test_the_demo_leaves_predictions_model_scores_and_three_pictures(small, tmp_path, capsys):
     folder = tmp_path / "out"
-    assert main(["demo", "--output", str(folder), "--n-models", "1"]) == 0
+    assert main(["demo", "--output", str(folder)]) == 0
     names = {path.name for path in folder.iterdir()}
     assert {"predictions.h5ad", "model", "scores.csv"} <= names
     assert len([name for name in names if name.endswith(".png")]) == 3
@@ -75,7 +75,7 @@ def test_the_demo_runs_on_a_users_files(tmp_path, form, capsys):
     cells.write_h5ad(tmp_path / "screen.h5ad")
     files = ["--data", str(tmp_path / "screen.h5ad"), "--network", str(tmp_path / "edges.tsv")]
     folder = tmp_path / "out"
-    assert main(["demo", *files, *options, "--output", str(folder), "--n-models", "1"]) == 0
+    assert main(["demo", *files, *options, "--output", str(folder)]) == 0
     assert "perturbations x 100 genes" in capsys.readouterr().out
     assert set(pd.read_csv(folder / "scores.csv")["method"]) >= {"APP", "mean"}
 
@@ -106,7 +106,7 @@ def test_a_folder_with_something_in_it_is_kept_unless_it_may_be_replaced(small, 
 def test_few_perturbations_are_trained_on_and_nothing_is_scored(simulated_effects):
     few = simulated_effects[simulated_effects.obs["n_perturbed_genes"] == 1][:4].copy()
     screen = demo.Screen(few, "perturbation")
-    _, predicted, scores = demo.train_and_score(screen, seed=0, n_models=1, progress=False)
+    _, predicted, scores = demo.train_and_score(screen, seed=0, progress=False)
     assert predicted.n_obs == 4
     assert scores.empty
 

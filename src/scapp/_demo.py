@@ -123,25 +123,20 @@ def _a_fifth(names: list[str], rng: np.random.Generator) -> list[str]:
     return sorted(rng.choice(names, size=max(1, len(names) // 5), replace=False).tolist())
 
 
-def train_and_score(
-    screen: Screen, *, seed: int, n_models: int | None, progress: bool = True
-) -> tuple[APP, ad.AnnData, pd.DataFrame]:
+def train_and_score(screen: Screen, *, seed: int, progress: bool = True) -> tuple[APP, ad.AnnData, pd.DataFrame]:
     """Train on the rest, predict what is held out, and score it beside the baselines.
 
     Returns
     -------
     The trained model, the predictions (with the observed effects in ``layers["lfc"]``) and the table of scores.
     """
-    import scvi
-
     from scapp.model import APP
 
     held = hold_out(screen.effects, seed)
     test = [*held[KINDS[0]], *held[KINDS[1]]]
     train = screen.effects[~screen.effects.obs_names.isin({*test, *held["left out"]})].copy()
-    scvi.settings.seed = seed
     APP.setup_anndata(train, perturbation_key=screen.perturbation_key, control=None, layer=Key.layers.LFC)
-    model = APP(train, n_models=n_models)
+    model = APP(train)
     model.train(enable_progress_bar=progress)
     # Without anything held out the measured perturbations themselves are predicted, and there is nothing to score.
     asked = test or train.obs_names.tolist()
