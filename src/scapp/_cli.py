@@ -67,8 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     yours.add_argument("--batch-key", metavar="COLUMN", help="compare cells with the controls of their batch")
     yours.add_argument("--sep", default="+", help="what joins the genes of a combination (default: +)")
     yours.add_argument("--gene-aliases", type=Path, metavar="FILE", help="table alias_symbol, symbol for renamed genes")
-    demo.add_argument("--n-models", type=int, metavar="N", help="networks that are trained and averaged (default: 3)")
-    demo.add_argument("--seed", type=int, default=0, help="of simulation, hold-out and training (default: 0)")
+    demo.add_argument("--seed", type=int, default=0, help="of simulation and hold-out (default: 0)")
     demo.add_argument("--output", type=Path, default=Path("scapp_demo"), metavar="FOLDER", help="default: scapp_demo")
     demo.add_argument("--overwrite", action="store_true", help="replace the folder if it is there")
     demo.set_defaults(run=_demo)
@@ -83,13 +82,13 @@ def _add_benchmark(commands: Any) -> None:
     )  # fmt: skip
     what = parser.add_argument_group("what is predicted")
     what.add_argument(
-        "--data", type=Path, metavar="FOLDER", help="the two measured tasks, from a folder of their files"
+        "--data", type=Path, metavar="FOLDER", help="the two first measured tasks, from a folder of their files"
     )
     what.add_argument(
         "--screen", action="append", default=[], metavar="NAME=FILE.h5ad",
         help="cells of norman_2019, adamson_2016, replogle_2022_k562_essential, replogle_2022_rpe1, or under any name",
     )  # fmt: skip
-    what.add_argument("--task", nargs="+", metavar="TASK", help="only these tasks")
+    what.add_argument("--task", nargs="+", metavar="TASK", help="only these tasks; 'all' for every measured one")
     what.add_argument("--network", type=Path, metavar="EDGES.tsv", help="network for --screen; else that of --data")
     what.add_argument("--gene-aliases", type=Path, metavar="FILE", help="table alias_symbol, symbol for --network")
     what.add_argument(
@@ -153,7 +152,7 @@ def _demo(args: argparse.Namespace) -> int:
                 layer=args.layer, batch_key=args.batch_key, sep=args.sep, aliases=args.gene_aliases,
             )  # fmt: skip
         console.print("Training on the perturbations that are not held out …")
-        model, predicted, scores = demo.train_and_score(screen, seed=args.seed, n_models=args.n_models)
+        model, predicted, scores = demo.train_and_score(screen, seed=args.seed)
         _print_scores(console, scores)
         written = demo.write(folder, model, predicted, scores)
     console.print(f"Wrote {', '.join(written)} into {args.output} ({time.perf_counter() - begin:.0f} s in all)")

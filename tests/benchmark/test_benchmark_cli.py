@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from scapp import benchmark
 from scapp._cli import main
-from scapp.benchmark import _screens
+from scapp.benchmark import _measured, _screens
 
 SIMPLE = ["no change", "mean", "additive"]
 
@@ -160,9 +161,24 @@ def test_a_predictions_file_that_does_not_fit_is_refused_with_a_list_before_anyt
 def test_the_command_lists_methods_and_tasks(small, tmp_path, capsys):
     assert command("--list", "--output", tmp_path / "out", methods=None) == 0
     shown = capsys.readouterr().out
-    for part in ("shrunk additive", "APP, no anchor", "unseen_singles"):
+    for part in ("shrunk additive", "APP, no known noise", "unseen_singles"):
         assert part in shown
     assert not (tmp_path / "out").exists()
+
+
+def test_measured_tasks_are_the_two_first_those_asked_or_all(monkeypatch, doubles, unseen, tmp_path, capsys):
+    def read(name):
+        return lambda folder: dataclasses.replace(unseen, name=name)
+
+    for name in _measured.MEASURED:
+        monkeypatch.setitem(_measured.MEASURED, name, read(name))
+    names = list(_measured.MEASURED)
+    for asked, expected in (([], names[:2]), (["--task", names[4]], [names[4]]), (["--task", "all"], names)):
+        assert command("--data", tmp_path, "--list", *asked) == 0
+        shown = capsys.readouterr().out
+        assert [name for name in names if f"Task '{name}'" in shown] == expected
+    assert command("--data", tmp_path, "--task", "triples") == 2
+    assert "no task triples; there are norman_doubles, " in capsys.readouterr().err
 
 
 def test_the_real_tasks_are_run_by_the_name_of_their_folder(shared_data, tmp_path):

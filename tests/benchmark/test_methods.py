@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import pickle
 from typing import Any
@@ -13,11 +14,11 @@ import pytest
 from scapp import baselines, benchmark
 from scapp.benchmark import _method_gears
 from scapp.benchmark._files import slug
-from scapp.benchmark._methods import ABLATIONS, APP, CORE, DAMAGES, choose, registered
+from scapp.benchmark._methods import ABLATIONS, APP, CORE, DAMAGES, PAPER_ABLATIONS, choose, registered
 
 NAMES = [
-    "no change", "mean", "geometric median", "matching mean", "additive", "shrunk additive", "additive, denoised",
-    "linear model", "kernel ridge", "pair kernel", "Gaussian process",
+    "no change", "mean", "geometric median", "matching mean", "partner mean", "additive", "shrunk additive",
+    "additive, denoised", "linear model", "nearest perturbation", "kernel ridge", "pair kernel", "Gaussian process",
 ]  # fmt: skip
 
 
@@ -33,8 +34,8 @@ def applies_to(task):
 def test_all_methods_of_the_issue_are_registered_with_their_groups():
     table = benchmark.methods().set_index("method")["group"]
     assert table[table == "baseline"].index.tolist() == NAMES
-    assert table[table == "app"].index.tolist() == ["APP", "APP, one model", "APP, paper"]
-    assert set(table) == {"baseline", "app", "ablation", "network"}
+    assert table[table == "app"].index.tolist() == ["APP", "APP, paper"]
+    assert set(table) == {"baseline", "app", "ablation", "paper", "network"}
     assert set(CORE) <= set(table.index)
     assert len({slug(name) for name in table.index}) == len(table)
 
@@ -43,17 +44,21 @@ def test_options_of_app_are_options_that_it_has():
     from scapp.model import APP as Model
 
     known = set(inspect.signature(Model).parameters)
-    for options in (*APP.values(), *ABLATIONS.values()):
+    for options in (*APP.values(), *ABLATIONS.values(), *PAPER_ABLATIONS.values()):
         assert set(options) <= known
 
 
 def test_methods_apply_where_they_have_something_to_say(doubles, unseen, seen, simulated):
-    only_of_combinations = {"matching mean", "shrunk additive", "pair kernel", "Gaussian process"}
+    only_of_combinations = {"matching mean", "partner mean", "shrunk additive", "pair kernel", "Gaussian process"}
     of_measured_singles = {"additive", "additive, denoised"}
     everything = {method.name for method in registered()}
     assert applies_to(doubles) == everything
     assert applies_to(unseen) == everything - only_of_combinations - of_measured_singles
     assert applies_to(seen) == everything - only_of_combinations
+    unknown_noise = unseen.effects.copy()
+    del unknown_noise.layers["lfc_se"], unknown_noise.obs["n_cells"]
+    without_noise = dataclasses.replace(unseen, effects=unknown_noise, halves=None)
+    assert applies_to(unseen) - applies_to(without_noise) == {"APP, no known noise"}
     without_network = applies_to(benchmark.unseen_singles(simulated[0]))
     assert without_network == {"no change", "mean", "geometric median", "linear model"}
 
@@ -94,27 +99,27 @@ def test_of_a_seen_single_the_additive_model_repeats_the_first_half(seen):
 @pytest.mark.filterwarnings("ignore")
 def test_app_predicts_with_spread_attention_and_a_count_of_parameters(doubles):
     split = doubles.splits[0]
-    method = named("APP, one model")
+    method = named("APP")
     predicted, again = method.predict(doubles, split), method.predict(doubles, split)
     assert predicted.lfc.shape == predicted.std.shape == (len(split.test), 50)
     assert (predicted.std > 0).all()
     assert predicted.attention_genes.shape == predicted.attention_scores.shape == (len(split.test), 20)
     assert (np.diff(predicted.attention_scores, axis=1) <= 0).all()
-    assert predicted.parameters > 100
-    np.testing.assert_array_equal(predicted.lfc, again.lfc)  # the seed of the split is set
+    assert predicted.parameters > 10
+    np.testing.assert_array_equal(predicted.lfc, again.lfc)
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_damaged_network_changes_what_app_predicts(unseen):
     split = unseen.splits[0]
-    whole = named("APP, one model")
-    damaged = type(whole)("rewired", "network", arguments={"n_models": 1}, damage=DAMAGES["APP, edges rewired"])
+    whole = named("APP")
+    damaged = type(whole)("rewired", "network", damage=DAMAGES["APP, edges rewired"])
     assert not np.allclose(whole.predict(unseen, split).lfc, damaged.predict(unseen, split).lfc, atol=1e-3)
 
 
 def test_an_option_that_app_lacks_is_named(doubles):
-    method = type(named("APP"))("wrong", "app", arguments={"n_model": 1})
-    with pytest.raises(ValueError, match="no option n_model; it has .*n_models"):
+    method = type(named("APP"))("wrong", "app", arguments={"atention": False})
+    with pytest.raises(ValueError, match="no option atention; it has .*attention"):
         method.predict(doubles, doubles.splits[0])
 
 

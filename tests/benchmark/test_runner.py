@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from dataclasses import dataclass
@@ -308,6 +309,19 @@ def test_the_noise_ceiling_is_near_the_error_of_the_truth(finished, doubles, sim
     assert value(scores, "ceiling_l2", "noise ceiling").mean() == pytest.approx(error.mean(), rel=0.15)
 
 
+def test_without_cells_the_ceiling_is_that_of_the_standard_errors(doubles, tmp_path):
+    task = dataclasses.replace(doubles, halves=None)
+    run(task, ["mean"], tmp_path, seeds=[0])
+    ceiling = value(benchmark.score(task, tmp_path), "ceiling_l2", "noise ceiling")
+    errors = task.effects[list(task.splits[0].test), task.genes].layers["lfc_se"]
+    np.testing.assert_allclose(ceiling, np.sqrt(np.sum(np.square(errors, dtype=float), axis=1)))
+    unknown = task.effects.copy()
+    del unknown.layers["lfc_se"]
+    known = dataclasses.replace(task, effects=unknown, standard_errors=task.effects.layers["lfc_se"])
+    np.testing.assert_allclose(known.noise(task.splits[0]), ceiling)
+    assert dataclasses.replace(known, standard_errors=None).noise(task.splits[0]) is None
+
+
 def test_for_seen_singles_the_ceiling_is_that_of_half_the_cells(seen, simulated, tmp_path):
     run(seen, ["additive", "no change"], tmp_path)
     scores = benchmark.score(seen, tmp_path)
@@ -368,10 +382,10 @@ def test_a_predictions_file_takes_part(doubles, tmp_path):
 @pytest.mark.filterwarnings("ignore")
 def test_app_runs_quietly_and_leaves_its_attention(doubles, tmp_path, capfd):
     singles = [label for label in doubles.split(0).train if "+" not in label]
-    assert run(doubles, ["APP, one model"], tmp_path, seeds=[0]) == []
+    assert run(doubles, ["APP"], tmp_path, seeds=[0]) == []
     shown = "".join(capfd.readouterr())
     assert "Seed set" not in shown and "GPU" not in shown
-    with np.load(unit_path(tmp_path, "doubles", "APP, one model", 0), allow_pickle=False) as file:
+    with np.load(unit_path(tmp_path, "doubles", "APP", 0), allow_pickle=False) as file:
         assert file["attention_genes"].shape == file["attention_scores"].shape == (10, 20)
         assert file["std"].shape == (10, 50)
         sizes = np.linalg.norm(doubles.effects[list(singles)].layers["lfc"], axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 
 import numpy as np
@@ -25,13 +26,13 @@ def k562(shared_data):
 
 
 def mean_l2(task, baseline):
-    scores = [
-        metrics.l2(
-            baseline().fit(task.training(split)).predict(split.test).layers["predicted_lfc"][:, task.scored],
-            task.observed(split),
-        ).mean()
-        for split in task.splits
-    ]
+    scores = []
+    for split in task.splits:
+        fitted = baseline().fit(task.training(split))
+        lfc = fitted.predict(split.test).layers["predicted_lfc"][:, task.scored]
+        if not task.score_targets:
+            lfc[task.targets(split)] = 0
+        scores.append(metrics.l2(lfc, task.observed(split)).mean())
     return np.mean(scores)
 
 
@@ -92,14 +93,96 @@ def test_reference_values_of_the_singles(k562):
     assert mean_l2(k562, baselines.NoChange) == pytest.approx(10.707, abs=0.0005)
 
 
-def test_the_network_of_the_doubles_is_string_without_features(norman):
+def test_the_evidence_of_the_doubles_is_the_recommended(norman):
     inputs = norman.inputs()
     assert inputs is norman.inputs()
-    assert norman.gene_features_key == ()
-    assert len(inputs.varm) == 0
+    assert norman.gene_features_key == ("go", "reactome")
+    assert norman.sources.network_keys == ["experiments", "coexpression", "database", "network"]
+    assert {*norman.sources.network_keys} <= set(inputs.varp) and {*norman.gene_features_key} <= set(inputs.varm)
     assert inputs.varp["network"].nnz == 2 * 1456
     assert {"AHR", "ARID1A"} <= set(inputs.var_names)
     assert inputs.var_names[: norman.effects.n_vars].equals(norman.effects.var_names)
+
+
+def test_standard_errors_of_the_doubles_are_those_of_their_counts(norman, shared_data):
+    (known,) = benchmark.measured(shared_data, ["norman_known_noise"])
+    assert known.knows_noise and not norman.knows_noise
+    errors, effects = known.effects.layers["lfc_se"], known.effects
+    assert errors.shape == effects.shape and (errors > 0).all() and np.isfinite(errors).all()
+    file = np.load(shared_data / "norman_2019_umi.npz")
+    row, column = 7, int(np.argmax(file["counts"][7]))
+    rng = np.random.default_rng(0)
+    drawn = [
+        np.log1p(1e6 * rng.poisson(n, 100_000) / total)
+        for n, total in (
+            (file["counts"][row, column], file["total_umi"][row]),
+            (file["control_counts"][column], file["control_total_umi"]),
+        )
+    ]
+    assert errors[row, column] == pytest.approx(np.std(drawn[0] - drawn[1]), rel=0.02)
+    malat1 = effects.var_names.get_loc("MALAT1")
+    others = np.delete(errors[row].astype(float) ** 2, malat1)
+    assert errors[row, malat1] ** 2 == pytest.approx(np.median(others), rel=1e-5)
+
+
+def test_noise_alone_leaves_six_tenths_of_the_additive_error(norman):
+    floor = np.mean([norman.noise(split).mean() for split in norman.splits])
+    assert floor / 12.941 == pytest.approx(0.6, abs=0.01)
+
+
+def test_well_measured_genes_are_207_of_the_scored(norman, shared_data):
+    (task,) = benchmark.measured(shared_data, ["norman_well_measured"])
+    assert len(task.scored) == 207 and set(task.scored) < set(norman.scored)
+    assert task.splits == norman.splits
+
+
+def test_unseen_genes_of_norman_occur_in_no_training_perturbation(shared_data):
+    names = ["norman_one_unseen", "norman_two_unseen", "norman_unseen_singles"]
+    tasks = benchmark.measured(shared_data, names)
+    n_tested = {task.name: sum(len(split.test) for split in task.splits) for task in tasks}
+    assert n_tested["norman_two_unseen"] == 15 and n_tested["norman_unseen_singles"] == 45
+    for task, n_unseen in zip(tasks, (1, 2, 1), strict=True):
+        assert [split.seed for split in task.splits] == [3, 4, 5]
+        for split in task.splits:
+            trained = {gene for label in split.train for gene in label.split("+")}
+            assert {sum(gene not in trained for gene in label.split("+")) for label in split.test} == {n_unseen}
+
+
+def test_reference_values_of_the_knock_outs(shared_data):
+    (task,) = benchmark.measured(shared_data, ["papalexi_singles"])
+    assert len(task.splits) == 25 and {len(split.test) for split in task.splits} == {1}
+    assert task.knows_noise
+    assert mean_l2(task, baselines.NoChange) == pytest.approx(2.243, abs=0.0005)
+    assert mean_l2(task, baselines.Mean) == pytest.approx(2.309, abs=0.0005)
+
+
+def test_folds_of_the_macrophages_hold_out_each_knock_down_once(shared_data):
+    (task,) = benchmark.measured(shared_data, ["macrophage_singles"])
+    assert sorted(label for split in task.splits for label in split.test) == sorted(task.effects.obs_names)
+    assert len(task.scored) == 1337 and task.knows_noise
+
+
+def test_unknown_measured_tasks_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="no measured task triples; there are norman_doubles, k562_singles"):
+        benchmark.measured(tmp_path, ["triples"])
+
+
+def test_what_a_perturbation_does_to_its_own_gene_can_be_left_out(simulated, unseen, tmp_path):
+    task = dataclasses.replace(unseen, scored=np.arange(unseen.effects.n_vars), score_targets=False)
+    split, whole = task.splits[0], dataclasses.replace(task, score_targets=True)
+    own = task.targets(split)
+    assert (own.sum(axis=1) == 1).all()
+    assert (task.observed(split)[own] == 0).all() and (whole.observed(split)[own] != 0).all()
+    np.testing.assert_array_equal(task.observed(split)[~own], whole.observed(split)[~own])
+    assert task.fingerprint(split) != whole.fingerprint(split)
+    # A prediction that is right but for the targets is right.
+    values = np.where(own, 9, task.observed(split))
+    path = benchmark.write_predictions(tmp_path / "p.npz", split.test, task.genes, values, seed=split.seed)
+    benchmark.run(
+        task, [benchmark.predictions_method("right", path)], folder=tmp_path, seeds=[split.seed], progress=False
+    )
+    scores = benchmark.score(task, tmp_path)
+    np.testing.assert_allclose(scores.loc[(scores["method"] == "right") & (scores["metric"] == "l2"), "value"], 0)
 
 
 def test_missing_data_are_listed(tmp_path):
@@ -261,7 +344,7 @@ def test_an_edge_that_is_removed_is_removed_from_all_channels_and_a_missing_chan
     table = network.assign(seen=network["weight"].abs(), told=np.where(np.arange(len(network)) % 2, 0.5, 0))
     sources = Sources(table, channels=("seen", "told"))
     whole, damaged = (sources.add_to(simulated[0], damage) for damage in (None, Damage("remove", 0.5)))
-    assert sources.network_keys == ["seen", "told"]
+    assert sources.network_keys == ["seen", "told", "network"]
     assert whole.varp["seen"].nnz == pytest.approx(2 * whole.varp["told"].nnz, rel=0.2)
     for channel in ("seen", "told"):
         assert damaged.varp[channel].nnz == pytest.approx(whole.varp[channel].nnz / 2, rel=0.2)

@@ -1,7 +1,7 @@
 """Tasks, methods, scores and reports: how well scapp and simple models predict effects that were held out."""
 
 from scapp.benchmark._gears import run_gears, write_gears_script
-from scapp.benchmark._measured import k562_singles, norman_doubles
+from scapp.benchmark._measured import k562_singles, measured, norman_doubles
 from scapp.benchmark._method import Method
 from scapp.benchmark._methods import embedding_method, gears_method, methods, predictions_method
 from scapp.benchmark._predictions_file import export_task, read_predictions, write_predictions
@@ -32,6 +32,7 @@ __all__ = [
     "export_task",
     "gears_method",
     "k562_singles",
+    "measured",
     "methods",
     "norman_doubles",
     "paired",

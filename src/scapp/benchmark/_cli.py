@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+ALL = "all"
+
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
@@ -42,7 +44,8 @@ def main(args: argparse.Namespace) -> int:
     files = [_pair(text, "--predictions") for text in args.predictions]
     choose(args.methods, quick=args.quick)  # a misspelt name is told before anything is read
     begin = time.perf_counter()
-    tasks = _chosen(_tasks(args, screens), args.task)
+    tasks = _tasks(args, screens)
+    tasks = tasks if ALL in (args.task or []) else _chosen(tasks, args.task, others=args.data is not None)
     if args.list:
         _list(console, tasks)
         return 0
@@ -81,7 +84,7 @@ def _pair(text: str, option: str) -> tuple[str, str]:
 
 def _tasks(args: argparse.Namespace, screens: Sequence[tuple[str, str]]) -> list[Task]:
     from scapp import benchmark
-    from scapp.benchmark._measured import string_and_annotations
+    from scapp.benchmark._measured import FIRST, MEASURED, string_and_annotations
     from scapp.benchmark._screen import ReadingOptions
     from scapp.benchmark._screens import simulated
 
@@ -92,13 +95,13 @@ def _tasks(args: argparse.Namespace, screens: Sequence[tuple[str, str]]) -> list
                 f"There is no folder {str(args.data)!r}. Name that of the benchmark's data with --data."
             )
         # Reading a task takes seconds: those that were not asked are left.
-        named = {"norman_doubles": benchmark.norman_doubles, "k562_singles": benchmark.k562_singles}
-        tasks += [read(args.data) for name, read in named.items() if args.task is None or name in args.task]
+        asked = FIRST if args.task is None else MEASURED if ALL in args.task else args.task
+        tasks += benchmark.measured(args.data, [name for name in MEASURED if name in asked])
     options: ReadingOptions = {"batch_key": args.batch_key} if args.batch_key else {}
     if args.network is not None:
         options |= {"network": args.network, "aliases": args.gene_aliases}
     elif args.data is not None and screens:
-        options["sources"] = string_and_annotations(args.data / "networks", features=True)
+        options["sources"] = string_and_annotations(args.data / "networks")
     for name, path in screens:
         tasks += benchmark.screen(name, path, **options)
     if args.data is None and not screens:
@@ -106,8 +109,11 @@ def _tasks(args: argparse.Namespace, screens: Sequence[tuple[str, str]]) -> list
     return tasks
 
 
-def _chosen(tasks: list[Task], asked: Sequence[str] | None) -> list[Task]:
-    names = [task.name for task in tasks]
+def _chosen(tasks: list[Task], asked: Sequence[str] | None, *, others: bool = False) -> list[Task]:
+    """The tasks of some names; with `others` a message names the measured tasks beside those that were read."""
+    from scapp.benchmark._measured import MEASURED
+
+    names = [*dict.fromkeys([*(MEASURED if others else []), *(task.name for task in tasks)])]
     unknown = sorted(set(asked or []) - set(names))
     if unknown:
         raise ValueError(f"There is no task {', '.join(unknown)}; there are {', '.join(names) or 'none'}.")

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from scapp import pl
-from scapp.benchmark._folder import APP, ResultsFolder
+from scapp.benchmark._folder import APP, PAPER, ResultsFolder
 from scapp.benchmark._statistics import by_stratum, calibration, ceilings, paired, summarise
 
 SIMPLE = ("baseline",)
@@ -44,7 +44,7 @@ def headline(folder: ResultsFolder) -> Picture:
     words = []
     for task, ax in zip(folder.tasks, panels, strict=True):
         rows = folder.of(task)
-        shown = [*folder.in_groups(task, *SIMPLE), APP, "APP, paper"]
+        shown = [*folder.in_groups(task, *SIMPLE), APP, PAPER]
         summary = summarise(rows[rows["method"].isin(shown)], reference=folder.references[task])
         pl.benchmark_ratios(summary, title=_narrow(folder.title(task)), legend=False, ax=ax, show=False)
         words.append(f"{folder.title(task)}: {_in_words(summary)}")
@@ -77,7 +77,7 @@ def test_sets(folder: ResultsFolder, task: str) -> Picture:
     reference = folder.references[task]
     summary = summarise(folder.of(task), reference=reference, n_draws=1)
     others = summary[(summary["group"].isin([*SIMPLE, "embedding", "external"])) & (summary["method"] != reference)]
-    methods = [m for m in (APP, "APP, paper") if m in set(summary["method"])] + list(others["method"][:3])
+    methods = [m for m in (APP, PAPER) if m in set(summary["method"])] + list(others["method"][:3])
     figure = Figure(figsize=(7.0, 3.0), layout="constrained")
     strata = by_stratum(folder.of(task)[folder.of(task)["method"].isin([*methods, reference])], reference=reference)
     if strata.empty:  # one split, and nothing to divide it by

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from scapp.benchmark._figures import damage_table
-from scapp.benchmark._folder import APP, ResultsFolder
+from scapp.benchmark._folder import APP, PAPER, ResultsFolder
 from scapp.benchmark._statistics import calibration, ceilings, over_splits, paired, summarise
 from scapp.benchmark._tables import Table, interval, p_value, percent
 from scapp.benchmark._tidy import METRICS
@@ -17,14 +17,16 @@ RIVALS = ("baseline", "embedding", "external", "app")
 SMALL = 0.01  # a change of L2 that nobody would notice
 TOLERATED = {"10 %": 0.01, "25 %": 0.03}
 PARTS = {
-    "APP, random embeddings": "graph encoder (random embeddings in its place)",
-    "APP, identity embeddings": "graph encoder (identity embeddings in its place)",
-    "APP, no attention": "attention (plain mean in its place)",
-    "APP, MLP decoder": "linear decoder (MLP in its place)",
-    "APP, linear decoder": "form of the decoder (plain linear in its place)",
-    "APP, no anchor": "anchor on measured singles",
-    "APP, no leave-one-out training": "leave-one-out training",
+    "APP, no attention": "attention to measured perturbations",
+    "APP, attention alone": "closed form (attention alone in its place)",
+    "APP, no known noise": "known noise (one noise for all in its place)",
+    "APP, paper, random embeddings": "graph encoder (random embeddings in its place)",
+    "APP, paper, identity embeddings": "graph encoder (identity embeddings in its place)",
+    "APP, paper, no attention": "attention over genes (plain mean in its place)",
+    "APP, paper, MLP decoder": "linear decoder (MLP in its place)",
 }
+# What the methods of a group are without a part of.
+WHOLE = {"ablation": APP, "paper": PAPER}
 
 
 def p_text(value: float) -> str:
@@ -140,36 +142,29 @@ def where_app_loses(folder: ResultsFolder) -> tuple[str, Table | None]:
 
 
 def forms(folder: ResultsFolder) -> str:
-    """The paper's form of the model against the reference, and one model against the ensemble."""
+    """The paper's form of the model against the reference."""
     verbs = {"better": "beats", "worse": "loses to", "unclear": "cannot be told from"}
-    lines = []
-    for method, name, other in (
-        ("APP, paper", "The paper's equations as written", None),
-        ("APP, one model", "A single model", APP),
-    ):
-        said = []
-        for task in folder.tasks:
-            against = other or folder.references[task]
-            if not {method, against} <= set(folder.methods(task)):
-                continue
-            row = paired(folder.of(task), methods=[method], against=against).iloc[0]
-            what = "the default ensemble" if against == APP else against
+    said = []
+    for task in folder.tasks:
+        against = folder.references[task]
+        if {PAPER, against} <= set(folder.methods(task)):
+            row = paired(folder.of(task), methods=[PAPER], against=against).iloc[0]
             span = f"{row['ratio']:.3f}, {interval(row['ratio_low'], row['ratio_high'])}"
-            said.append(f"on {folder.short(task)} it {verbs[row['verdict']]} {what} (ratio {span})")
-        if said:
-            lines.append(f"- {name} (`{method}`): {listed(said)}.")
-    return "Other forms of the model:\n\n" + "\n".join(lines) if lines else ""
+            said.append(f"on {folder.short(task)} it {verbs[row['verdict']]} {against} (ratio {span})")
+    return f"The paper's equations as written (`{PAPER}`): {listed(said)}." if said else ""
 
 
 def ablations(folder: ResultsFolder) -> pd.DataFrame:
-    """Each part that was left out, against the default, on every task."""
+    """Each part that was left out, against the form with it (the default, or the paper's), on every task."""
     tables = []
     for task in folder.tasks:
-        rows = folder.of(task)
-        without = folder.in_groups(task, "ablation")
-        if without:
-            tables.append(paired(rows, methods=without, against=APP))
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["task", "method", "verdict"])
+        for group, whole in WHOLE.items():
+            without = folder.in_groups(task, group)
+            if without and whole in folder.methods(task):
+                tables.append(paired(folder.of(task), methods=without, against=whole).assign(group=group))
+    return (
+        pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["task", "method", "verdict", "group"])
+    )
 
 
 def earns_its_place(verdicts: pd.Series) -> str:
@@ -184,10 +179,15 @@ def earns_its_place(verdicts: pd.Series) -> str:
 
 
 def parts(folder: ResultsFolder) -> str:
-    """Which parts of the default earn their place."""
+    """Which parts of the default, and of the paper's form, earn their place."""
     table = ablations(folder)
     if table.empty:
         return "This run has no ablations."
+    forms = {"ablation": "the default", "paper": "the paper's form"}
+    return "\n\n".join(_parts(folder, rows, forms[str(group)]) for group, rows in table.groupby("group"))
+
+
+def _parts(folder: ResultsFolder, table: pd.DataFrame, form: str) -> str:
     said: dict[str, list[str]] = {"yes": [], "helps": [], "no": [], "not shown": []}
     for method, rows in table.groupby("method", sort=False):
         verdict = earns_its_place(
@@ -197,21 +197,21 @@ def parts(folder: ResultsFolder) -> str:
         said[kind].append(PARTS.get(str(method), str(method).partition(", ")[2]))
     text = []
     if said["yes"]:
-        text.append(f"What earns its place, because the default is clearly worse without it: {listed(said['yes'])}.")
+        text.append(f"What earns its place in {form}, which is clearly worse without it: {listed(said['yes'])}.")
     if said["helps"]:
-        text.append(f"What helps on one task and hurts on another: {listed(said['helps'])}.")
+        text.append(f"What helps {form} on one task and hurts it on another: {listed(said['helps'])}.")
     if said["not shown"]:
         text.append(
-            f"What was not shown to matter, because no task differs clearly without it: {listed(said['not shown'])}."
+            f"What was not shown to matter in {form}, because no task differs clearly without it: {listed(said['not shown'])}."
         )
         if PARTS["APP, no attention"] in said["not shown"]:
             text.append(
                 "Attention stays in the default all the same, since it is the method and what its attention scores are read "
-                'from; `APP(adata, pooling="mean")` leaves it out and predicts as well.'
+                "from; `APP(adata, attention=False)` leaves it out and predicts as well."
             )
     if said["no"]:
         text.append(
-            f"What does not earn its place, because the default is clearly better without it: {listed(said['no'])}."
+            f"What does not earn its place in {form}, which is clearly better without it: {listed(said['no'])}."
         )
     return " ".join(text)
 

@@ -22,7 +22,7 @@ from scapp.benchmark._results import read_results
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-APP = "APP"
+APP, PAPER = "APP", "APP, paper"
 KINDS = ("single", "combination", "unseen gene")
 SHORT = {"norman_doubles": "doubles", "k562_singles": "unseen genes"}
 

@@ -1,7 +1,9 @@
-"""The two tasks that scapp is measured on: which effects are trained on, which are held out, which genes are scored."""
+"""The tasks that scapp is measured on: which effects are trained on, which are held out, which genes are scored."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +11,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
+from scapp import pp
 from scapp._keys import Key
 from scapp._perturbations import Perturbation, format_label, parse_label, parse_labels
 from scapp.benchmark._sources import Sources
@@ -17,6 +20,7 @@ from scapp.metrics import top_expressed_genes
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from numpy.typing import NDArray
 
 # In the published benchmark, and in train in all of its five splits: so they are not in the table of splits.
 NEVER_HELD_OUT = ("CNN1+ETS2", "PTPN12+PTPN9")
@@ -24,14 +28,23 @@ N_HELD_OUT_SINGLES = 158
 N_COMPONENTS = 256
 # Kinds of evidence of STRING, without text mining: each as a network of its own predicts better than their sum.
 STRING_CHANNELS = ("experiments", "coexpression", "database")
+EVIDENCE = "Evidence: STRING without text mining and its channels, GO and Reactome."
+# Fewer counts of a gene than this say as little as this.
+MIN_COUNTS = 0.5
+# Counts per million in control cells from which on a gene is well measured.
+WELL_MEASURED = 10
+UNSEEN_SEEDS, N_UNSEEN_GENES = (3, 4, 5), 15
+N_FOLDS = 5
 
 
 def norman_doubles(folder: Path | str) -> Task:
     """Doubles of :cite:p:`Norman2019` in the five published splits of :cite:p:`AhlmannEltze2025`.
 
     Trained on all 104 singles and the benchmark doubles outside the split's 62, of which the 58 to 60 with both singles
-    are held out. Scored: the 1,000 genes of the highest expression in K562 (Human Protein Atlas). The networks are
-    the channels of STRING :cite:p:`Szklarczyk2023` without text mining. The additive model has a mean L2 of 12.941, no change 17.467.
+    are held out. Scored: the 1,000 genes of the highest expression in K562 (Human Protein Atlas). The evidence is
+    STRING :cite:p:`Szklarczyk2023` without text mining and its channels, the Gene Ontology :cite:p:`GeneOntology2023` and
+    Reactome. The additive model has a mean L2 of 12.941, no change 17.467. Where ``norman_2019_umi.npz`` is in the folder,
+    its counts give the noise ceiling; no method reads them.
 
     Parameters
     ----------
@@ -66,18 +79,18 @@ def norman_doubles(folder: Path | str) -> Task:
         reference="additive",
         kind="combinations",
         note="The five published splits; all singles and the other benchmark doubles are trained on. Pseudobulk "
-        "log-fold-changes over 2,000 variable genes, the 1,000 of the highest expression in K562 scored. "
-        "Networks: the channels of STRING, without text mining.",
-        sources=_sources(folder, features=False),
+        "log-fold-changes over 2,000 variable genes, the 1,000 of the highest expression in K562 scored. " + EVIDENCE,
+        sources=_sources(folder),
+        standard_errors=standard_errors(folder) if (folder / "norman_2019_umi.npz").is_file() else None,
     )
 
 
 def k562_singles(folder: Path | str) -> Task:
     """Unseen knock-downs of :cite:p:`Replogle2022` in K562: a fifth of 790 held out, five times.
 
-    The effects are z-scores clipped to 3 over the 2,000 genes with most entries, all of which are scored. The networks
-    are the channels of STRING :cite:p:`Szklarczyk2023` without text mining; gene features are annotations of the Gene
-    Ontology :cite:p:`GeneOntology2023` and of Reactome. The mean has a mean L2 of 10.370, no change 10.707.
+    The effects are z-scores clipped to 3 over the 2,000 genes with most entries, all of which are scored. The evidence
+    is STRING :cite:p:`Szklarczyk2023` without text mining and its channels, the Gene Ontology :cite:p:`GeneOntology2023` and
+    Reactome. The mean has a mean L2 of 10.370, no change 10.707.
 
     Parameters
     ----------
@@ -109,9 +122,177 @@ def k562_singles(folder: Path | str) -> Task:
         reference="mean",
         kind="unseen",
         note="158 of 790 knock-downs held out in each of five splits. Effects are z-scores clipped to 3, entries below "
-        "0.5 are 0; all 2,000 genes scored. Networks: the channels of STRING, without text mining; features: GO and Reactome.",
-        sources=_sources(folder, features=True),
+        "0.5 are 0; all 2,000 genes scored. " + EVIDENCE,
+        sources=_sources(folder),
     )
+
+
+def norman_known_noise(folder: Path) -> Task:
+    """The task of doubles, with the standard errors that the counts give."""
+    task = norman_doubles(_checked(folder, "norman_2019_umi.npz"))
+    return replace(
+        task,
+        name="norman_known_noise",
+        title="Doubles with standard errors, Norman et al. 2019",
+        effects=_with_errors(task.effects, folder),
+        note=f"As norman_doubles, with standard errors by the Poisson noise of the UMI counts. {EVIDENCE}",
+    )
+
+
+def norman_well_measured(folder: Path) -> Task:
+    """The same, scored on the 207 of the genes that have 10 counts per million or more in control cells."""
+    task = norman_known_noise(folder)
+    counts = np.load(folder / "norman_2019_umi.npz")
+    per_million = 1e6 * counts["control_counts"] / float(counts["control_total_umi"])
+    return replace(
+        task,
+        name="norman_well_measured",
+        title="Doubles on well-measured genes, Norman et al. 2019",
+        scored=task.scored[per_million[task.scored] >= WELL_MEASURED],
+        note=f"As norman_known_noise, scored on the genes of {WELL_MEASURED} counts per million or more in control cells.",
+    )
+
+
+def norman_one_unseen(folder: Path) -> Task:
+    """Doubles of Norman et al. 2019 of which one gene occurs in no training perturbation."""
+    return _norman_unseen(folder, "norman_one_unseen", "Doubles with one unseen gene", n_genes=2, n_unseen=1)
+
+
+def norman_two_unseen(folder: Path) -> Task:
+    """Doubles of Norman et al. 2019 of which neither gene occurs in a training perturbation."""
+    return _norman_unseen(folder, "norman_two_unseen", "Doubles with two unseen genes", n_genes=2, n_unseen=2)
+
+
+def norman_unseen_singles(folder: Path) -> Task:
+    """Singles of Norman et al. 2019 whose gene occurs in no training perturbation; doubles of other genes do."""
+    return _norman_unseen(folder, "norman_unseen_singles", "Unseen singles", n_genes=1, n_unseen=1)
+
+
+def _norman_unseen(folder: Path, name: str, title: str, *, n_genes: int, n_unseen: int) -> Task:
+    folder = _checked(folder, "norman_2019_effects.h5ad", "norman_2019_umi.npz")
+    effects = norman_effects(folder)
+    perturbations = _read(effects)
+    genes = sorted({gene for parts in perturbations for gene in parts})
+    splits = []
+    for seed in UNSEEN_SEEDS:
+        unseen = set(np.random.default_rng(seed).choice(genes, N_UNSEEN_GENES, replace=False).tolist())
+        hidden = np.array([len(unseen & set(parts)) for parts in perturbations])
+        asked = (hidden == n_unseen) & np.array([len(parts) == n_genes for parts in perturbations])
+        if asked.any():
+            splits.append(Split(seed, tuple(effects.obs_names[hidden == 0]), tuple(effects.obs_names[asked])))
+    return Task(
+        name=name,
+        title=f"{title}, Norman et al. 2019 (K562, CRISPRa)",
+        effects=effects,
+        splits=tuple(splits),
+        scored=np.arange(effects.n_vars),
+        reference="mean",
+        kind="unseen" if n_genes == 1 else "combinations",
+        note=f"{N_UNSEEN_GENES} genes with all their perturbations held out, three times; all 2,000 genes scored. {EVIDENCE}",
+        sources=_sources(folder),
+        standard_errors=standard_errors(folder),
+    )
+
+
+def papalexi_singles(folder: Path) -> Task:
+    """Knock-outs of Papalexi et al. 2021, each held out alone; what they do to their own gene is left out."""
+    folder = _checked(folder, "papalexi_2021_counts.h5ad")
+    effects = pp.pseudobulk(
+        ad.read_h5ad(folder / "papalexi_2021_counts.h5ad"), perturbation_key="grna_target", control="non-targeting"
+    )
+    names = [format_label(genes) for genes in parse_labels(effects.obs["grna_target"], control=None)]
+    effects.obs[Key.obs.PERTURBATION] = names
+    effects.obs_names = pd.Index(names)
+    # As in the K562 screen: what a knock-out does to its own gene is neither trained on nor scored.
+    for row, name in enumerate(names):
+        if name in effects.var_names:
+            effects.layers[Key.layers.LFC][row, effects.var_names.get_loc(name)] = 0
+    splits = tuple(
+        Split(i, tuple(name for name in names if name != left_out), (left_out,)) for i, left_out in enumerate(names)
+    )
+    return Task(
+        name="papalexi_singles",
+        title="Unseen genes, Papalexi et al. 2021 (THP-1, knock-out)",
+        effects=effects,
+        splits=splits,
+        scored=np.arange(effects.n_vars),
+        reference="no change",
+        kind="unseen",
+        note=f"Each of {len(names)} knock-outs held out alone; {effects.n_vars} genes but the knocked-out one scored. {EVIDENCE}",
+        sources=_sources(folder),
+        score_targets=False,
+    )
+
+
+def macrophage_singles(folder: Path) -> Task:
+    """Knock-downs in primary macrophages, a fifth held out in turn: effects that are mostly noise."""
+    folder = _checked(folder, "macrophage_2025_crispri_effects.h5ad")
+    effects = ad.read_h5ad(folder / "macrophage_2025_crispri_effects.h5ad")
+    effects.obs_names = pd.Index([format_label(genes) for genes in _read(effects)])
+    effects.obs[Key.obs.PERTURBATION] = effects.obs_names.to_numpy(dtype=object)
+    order = np.random.default_rng(0).permutation(effects.n_obs)
+    splits = []
+    for fold in range(N_FOLDS):
+        test = order[fold::N_FOLDS]
+        train = np.setdiff1d(order, test)
+        splits.append(Split(fold, tuple(effects.obs_names[train]), tuple(effects.obs_names[test])))
+    return Task(
+        name="macrophage_singles",
+        title="Unseen genes, macrophages 2025 (primary cells, CRISPRi)",
+        effects=effects,
+        splits=tuple(splits),
+        scored=np.arange(effects.n_vars),
+        reference="mean",
+        kind="unseen",
+        note=f"A fifth of the knock-downs held out in turn; effects are mostly noise; all genes scored. {EVIDENCE}",
+        sources=_sources(folder),
+    )
+
+
+# The measured tasks by name; the first two are those of the page of benchmarks.
+MEASURED: dict[str, Callable[[Path], Task]] = {
+    "norman_doubles": norman_doubles,
+    "k562_singles": k562_singles,
+    "norman_known_noise": norman_known_noise,
+    "norman_well_measured": norman_well_measured,
+    "norman_one_unseen": norman_one_unseen,
+    "norman_two_unseen": norman_two_unseen,
+    "norman_unseen_singles": norman_unseen_singles,
+    "papalexi_singles": papalexi_singles,
+    "macrophage_singles": macrophage_singles,
+}
+FIRST = ("norman_doubles", "k562_singles")
+
+
+def measured(folder: Path | str, names: Iterable[str] | None = None) -> list[Task]:
+    """Read the tasks that scapp is measured on.
+
+    Parameters
+    ----------
+    folder
+        The folder of the benchmark's data, as for :func:`norman_doubles` and :func:`k562_singles`.
+    names
+        Which of ``"norman_doubles"``, ``"k562_singles"``, ``"norman_known_noise"`` (the doubles with standard errors by
+        their counts), ``"norman_well_measured"`` (the same on the genes with most counts), ``"norman_one_unseen"``,
+        ``"norman_two_unseen"``, ``"norman_unseen_singles"`` (by how many genes occur in no training perturbation),
+        ``"papalexi_singles"`` and ``"macrophage_singles"``; all if None.
+
+    Returns
+    -------
+    One task a name.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown.
+    FileNotFoundError
+        If a file is missing.
+    """
+    names = list(MEASURED) if names is None else list(names)
+    unknown = [name for name in names if name not in MEASURED]
+    if unknown:
+        raise ValueError(f"There is no measured task {', '.join(unknown)}; there are {', '.join(MEASURED)}.")
+    return [MEASURED[name](Path(folder)) for name in names]
 
 
 def norman_effects(folder: Path) -> AnnData:
@@ -120,6 +301,32 @@ def norman_effects(folder: Path) -> AnnData:
     labels = [format_label(genes) for genes in _read(effects)]
     effects.obs[Key.obs.PERTURBATION] = labels
     effects.obs_names = pd.Index(labels)
+    return effects
+
+
+def standard_errors(folder: Path) -> NDArray[np.float64]:
+    """Standard errors of the effects of Norman et al. 2019, by the Poisson noise of their counts and the control's.
+
+    The variance of log1p(1e6 n / N) is n (1e6 / N)² / (1 + 1e6 n / N)². MALAT1, whose counts are unknown, gets the median of
+    its perturbation.
+    """
+    with np.load(folder / "norman_2019_umi.npz") as file:
+        counts, total = file["counts"], file["total_umi"][:, None]
+        control, control_total = file["control_counts"], float(file["control_total_umi"])
+    variance = _log_variance(counts, total) + _log_variance(control, control_total)
+    variance[:, (counts < 0).any(axis=0) | (control < 0)] = np.nan
+    typical = np.nanmedian(variance, axis=1, keepdims=True)
+    return np.sqrt(np.where(np.isnan(variance), typical, variance))
+
+
+def _log_variance(counts: NDArray[np.integer], total: NDArray[np.integer] | float) -> NDArray[np.float64]:
+    n, scale = np.maximum(counts, MIN_COUNTS), 1e6 / total
+    return n * scale**2 / (1 + scale * n) ** 2
+
+
+def _with_errors(effects: AnnData, folder: Path) -> AnnData:
+    effects = effects.copy()
+    effects.layers[Key.layers.LFC_SE] = standard_errors(folder).astype(np.float32)
     return effects
 
 
@@ -155,33 +362,31 @@ def replogle_effects(folder: Path) -> AnnData:
     return ad.AnnData(X=lfc.to_numpy(copy=True), obs=obs, var=var, layers={Key.layers.LFC: lfc.to_numpy(copy=True)})
 
 
-def string_and_annotations(networks: Path, *, features: bool) -> Sources:
-    """STRING and its channels as networks and, as gene features, GO and Reactome, from the files of a folder.
+def string_and_annotations(networks: Path) -> Sources:
+    """STRING and its channels as networks, and GO and Reactome as gene features, from the files of a folder.
 
     Parameters
     ----------
     networks
-        Holds ``string_v12_no_textmining.tsv.gz``, ``gene_aliases.tsv.gz`` and, for features,
-        ``gene2go_human_2022-09.tsv.gz``, ``go_dag_parents.tsv.gz`` and ``reactome_2024-04.gmt.gz``.
-    features
-        Whether to bring gene features.
+        Holds ``string_v12_no_textmining.tsv.gz``, ``gene_aliases.tsv.gz``, ``gene2go_human_2022-09.tsv.gz``,
+        ``go_dag_parents.tsv.gz`` and ``reactome_2024-04.gmt.gz``.
     """
     names = ["string_v12_no_textmining.tsv.gz", "gene_aliases.tsv.gz"]
     annotations = ["gene2go_human_2022-09.tsv.gz", "go_dag_parents.tsv.gz", "reactome_2024-04.gmt.gz"]
-    _checked(networks, *names, *(annotations if features else []))
+    _checked(networks, *names, *annotations)
     reduced = {"max_genes": 1000, "n_components": N_COMPONENTS}
     go = {"features": networks / annotations[0], "parents": networks / annotations[1], **reduced}
     reactome = {"features": networks / annotations[2], **reduced}
     return Sources(
         network=networks / names[0],
         aliases=networks / names[1],
-        features={"go": go, "reactome": reactome} if features else {},
+        features={"go": go, "reactome": reactome},
         channels=STRING_CHANNELS,
     )
 
 
-def _sources(folder: Path, *, features: bool) -> Sources:
-    return string_and_annotations(folder / "networks", features=features)
+def _sources(folder: Path) -> Sources:
+    return string_and_annotations(folder / "networks")
 
 
 def _checked(folder: Path | str, *names: str) -> Path:

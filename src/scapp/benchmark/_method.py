@@ -67,7 +67,8 @@ class Method(ABC):
     name
         How tables call it.
     group
-        ``"baseline"``, ``"app"``, ``"ablation"``, ``"network"``, ``"embedding"`` or ``"external"``.
+        ``"baseline"``, ``"app"``, ``"ablation"``, ``"paper"`` (the paper's form with a part replaced), ``"network"``,
+        ``"embedding"`` or ``"external"``.
     """
 
     name: str
@@ -144,8 +145,8 @@ class BaselineMethod(Method):
 
 
 @dataclass(frozen=True, eq=False)
-class KernelRidgeMethod(BaselineMethod):
-    """Kernel ridge regression on what APP learns from: the networks and the gene features of a task."""
+class SimilarityMethod(BaselineMethod):
+    """A baseline that reads what APP learns from: the networks and the gene features of a task."""
 
     def make(self, task: Task) -> Any:
         assert task.sources is not None  # or the method would not apply
@@ -198,7 +199,8 @@ class AppMethod(Method):
         return True
 
     def applies(self, task: Task) -> bool:
-        return task.sources is not None
+        # Where nothing is known about the noise, not to read it is the default.
+        return task.sources is not None and (self.arguments.get("known_noise", True) or task.knows_noise)
 
     def options(self) -> dict[str, Any]:
         return {"damage": repr(self.damage), **self.arguments}
@@ -213,7 +215,8 @@ class AppMethod(Method):
 
         from scapp.model import APP
 
-        known = inspect.signature(APP).parameters
+        parameters = inspect.signature(APP).parameters
+        known = [name for name, of in parameters.items() if of.kind is of.KEYWORD_ONLY]
         unknown = [name for name in self.arguments if name not in known]
         if unknown:
             raise ValueError(f"APP has no option {shorten(unknown)}; it has {', '.join(known)}.")
@@ -345,7 +348,5 @@ def over_scored_genes(
 
 
 def _n_parameters(model: Any) -> float:
-    found = getattr(model, "n_parameters", None)
-    if isinstance(found, Mapping):  # of APP: of each of its models
-        return float(found["models"] * (found["trained"] + found["solved"]))
-    return float("nan") if found is None else float(found)
+    """Return how many parameters a model has learned; NaN for one that does not tell."""
+    return float(getattr(model, "n_parameters", float("nan")))

@@ -11,7 +11,7 @@ import pandas as pd
 from scapp import baselines, embeddings
 from scapp._genes import shorten
 from scapp._perturbations import near_matches
-from scapp.benchmark._method import AppMethod, BaselineMethod, EmbeddingMethod, FileMethod, KernelRidgeMethod, Method
+from scapp.benchmark._method import AppMethod, BaselineMethod, EmbeddingMethod, FileMethod, Method, SimilarityMethod
 from scapp.benchmark._method_gears import GearsMethod
 from scapp.benchmark._sources import Damage
 
@@ -24,10 +24,12 @@ BASELINES: dict[str, dict[str, Any]] = {
     "mean": {"estimator": "Mean"},
     "geometric median": {"estimator": "GeometricMedian"},
     "matching mean": {"estimator": "MatchingMean", "kinds": COMBINATIONS},
+    "partner mean": {"estimator": "PartnerMean", "kinds": COMBINATIONS},
     "additive": {"estimator": "Additive", "kinds": ("combinations", "seen")},
     "shrunk additive": {"estimator": "ShrunkAdditive", "kinds": COMBINATIONS},
     "additive, denoised": {"estimator": "DenoisedAdditive", "kinds": ("combinations", "seen")},
     "linear model": {"estimator": "LinearModel"},
+    "nearest perturbation": {"estimator": "NearestPerturbation", "networks": True},
     "kernel ridge": {"estimator": "KernelRidge", "networks": True},
     "pair kernel": {"estimator": "PairKernel", "kinds": COMBINATIONS},
     "Gaussian process": {"estimator": "GaussianProcess", "kinds": COMBINATIONS},
@@ -35,17 +37,19 @@ BASELINES: dict[str, dict[str, Any]] = {
 # Options of scapp.model.APP.
 APP: dict[str, dict[str, Any]] = {
     "APP": {},
-    "APP, one model": {"n_models": 1},
     "APP, paper": {"preset": "paper"},
 }
+# The default without a part, and the paper's form with a part replaced, as in its table 2.
 ABLATIONS: dict[str, dict[str, Any]] = {
-    "APP, random embeddings": {"encoder": "random"},
-    "APP, identity embeddings": {"encoder": "identity"},
-    "APP, no attention": {"pooling": "mean"},
-    "APP, MLP decoder": {"decoder": "mlp"},
-    "APP, no anchor": {"anchor": False},
-    "APP, no leave-one-out training": {"leave_one_out": False},
-    "APP, linear decoder": {"decoder": "linear"},
+    "APP, no attention": {"attention": False},
+    "APP, attention alone": {"closed_form": False},
+    "APP, no known noise": {"known_noise": False},
+}
+PAPER_ABLATIONS: dict[str, dict[str, Any]] = {
+    "APP, paper, random embeddings": {"preset": "paper", "encoder": "random"},
+    "APP, paper, identity embeddings": {"preset": "paper", "encoder": "identity"},
+    "APP, paper, no attention": {"preset": "paper", "pooling": "mean"},
+    "APP, paper, MLP decoder": {"preset": "paper", "decoder": "mlp"},
 }
 DAMAGES: dict[str, Damage] = {
     "APP, 10 % edges removed": Damage("remove", 0.1),
@@ -56,7 +60,7 @@ DAMAGES: dict[str, Damage] = {
 }
 # What a quick run is made of: the strongest simple methods, and APP.
 CORE = ("no change", "mean", "additive", "shrunk additive", "linear model", "kernel ridge", "pair kernel", "APP")
-GROUPS = ("baseline", "app", "ablation", "network", "embedding", "external")
+GROUPS = ("baseline", "app", "ablation", "paper", "network", "embedding", "external")
 
 
 def registered() -> list[Method]:
@@ -64,10 +68,11 @@ def registered() -> list[Method]:
     found: list[Method] = []
     for name, options in BASELINES.items():
         chosen = {**options, "estimator": getattr(baselines, options["estimator"])}
-        kind = KernelRidgeMethod if name == "kernel ridge" else BaselineMethod
+        kind = SimilarityMethod if chosen.get("networks") else BaselineMethod
         found.append(kind(name, "baseline", **chosen))
     found += [AppMethod(name, "app", arguments=options) for name, options in APP.items()]
     found += [AppMethod(name, "ablation", arguments=options) for name, options in ABLATIONS.items()]
+    found += [AppMethod(name, "paper", arguments=options) for name, options in PAPER_ABLATIONS.items()]
     found += [AppMethod(name, "network", damage=damage) for name, damage in DAMAGES.items()]
     return found
 

@@ -91,11 +91,15 @@ def methods(folder: ResultsFolder, task: str, picture: str) -> str:
 
 def ablations(folder: ResultsFolder) -> str:
     measured = findings.ablations(folder)
-    names = list(dict.fromkeys([*claims.TABLE_2, *measured["method"]]))
+    names = list(dict.fromkeys([*measured["method"], *claims.TABLE_2]))
+    names.sort(key=lambda name: name in claims.TABLE_2)
     rows = []
     for method in names:
         of = measured[measured["method"] == method].set_index("task")
-        row = {"part": findings.PARTS.get(method, method.partition(", ")[2])}
+        row = {
+            "form": "paper's" if method in claims.TABLE_2 else "default",
+            "part": findings.PARTS.get(method, method.partition(", ")[2]),
+        }
         for task in folder.tasks:
             title = folder.short(task)
             claim = claims.claimed(claims.TABLE_2, method, task)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from scapp.benchmark._figures import Picture, damage_table, pictures
+from scapp.benchmark._findings import WHOLE
 from scapp.benchmark._folder import APP, ResultsFolder, png, read_folder, write_whole
 from scapp.benchmark._statistics import calibration, ceilings, paired
 from scapp.benchmark._tables import (
@@ -24,6 +25,8 @@ from scapp.benchmark._tables import (
     split_table,
 )
 
+# The end of a file's name for each group of ablations.
+SHORT = {"ablation": "ablations", "paper": "ablations_of_paper"}
 STYLE = """\
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #111; }
 table { border-collapse: collapse; margin: 1.5rem 0 .3rem; display: block; overflow-x: auto; }
@@ -71,14 +74,14 @@ def report(folder: Path | str, *, formats: Sequence[str] = ("md", "html")) -> li
     return written
 
 
-def ablation_table(folder: ResultsFolder, task: str) -> Table | None:
-    """The default without each of its parts, against the default."""
-    rows = folder.of(task)
-    without = folder.in_groups(task, "ablation")
-    if not without or APP not in folder.methods(task):
+def ablation_table(folder: ResultsFolder, task: str, group: str) -> Table | None:
+    """The default, or the paper's form, without each of its parts, against the whole."""
+    whole, without = WHOLE[group], folder.in_groups(task, group)
+    if not without or whole not in folder.methods(task):
         return None
-    compared = paired(rows, methods=without, against=APP)
-    return comparison_table(compared, f"{task}_ablations", f"{folder.title(task)}: {APP} without a part, against {APP}")
+    compared = paired(folder.of(task), methods=without, against=whole)
+    caption = f"{folder.title(task)}: {whole} without a part, against {whole}"
+    return comparison_table(compared, f"{task}_{SHORT[group]}", caption)
 
 
 def tables(folder: ResultsFolder) -> list[Table]:
@@ -90,7 +93,7 @@ def tables(folder: ResultsFolder) -> list[Table]:
         found.append(metrics_table(folder.scores, task, title=title))
         if APP in folder.methods(task):
             found.append(paired_table(folder.scores, task, APP, title=title))
-        found.append(ablation_table(folder, task))
+        found += [ablation_table(folder, task, group) for group in WHOLE]
         found.append(
             split_table(
                 folder.scores,

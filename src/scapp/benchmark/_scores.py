@@ -96,8 +96,7 @@ class _Scorer:
         self.parsed = parse_labels(split.test, control=None)
         self.n_seen = task.n_seen(split)
         self.effect_size = np.linalg.norm(self.observed, axis=1)
-        genes = task.genes.tolist()
-        self.targets = np.array([[gene in set(parts) for gene in genes] for parts in self.parsed])
+        self.targets = task.targets(split)
         self.weights = metrics.effect_weights(self.observed, self._errors(), reference=self.mean)
         alone = {
             p[0]: row
@@ -106,7 +105,7 @@ class _Scorer:
         }
         self.pairs = np.array([len(p) == 2 and all(gene in alone for gene in p) for p in self.parsed], dtype=bool)
         pairs = [p for p, is_pair in zip(self.parsed, self.pairs, strict=True) if is_pair]
-        self.singles = tuple(np.array([alone[p[i]] for p in pairs]).reshape(len(pairs), len(genes)) for i in (0, 1))
+        self.singles = tuple(np.array([alone[p[i]] for p in pairs]).reshape(len(pairs), len(columns)) for i in (0, 1))
 
     def _errors(self) -> NDArray[np.float64] | None:
         """Standard errors of what is held out, where they are known; none is taken to be nearly nothing."""
@@ -128,6 +127,8 @@ class _Scorer:
         name = str(arrays["method"])
         self._check(arrays, name)
         lfc = arrays["lfc"].astype(np.float64)
+        if not self.task.score_targets:
+            lfc[self.targets] = 0
         std = arrays["std"].astype(np.float64) if "std" in arrays else None
         each = self._each(lfc, std)
         n = len(self.split.test)
@@ -155,7 +156,7 @@ class _Scorer:
         return self._labelled(pd.concat([rows, over], ignore_index=True), name, str(arrays["group"]))
 
     def ceiling(self) -> pd.DataFrame:
-        """The L2 that the noise of what is held out leaves to a perfect prediction, where there are halves of the cells."""
+        """The L2 that noise leaves to a perfect prediction, by halves of the cells or else by standard errors, where known."""
         halves = (self.task.halves or {}).get(self.split.seed)
         names = self.task.effects.var_names[self.task.scored]
         rows = (
@@ -169,6 +170,8 @@ class _Scorer:
             first, second = (np.asarray(half[labels, names].layers[Key.layers.LFC], dtype=float) for half in halves)
             # Seen singles are scored on one half, whose noise has twice the variance of that of the whole.
             values = metrics.noise_ceiling(first, second) * (np.sqrt(2) if self.task.kind == "seen" else 1)
+        elif halves is None and (noise := self.task.noise(self.split)) is not None:
+            rows, labels, values = list(range(len(noise))), list(self.split.test), noise
         table = pd.DataFrame(
             {
                 "perturbation": np.array(labels, dtype=object),

@@ -81,7 +81,7 @@ class Sources:
         Whether the edges have a direction; None takes it from the input.
     channels
         Columns of the table with the weight of each edge by the kind of its evidence: each becomes a network of its own
-        beside the whole.
+        beside the whole, as :func:`scapp.pp.add_evidence` has it.
     """
 
     network: pd.DataFrame | Path | str
@@ -92,8 +92,8 @@ class Sources:
 
     @property
     def network_keys(self) -> list[str]:
-        """The networks in `varp` that a model reads: those of the channels, or the whole where there are none."""
-        return list(self.channels) or [Key.varp.NETWORK]
+        """The networks in `varp` that a model reads: those of the channels, and the whole."""
+        return [*self.channels, Key.varp.NETWORK]
 
     def add_to(self, effects: AnnData, damage: Damage | None = None, whole: AnnData | None = None) -> AnnData:
         """A copy of effects with room for unmeasured targets, the network in `varp` and the features in `varm`.

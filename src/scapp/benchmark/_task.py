@@ -68,6 +68,11 @@ class Task:
     halves
         For each seed, effects from two halves of the cells. A task of kind ``"seen"`` trains on the first and predicts
         the second; for others they give the noise ceiling.
+    score_targets
+        Whether the perturbed genes themselves are scored. If not, their observed and their predicted change count as 0.
+    standard_errors
+        Of the effects, of the shape of ``layers["lfc"]``, where the effects hold none for methods to read: they give the
+        noise ceiling.
 
     Raises
     ------
@@ -85,6 +90,8 @@ class Task:
     note: str = ""
     sources: Sources | None = None
     halves: Mapping[int, tuple[AnnData, AnnData]] | None = None
+    score_targets: bool = True
+    standard_errors: NDArray[np.floating] | None = None
     _cache: dict[Damage | None, AnnData] = field(default_factory=dict, init=False, repr=False)
     _fingerprints: dict[int, str] = field(default_factory=dict, init=False, repr=False)
 
@@ -122,6 +129,11 @@ class Task:
     def genes(self) -> NDArray[np.str_]:
         """Names of the scored genes."""
         return np.array(self.effects.var_names[self.scored], dtype=str)
+
+    @property
+    def knows_noise(self) -> bool:
+        """Whether the effects tell how well each was measured: by standard errors, or by the number of cells."""
+        return Key.layers.LFC_SE in self.effects.layers or Key.obs.N_CELLS in self.effects.obs
 
     @property
     def gene_features_key(self) -> tuple[str, ...]:
@@ -203,7 +215,37 @@ class Task:
             assert self.halves is not None
             effects = self.halves[split.seed][1]
         values = effects[list(split.test), self.effects.var_names[self.scored]].layers[Key.layers.LFC]
-        return np.asarray(values, dtype=np.float32)
+        values = np.array(values, dtype=np.float32)
+        return values if self.score_targets else np.where(self.targets(split), np.float32(0), values)
+
+    def targets(self, split: Split) -> NDArray[np.bool_]:
+        """Return which scored genes each held-out perturbation perturbs, of shape (n_test, n_scored).
+
+        Parameters
+        ----------
+        split
+            A split of this task.
+        """
+        genes = self.genes.tolist()
+        parsed = parse_labels(split.test, control=None)
+        return np.array([[gene in set(parts) for gene in genes] for parts in parsed])
+
+    def noise(self, split: Split) -> NDArray[np.float64] | None:
+        """Return the L2 that noise alone leaves of each held-out perturbation, by its standard errors; None if unknown.
+
+        Parameters
+        ----------
+        split
+            A split of this task.
+        """
+        errors = self.effects.layers.get(Key.layers.LFC_SE, self.standard_errors)
+        if errors is None or self.kind == "seen":
+            return None
+        rows = self.effects.obs_names.get_indexer(list(split.test))
+        known = np.asarray(errors, dtype=np.float64)[np.ix_(rows, self.scored)]
+        if not self.score_targets:
+            known = np.where(self.targets(split), 0, known)
+        return np.linalg.norm(known, axis=1) if np.isfinite(known).all() and known.any() else None
 
     def n_seen(self, split: Split) -> NDArray[np.intp]:
         """How many genes of each held-out perturbation were measured alone in training.
@@ -230,7 +272,8 @@ class Task:
         train = self.training(split)
         for part in (split.train, split.test, tuple(train.var_names), tuple(self.genes), self.kind):
             digest.update(repr(part).encode())
-        for values in (train.layers[Key.layers.LFC], self.observed(split)):
+        errors = [train.layers[Key.layers.LFC_SE]] if Key.layers.LFC_SE in train.layers else []
+        for values in (train.layers[Key.layers.LFC], self.observed(split), *errors):
             digest.update(np.ascontiguousarray(values, dtype=np.float32).tobytes())
         if self.sources is not None:
             digest.update(self.sources.fingerprint().encode())

@@ -60,7 +60,7 @@ def test_planted_ratios_are_found_within_their_intervals(planted, planted_ratios
         assert row.ratio == pytest.approx(truth, abs=0.02), row.method
         assert row.ratio_low <= row.ratio <= row.ratio_high
     best = summary.groupby("task")["method"].first()
-    assert best.tolist() == ["APP, MLP decoder"] * 2
+    assert best.tolist() == ["APP, no known noise"] * 2
 
 
 def test_ratio_by_split_is_that_of_each_split(planted):
@@ -118,10 +118,10 @@ def test_higher_is_better_for_correlations(planted):
 
 
 def test_verdicts_follow_what_was_planted(planted):
-    table = paired(planted, methods=["APP, MLP decoder", "APP, random embeddings", "APP, no attention"], against="APP")
+    table = paired(planted, methods=["APP, no known noise", "APP, attention alone", "APP, no attention"], against="APP")
     verdicts = table.set_index(["task", "method"])["verdict"].unstack()
-    assert (verdicts["APP, MLP decoder"] == "better").all()
-    assert (verdicts["APP, random embeddings"] == "worse").all()
+    assert (verdicts["APP, no known noise"] == "better").all()
+    assert (verdicts["APP, attention alone"] == "worse").all()
     assert (verdicts["APP, no attention"] == "unclear").all()
 
 
@@ -177,7 +177,7 @@ def test_calibration_and_costs_are_means_over_splits(planted):
     table = calibration(planted).set_index(["task", "method", "nominal", "n_largest"])["empirical"]
     assert table["k562_singles", "APP", 0.8, 0] == pytest.approx(0.79, abs=0.01)
     assert table["k562_singles", "APP", 0.8, 20] == pytest.approx(0.62)
-    assert len(table) == 2 * 3 * 4
+    assert len(table) == 2 * 2 * 4
     row = over_splits(planted, ["fit_seconds"]).set_index(["task", "method"]).loc[("norman_doubles", "APP")]
     assert (row["mean"], row["low"], row["high"], row["n_seeds"]) == (6, 3, 9, 3)
     assert calibration(planted[planted["metric"] == "l2"]).empty
