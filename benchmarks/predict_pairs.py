@@ -31,15 +31,16 @@ WAYS = {
 
 def train(data: Path, folder: str) -> None:
     """Train a model of the Norman screen and save it."""
-    import scvi
-
     import scapp
 
-    scvi.settings.seed = 0
     task = scapp.benchmark.norman_doubles(data)
     effects = task.training(task.splits[0], networks=True)
     scapp.model.APP.setup_anndata(
-        effects, control=None, layer="lfc", gene_features_key=list(task.gene_features_key) or None
+        effects,
+        control=None,
+        layer="lfc",
+        network_key=task.sources.network_keys,
+        gene_features_key=list(task.gene_features_key),
     )
     model = scapp.model.APP(effects)
     model.train(enable_progress_bar=False)
@@ -60,7 +61,7 @@ def measure(folder: str, way: str, n_pairs: int, threads: int) -> dict[str, floa
     torch.set_num_threads(threads)
     model = scapp.model.APP.load(folder)
     # The measured singles first, then other genes of the network: as many as make enough pairs.
-    singles = [model.genes[node] for node in model.module.single_column]
+    singles = [model.genes[node] for node in model.module.single_row]
     others = [gene for gene in model.genes if gene not in set(singles)]
     n_genes = next(n for n in itertools.count(2) if math.comb(n, 2) >= n_pairs)
     genes = (singles + others)[:n_genes]

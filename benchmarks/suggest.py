@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import scvi
 import torch
 from anndata import AnnData
 
@@ -48,7 +47,6 @@ def simulated(seed: int) -> tuple[AnnData, list[str]]:
 
 
 def fit(effects: AnnData, labels: list[str], features: list[str]) -> scapp.model.APP:
-    scvi.settings.seed = 0
     adata = effects[labels].copy()
     scapp.model.APP.setup_anndata(adata, control=None, layer="lfc", gene_features_key=features or None)
     model = scapp.model.APP(adata)

@@ -33,9 +33,7 @@ def test_warnings_of_the_model_point_at_the_users_line():
         scapp.model.APP.setup_anndata(adata, control=None, layer="lfc")
     assert caught[0].filename == __file__
     model = scapp.model.APP(adata)
-    with pytest.warns(UserWarning, match="too few to hold out") as caught:
-        model.train(max_epochs=1, enable_progress_bar=False)
-    assert [w.filename for w in caught if "too few" in str(w.message)] == [__file__]
+    model.train(max_epochs=1, enable_progress_bar=False)
     with pytest.warns(UserWarning, match="predicted like an average gene") as caught:
         model.predict(["G9"])
     assert caught[0].filename == __file__

@@ -64,7 +64,13 @@ def test_the_card_says_what_the_hub_and_the_reader_need(model, tmp_path):
     card = ModelCard.load(tmp_path / "hub" / "README.md")
     assert card.data.license == "mit"
     assert {"model_cls_name:APP", "tissue:K562", "single-cell"} <= set(card.data.tags)
-    for text in ("A planted screen.", "Nobody, 2026.", "https://example.org/screen", '"preset": "default"', '"layer": "lfc"'):
+    for text in (
+        "A planted screen.",
+        "Nobody, 2026.",
+        "https://example.org/screen",
+        '"preset": "default"',
+        '"layer": "lfc"',
+    ):
         assert text in card.content
     assert "| single perturbations trained on | 16 |" in card.content
     metadata = json.loads((tmp_path / "hub" / "_scvi_required_metadata.json").read_text())

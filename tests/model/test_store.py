@@ -42,7 +42,9 @@ def fail_in_second_chunk(monkeypatch, error):
 
 def test_the_file_holds_what_predict_returns_in_the_order_asked(trained, tmp_path, small_chunks):
     names = ["g3+g1", "g20", "g2", "g1+g3+g15", "g0", "g20+g21", "g22+g5", "g7+g3"]
-    trained.predict_to_zarr(tmp_path / "p.zarr", (name for name in names), attention=True, p_change=True, show_progress=False)
+    trained.predict_to_zarr(
+        tmp_path / "p.zarr", (name for name in names), attention=True, p_change=True, show_progress=False
+    )
     found, expected = ad.read_zarr(tmp_path / "p.zarr"), trained.predict(names)
     assert found.obs.equals(expected.obs.drop(columns="attention_to_mean"))
     assert found.var.equals(expected.var)

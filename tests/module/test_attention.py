@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tests.module.conftest import N_NODES, fit, make_screen
 
 from scapp.module import APPModule, Evidence, Wanted
-from tests.module.conftest import N_NODES, fit, make_screen
 
 
 def test_a_perturbation_never_sees_itself_in_training(screen):

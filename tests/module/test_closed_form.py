@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from tests.module.conftest import N_MEASURED, Screen, fit, make_screen
 
 from scapp.module import APPModule, Wanted
-from tests.module.conftest import N_MEASURED, Screen, fit, make_screen
 
 OFF = -40.0  # the logarithm of a weight that does nothing
 
@@ -177,6 +177,8 @@ def test_contributions_add_up_to_the_prediction(pairs_module, singles_module):
 
 
 def test_planted_pairs_are_predicted_whether_or_not_their_genes_were_measured(pairs_module, pairs):
-    truth = 0.7 * np.stack([pairs.response[a % 4] + pairs.response[b % 4] for a, b in ((0, 1), (2, 7), (40, 3), (41, 46))])
+    truth = 0.7 * np.stack(
+        [pairs.response[a % 4] + pairs.response[b % 4] for a, b in ((0, 1), (2, 7), (40, 3), (41, 46))]
+    )
     lfc = predicted(pairs_module, [(0, 1), (2, 7), (40, 3), (41, 46)])
     assert np.linalg.norm(lfc - truth, axis=1).mean() < 0.2 * np.linalg.norm(truth, axis=1).mean()

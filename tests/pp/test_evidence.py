@@ -260,7 +260,7 @@ def test_an_interruption_leaves_effects_as_they_were(effects, folder, monkeypatc
 def test_the_real_files_give_what_the_benchmark_reads(shared_data):
     networks = shared_data / "networks"
     measured = benchmark.norman_doubles(shared_data).effects
-    sources = string_and_annotations(networks, features=True)
+    sources = string_and_annotations(networks)
     # The options are the same; few components are enough to see that the vectors are.
     defaults = {name: option.default for name, option in inspect.signature(pp.add_evidence).parameters.items()}
     for options in sources.features.values():

@@ -19,7 +19,7 @@ import scapp
 from scapp.model import APP
 from scapp.tl import _attention_checks, _checks
 from scapp.tl._gene_sets import GeneSets, gene_sets
-from scapp.tl._permutations import degree_bins, draw_like, permute_within
+from scapp.tl._permutations import degree_bins, permute_within
 
 COLUMNS = ["check", "statistic", "source", "value", "expected", "p_value", "n", "by_construction", "null"]
 
@@ -119,9 +119,7 @@ def test_what_is_looked_at_is_the_attention_that_the_model_reports(planted, opti
 def test_a_model_loaded_without_data_is_tested_on_its_training_perturbations(planted, tmp_path):
     planted.models[0].save(tmp_path / "m")
     loaded = APP.load(tmp_path / "m", adata=False)
-    tables = [
-        scapp.tl.attention_checks(model, n_permutations=20) for model in (planted.models[0], loaded)
-    ]
+    tables = [scapp.tl.attention_checks(model, n_permutations=20) for model in (planted.models[0], loaded)]
     pd.testing.assert_frame_equal(*tables, rtol=1e-3)
     assert tables[0]["n"].max() == 44
 
@@ -217,22 +215,6 @@ def test_chance_keeps_the_degrees(degrees, seed):
     permutation = permute_within(bins, rng)
     assert sorted(permutation) == list(range(len(bins)))
     np.testing.assert_array_equal(bins[permutation], bins)
-    excluded = np.zeros(len(bins), dtype=bool)
-    excluded[:2] = True
-    genes = rng.choice(np.arange(2, len(bins)), size=5, replace=False)
-    drawn = draw_like(genes, bins, excluded, 7, rng)
-    assert drawn.shape == (7, 5)
-    for row in drawn:
-        assert len(set(row)) == 5
-        assert not excluded[row].any()
-        np.testing.assert_array_equal(np.sort(bins[row]), np.sort(bins[genes]))
-
-
-def test_where_a_bin_has_too_few_genes_the_next_step_in():
-    bins = np.array([0, 0, 1, 1, 1, 1])
-    excluded = np.array([True, False, False, False, False, False])
-    drawn = draw_like(np.array([0, 1, 2]), bins, excluded, 9, np.random.default_rng(0))
-    assert all(len(set(row)) == 3 and 0 not in row for row in drawn)
 
 
 def test_sources_go_by_aliases_and_know_their_direction():

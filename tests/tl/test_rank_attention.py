@@ -169,3 +169,31 @@ def test_bad_input_is_told_what_to_do(cells, predicted, assert_same):
     del cells.layers["attention"]
     with pytest.raises(ValueError, match="no layer 'attention'.*filled by `APP.predict`"):
         scapp.tl.rank_attention_genes(cells)
+
+
+def test_attention_to_perturbations_is_ranked_by_their_labels(adata, predicted):
+    attended = ["KLF1", "GATA1", "CEBPA+KLF1"]
+    values = np.random.default_rng(0).dirichlet(np.ones(4), size=4)[:, :3]
+    row = {label: i for i, label in enumerate(LABELS)}
+    adata.obsm["attention_to_perturbations"] = np.array(
+        [values[row[label]] if label in row else np.full(3, np.nan) for label in adata.obs["perturbation"].astype(str)]
+    )
+    adata.uns["scapp"] = {"prediction": {"attended_perturbations": np.array(attended, dtype=object)}}
+    scapp.tl.rank_attention_genes(adata, of="perturbations")
+    for label in LABELS:
+        found = table(adata, label)
+        assert found.is_monotonic_decreasing
+        np.testing.assert_allclose(found[attended], values[row[label]], rtol=1e-6)
+        assert table(adata, label, "logfoldchanges").isna().all()
+    scapp.tl.rank_attention_genes(adata, of="perturbations", score="relative", key_added="mine")
+    expected = np.log((values + 1 / 3) / (values.mean(axis=0) + 1 / 3))
+    mine = sc.get.rank_genes_groups_df(adata, group="GATA1", key="mine").set_index("names")["scores"]
+    np.testing.assert_allclose(mine[attended], expected[row["GATA1"]], rtol=1e-4, atol=1e-5)
+    adata.obsm["attention_to_perturbations"][(adata.obs["perturbation"] == "KLF1").to_numpy()] = np.nan
+    with pytest.raises(ValueError, match=r"no attention \(NaN\) in adata\.obsm.*KLF1"):
+        scapp.tl.rank_attention_genes(adata, of="perturbations", groups=["KLF1"])
+    del adata.obsm["attention_to_perturbations"]
+    with pytest.raises(ValueError, match="obsm has no 'attention_to_perturbations'"):
+        scapp.tl.rank_attention_genes(adata, of="perturbations")
+    with pytest.raises(ValueError, match="genes, perturbations, found 'cells'"):
+        scapp.tl.rank_attention_genes(adata, of="cells")

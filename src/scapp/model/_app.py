@@ -169,4 +169,6 @@ def _check_options(preset: str, closed_form: bool, attention: bool, known_noise:
     PaperOptions(**options)
     given = [name for name, value in options.items() if value != PAPER_DEFAULTS[name]]
     if preset == "default" and given:
-        raise ValueError(f"{given[0]}={options[given[0]]!r} is an option of the paper's form. Pass preset='paper' with it.")
+        raise ValueError(
+            f"{given[0]}={options[given[0]]!r} is an option of the paper's form. Pass preset='paper' with it."
+        )

@@ -36,7 +36,8 @@ class Registered:
         perturbations = [tuple(node[gene] for gene in p) for p in parse_labels(labels, control=None)]
         shape = (len(genes),) * 2
         networks = [
-            sparse.csr_matrix((s["edge_weight"], tuple(s["edge_index"])), shape=shape) for s in _numbered(states, NETWORK)
+            sparse.csr_matrix((s["edge_weight"], tuple(s["edge_index"])), shape=shape)
+            for s in _numbered(states, NETWORK)
         ]
         blocks = [s["values"] for s in _numbered(states, FEATURES)]
         kinds = effects["kinds"].tolist() if "kinds" in effects else None

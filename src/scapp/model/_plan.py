@@ -25,7 +25,7 @@ class AllPerturbations(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Return one batch of all perturbations."""
-        return DataLoader([{"rows": self.rows}], batch_size=None)  # type: ignore[arg-type]
+        return DataLoader([{"rows": self.rows}], batch_size=None)
 
 
 class ScalarPlan(TrainingPlan):

@@ -38,6 +38,7 @@ class PredictionMixin:
     registry: dict
     adata: AnnData | MuData | None
     is_trained_: bool
+    init_params_: dict[str, Any]
     n_parameters: int
     _registered: Registered
 
@@ -158,7 +159,9 @@ class PredictionMixin:
         modalities = self.registry["setup_args"].get("modalities")
         return genes if modalities is None or legacy_mudata_format else {modalities["layer"]: genes}
 
-    def get_attention(self, perturbations: Iterable[str], *, of: Literal["genes", "perturbations"] = "genes") -> pd.DataFrame:
+    def get_attention(
+        self, perturbations: Iterable[str], *, of: Literal["genes", "perturbations"] = "genes"
+    ) -> pd.DataFrame:
         """Return the attention of perturbations.
 
         Parameters

@@ -115,7 +115,9 @@ def new_anndata(
     if control_mean is not None:
         var[Key.var.CONTROL_MEAN] = control_mean
         if results is not None:
-            X = np.maximum(control_mean + results.layers[Key.layers.PREDICTED_LFC], 0)  # log1p expression cannot be negative
+            X = np.maximum(
+                control_mean + results.layers[Key.layers.PREDICTED_LFC], 0
+            )  # log1p expression cannot be negative
     if results is None:
         return AnnData(X=X, obs=obs, var=var)
     obsm = {}

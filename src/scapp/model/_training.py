@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 from scvi.train import TrainRunner
@@ -19,7 +20,7 @@ IGNORED_WARNINGS = (
     ".*LeafSpec.*",
     ".*does not have many workers.*",
     ".*no `val_dataloader`.*",
-    ".*`configure_optimizers` returned `None`.*",
+    ".*configure_optimizers.*returned.*None.*",
 )
 NO_MEANING = {
     "batch_size": "all perturbations are solved for together, so there are no mini-batches",
@@ -37,6 +38,7 @@ class TrainingMixin:
     module: APPModule | PaperModule
     history_: Any
     is_trained_: bool
+    _set_effects: Callable[[], None]
 
     def train(
         self,

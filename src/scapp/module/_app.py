@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -185,7 +186,10 @@ class APPModule(BaseModuleClass):
         labels = self.inputs.labels
         similarities = self.evidence.similarities(self.genes, self.genes)
         learned_from = even_choice(labels, MAX_LEARNED_FROM)
-        row, gene = (noise if known else None for noise, known in zip((self.row_noise, self.gene_noise), self.noise_known, strict=True))
+        row, gene = (
+            noise if known else None
+            for noise, known in zip((self.row_noise, self.gene_noise), self.noise_known, strict=True)
+        )
         self.closed_form.set_effects(self.targets, similarities, row_noise=row, gene_noise=gene)
         self.closed_form.prepare(learned_from)
         self.attention.set_effects(self.targets)
@@ -198,11 +202,11 @@ class APPModule(BaseModuleClass):
 
     def step(self) -> dict[str, float]:
         """Take the steps of one epoch; return the leave-one-out losses before them."""
-        losses = [lambda: self.closed_form.loss()]
+        losses: list[Callable[[], Tensor]] = [self.closed_form.loss]
         if self.uses_attention:
-            fold = self.attention.fold
-            losses += [lambda: self.attention.loss()]
-            losses += [lambda k=k, half=half: half.loss((fold != k).nonzero()[:, 0]) for k, half in enumerate(self._folds)]
+            losses.append(self.attention.loss)
+            for k, half in enumerate(self._folds):  # each learns from the other folds, and is asked about its own
+                losses.append(partial(half.loss, (self.attention.fold != k).nonzero()[:, 0]))
         found = [_descend(optimizer, loss) for optimizer, loss in zip(self._optimizers, losses, strict=True)]
         names = ["closed_form", "attention"]
         return dict(zip(names, found, strict=False))
@@ -250,7 +254,11 @@ class APPModule(BaseModuleClass):
         closed = self.closed_form
         noise = closed.noise().median() * closed.penalty
         scale = self.single_calibration.scale
-        return 2 * (noise.sqrt() * scale)[closed.penalty < 1e3].median() if (closed.penalty < 1e3).any() else 2 * scale.median()
+        return (
+            2 * (noise.sqrt() * scale)[closed.penalty < 1e3].median()
+            if (closed.penalty < 1e3).any()
+            else 2 * scale.median()
+        )
 
     def loss(self, tensors: dict[str, Tensor], inference_outputs: dict, generative_outputs: dict) -> LossOutput:
         """Return the leave-one-out loss; training does not use it, but takes whole steps."""
@@ -314,7 +322,9 @@ class APPModule(BaseModuleClass):
         lfc = closed.predict(kernel)
         attended = [k for k, node in enumerate(nodes) if self._is_attended(node)]
         needs_attention = wanted.attention and self.uses_attention
-        attention = self.attention.of_genes(nodes, similar) if needs_attention or (attended and self.share > 0) else None
+        attention = (
+            self.attention.of_genes(nodes, similar) if needs_attention or (attended and self.share > 0) else None
+        )
         if self.share > 0 and attended:
             lfc = self._blend(lfc, perturbations, nodes, attended, similar, attention)
         std = change = None
@@ -335,14 +345,22 @@ class APPModule(BaseModuleClass):
         if not needs_attention:
             return Prediction(lfc, std if wanted.std else None, change)
         to_genes, to_perturbations = self._attention_of(perturbations, nodes, attention)
-        return Prediction(lfc, std if wanted.std else None, change, to_genes, to_perturbations, 1 - to_perturbations.sum(1))
+        return Prediction(
+            lfc, std if wanted.std else None, change, to_genes, to_perturbations, 1 - to_perturbations.sum(1)
+        )
 
     def _is_attended(self, node: int) -> bool:
         """Return whether the attention takes part in what a gene does: where it was not perturbed alone, or on its own."""
         return not self.uses_closed_form or node not in self.single_row
 
     def _blend(
-        self, lfc: Tensor, perturbations: Sequence[Genes], nodes: list[int], attended: list[int], similar: NDArray, attention: Tensor
+        self,
+        lfc: Tensor,
+        perturbations: Sequence[Genes],
+        nodes: list[int],
+        attended: list[int],
+        similar: NDArray,
+        attention: Tensor,
     ) -> Tensor:
         """Give the attention its share of what single genes do; combinations take it over."""
         genes = [(nodes[k],) for k in attended]
@@ -352,17 +370,23 @@ class APPModule(BaseModuleClass):
         if not self.uses_closed_form:
             unit = np.where(sizes > 1, self.attention.factor, 1.0)
             return torch.as_tensor((sparse.diags(unit) @ holds) @ apart.numpy())
-        within = self.closed_form.predict(self.closed_form.kernel(self.closed_form.parts(genes, [nodes[k] for k in attended], similar[:, attended])))
+        within = self.closed_form.predict(
+            self.closed_form.kernel(self.closed_form.parts(genes, [nodes[k] for k in attended], similar[:, attended]))
+        )
         unit = np.where(sizes > 1, float(self.closed_form.log_factor.exp()), 1.0)
         return lfc + float(self.share) * torch.as_tensor((sparse.diags(unit) @ holds) @ (apart - within).numpy())
 
-    def _attention_of(self, perturbations: Sequence[Genes], nodes: list[int], attention: Tensor) -> tuple[Tensor, Tensor]:
+    def _attention_of(
+        self, perturbations: Sequence[Genes], nodes: list[int], attention: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return the attention of perturbations to the genes of the networks, and to measured perturbations."""
         place = {node: k for k, node in enumerate(nodes)}
         mean = sparse.diags([1 / len(genes) for genes in perturbations]) @ membership(perturbations, place)
         of_genes = self.attention.mean_attention(attention)
         to_perturbations = torch.as_tensor(mean @ of_genes.numpy())
-        through = self.evidence.mediators(nodes, self.genes, (of_genes.numpy() @ self.attention.means), self.network_weights)
+        through = self.evidence.mediators(
+            nodes, self.genes, (of_genes.numpy() @ self.attention.means), self.network_weights
+        )
         return torch.as_tensor(_unit_sums(mean @ through)), to_perturbations
 
     def error_factors(self, *, combined: bool) -> Tensor:
@@ -407,7 +431,13 @@ class APPModule(BaseModuleClass):
         """Return the kernel between any two lists of perturbations, of shape (n, n_others)."""
         nodes, at = (sorted({gene for genes in names for gene in genes}) for names in (perturbations, others))
         return self.closed_form.kernel_between(
-            perturbations, nodes, self.similarities(nodes), others, at, self.similarities(at), self.evidence.similarities(nodes, at)
+            perturbations,
+            nodes,
+            self.similarities(nodes),
+            others,
+            at,
+            self.similarities(at),
+            self.evidence.similarities(nodes, at),
         )
 
     @property
@@ -472,7 +502,7 @@ class APPModule(BaseModuleClass):
             shared = self.evidence.shared_genes(node, genes)
             for weight, of_network in zip(self.network_weights, shared, strict=True):
                 total += weight * (holds @ of_network)
-        for k in np.flatnonzero(total.sum(axis=1) <= 1e-12):
+        for k in np.flatnonzero(total.sum(axis=1) <= 1e-12).tolist():
             total[k, list({*perturbation, *self.perturbations[rows[k]]})] = 1
         return total / total.sum(axis=1, keepdims=True)
 
@@ -539,7 +569,9 @@ def _choose_share(observed: Tensor, closed: Tensor, attended: Tensor) -> Tensor:
 
 
 def _lbfgs(module: torch.nn.Module, n_steps: int) -> torch.optim.LBFGS:
-    return torch.optim.LBFGS(list(module.parameters()), max_iter=n_steps, history_size=30, line_search_fn="strong_wolfe")
+    return torch.optim.LBFGS(
+        list(module.parameters()), max_iter=n_steps, history_size=30, line_search_fn="strong_wolfe"
+    )
 
 
 def _descend(optimizer: torch.optim.LBFGS, loss: Any) -> float:

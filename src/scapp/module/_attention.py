@@ -48,6 +48,14 @@ class MeasuredAttention(nn.Module):
         Number of similarities of genes.
     """
 
+    start: Tensor
+    centre: Tensor
+    log_size: Tensor
+    leverage: Tensor
+    unit: Tensor
+    scores: Tensor
+    loadings: Tensor
+
     def __init__(self, n_sources: int, perturbations: Sequence[Genes], n_measured: int):
         super().__init__()
         self.n_sources = n_sources
@@ -102,7 +110,9 @@ class MeasuredAttention(nn.Module):
 
     def _factor(self, y: Tensor) -> float:
         """Return the scale between a combination and the sum of its measured genes."""
-        rows = [i for i in np.flatnonzero(self.is_combination) if all(g in self.single_row for g in self.perturbations[i])]
+        rows = [
+            i for i in np.flatnonzero(self.is_combination) if all(g in self.single_row for g in self.perturbations[i])
+        ]
         if not rows:
             return 1.0
         added = torch.stack([y[[self.single_row[g] for g in self.perturbations[i]]].sum(0) for i in rows])
@@ -118,7 +128,9 @@ class MeasuredAttention(nn.Module):
         """Return another set of scalars over the same data, to be learned from a part of it."""
         other = MeasuredAttention(self.n_sources, self.perturbations, len(self.centre))
         own = {**other._parameters}
-        other.__dict__.update({k: v for k, v in self.__dict__.items() if k not in ("_parameters", "_buffers", "_modules")})
+        other.__dict__.update(
+            {k: v for k, v in self.__dict__.items() if k not in ("_parameters", "_buffers", "_modules")}
+        )
         other._parameters, other._buffers = own, self._buffers
         return other
 
@@ -140,7 +152,9 @@ class MeasuredAttention(nn.Module):
 
     # ------------------------------------------------------------------ scores and attention
 
-    def features(self, genes: Sequence[int], similarities: NDArray[np.float64], rows: Sequence[int] | None = None) -> Tensor:
+    def features(
+        self, genes: Sequence[int], similarities: NDArray[np.float64], rows: Sequence[int] | None = None
+    ) -> Tensor:
         """Return what the scores read: (n_features, n_genes, n_sources).
 
         Parameters
@@ -154,7 +168,9 @@ class MeasuredAttention(nn.Module):
         """
         means = self.means if rows is None else self.means[list(rows)]
         alike = [np.asarray((means @ source.T).T) for source in similarities]
-        same = np.asarray((membership([(g,) if g in self._place else () for g in genes], self._place) @ means.T).toarray())
+        same = np.asarray(
+            (membership([(g,) if g in self._place else () for g in genes], self._place) @ means.T).toarray()
+        )
         logs = [np.log(x + SMALLEST_SIMILARITY) - np.log(SMALLEST_SIMILARITY) for x in alike]
         return torch.as_tensor(np.stack([*logs, *alike, same]))
 
@@ -182,7 +198,9 @@ class MeasuredAttention(nn.Module):
     # ------------------------------------------------------------------ learning the scalars
 
     @torch.no_grad()
-    def prepare(self, learned_from: Sequence[int], order: Sequence[int], similarities: NDArray[np.float64], lfc: Tensor) -> None:
+    def prepare(
+        self, learned_from: Sequence[int], order: Sequence[int], similarities: NDArray[np.float64], lfc: Tensor
+    ) -> None:
         """Compute what each step of learning needs.
 
         Parameters

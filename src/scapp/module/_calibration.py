@@ -12,7 +12,9 @@ LEVEL, HALF_WIDTH = 0.8, 1.2815515655446004
 # Entries are grouped by the size of their prediction over its typical error: the smaller half in equal parts, the next quarter,
 # the next eighth and so on, as long as a group has this many entries.
 MIN_ENTRIES, MAX_GROUPS, N_SMALL = 500, 15, 4
-QUANTILES = torch.cat([torch.tensor([0.001, 0.0025, 0.005]), torch.linspace(0.01, 0.99, 99), torch.tensor([0.995, 0.9975, 0.999])]).double()
+QUANTILES = torch.cat(
+    [torch.tensor([0.001, 0.0025, 0.005]), torch.linspace(0.01, 0.99, 99), torch.tensor([0.995, 0.9975, 0.999])]
+).double()
 PRIOR_ROWS = 5
 GROWTH = 0.95  # of a standard deviation with the size of the prediction, at most
 # Errors of different genes go together along a few directions; more rows than these cost much and tell little more.

@@ -97,6 +97,19 @@ class ClosedForm(nn.Module):
         Number of similarities of genes.
     """
 
+    weight: Tensor
+    row_noise: Tensor
+    penalty: Tensor
+    values: Tensor
+    vectors: Tensor
+    projected: Tensor
+    profiles: Tensor
+    profile_weights: Tensor
+    profile_mean: Tensor
+    units: Tensor
+    knows_noise: Tensor
+    _similarities: NDArray[np.floating]
+
     def __init__(self, n_sources: int, perturbations: Sequence[Genes], n_measured: int):
         super().__init__()
         self.n_sources, self.n_measured = n_sources, n_measured
@@ -169,12 +182,16 @@ class ClosedForm(nn.Module):
         x = self.summed_profiles(self.perturbations, self.genes, similarities)
         combined = x[torch.as_tensor(self.is_combination)]
         distance = _squared_distances(combined, combined)
-        apart = distance[~torch.eye(len(distance), dtype=torch.bool)]  # rounding makes distances of zero positive, or not
-        self.units = torch.stack([
-            _positive(self.profiles.square().sum(1).mean() * len(rows) / len(self.genes)),
-            _positive(combined.square().sum(1).mean()),
-            _positive(apart.median() if len(apart) else x.new_ones(())),
-        ])
+        apart = distance[
+            ~torch.eye(len(distance), dtype=torch.bool)
+        ]  # rounding makes distances of zero positive, or not
+        self.units = torch.stack(
+            [
+                _positive(self.profiles.square().sum(1).mean() * len(rows) / len(self.genes)),
+                _positive(combined.square().sum(1).mean()),
+                _positive(apart.median() if len(apart) else x.new_ones(())),
+            ]
+        )
 
     def _mean_similarity(
         self, similarities: NDArray[np.floating], rows: Sequence[int], columns: Sequence[int]
@@ -484,7 +501,16 @@ class ClosedForm(nn.Module):
         change = guessed - self.profiles
         holds = torch.as_tensor(np.asarray(self._sets[:, columns].toarray())).T
         inner = guessed @ x.T + holds * (change * guessed).sum(1)[:, None]
-        kernel = self.kernel(Parts(parts.additive, inner / self.units[0], parts.combined, parts.distance, parts.is_combination, parts.other_is_combination))
+        kernel = self.kernel(
+            Parts(
+                parts.additive,
+                inner / self.units[0],
+                parts.combined,
+                parts.distance,
+                parts.is_combination,
+                parts.other_is_combination,
+            )
+        )
         kernel[torch.arange(len(rows)), rows] = 0
         middle = self.penalty
         found = {}

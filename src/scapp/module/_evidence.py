@@ -83,7 +83,9 @@ class Evidence:
         self._walk(nodes)
         found = np.zeros((self.n_sources, len(perturbations)))
         for k in range(self.n_sources):
-            vectors = _stack(self._walks[k], nodes) if k < len(self._walks) else self._vectors[k - len(self._walks)][nodes]
+            vectors = (
+                _stack(self._walks[k], nodes) if k < len(self._walks) else self._vectors[k - len(self._walks)][nodes]
+            )
             for i, genes in enumerate(perturbations):
                 rows = vectors[[place[gene] for gene in genes]]
                 found[k, i] = np.square(rows.sum(axis=0) if len(genes) > 1 else rows[0]).sum()

@@ -99,7 +99,9 @@ class PaperModule(BaseModuleClass):
         self.perturbations = list(inputs.perturbations)
         for k, network in enumerate(inputs.networks):
             edges = network.tocoo()
-            self.register_buffer(f"edge_index_{k}", torch.as_tensor(np.vstack([edges.row, edges.col])).long(), persistent=False)
+            self.register_buffer(
+                f"edge_index_{k}", torch.as_tensor(np.vstack([edges.row, edges.col])).long(), persistent=False
+            )
             self.register_buffer(f"edge_weight_{k}", torch.as_tensor(edges.data).float(), persistent=False)
         features = _features(inputs)
         self.register_buffer("features", features, persistent=False)
@@ -262,7 +264,9 @@ def _features(inputs: Inputs) -> Tensor:
     """Return the input features of the genes: those given, or their place in each network; standardised by block."""
     from scapp.network import hellinger_embedding, symmetrize
 
-    blocks = list(inputs.features) or [hellinger_embedding(symmetrize(abs(x)), N_NETWORK_FEATURES) for x in inputs.networks]
+    blocks = list(inputs.features) or [
+        hellinger_embedding(symmetrize(abs(x)), N_NETWORK_FEATURES) for x in inputs.networks
+    ]
     standard = []
     for block in blocks:
         known = ~np.isnan(block).any(axis=1)

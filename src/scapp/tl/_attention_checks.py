@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ from scipy import sparse
 from scapp.tl import _checks
 from scapp.tl._asked import check_trained, label_of, nodes_of
 from scapp.tl._gene_sets import gene_sets
+from scapp.tl._measured_checks import measured_checks
 from scapp.tl._permutations import degree_bins
 
 if TYPE_CHECKING:
@@ -20,11 +21,14 @@ if TYPE_CHECKING:
     from scapp.pp._edges import Edges
     from scapp.pp._gene_names import Aliases
 
+Of = Literal["genes", "perturbations"]
+
 
 def attention_checks(
     model: APP | Sequence[APP],
     perturbations: Iterable[str] | None = None,
     *,
+    of: Of = "genes",
     networks: Mapping[str, Edges] | None = None,
     regulons: Edges | None = None,
     pathways: Annotations | None = None,
@@ -34,9 +38,9 @@ def attention_checks(
     n_permutations: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Test the attention to genes of a model: stability, enrichment and specificity, each against chance.
+    """Test the attention of a model, to genes or to measured perturbations, each time against chance.
 
-    Attention to genes says through which genes of the networks a perturbation is like the measured ones that it attends
+    Attention to genes (``of="genes"``) says through which genes of the networks a perturbation is like the measured ones that it attends
     to. Much of what it shows is there by construction, in every model, trained or not. Rows of which this is true are
     marked; those that are not marked ask what was learned, relative to the prior (the same attention before its scalars are
     learned), or compare with sources that the model was not given. Perturbed genes are left out.
@@ -51,8 +55,20 @@ def attention_checks(
       another perturbation.
     - **Specificity**: Jensen-Shannon distance between perturbations, minus that of the prior.
 
-    Whether predictions are better with attention than without needs training without: compare
-    ``APP(effects, attention=False)``, as :mod:`scapp.benchmark` does.
+    Attention to measured perturbations (``of="perturbations"``) says what predictions are made of. Each perturbation is
+    hidden from itself, as in training, and the scalars are learned twice more, each time from one half of the perturbations.
+
+    - **Learning**: as above.
+    - **Stability**: the same statistics between the two halves.
+    - **Dependence**: the share of the attention in the prediction of single genes, how far the predictions of left-out
+      training perturbations move without it, and how much of their error it saves; chance is random signs. The share itself
+      was chosen on the same perturbations, among eleven.
+    - **Truth**: for perturbations that were measured in training, the area under the ROC curve for the `n_top` others whose
+      measured effects are most alike, by the half that did not learn from it; chance is those most alike to others. The same
+      minus that of the prior, and of the similarity of random walks on each network.
+
+    The whole difference that the attention makes needs training without: compare ``APP(effects, attention=False)``, as
+    :mod:`scapp.benchmark` does.
 
     Parameters
     ----------
@@ -62,6 +78,8 @@ def attention_checks(
     perturbations
         Labels, measured or not; those of the training if None. Time and memory grow with them: of a genome-wide screen choose
         a few hundred.
+    of
+        Which attention: ``"genes"``, or ``"perturbations"``, of one model and without the sources below.
     networks
         Networks that the model was not given, by name, each in any form that :func:`scapp.pp.add_network` takes. Those
         of the model are always tested, and marked.
@@ -75,7 +93,7 @@ def attention_checks(
     aliases
         Names of genes, as in :func:`scapp.pp.add_network`.
     n_top
-        How many genes are the top.
+        How many genes or perturbations are the top.
     n_permutations
         Permutations for each p-value.
     seed
@@ -99,7 +117,8 @@ def attention_checks(
         If a model has not been trained.
     ValueError
         If a label cannot be read or names a gene that is not a node, a source is about other genes, the models are about
-        different genes, or the model has no attention (``attention=False``).
+        different genes, the model has no such attention (``attention=False``; of perturbations, ``preset="paper"``), or several
+        models or sources are given with ``of="perturbations"``.
 
     Examples
     --------
@@ -112,12 +131,24 @@ def attention_checks(
     for one in models:
         check_trained(one)
         if not one.module.attends:
-            raise ValueError("This model was made without attention. Make it with attention=True, or pooling='attention'.")
+            raise ValueError(
+                "This model was made without attention. Make it with attention=True, or pooling='attention'."
+            )
         if one.genes != models[0].genes:
             raise ValueError("The models are about different genes; pass models that were set up with the same adata.")
+    if of not in get_args(Of):
+        raise ValueError(f"of must be 'genes' or 'perturbations', found {of!r}.")
     first = models[0]
     labels = _labels(first, perturbations)
     nodes = nodes_of(first, labels)
+    if of == "perturbations":
+        if len(models) > 1 or networks or known or regulons is not None or pathways is not None:
+            raise ValueError(
+                "of='perturbations' tests one model against its own screen: pass one model and no sources."
+            )
+        if n_permutations < 1:
+            raise ValueError(f"n_permutations must be at least 1, found {n_permutations}.")
+        return pd.DataFrame(measured_checks(first, nodes, n_top, n_permutations, np.random.default_rng(seed)))
     most = len(first.genes) - max(map(len, nodes))
     if n_permutations < 1 or not 1 <= n_top <= most:
         raise ValueError(

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from scipy.stats import binomtest, rankdata
+from scipy.stats import rankdata
 
 from scapp.tl._gene_sets import GeneSets
-from scapp.tl._permutations import draw_like, pairing_null, permute_within, sign_null, surprise
+from scapp.tl._permutations import pairing_null, permute_within, sign_null, surprise
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     Floats: TypeAlias = NDArray[np.floating]
     Masks: TypeAlias = NDArray[np.bool_]
 
-# Random sets that the removal of a perturbation's top genes is compared with: 3 of 60 make p = 0.05 exactly.
-N_DRAWS = 59
-SIGNIFICANT = 0.05
 # Distances of all pairs are computed for this many perturbations at most.
 N_COMPARED = 100
 
@@ -33,7 +30,7 @@ class Looked:
     Parameters
     ----------
     attention
-        Of each run (member of an ensemble or model) for each perturbation, of shape (n_runs, n, n_genes).
+        Of each run (model, or half of one) for each perturbation, of shape (n_runs, n, n_genes).
     prior
         What it would be without the learned score of each gene, of the same shape.
     perturbed
@@ -67,7 +64,7 @@ def top_genes(weights: Floats, n_top: int, without: Masks | None = None) -> NDAr
 
 
 def stability(looked: Looked, who: str, n_top: int, n_permutations: int, rng: np.random.Generator) -> list[dict]:
-    """Do runs from other seeds attend to the same genes?"""
+    """Do several runs attend to the same genes?"""
     free = ~looked.perturbed
     ranked = [_ranks(np.where(free, run, np.nan)) for run in looked.attention]
     learned = [_ranks(looked.learned(run)) for run in range(len(looked.attention))]

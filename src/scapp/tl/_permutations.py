@@ -29,47 +29,6 @@ def permute_within(bins: NDArray[np.intp], rng: np.random.Generator) -> NDArray[
     return permutation
 
 
-def draw_like(
-    genes: NDArray[np.intp],
-    bins: NDArray[np.intp],
-    excluded: NDArray[np.bool_],
-    n_draws: int,
-    rng: np.random.Generator,
-) -> NDArray[np.intp]:
-    """Random sets of genes with as many of each bin as `genes` has.
-
-    Parameters
-    ----------
-    genes
-        Numbers of some genes.
-    bins
-        Bin of each gene.
-    excluded
-        Genes that are never drawn.
-    n_draws
-        Number of sets.
-    rng
-        Source of randomness.
-
-    Returns
-    -------
-    Array of shape (n_draws, len(genes)), no gene twice in a row. Where a bin has too few genes, the next ones step in.
-    """
-    key = bins + rng.random((n_draws, len(bins)))
-    key[:, excluded] = np.inf
-    order = np.argsort(key, axis=1)
-    allowed = np.bincount(bins[~excluded], minlength=bins.max() + 1)
-    first = np.concatenate([[0], np.cumsum(allowed)[:-1]])
-    places: list[int] = []
-    free = 0
-    for bin_, wanted in zip(*np.unique(bins[genes], return_counts=True), strict=True):
-        start = max(int(first[bin_]), free)
-        places += range(start, start + int(wanted))
-        free = start + int(wanted)
-    beyond = free - int(allowed.sum())
-    return order[:, np.array(places) - max(beyond, 0)]
-
-
 def surprise(value: float, null: NDArray[np.floating]) -> float:
     """One-sided permutation p-value: the share of chance values that are as large, the observed among them."""
     return float((1 + np.sum(null >= value - 1e-12)) / (1 + len(null)))

@@ -12,7 +12,7 @@ from scapp._genes import check_gene_names, check_no_view, shorten
 from scapp._keys import Key
 from scapp._perturbations import is_control, near_matches
 from scapp._ranking import rank_genes
-from scapp.tl._rows import check_layer, labels_of, mean_rows
+from scapp.tl._rows import check_layer, labels_of, mean_of, mean_rows
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -111,16 +111,17 @@ def rank_attention_genes(
     asked = _asked(groups, perturbations, control)
     if of == "perturbations":
         ranked_names, attention = _attended_perturbations(adata, labels, perturbations)
-        layer = Key.obsm.ATTENTION_TO_PERTURBATIONS
+        slot = f"obsm[{Key.obsm.ATTENTION_TO_PERTURBATIONS!r}]"
     else:
         ranked_names, attention = adata.var_names.tolist(), mean_rows(adata, layer, labels, perturbations)
+        slot = f"layers[{layer!r}]"
     known = np.asarray(np.isfinite(attention).all(axis=1))
     row = {name: i for i, name in enumerate(perturbations)}
     chosen = [name for name in perturbations if known[row[name]]] if asked is None else asked
     without = [name for name in chosen if not known[row[name]]]
     if without or not chosen:
         raise ValueError(
-            f"These perturbations have no attention (NaN) in adata.layers[{layer!r}]: "
+            f"These perturbations have no attention (NaN) in adata.{slot}: "
             f"{shorten(without or perturbations)}. It is filled by `APP.predict`."
         )
     if score != "attention" and known.sum() < 2:
@@ -132,7 +133,9 @@ def rank_attention_genes(
     target = adata.copy() if copy else adata
     target.uns[key_added] = rank_genes(
         _scores(attention[rows], attention[known], score),
-        mean_rows(adata, lfc_layer, labels, chosen) if of == "genes" else np.full((len(rows), len(ranked_names)), np.nan),
+        mean_rows(adata, lfc_layer, labels, chosen)
+        if of == "genes"
+        else np.full((len(rows), len(ranked_names)), np.nan),
         chosen,
         ranked_names,
         groupby=groupby,
@@ -145,16 +148,14 @@ def rank_attention_genes(
 
 
 def _attended_perturbations(
-    adata: AnnData, labels: NDArray[np.str_], perturbations: list[str]
+    adata: AnnData, labels: pd.Series, perturbations: list[str]
 ) -> tuple[list[str], NDArray[np.float64]]:
     """Return the labels of the measured perturbations, and the attention to them: (n_perturbations, n_measured)."""
     key = Key.obsm.ATTENTION_TO_PERTURBATIONS
     names = adata.uns.get(Key.uns.SCAPP, {}).get(Key.uns.PREDICTION, {}).get("attended_perturbations")
     if key not in adata.obsm or names is None:
         raise ValueError(f"adata.obsm has no {key!r}. It is filled by `APP.predict`, but not by the paper's form.")
-    values = np.asarray(adata.obsm[key], dtype=np.float64)
-    found = [values[np.asarray(labels) == name].mean(axis=0) for name in perturbations]
-    return [str(name) for name in names], np.array(found)
+    return [str(name) for name in names], mean_of(np.asarray(adata.obsm[key]), labels, perturbations)
 
 
 def _perturbations(column: pd.Series, control: str | None) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,12 @@ def check_layer(adata: AnnData, layer: str, filled_by: str) -> None:
 
 
 def mean_rows(adata: AnnData, layer: str, labels: pd.Series, wanted: Sequence[str]) -> NDArray[np.float64]:
-    """The mean over the observations of each label, of shape (n_wanted, n_vars).
+    """The mean of a layer over the observations of each label, of shape (n_wanted, n_vars)."""
+    return mean_of(adata.layers[layer], labels, wanted)
+
+
+def mean_of(values: Any, labels: pd.Series, wanted: Sequence[str]) -> NDArray[np.float64]:
+    """The mean of rows over the observations of each label, of shape (n_wanted, n_columns).
 
     Cells of one perturbation were given the same prediction; their mean is that prediction.
     """
@@ -38,10 +43,10 @@ def mean_rows(adata: AnnData, layer: str, labels: pd.Series, wanted: Sequence[st
     used = np.flatnonzero(place >= 0)
     if len(used) == len(wanted):
         rows = used[np.argsort(place[used], kind="stable")]
-        return _dense(adata.layers[layer][rows])
+        return _dense(values[rows])
     # Only the rows of a label enter its mean: NaN, as control cells have for attention, stays with its own label.
-    weights = sparse.csr_matrix((np.ones(len(used)), (place[used], used)), shape=(len(wanted), adata.n_obs))
-    return _dense(weights @ adata.layers[layer]) / np.asarray(weights.sum(axis=1)).reshape(-1, 1)
+    weights = sparse.csr_matrix((np.ones(len(used)), (place[used], used)), shape=(len(wanted), len(labels)))
+    return _dense(weights @ values) / np.asarray(weights.sum(axis=1)).reshape(-1, 1)
 
 
 def _dense(values: object) -> NDArray[np.float64]:

@@ -33,7 +33,7 @@ def suggest_perturbations(
 ) -> pd.DataFrame:
     r"""Suggest which perturbations to measure next.
 
-    The decoder of the model is a Gaussian process over cell states: how uncertain a prediction is, and how far measuring one
+    The closed form of the model is a Gaussian process over perturbations: how uncertain a prediction is, and how far measuring one
     perturbation would make others certain, does not depend on what will be measured. With the posterior covariance
     :math:`C` of the candidates P and the targets T, and the noise :math:`\nu` of a measurement, the next one is
 
@@ -47,7 +47,7 @@ def suggest_perturbations(
     Parameters
     ----------
     model
-        A trained model whose decoder has a closed form.
+        A trained model, not of the paper's form.
     n
         How many to suggest.
     candidates
@@ -78,7 +78,7 @@ def suggest_perturbations(
         If the model has not been trained.
     ValueError
         If there are fewer candidates than `n`, a label is unknown, was measured already or is asked twice, its genes in any
-        order, the decoder has no closed form, or the model knows of no uncertainty in the candidates.
+        order, the model is of the paper's form, or it knows of no uncertainty in the candidates.
     TypeError
         If `model` is no :class:`scapp.model.APP`, or a list is one text.
 
@@ -174,8 +174,8 @@ def choose(
     of_targets = posterior.variance(targets).clip(0)
     if not prior.any() or not of_targets.any():
         raise ValueError(
-            "The model is certain of all candidates or of all targets, so no measurement is worth more than another: singles "
-            "that were measured, and combinations of them in a model that was trained on no combinations, have no variance."
+            "The model is certain of all candidates or of all targets, so no measurement is worth more than another. Pass "
+            "other candidates or targets."
         )
     variance, total, noise = prior.copy(), of_targets.sum(), posterior.noise[candidates]
     cross = posterior.covariance(candidates, targets).astype(np.float32) if strategy == "variance" else None

@@ -1,0 +1,208 @@
+"""Tests of the attention to measured perturbations: was it learned, do predictions rest on it, does it find those truly alike?"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from scapp.tl import _checks
+from scapp.tl._permutations import pairing_null, sign_null
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from scapp.model import APP
+    from scapp.module import APPModule, MeasuredAttention
+
+BATCH = 256
+# The scalars of each half are learned in this many rounds of as many steps of L-BFGS, as in training.
+N_ROUNDS, N_STEPS = 12, 5
+
+
+def measured_checks(
+    model: APP, nodes: Sequence[tuple[int, ...]], n_top: int, n_permutations: int, rng: np.random.Generator
+) -> list[dict]:
+    """Test the attention of some perturbations, each hidden from itself; see :func:`scapp.tl.attention_checks`."""
+    from scapp.module import APPModule
+
+    module = model.module
+    if not isinstance(module, APPModule) or not module.uses_attention:
+        raise ValueError(
+            "This model does not attend to measured perturbations. Make it without preset='paper' and attention=False."
+        )
+    n_training = len(module.perturbations)
+    if not 1 <= n_top < n_training - 1:
+        raise ValueError(f"n_top must be from 1 to {n_training - 2}, found {n_top}.")
+    halves = learn_halves(module)
+    row = {genes: i for i, genes in enumerate(module.perturbations)}
+    own = np.zeros((len(nodes), n_training), dtype=bool)
+    for hidden, genes in zip(own, nodes, strict=True):
+        hidden[row[genes] if genes in row else []] = True
+    learned, prior, *of_halves = masked_attention(
+        module, [module.attention, module.attention.twin(), *halves], nodes, own
+    )
+    seen, before = (np.column_stack([x, 1 - x.sum(axis=1)])[None] for x in (learned, prior))
+    sink_is_own = np.column_stack([own, np.zeros(len(own), dtype=bool)])
+    bins = np.zeros(n_training, dtype=np.intp)
+    rows = _checks.learning(_checks.Looked(seen, before, sink_is_own, bins))
+    agreeing = _checks.Looked(np.stack(of_halves), np.stack([prior, prior]), own, bins)
+    rows += _checks.stability(agreeing, "halves", n_top, n_permutations, rng)
+    rows += _dependence(module, halves, n_permutations, rng)
+    # Each perturbation by the half that did not learn from it; either half if neither did.
+    fold = {int(i): int(k) for i, k in zip(halves[0].asked, halves[0].fold, strict=True)}
+    apart = np.stack([of_halves[fold.get(row.get(genes, -1), 0)][i] for i, genes in enumerate(nodes)])
+    measured = [i for i, genes in enumerate(nodes) if genes in row]
+    if measured:
+        at = [row[nodes[i]] for i in measured]
+        scores = {"attention": apart[measured], "prior": prior[measured], **_walks(model, [nodes[i] for i in measured])}
+        rows += _truth(module.targets.double().numpy(), at, scores, n_top, n_permutations, rng)
+    return rows
+
+
+def learn_halves(module: APPModule) -> list[MeasuredAttention]:
+    """Learn the scalars of the attention twice, each time from the half of the perturbations that the other does not see."""
+    from scapp.module._closed_form import MAX_LEARNED_FROM, even_choice, order_of
+
+    labels = module.inputs.labels
+    prepared = module.attention.twin()
+    similar: Any = module.similarities(module.genes)
+    prepared.prepare(even_choice(labels, MAX_LEARNED_FROM), order_of(labels), similar, module.targets)
+    halves = [prepared.twin() for _ in range(int(prepared.fold.max()) + 1)]
+    for k, half in enumerate(halves):
+        _learn(half, (prepared.fold != k).nonzero()[:, 0])
+    return halves
+
+
+def _learn(half: MeasuredAttention, rows: torch.Tensor) -> None:
+    optimizer = torch.optim.LBFGS(half.parameters(), max_iter=N_STEPS, history_size=30, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = half.loss(rows)
+        loss.backward()
+        return loss
+
+    for _ in range(N_ROUNDS):
+        optimizer.step(closure)
+
+
+@torch.no_grad()
+def masked_attention(
+    module: APPModule, attentions: Sequence[MeasuredAttention], nodes: Sequence[tuple[int, ...]], own: NDArray[np.bool_]
+) -> list[NDArray[np.float64]]:
+    """Return each attention of perturbations to those of the training, mean over genes and programs: (n, n_training).
+
+    As in training, no perturbation sees its own measurement (`own`).
+    """
+    found = [np.zeros(own.shape) for _ in attentions]
+    queries = [(i, gene) for i, genes in enumerate(nodes) for gene in genes]
+    for start in range(0, len(queries), BATCH):
+        owner, genes = zip(*queries[start : start + BATCH], strict=True)
+        similar = np.asarray(module.similarities(genes), dtype=np.float64)
+        features = module.attention.features(genes, similar)
+        share = np.array([1 / len(nodes[i]) for i in owner])[:, None]
+        for total, attention in zip(found, attentions, strict=True):
+            each = attention.attention(features, attention.log_size, torch.as_tensor(own[list(owner)]))
+            np.add.at(total, list(owner), share * attention.mean_attention(each).numpy())
+    return found
+
+
+def _dependence(
+    module: APPModule, halves: list[MeasuredAttention], n_permutations: int, rng: np.random.Generator
+) -> list[dict]:
+    """Do predictions of left-out training perturbations change, and are they better, with the attention?"""
+    observed, without, together = left_out(module, halves)
+    n, scale = len(observed), np.linalg.norm(together, axis=1).mean()
+    change = np.linalg.norm(together - without, axis=1).mean() / max(scale, 1e-30)
+    before, after = (np.linalg.norm(observed - x, axis=1) for x in (without, together))
+    saved = (before - after) / max(before.mean(), 1e-30)
+    rows = [
+        _checks._row("dependence", name, "", value, np.zeros(1), n, by_construction=True, chance="no attention")
+        | {"p_value": np.nan}
+        for name, value in (
+            ("share of the attention", float(module.share)),
+            ("relative change without it", float(change)),
+        )
+    ]
+    null = sign_null(saved, n_permutations, rng)
+    gain = _checks._row(
+        "dependence", "left-out error that it saves, relative", "", float(saved.mean()), null, n, by_construction=False,
+        chance="random signs",
+    )  # fmt: skip
+    return [*rows, gain]
+
+
+@torch.no_grad()
+def left_out(module: APPModule, halves: list[MeasuredAttention]) -> tuple[NDArray[np.float64], ...]:
+    """Return effects of training perturbations, and their left-out predictions without the attention and with it.
+
+    The attention of each is that of the half that did not learn from it. A model without the closed form predicts the
+    centre where its attention is taken out.
+    """
+    first, lfc = halves[0], module.targets.double()
+    asked = torch.as_tensor(first.asked)
+    attended = torch.stack([half.left_out() for half in halves])[first.fold, torch.arange(len(asked))]
+    if module.uses_closed_form:
+        closed = copy.deepcopy(module.closed_form)
+        row, gene = (
+            noise if known else None
+            for noise, known in zip((module.row_noise, module.gene_noise), module.noise_known, strict=True)
+        )
+        closed.set_effects(lfc, module.similarities(module.genes), row_noise=row, gene_noise=gene)
+        residual = closed._left_out_with(closed.penalty, closed.noise())
+        for at, value in closed.singles_left_out().items():
+            residual[at] = value
+        without = (lfc - residual)[asked]
+    else:
+        share = torch.stack([torch.sigmoid(half.centre_share) for half in halves])[first.fold]
+        without = share * first._centres * first._unit[:, None]
+    together = torch.lerp(without, attended, module.share)
+    return lfc[asked].numpy(), without.numpy(), together.numpy()
+
+
+def _walks(model: APP, nodes: Sequence[tuple[int, ...]]) -> dict[str, NDArray[np.float64]]:
+    """Return the mean similarity of the genes of perturbations to those of the training, by each network."""
+    module = model.module
+    keys = list(model.network) if isinstance(model.network, dict) else ["network"]
+    similar = {gene: module.similarities([gene])[: len(keys), 0] for genes in nodes for gene in genes}
+    of = np.stack([np.mean([similar[gene] for gene in genes], axis=0) for genes in nodes], axis=1)
+    return {
+        f"walk, {key}": np.asarray((module.attention.means @ values.T).T) for key, values in zip(keys, of, strict=True)
+    }
+
+
+def _truth(
+    effects: NDArray[np.float64],
+    at: list[int],
+    scores: dict[str, NDArray[np.float64]],
+    n_top: int,
+    n_permutations: int,
+    rng: np.random.Generator,
+) -> list[dict]:
+    """Does attention point to the perturbations whose measured effects are most alike, more than the evidence alone does?"""
+    unit = effects / np.maximum(np.linalg.norm(effects, axis=1, keepdims=True), 1e-30)
+    alike = unit[at] @ unit.T
+    own = np.zeros(alike.shape, dtype=bool)
+    own[np.arange(len(at)), at] = True
+    positive = np.zeros_like(own)
+    np.put_along_axis(positive, _checks.top_genes(alike + 2, n_top, own), True, axis=1)
+    areas = {
+        name: _checks._areas(_checks._ranks(np.where(own, np.nan, values)), positive) for name, values in scores.items()
+    }
+    statistic = f"AUROC of the {n_top} truly most alike"
+    value, null = pairing_null(areas["attention"], n_permutations, rng)
+    chance = "those alike to other perturbations"
+    rows = [_checks._row("truth", statistic, "", value, null, len(at), by_construction=False, chance=chance)]
+    for name in list(scores)[1:]:
+        difference = areas["attention"].diagonal() - areas[name].diagonal()
+        null = sign_null(difference, n_permutations, rng)
+        row = _checks._row(
+            "truth", f"{statistic}, attention minus", name, float(difference.mean()), null, len(at),
+            by_construction=False, chance="random signs",
+        )  # fmt: skip
+        rows.append(row)
+    return rows
