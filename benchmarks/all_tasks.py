@@ -39,7 +39,7 @@ PAIRS = {
 # Singles of which a fifth is unseen. Modules grow with the screen: some ten regulators each.
 SINGLES = {
     f"singles only, {n} perturbations": {
-        "n_genes": max(300, 2 * n), "n_regulators": n, "n_singles": n, "n_doubles": 0, "n_modules": max(3, n // 10)
+        "n_genes": max(300, 3 * n), "n_regulators": n, "n_singles": n, "n_doubles": 0, "n_modules": max(3, n // 10)
     }
     for n in (25, 50, 100, 200, 400)
 }  # fmt: skip
@@ -47,7 +47,7 @@ SINGLES["singles only, weak effects"] = SINGLES["singles only, 100 perturbations
     "n_cells_per_perturbation": 6, "median_library_size": 1500,
 }  # fmt: skip
 N_CELLS = 30  # of a perturbation, where a design does not say
-N_SPLITS = 3
+N_SPLITS = 2
 
 
 def simulated(name: str, seed: int) -> scapp.benchmark.Task:

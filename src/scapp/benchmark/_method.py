@@ -33,6 +33,7 @@ N_ATTENTION_GENES = 20
 # What a fit says of every split, and the table of scores says better.
 CHATTER = (
     ".*measured single.*", ".*not measured.*", ".*does not have many workers.*", ".*were not perturbed alone.*",
+    ".*share no gene with.*", ".*similar to none.*", ".*to compare .* with.*", ".*configure_optimizers.*",
     ".*has no features.*", ".*no edges, no features.*", ".*[Nn]othing is known about.*", ".*no embedding.*",
 )  # fmt: skip
 
