@@ -34,7 +34,6 @@ from scapp.pp._tables import is_path
 
 if TYPE_CHECKING:
     from scapp.pp._edges import Edges
-    from scapp.pp._feature_sources import Features
     from scapp.pp._gene_names import Aliases
     from scapp.pp._tables import PathLike
 
@@ -47,7 +46,7 @@ def add_evidence(
     species: str = "human",
     sources: Sequence[str] = SOURCES,
     networks: Mapping[str, Edges] | None = None,
-    features: Mapping[str, Features] | None = None,
+    features: Mapping[str, Any] | None = None,
     local: PathLike | None = None,
     cache_dir: PathLike | None = None,
     base_url: str | None = None,
