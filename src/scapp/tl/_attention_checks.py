@@ -12,7 +12,6 @@ from scipy import sparse
 from scapp.tl import _checks
 from scapp.tl._asked import check_trained, label_of, nodes_of
 from scapp.tl._gene_sets import gene_sets
-from scapp.tl._measured_checks import measured_checks
 from scapp.tl._permutations import degree_bins
 
 if TYPE_CHECKING:
@@ -125,6 +124,8 @@ def attention_checks(
     >>> checks = scapp.tl.attention_checks(model, regulons="collectri.csv", pathways="reactome.gmt")
     >>> checks[~checks["by_construction"]]
     """
+    from scapp.tl._measured_checks import measured_checks  # torch is loaded only where it is needed
+
     models = list(model) if isinstance(model, Sequence) else [model]
     if not models:
         raise ValueError("No model is given: the list of models is empty.")
