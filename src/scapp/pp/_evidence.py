@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -34,7 +34,6 @@ from scapp.pp._tables import is_path
 
 if TYPE_CHECKING:
     from scapp.pp._edges import Edges
-    from scapp.pp._gene_names import Aliases
     from scapp.pp._tables import PathLike
 
 logger = logging.getLogger(__name__)
@@ -50,7 +49,7 @@ def add_evidence(
     local: PathLike | None = None,
     cache_dir: PathLike | None = None,
     base_url: str | None = None,
-    aliases: Aliases | Literal["auto"] | None = "auto",
+    aliases: Any = "auto",
     min_score: float = 400,
     min_genes: int = 2,
     max_genes: int | None = 1000,
