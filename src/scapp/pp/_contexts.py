@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from scapp._genes import check_gene_names, measured_mask, shorten
+from scapp._genes import check_gene_names, measured_mask, scapp_uns, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, Perturbation
 from scapp.network import truncated_svd
@@ -107,7 +107,7 @@ def select_context(effects: AnnData, context: object) -> AnnData:
     >>> effects = scapp.pp.pseudobulk(cells, context_key="cell_line")
     >>> k562 = scapp.pp.select_context(effects, "K562")
     """
-    record = effects.uns.get(Key.uns.SCAPP, {}).get(Key.uns.PSEUDOBULK, {})
+    record = scapp_uns(effects).get(Key.uns.PSEUDOBULK, {})
     if "contexts" not in record:
         raise ValueError(
             "These are no effects in several contexts. Calculate them with "
@@ -147,7 +147,7 @@ def add_effects_as_features(
     key_added: str = "other_screen",
     n_components: int = N_COMPONENTS,
     perturbation_key: str = Key.obs.PERTURBATION,
-    control: str | None = "control",
+    control: str | Sequence[str] | None = "control",
     sep: str = SEPARATOR,
     layer: str = Key.layers.LFC,
     aliases: Aliases | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,7 +43,7 @@ def add_network(
     top_k: int | None = None,
     aliases: Aliases | None = None,
     perturbation_key: str | None = Key.obs.PERTURBATION,
-    control: str | None = "control",
+    control: str | Sequence[str] | None = "control",
     sep: str = SEPARATOR,
 ) -> NetworkReport:
     """Put a gene network into ``adata.varp[key_added]``.

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scapp._genes import shorten
+from scapp._genes import scapp_entry, shorten
 from scapp._keys import Key
 
 if TYPE_CHECKING:
@@ -130,9 +130,13 @@ def check_key_added(key: str) -> None:
 
 def write_report(adata: AnnData, group: str, key: str, values: dict[str, Any], params: dict[str, Any]) -> None:
     """Put a report and the parameters that led to it into ``adata.uns["scapp"][group][key]``."""
-    scapp = adata.uns.setdefault(Key.uns.SCAPP, {})
-    given = {name: value for name, value in params.items() if value is not None}
-    scapp.setdefault(group, {})[key] = {"report": values, "params": given}
+    given = {
+        name: np.array(value, dtype=object) if isinstance(value, list | tuple) else value
+        for name, value in params.items()
+        if value is not None
+    }
+    entry = scapp_entry(adata, group)
+    entry[key] = {"report": values, "params": given}
 
 
 def origin_of(given: object) -> dict[str, str] | None:

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from scapp._genes import shorten
+from scapp._controls import Control
+from scapp._genes import scapp_uns, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, Perturbation, format_label
 from scapp._warn import warn_user
@@ -36,7 +37,7 @@ def pseudobulk(
     adata: Screen | Sequence[Screen],
     *,
     perturbation_key: str = "perturbation",
-    control: str = "control",
+    control: str | Sequence[str] = "control",
     sep: str = SEPARATOR,
     layer: str | None = None,
     batch_key: str | None = None,
@@ -174,7 +175,7 @@ def _pseudobulk(
     sources: list[Source],
     *,
     perturbation_key: str,
-    control: str,
+    control: Control,
     sep: str,
     layer: str | None,
     batch_key: str | None,
@@ -309,7 +310,7 @@ def _assemble(
     var = adata.var.copy()
     var[Key.var.CONTROL_MEAN] = over_all_genes(effects.control_mean, np.float64)
     var[Key.var.CONTROL_VAR] = over_all_genes(effects.control_var, np.float64)
-    uns = copy.deepcopy(dict(adata.uns.get(Key.uns.SCAPP, {})))
+    uns = copy.deepcopy(dict(scapp_uns(adata)))
     return AnnData(
         X=over_all_genes(effects.mean),
         obs=obs,
