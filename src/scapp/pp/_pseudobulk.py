@@ -263,8 +263,11 @@ def _say_what_is_done(
             f"{TARGET_SUM:,}",
             over,
         )
-    if expression.other_scale:
-        warn_user(expression.other_scale)
+    else:
+        logger.info("%s", expression.say_scale())
+    for warning in (expression.other_scale, expression.other_totals):
+        if warning:
+            warn_user(warning)
     if few:
         warn_user(
             f"{len(few)} perturbation(s) with fewer than min_cells={min_cells} cells are left out: {_name(few)}. "

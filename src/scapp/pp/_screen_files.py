@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 Screen: TypeAlias = AnnData | PathLike
 ANNOTATION = ("obs", "var", "varm", "varp")
+NOTED = (Key.uns.SCAPP, "log1p")  # of uns: what scapp noted, and what scanpy did of the log
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,7 @@ def _read(store: Any, layer: str | None) -> AnnData:
         if str(matrix.attrs.get("encoding-type", "")).endswith("_matrix"):
             matrix = sparse_dataset(matrix)
     uns = store["uns"] if "uns" in store else {}
-    if Key.uns.SCAPP in uns:
-        slots["uns"] = {Key.uns.SCAPP: read_elem(uns[Key.uns.SCAPP])}
+    slots["uns"] = {key: read_elem(uns[key]) for key in NOTED if key in uns}
     if matrix is None:
         return AnnData(**slots)
     return AnnData(X=matrix, **slots) if layer is None else AnnData(layers={layer: matrix}, **slots)
@@ -139,7 +139,7 @@ def _with_annotation_in_memory(adata: AnnData) -> AnnData:
     return AnnData(
         X=adata.X,
         layers={key: adata.layers[key] for key in adata.layers if isinstance(key, str)},
-        uns={Key.uns.SCAPP: _in_memory(adata.uns[Key.uns.SCAPP])} if Key.uns.SCAPP in adata.uns else {},
+        uns={key: _in_memory(adata.uns[key]) for key in NOTED if key in adata.uns},
         varm={key: _in_memory(adata.varm[key]) for key in adata.varm},
         varp={key: _in_memory(adata.varp[key]) for key in adata.varp},
         **{slot: frame if isinstance(frame, pd.DataFrame) else frame.to_memory() for slot, frame in frames.items()},
