@@ -11,6 +11,7 @@ from anndata import AnnData
 from scapp._controls import doubtful, is_control, looks_like_control, missing_kind, recognised
 from scapp._genes import shorten
 from scapp._perturbations import format_label, show_counts
+from scapp.pp._tables import to_numbers
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +138,7 @@ def _counted(raw: pd.Series, obs: pd.DataFrame) -> dict[str, int]:
     """How many genes each label perturbs, where the file says so."""
     if "nperts" not in obs:
         return {}
-    numbers = pd.to_numeric(obs["nperts"], errors="coerce").groupby(raw.to_numpy()).agg(["min", "max"])
+    numbers = to_numbers(obs["nperts"]).groupby(raw.to_numpy()).agg(["min", "max"])
     agree = numbers[(numbers["min"] == numbers["max"]) & numbers["min"].notna()]
     return {str(label): int(n) for label, n in agree["min"].items()}
 

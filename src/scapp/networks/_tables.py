@@ -6,6 +6,7 @@ import logging
 import os
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from scapp._download import RemoteFile, fetch
@@ -21,6 +22,7 @@ from scapp.pp._tables import (
     is_path,
     names_of,
     read_table,
+    to_number,
     whole,
 )
 
@@ -152,7 +154,7 @@ def _annotations(
 
 def _check_header(table: pd.DataFrame) -> None:
     """Raise if the first row of the file was taken for its header, or the first two columns hold numbers."""
-    numbers = [name for name in table.columns if pd.notna(pd.to_numeric(str(name), errors="coerce"))]
+    numbers = [name for name in table.columns if np.isfinite(to_number(str(name)))]
     if numbers:
         raise ValueError(
             f"The table has no header, it seems: its columns are {', '.join(map(repr, table.columns))}. Read it with "

@@ -12,7 +12,16 @@ import pandas as pd
 from scipy import sparse
 
 from scapp.network import is_symmetric
-from scapp.pp._tables import PathLike, check_column, check_single, find_column, is_path, names_of, read_table
+from scapp.pp._tables import (
+    PathLike,
+    check_column,
+    check_single,
+    find_column,
+    is_path,
+    names_of,
+    read_table,
+    to_numbers,
+)
 
 if TYPE_CHECKING:
     import networkx
@@ -150,7 +159,7 @@ def _from_table(table: pd.DataFrame, source: str | None, target: str | None, wei
     else:
         weight = weight_column(table)
     check_single(table, [*ends, weight])
-    values: Any = 1.0 if weight is None else pd.to_numeric(table[weight], errors="coerce").astype(np.float64)
+    values: Any = 1.0 if weight is None else to_numbers(table[weight])
     edges = pd.DataFrame(
         {"source": names_of(table[ends[0]], "source"), "target": names_of(table[ends[1]], "target"), "weight": values}
     )
@@ -181,7 +190,7 @@ def _from_graph(graph: networkx.Graph, weight: str | None) -> EdgeTable:
     weighted = edges["weight"].notna().any()
     if weight is not None and len(edges) and not weighted:
         raise ValueError(f"No edge of the graph has the attribute weight={weight!r}.")
-    edges["weight"] = pd.to_numeric(edges["weight"], errors="coerce").astype(np.float64) if weighted else 1.0
+    edges["weight"] = to_numbers(edges["weight"]) if weighted else 1.0
     edges["source"], edges["target"] = names_of(edges["source"], "node"), names_of(edges["target"], "node")
     return EdgeTable(edges, bool(graph.is_directed()), attribute if weighted else "")
 

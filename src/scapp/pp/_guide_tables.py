@@ -14,7 +14,7 @@ from scipy import sparse
 from scapp._controls import missing_kind
 from scapp._genes import shorten
 from scapp.pp._guide_calls import Calls, is_no_guide
-from scapp.pp._tables import PathLike, existing_file, find_column, is_path, names_of, read_table
+from scapp.pp._tables import PathLike, existing_file, find_column, is_path, names_of, read_table, to_numbers
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -201,7 +201,7 @@ def calls_from_table(adata: AnnData, guides: CallTable, *, sep: str, min_counts:
                 f"Rows of the calls do not have as many counts in {count!r} as guides in {guide!r}. Correct the table."
             ) from error
     rows["guide"] = rows["guide"].str.strip()
-    rows["count"] = pd.to_numeric(rows["count"], errors="coerce")
+    rows["count"] = to_numbers(rows["count"])
     if count is not None and rows["count"].isna().any():
         raise ValueError(f"{int(rows['count'].isna().sum())} rows of the calls have no number in {count!r}.")
     position = pd.Series(np.arange(adata.n_obs), index=adata.obs_names)

@@ -10,7 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TypeAlias, TypeGuard
 
+import numpy as np
 import pandas as pd
+
+from scapp.pp._xlsx import read_xlsx
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
@@ -71,6 +74,8 @@ def read_table(path: PathLike) -> pd.DataFrame:
     path = existing_file(path)
     if path.suffix == ".parquet":
         return _read_parquet(path)
+    if path.suffix.lower() == ".xlsx":
+        return read_xlsx(path)
     with whole(path):
         with open_text(path) as file:
             header = file.readline()
@@ -85,6 +90,8 @@ def read_table(path: PathLike) -> pd.DataFrame:
             encoding="utf-8-sig",
             skipinitialspace=separator == " ",
             low_memory=False,
+            # The faster parser ends the interpreter at exponents of many digits, and rounds otherwise.
+            float_precision="round_trip",
         )
 
 
@@ -96,6 +103,26 @@ def _read_parquet(path: Path) -> pd.DataFrame:
             f"{str(path)!r} cannot be read as a parquet file: it is truncated, damaged or of another kind ({error}). Fetch or "
             "write it again."
         ) from error
+
+
+def to_numbers(column: pd.Series) -> pd.Series:
+    """Return a column as float64, NaN where it holds no number.
+
+    `pandas.to_numeric` ends the interpreter at exponents of many digits; Python reads them as infinite.
+    """
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return column.astype(np.float64)
+    return pd.Series([to_number(value) for value in column], index=column.index, name=column.name, dtype=np.float64)
+
+
+def to_number(value: object) -> float:
+    """Return a value as a number, NaN if it is none."""
+    if isinstance(value, str) and "_" in value:  # Python reads "1_000" as a thousand
+        return np.nan
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return np.nan
 
 
 def plain(column: object) -> str:
