@@ -16,7 +16,7 @@ from scapp._controls import Control
 from scapp._genes import check_gene_names, check_no_view, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, format_label, parse_label
-from scapp.pp._edges import edge_ends
+from scapp.pp._edge_columns import edge_ends
 from scapp.pp._gene_names import HARDLY_ANY, perturbed_genes_in
 from scapp.pp._name_kinds import kind_of
 from scapp.pp._name_tables import ENSEMBL_ID, PREFIX, NameTables
