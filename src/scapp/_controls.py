@@ -106,6 +106,8 @@ _AFTER = [
     r"(?<=[\s_.\-:/#()*])p2",
     "hs",
     "mm",
+    r"v\d++",
+    r"chr(?:\d++|[xym])",
 ]
 _LETTER = r"(?<=[\s_.\-:/#()*])(?:[a-h]|[gi]\d+)(?![a-z0-9])"  # NTC_A, control-g2
 _CORES = "|".join(_CORE)
@@ -129,9 +131,9 @@ _DOUBTFUL = re.compile(
 )
 # Parts of names that controls have more often than genes; only for a warning.
 _LIKE_CONTROL = re.compile(
-    r"(?i:non.?target|scrambl|safe.?(?:harb|targ)|intergenic|untreat|unperturb|untransd|luciferase)"
+    r"(?i:non.?target|scrambl|safe.?(?:harb|targ)|intergenic|untreat|unperturb|untransd|luciferase|ctrl)"
     r"|(?:^|[\s_.\-:/#()])(?i:neg|negative|ctrls?|controls?|ntc|dummy|blank|random)(?![A-Za-z])"
-    r"|(?:Ctrl|Control|NegC)"
+    r"|(?:Ctrl|Control|NegC)|^(?i:control|no.?guide|cas9.?only)"
 )
 
 # What stands in place of a label where no perturbation is known: missing values written as text, and what programs that
@@ -187,6 +189,7 @@ SEVERAL = frozenset(
         *("2 or more", "several"),
     }
 )
+_OTHER_JOINS = re.compile(r"[|,;&]")
 _BLANKS = re.compile(r"[\s_\-]+")
 _ALL_JOINS = re.compile(r"[+|,;&/:_\s]+")
 
@@ -196,6 +199,9 @@ def recognised(name: str) -> bool:
     """Return whether a name is one of those that controls usually have, numbered, prefixed and spelled as they are."""
     if name in _GENES or len(name) > LONGEST_NAME:
         return False
+    parts = [part.strip() for part in _OTHER_JOINS.split(name)]  # "non-targeting_1|non-targeting_2"
+    if len(parts) > 1:
+        return all(map(recognised, parts))
     return any(_CONTROL.fullmatch(text) is not None for text in (name, _CAMEL.sub("_", name)))
 
 
@@ -266,10 +272,11 @@ def is_control(name: str, control: Control = None) -> bool:
 def missing_kind(label: str) -> str:
     """Return ``"missing"`` or ``"several"`` for text that stands in place of a label, and ``""`` for a label."""
     text = _BLANKS.sub(" ", label.strip().strip("'\"").lower()).strip()
-    if text in SEVERAL:
-        return "several"
-    if text in MISSING:
-        return "missing"
+    for name in (text, re.sub(r"[ .]\d+$", "", text)):  # "unassigned", "unassigned 2"
+        if name in SEVERAL:
+            return "several"
+        if name in MISSING and (name or not text):
+            return "missing"
     parts = [part.strip() for part in _ALL_JOINS.split(text) if part.strip()]
     return "missing" if all(part in MISSING for part in parts) else ""
 

@@ -43,7 +43,7 @@ def assert_effects(effects: ad.AnnData, se: bool = True, unknown: bool = False) 
         expected = SE.loc[rows].where(LFC.loc[rows] != 0) if unknown else SE.loc[rows]
         np.testing.assert_allclose(found.layers["lfc_se"], expected, rtol=1e-5)
     record = effects.uns["scapp"]["effects"]
-    assert {"perturbation_key", "layer", "sep", "normalisation", "base"} <= set(record)
+    assert {"perturbation_key", "control", "layer", "sep", "normalisation", "base"} <= set(record)
 
 
 def test_a_long_table_in_two_conditions_has_two_contexts(shared_cases, tmp_path):
@@ -309,6 +309,11 @@ BAD = {
         "its perturbations have no usual name.*perturbation=",
     ),
     "ratios": (lambda t: t.rename(columns={"lfc": "fold_change"}), "holds ratios.*np.log"),
+    "only z": (
+        lambda t: t.drop(columns=["lfc", "se"]).assign(z_score=1.0),
+        "has 'z_score' but no effects.*lfc='z_score'",
+    ),
+    "columns twice": (lambda t: pd.concat([t, t[["se"]]], axis=1), "1 columns of the table occur twice: se"),
     "another separator": (lambda t: t, "joins the genes of a combination"),
 }
 

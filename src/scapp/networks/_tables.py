@@ -147,7 +147,7 @@ def from_table(
     if path is not None:
         named = [source, target, weight]
         by_name = gene is not None or term is not None
-        table = read_table(path) if by_name else read_edge_file(path, named)  # type: ignore[assignment]
+        table = read_table(path) if by_name else read_edge_file(path, named)
     if not isinstance(table, pd.DataFrame):
         if path is not None:
             raise ValueError(f"{str(path)!r} holds a graph. Pass it to `scapp.pp.add_network(adata, {path.name!r})`.")

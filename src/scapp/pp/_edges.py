@@ -125,7 +125,7 @@ def read_edges(
     elif sparse.issparse(edges) or isinstance(edges, np.ndarray):
         table = _from_matrix(edges, var_names)
     elif hasattr(edges, "is_directed") and hasattr(edges, "edges"):
-        table = _from_graph(edges, weight)
+        table = _from_graph(edges, None if weight is None else str(weight))
     else:
         raise TypeError(
             "edges must be a DataFrame, the path of a csv, tsv or parquet file, a scipy or numpy matrix, or a networkx "
@@ -207,7 +207,7 @@ def _read_graph(path: Path, name: str) -> networkx.Graph:
 
 def _read_sif(path: Path) -> pd.DataFrame:
     """Read Cytoscape's simple interaction format: a node, a relation, and one node or more."""
-    rows = []
+    rows: list[tuple[str, str, str]] = []
     with whole(path), open_text(path) as file:
         for line in file:
             fields = [field.strip() for field in (line.split("\t") if "\t" in line else line.split()) if field.strip()]

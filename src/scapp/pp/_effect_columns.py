@@ -53,6 +53,15 @@ PROGRAMS = {
     "Seurat before 4": ({"avg_logfc", "pct_1", "pct_2"}, "e"),
     "scanpy": ({"names", "scores", "logfoldchanges"}, "2"),
 }
+# Where no name fits: parts of names that say what a column is.
+_LIKE_PERTURBATION = re.compile(
+    r".*(?:perturb|knock_?(?:ed|down|out)|(?<![a-z])(?:kd|ko|crispri?a?)(?![a-z])|guide_?(?:gene|target)).*"
+)
+_LIKE_GENE = re.compile(
+    r"(?:measured|affected|response|readout|downstream|regulated|observed).*|(?:gene|feature|transcript)s?(?:_?\w+)?"
+)
+_LIKE_LFC = re.compile(r"(?=.*(?:log|ln|l2))(?=.*(?:fc|fold|lfc)).*")
+_LIKE_ERROR = re.compile(r".*(?:lfcse|std_?err|standard_?err|stderr).*|(?:.*_)?se(?:_.*)?")
 LARGEST_Z = 37.0  # of the smallest p-value that a double holds
 
 
@@ -83,6 +92,13 @@ def find(table: pd.DataFrame, names: Iterable[str], without: Iterable[str | None
     return next((columns[name] for name in names if name in columns), None)
 
 
+def find_like(table: pd.DataFrame, pattern: re.Pattern[str], without: Iterable[str | None] = ()) -> str | None:
+    """Return the only column, other than some, whose name looks like that; None if none or several do."""
+    left_out = set(without)
+    alike = [column for column in table.columns if column not in left_out and pattern.fullmatch(plain_name(column))]
+    return alike[0] if len(alike) == 1 else None
+
+
 def find_columns(table: pd.DataFrame, given: dict[str, str | None]) -> EffectColumns:
     """Find the columns of a long table under their usual names, where they are not given.
 
@@ -96,14 +112,21 @@ def find_columns(table: pd.DataFrame, given: dict[str, str | None]) -> EffectCol
     """
     named = [column for column in given.values() if column is not None]
     lfc = given["lfc"] or find(table, [*LOG2, *LN, *LOG10, *LOGS], named)
+    se = given["lfc_se"] or find(table, ERRORS, [*named, lfc]) or find_like(table, _LIKE_ERROR, [*named, lfc])
+    lfc = lfc or find_like(table, _LIKE_LFC, [*named, se])
     # The measured gene comes first where its name is clear: "target_gene" may be either.
     clear = GENES[: GENES.index("variable") + 1]
-    perturbation = given["perturbation"] or find(table, PERTURBATIONS, [*named, lfc])
+    perturbation = given["perturbation"] or (
+        find(table, PERTURBATIONS[: PERTURBATIONS.index("intervention")], [*named, lfc])
+        or find_like(table, _LIKE_PERTURBATION, [*named, lfc, se])
+        or find(table, PERTURBATIONS, [*named, lfc])
+    )
     gene = (
         given["gene"]
         or find(table, clear, [*named, lfc, perturbation])
         or find(table, GENES, [*named, lfc, perturbation])
     )
+    gene = gene or find_like(table, _LIKE_GENE, [*named, lfc, se, perturbation])
     statistic, squared = given["statistic"], False
     if statistic is None:
         statistic = find(table, STATISTICS, [*named, gene, perturbation])
@@ -114,7 +137,7 @@ def find_columns(table: pd.DataFrame, given: dict[str, str | None]) -> EffectCol
         perturbation=perturbation,
         gene=gene,
         lfc=lfc,
-        se=given["lfc_se"] or find(table, ERRORS, named),
+        se=se,
         statistic=statistic,
         squared=squared,
         p_value=given["p_value"] or find(table, P_VALUES, named),

@@ -32,29 +32,9 @@ LARGEST_LOG = 20.0
 # far from 10,000 they may lie without a warning.
 LARGEST_SHARE, SMALLEST_TOTAL, FAR_FROM_TARGET = 1.01, 101.0, 3.0
 # Columns of obs with the total counts of a cell over all genes, in lower case.
-TOTALS = (
-    "ncounts",
-    "total_counts",
-    "ncount_rna",
-    "n_counts",
-    "n_umi",
-    "n_umis",
-    "numi",
-    "numis",
-    "total_umis",
-    "total_umi",
-)
-TOTALS += (
-    "umi_count",
-    "umi_counts",
-    "n_count",
-    "umis",
-    "library_size",
-    "libsize",
-    "lib_size",
-    "sum_umi",
-    "umi",
-    "ncount_counts",
+TOTALS = frozenset(
+    """ncounts total_counts ncount_rna n_counts n_umi n_umis numi numis total_umis total_umi
+    umi_count umi_counts n_count umis library_size libsize lib_size sum_umi umi ncount_counts""".split()
 )
 # How much larger such totals are than the sums of the matrix, at the median, if it holds a part of the genes.
 MUCH_LARGER = 1.05

@@ -110,9 +110,11 @@ def read_library(targets: pd.DataFrame | PathLike, guides: list[str]) -> tuple[p
         If the columns cannot be told, or a guide occurs twice with another target.
     """
     where = f"targets={str(targets)!r}" if is_path(targets) else "targets=…"
-    table = read_table(existing_file(targets)) if is_path(targets) else targets
+    table: pd.DataFrame = read_table(existing_file(targets)) if is_path(targets) else targets
     wanted = set(guides)
-    names = {column: pd.Series(table[column].astype(str).str.strip().to_numpy()) for column in table.columns}
+    names: dict[Any, pd.Series] = {
+        column: pd.Series(table[column].astype(str).str.strip().to_numpy()) for column in table.columns
+    }
     if not isinstance(table.index, pd.RangeIndex):
         names[None] = pd.Series(table.index.astype(str))
     hits = {column: len(wanted & set(values)) for column, values in names.items()}
@@ -236,6 +238,8 @@ def _table(guides: CallTable) -> pd.DataFrame:
             (cell, guide) for guide, cells in guides.items() for cell in ([cells] if isinstance(cells, str) else cells)
         ]
         return pd.DataFrame(pairs, columns=["cell", "guide"], dtype=object)
+    if not isinstance(guides, pd.DataFrame):
+        raise TypeError(f"guides must be a table of calls, found {type(guides).__name__}.")
     if not isinstance(guides.index, pd.RangeIndex) and find_column(guides, CELLS) is None:
         return guides.rename_axis("cell").reset_index()
     return guides

@@ -71,7 +71,7 @@ def read_targets(
     if isinstance(targets, pd.DataFrame) or (
         names_a_file(targets) and (var is None or not isinstance(targets, str) or targets not in var)
     ):
-        column, kinds, _ = read_library(targets, list(guides))  # type: ignore[arg-type]
+        column, kinds, _ = read_library(targets, list(guides))
         types = [str(kinds.get(guide, "")) for guide in guides]
         targets = column
     named = _name_targets(guides, targets, var)

@@ -192,8 +192,10 @@ def read_effects(
     ...     {"perturbation": ["KLF1", "GATA1"], "gene": "HBB", "log2FoldChange": [-1.1, -0.7], "lfcSE": 0.2}
     ... )
     >>> effects = scapp.pp.read_effects(table)
-    >>> effects.layers["lfc"].round(3).tolist()
-    [[-0.485], [-0.762]]
+    >>> effects.to_df("lfc").round(2)
+            HBB
+    KLF1  -0.76
+    GATA1 -0.49
     """
     columns = {"perturbation": perturbation, "gene": gene, "lfc": lfc, "statistic": statistic, "p_value": p_value}
     name = Path(effects).name if is_path(effects) else ""
@@ -361,6 +363,11 @@ def _from_table(table: pd.DataFrame, options: _Options) -> _Effects:
         elif not pd.api.types.is_numeric_dtype(table.index.dtype):
             table = table.rename_axis(name).reset_index()
     table = table.reset_index(drop=True)
+    if table.columns.has_duplicates:
+        twice = table.columns[table.columns.duplicated()].unique()
+        raise ValueError(
+            f"{len(twice)} columns of the table occur twice: {shorten(twice)}. Rename or drop all but one of each."
+        )
     given = {
         **options.columns,
         "lfc_se": options.lfc_se if isinstance(options.lfc_se, str) and options.lfc_se in table else None,
@@ -389,6 +396,17 @@ def _from_table(table: pd.DataFrame, options: _Options) -> _Effects:
                 f"{shorten(map(repr, table.columns), 12)}. Name them with perturbation=… and gene=…; the table of one perturbation "
                 "is passed as {'KLF1': table}."
             )
+    others = found.statistic or found.p_value
+    if found.lfc is None and None not in (found.gene, found.perturbation, others) and len(texts) >= 2:
+        raise ValueError(
+            f"The table has {others!r} but no effects under a usual name; its columns are {shorten(map(repr, table.columns), 12)}. Name "
+            "the effects with lfc=…"
+            + (
+                f"; z may stand for them where nothing else is known, with lfc={others!r}, base='e'."
+                if found.statistic
+                else "."
+            )
+        )
     folds = find(table, FOLDS)
     if folds is not None and found.gene is not None:
         raise ValueError(
@@ -454,6 +472,7 @@ def _from_long(table: pd.DataFrame, options: _Options) -> _Effects:
     base, told = _told_base(found.lfc, table.columns, options)
     errors, source = _errors(table, found, values)
     record = {"lfc_column": str(found.lfc), "base": base, "told_by": told}
+    logger.info("Perturbations from the column %r, genes from %r, effects from %r.", *used[:3])
     if source:
         record["lfc_se"] = source
     frame = pd.DataFrame({"label": label.to_numpy(), "gene": gene.to_numpy()})
@@ -588,11 +607,6 @@ def _from_wide(table: pd.DataFrame, texts: list[str], options: _Options) -> _Eff
         raise ValueError(
             f"Cannot tell which columns hold effects; the columns are {shorten(map(repr, table.columns), 12)}. Name those of a long "
             "table with perturbation=…, gene=… and lfc=….",
-        )
-    if values.columns.has_duplicates:
-        twice = values.columns[values.columns.duplicated()].unique()
-        raise ValueError(
-            f"{len(twice)} columns of the table occur twice: {shorten(twice)}. Rename or drop all but one of each."
         )
     names = names_of(table[labels_in], "label") if labels_in is not None else pd.Series(map(str, table.index))
     matrix = np.column_stack([_numbers(values[column], "lfc").to_numpy() for column in values.columns])
@@ -849,6 +863,7 @@ def _assemble(found: _Effects, options: _Options, perturbation_key: str, fill_va
     from_base = f" from {NAMES_OF_BASES[found.record['base']]}" if found.record["base"] != "e" else ""
     record: dict[str, Any] = {
         "perturbation_key": perturbation_key,
+        "control": None,
         "layer": Key.layers.LFC,
         "sep": SEPARATOR,
         "normalisation": f"natural logs{from_base} (told by {told})",

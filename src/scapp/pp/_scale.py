@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # Cells of each matrix that are looked at.
-N_SAMPLED = 128
+N_SAMPLED = 64
 # Steps beyond this are too fine to be told from rounding; the mean distance from a step that is still one; how much better than
 # the second best.
 LARGEST_STEP, SMALLEST_DISTANCE, CLEARLY = 10.5, 0.05, 3.0

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import IO, TypeAlias, TypeGuard
+from typing import IO, Any, TypeAlias, TypeGuard
 
 import numpy as np
 import pandas as pd
@@ -270,7 +270,7 @@ def find_column(table: pd.DataFrame, names: Sequence[str]) -> str | None:
     return next((columns[name] for name in names if name in columns), None)
 
 
-def check_column(table: pd.DataFrame, column: str, argument: str) -> str:
+def check_column(table: pd.DataFrame, column: Any, argument: str) -> Any:
     """The column, or an error that names the argument and the columns there are."""
     if column not in table.columns:
         raise ValueError(
@@ -279,7 +279,7 @@ def check_column(table: pd.DataFrame, column: str, argument: str) -> str:
     return column
 
 
-def check_single(table: pd.DataFrame, columns: Iterable[str | None]) -> None:
+def check_single(table: pd.DataFrame, columns: Iterable[object]) -> None:
     """Raise if a column that is to be read is there twice."""
     twice = [column for column in columns if column is not None and (table.columns == column).sum() > 1]
     if twice:
