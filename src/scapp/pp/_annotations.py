@@ -114,7 +114,7 @@ def read_pairs(path: PathLike) -> pd.DataFrame:
 def split_terms(gene: pd.Series, term: pd.Series) -> tuple[pd.Series, pd.Series]:
     """Split terms that are joined in one field, ``"GO:0000001;GO:0000002"``, one row a term."""
     for join in (";", "|", ","):
-        joined = term.str.contains(join, regex=False)
+        joined = term.astype(str).str.contains(join, regex=False)
         if joined.any() and _are_ids(term[joined], join):
             parts = pd.DataFrame({"gene": gene, "term": term.str.split(join)}).explode("term", ignore_index=True)
             parts["term"] = parts["term"].str.strip()
