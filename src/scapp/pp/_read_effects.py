@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,7 +130,8 @@ def read_effects(
     Standard errors :math:`\mathrm{se}` are those of the table or, where there are none, follow from the effect
     :math:`\beta` and its statistic, :math:`\mathrm{se} = |\beta| / |z|`, which may be z, t, or the root of F or
     :math:`\chi^2` of one degree of freedom, or from its two-sided p-value by :math:`|z| = \Phi^{-1}(1 - p / 2)` (by
-    Student's t where the table has its degrees of freedom). Adjusted p-values are not used.
+    Student's t where the table has its degrees of freedom). Adjusted p-values are not used. Where these say nothing, as of an
+    effect of zero, the median of the gene over the other perturbations stands for it, with a warning.
 
     Parameters
     ----------
@@ -878,12 +880,13 @@ def _assemble(found: _Effects, options: _Options, perturbation_key: str, fill_va
         record |= {"context_key": context_key, "contexts": np.array(contexts, dtype=object)}
     layers = {Key.layers.LFC: lfc}
     if found.lfc_se is not None:
-        layers[Key.layers.LFC_SE] = found.lfc_se[rows].astype(np.float32)
-        unknown = int((np.isnan(layers[Key.layers.LFC_SE]) & np.isfinite(found.lfc[rows])).sum())
-        if unknown:
+        errors, n_filled = _fill_errors(found.lfc_se[rows], np.isfinite(lfc))
+        layers[Key.layers.LFC_SE] = errors.astype(np.float32)
+        if n_filled:
+            record["n_lfc_se_filled"] = n_filled
             warn_user(
-                f"{unknown:,} of {lfc.size:,} effects have no standard error, where the effect or its statistic is zero or missing; "
-                "they are NaN in layers['lfc_se']."
+                f"{n_filled:,} of {lfc.size:,} effects have no standard error, where the effect or its statistic is zero or missing; the "
+                "median of the gene over the other perturbations stands for it."
             )
     var = pd.DataFrame(index=pd.Index(found.genes.astype(str).to_numpy(dtype=object)))
     if found.var is not None:
@@ -891,6 +894,19 @@ def _assemble(found: _Effects, options: _Options, perturbation_key: str, fill_va
     read = AnnData(X=lfc.copy(), obs=obs, var=var, layers=layers, uns={Key.uns.SCAPP: {Key.uns.EFFECTS: record}})
     check_gene_names(read)
     return read
+
+
+def _fill_errors(errors: NDArray[np.float64], present: NDArray[np.bool_]) -> tuple[NDArray[np.float64], int]:
+    """Return standard errors with those of effects that have none filled by their gene, or else by all; and how many."""
+    known = np.isfinite(errors)
+    unknown = present & ~known
+    if not unknown.any() or not known.any():
+        return errors, 0
+    with np.errstate(invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of genes without any
+        of_gene = np.nanmedian(np.where(known, errors, np.nan), axis=0)
+    of_gene = np.where(np.isfinite(of_gene), of_gene, np.median(errors[known]))
+    return np.where(unknown, of_gene[None, :], errors), int(unknown.sum())
 
 
 def _check_values(found: _Effects) -> None:
