@@ -15,6 +15,7 @@ from scapp._warn import warn_user
 
 # What joins the genes of a combination elsewhere. Those in front occur in no symbol.
 JOINS = ("+", "|", ";", ",", "&", " and ", "/", ":", "__", "_", "-", " ")
+WEAK_JOINS = ("-", " ")
 # The name of a guide: a gene, and behind it a number, a letter, a transcript or a spacer.
 GUIDE = re.compile(
     r"(?:(?:sg|sgrna|grna|g|sh)[_.\- ]?)?(?P<gene>.+?)(?:[_.\-# (]+(?:sg|sgrna|grna|guide|g|i|sh|MP)?[_.\-#]?"
@@ -150,7 +151,7 @@ def _check_separator(tokens: Mapping[str, int], known: set[str], control: Contro
     for join in JOINS:
         if join == sep:
             continue
-        genes = known if join in ("-", " ") else known | alone
+        genes = known if join in WEAK_JOINS else known | alone
         joined = {}
         for token, n in tokens.items():
             parts = [part.strip() for part in token.split(join)]
@@ -158,19 +159,24 @@ def _check_separator(tokens: Mapping[str, int], known: set[str], control: Contro
             if len(parts) > 1 and all(parts) and not all(controls):
                 if all(part in genes or one for part, one in zip(parts, controls, strict=True)):
                     joined[token] = n
-        if joined:
-            raise ValueError(
-                f"{len(joined)} labels are taken as one gene each, but {join!r} cuts them into known genes: {show_counts(joined)}. "
-                f"Pass sep={join!r}, which joins the genes of a combination here (found sep={sep!r}); if labels have several "
-                f"separators, bring them to one first, as with `adata.obs[key].str.replace({join!r}, {sep!r}, regex=False)`."
-            )
+        if not joined:
+            continue
+        message = (
+            f"{len(joined)} labels are taken as one gene each, but {join!r} cuts them into known genes: {show_counts(joined)}. "
+            f"Pass sep={join!r}, which joins the genes of a combination here (found sep={sep!r}); if labels have several "
+            f"separators, bring them to one first, as with `adata.obs[key].str.replace({join!r}, {sep!r}, regex=False)`."
+        )
+        if join in WEAK_JOINS:  # in symbols too, such as those of genes that are read through
+            warn_user(message)
+        else:
+            raise ValueError(message)
 
 
 def _warn_of_guides(tokens: Mapping[str, int], known: set[str], key: str) -> None:
     """Warn of labels that are known genes, or the same gene, but for the number of a guide."""
     genes: dict[str, list[str]] = {}
     for token in tokens:
-        match = GUIDE.fullmatch(token)
+        match = None if token.startswith("ENS") else GUIDE.fullmatch(token)  # ids have versions
         if match is not None:
             genes.setdefault(match["gene"], []).append(token)
         elif (bare := re.sub(r"^(?:sg|gRNA|sgRNA)[_.\- ]?", "", token)) != token and bare in known:
