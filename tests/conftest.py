@@ -40,6 +40,15 @@ def shared_data() -> Path:
     pytest.skip(reason)
 
 
+@pytest.fixture(scope="session")
+def shared_cases(shared_data: Path) -> Path:
+    """Folder of small inputs in the formats of public files: ``$SCAPP_TEST_CASES``, or ``cases`` beside the real data."""
+    folder = Path(os.environ.get("SCAPP_TEST_CASES") or shared_data.parent / "cases").resolve()
+    if not folder.is_dir():
+        pytest.skip(f"no cases in {folder}: put them there, or name their folder in SCAPP_TEST_CASES")
+    return folder
+
+
 @dataclass(frozen=True)
 class HeldOut:
     """A split as effects: to train on, held out, and the indices of the scored genes."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -68,8 +68,39 @@ def check_gene_names(adata: AnnData) -> None:
         )
 
 
+# Entries of uns["scapp"] that hold one entry for each key that was added.
+GROUPS = (Key.uns.NETWORKS, Key.uns.GENE_FEATURES, Key.uns.GUIDES, Key.uns.EFFICACY)
+
+
+def scapp_uns(adata: AnnData) -> Mapping[str, Any]:
+    """Return ``adata.uns["scapp"]``, empty where there is none.
+
+    Raises
+    ------
+    ValueError
+        If it, or an entry that scapp adds to, is no dictionary.
+    """
+    record = adata.uns.get(Key.uns.SCAPP, {})
+    entries = {f"adata.uns[{Key.uns.SCAPP!r}]": record}
+    if isinstance(record, Mapping):
+        entries |= {f"adata.uns[{Key.uns.SCAPP!r}][{name!r}]": record[name] for name in GROUPS if name in record}
+    for where, entry in entries.items():
+        if not isinstance(entry, Mapping):
+            raise ValueError(
+                f"{where} must be a dictionary, in which scapp keeps its records, found {type(entry).__name__}. Give what is "
+                f"there another name, or remove it with `del {where}`."
+            )
+    return record
+
+
+def scapp_entry(adata: AnnData, group: str) -> MutableMapping[str, Any]:
+    """Return the dictionary ``adata.uns["scapp"][group]``, made where there is none."""
+    scapp_uns(adata)
+    return adata.uns.setdefault(Key.uns.SCAPP, {}).setdefault(group, {})
+
+
 def check_no_view(adata: AnnData, call: str) -> None:
-    """Raise if `adata` is a view, before a function would write into it.
+    """Raise if `adata` is a view, or ``uns["scapp"]`` no dictionary, before a function would write into it.
 
     Parameters
     ----------
@@ -81,8 +112,9 @@ def check_no_view(adata: AnnData, call: str) -> None:
     Raises
     ------
     ValueError
-        If it is a view, with the mend.
+        If it is a view or ``uns["scapp"]`` is something else, with the mend.
     """
+    scapp_uns(adata)
     if adata.is_view:
         raise ValueError(
             f"{call} writes into adata, and this is a view of another AnnData. Pass a copy: `adata = adata.copy()`."

@@ -64,6 +64,7 @@ class Key:
         ATTENTION_SUBNETWORK: Final = "attention_subnetwork"
         GENETIC_INTERACTIONS: Final = "genetic_interactions"
         PSEUDOBULK: Final = "pseudobulk"
+        EFFECTS: Final = "effects"
         SELECT_GENES: Final = "select_genes"
         NETWORKS: Final = "networks"
         GENE_FEATURES: Final = "gene_features"

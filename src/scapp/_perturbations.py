@@ -8,41 +8,35 @@ one perturbation. The canonical form is the tuple of its genes in alphabetical o
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+import logging
+import re
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
-SEPARATOR = "+"
-CONTROL_ALIASES = frozenset(
-    {
-        "ctrl",
-        "control",
-        "non-targeting",
-        "non_targeting",
-        "nontargeting",
-        "nt",
-        "neg",
-        "negative",
-        "safe-targeting",
-        "safe_targeting",
-        "unperturbed",
-        "mock",
-        "vehicle",
-        "dmso",
-    }
+from scapp._controls import (
+    Control,
+    doubtful,
+    is_control,
+    is_control_of_parts,
+    is_named,
+    looks_like_control,
+    named_controls,
+    recognised,
 )
+from scapp._warn import warn_user
 
+logger = logging.getLogger(__name__)
+
+SEPARATOR = "+"
+# A control may hold the separator itself, as in "non_targeting_00012_sg1": so many tokens in a row are looked at together.
+LONGEST_CONTROL = 5
 Perturbation = tuple[str, ...]
 
 
-def is_control(token: str, control: str | None = None) -> bool:
-    """Whether one token of a label stands for "no perturbation", by name or by a usual alias."""
-    return token == control or token.lower() in CONTROL_ALIASES
-
-
-def parse_label(label: str, *, control: str | None = "control", sep: str = SEPARATOR) -> Perturbation:
+def parse_label(label: str, *, control: Control = "control", sep: str = SEPARATOR) -> Perturbation:
     """Read one label.
 
     Parameters
@@ -50,7 +44,8 @@ def parse_label(label: str, *, control: str | None = "control", sep: str = SEPAR
     label
         For example ``"KLF1"``, ``"KLF1+CEBPA"``, ``"ctrl+KLF1"`` or the control label itself.
     control
-        The label of control cells; its usual aliases inside a combination are understood as well.
+        The label of control cells; the usual names of controls are understood as well. A list names several, and then
+        no others are controls. None: no cells are, but the usual names inside a combination are dropped.
     sep
         What joins the genes of a combination.
 
@@ -67,7 +62,7 @@ def parse_label(label: str, *, control: str | None = "control", sep: str = SEPAR
         raise ValueError("The separator of the genes in a label must not be empty; the usual one is '+'.")
     if not isinstance(label, str) or not label.strip():
         raise ValueError(f"A perturbation label must be a non-empty string, found {label!r}.")
-    if label == control:
+    if label in named_controls(control):
         return ()
     tokens = [token.strip() for token in label.split(sep)]
     if not all(tokens):
@@ -82,22 +77,28 @@ def parse_label(label: str, *, control: str | None = "control", sep: str = SEPAR
     return tuple(sorted(genes))
 
 
-def _drop_control(tokens: list[str], control: str | None, sep: str) -> list[str]:
-    # A control may hold the separator itself, as "non_targeting" does where genes are joined by "_": then it is several
-    # tokens in a row, and must not be read as the genes "non" and "targeting".
-    longest = 1 + max(name.count(sep) for name in (*CONTROL_ALIASES, control or ""))
+def _drop_control(tokens: list[str], control: Control, sep: str) -> list[str]:
+    """Return the tokens without controls, each of which may be several tokens in a row."""
+    longest = max(LONGEST_CONTROL, *(1 + name.count(sep) for name in named_controls(control) or ("",)))
     genes: list[str] = []
     rest = tokens
     while rest:
         lengths = range(min(longest, len(rest)), 0, -1)
-        dropped = next((n for n in lengths if is_control(sep.join(rest[:n]), control)), 0)
+        dropped = next((n for n in lengths if _is_control(rest[:n], control, sep)), 0)
         if not dropped:
             genes.append(rest[0])
         rest = rest[dropped or 1 :]
     return genes
 
 
-def parse_labels(labels: Iterable[str], *, control: str | None = "control", sep: str = SEPARATOR) -> list[Perturbation]:
+def _is_control(tokens: list[str], control: Control, sep: str) -> bool:
+    name = sep.join(tokens)
+    if len(tokens) > 1 and name not in named_controls(control) and not is_control_of_parts(name):
+        return False
+    return is_control(name, control)
+
+
+def parse_labels(labels: Iterable[str], *, control: Control = "control", sep: str = SEPARATOR) -> list[Perturbation]:
     """Read many labels (each distinct one once); see :func:`parse_label`."""
     labels = list(labels)
     distinct = {
@@ -111,29 +112,129 @@ def format_label(genes: Iterable[str], *, sep: str = SEPARATOR) -> str:
     return sep.join(sorted(genes))
 
 
-def check_control(labels: Iterable[str], control: str) -> None:
-    """Raise a helpful error if no label is the control.
+def check_control(labels: Iterable[str], control: Control, *, sep: str = SEPARATOR, genes: Iterable[str] = ()) -> None:
+    """Raise unless some labels are the named control, and no others could be meant as well.
+
+    Names that are taken as controls beside those that were named (``"NTC_1"`` where ``"NTC"`` was) are logged with
+    their counts; a warning names labels that resemble controls and are taken as genes.
+
+    Parameters
+    ----------
+    labels
+        One for each cell, not missing.
+    control
+        As in :func:`parse_label`; not None.
+    sep
+        What joins the genes of a combination.
+    genes
+        Names of genes, to ask where a part of a combination may be a gene or a control.
 
     Raises
     ------
     ValueError
-        Naming the control aliases that do occur, or else the labels that look most like `control`.
+        Naming the usual controls that do occur, with their counts, or else the labels that look most like `control`.
     """
-    distinct = [str(label) for label in pd.unique(pd.Series(list(labels), dtype=object))]
-    if control in distinct:
-        return
-    found = [label for label in distinct if is_control(label)]
-    if found:
-        mend = f"These labels look like controls: {', '.join(map(repr, found))}. Pass control={found[0]!r}."
-    else:
-        like = near_matches(control, distinct)
-        hint = f" Similar labels: {', '.join(map(repr, like))}." if like else ""
-        first = ", ".join(map(repr, distinct[:5]))
-        mend = (
-            f"The labels are {first}{', …' if len(distinct) > 5 else ''}.{hint} Name the control label with control=…, "
-            "or, if the observations are log-fold-changes already, pass control=None."
+    counts = count_labels(labels)
+    names = named_controls(control)
+    found, others, kept = _sort_controls(counts, control, sep)
+    complete = not isinstance(control, str)  # a list names all controls
+    if not found:
+        raise ValueError(
+            f"No observation is labelled {_or(names)}, the control. {_mend_control(counts, others | kept, names)}"
         )
-    raise ValueError(f"No observation is labelled {control!r}, the control. {mend}")
+    if others and not complete:
+        raise ValueError(
+            f"Beside {sum(found.values()):,} observations labelled {_or(names)}, {sum(others.values()):,} have names that "
+            f"controls usually have: {show_counts(others)}. Take them as controls with "
+            f"control={_as_list([*names, *_short(others)])}, take them as genes with control={list(names)!r}, or leave them out."
+        )
+    unsaid = {name: n for name, n in found.items() if name not in names}
+    if unsaid:
+        logger.info("Taken as controls: %s.", show_counts(found, 12))
+    if complete:
+        kept = kept | others
+    if kept:
+        warn_user(
+            f"{sum(kept.values()):,} observations are taken as perturbed, although their labels look like those of controls: "
+            f"{show_counts(kept)}. If they are controls, name them with control=[{', '.join(map(repr, names))}, …]."
+        )
+    known = set(genes)
+    dropped = {
+        token.strip(): 0
+        for label in counts
+        if sep in label
+        for token in label.split(sep)
+        if not complete and token.strip() in known and doubtful(token.strip()) and token.strip() not in names
+    }
+    if dropped:
+        warn_user(
+            f"{', '.join(map(repr, dropped))} in combinations was dropped as the name of a control, but is a gene of adata as "
+            f"well. If the gene is meant, pass control={list(names)!r}."
+        )
+
+
+def count_labels(labels: Iterable[str]) -> dict[str, int]:
+    """Return how many observations have each label, in the order in which they occur first."""
+    series = labels if isinstance(labels, pd.Series) else pd.Series(list(labels), dtype=object)
+    return {str(label): int(n) for label, n in series.value_counts(sort=False).items() if n}
+
+
+def show_counts(counts: Mapping[str, int], n: int = 5) -> str:
+    """Return names with their counts for a message, the most frequent first."""
+    first = sorted(counts, key=lambda name: -counts[name])
+    more = f" and {len(first) - n} more" if len(first) > n else ""
+    return ", ".join(f"{name!r} ({counts[name]:,})" for name in first[:n]) + more
+
+
+def _sort_controls(
+    counts: Mapping[str, int], control: Control, sep: str
+) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+    """Return the labels that are named controls, those with other usual names of controls, and those that resemble them."""
+    found: dict[str, int] = {}
+    others: dict[str, int] = {}
+    kept: dict[str, int] = {}
+    for label, n in counts.items():
+        tokens = [token.strip() for token in label.split(sep)]
+        if parse_label(label, control=control, sep=sep) == ():
+            named = is_named(label, control) or all(is_named(token, control) for token in tokens)
+            (found if named else others)[label] = n
+        elif len(tokens) == 1 and recognised(label):
+            others[label] = n  # where a list names all controls
+        elif any(looks_like_control(token) and not is_control(token, control) for token in tokens):
+            kept[label] = n
+    return found, others, kept
+
+
+def _mend_control(counts: Mapping[str, int], alike: Mapping[str, int], names: tuple[str, ...]) -> str:
+    if alike:
+        return f"These labels look like controls: {show_counts(alike)}. Pass control={_as_list(_short(alike))}."
+    distinct = list(counts)
+    like = near_matches(names[0], distinct) if names else []
+    hint = f" Similar labels: {', '.join(map(repr, like))}." if like else ""
+    first = ", ".join(map(repr, distinct[:5]))
+    return (
+        f"The labels are {first}{', …' if len(distinct) > 5 else ''}.{hint} Name the control label with control=…, "
+        "or, if the observations are log-fold-changes already, pass control=None."
+    )
+
+
+def _short(labels: Iterable[str]) -> list[str]:
+    """Return names of which all labels are numbered forms: ``["NTC"]`` for ``["NTC_1", "NTC_2"]``."""
+    names: list[str] = []
+    for label in sorted(labels, key=len):
+        if is_named(label, names):
+            continue
+        stem = re.sub(r"[\s_.\-]*\d+$", "", label)
+        names.append(stem if stem != label and is_named(label, [stem]) and not doubtful(stem) else label)
+    return names
+
+
+def _as_list(names: list[str]) -> str:
+    return repr(names[0]) if len(names) == 1 else repr(names)
+
+
+def _or(names: tuple[str, ...]) -> str:
+    return " or ".join(map(repr, names)) or "as a control (control=[] names none)"
 
 
 def perturbed_genes(perturbations: Iterable[Perturbation]) -> list[str]:

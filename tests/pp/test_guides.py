@@ -221,7 +221,7 @@ def test_one_guide_may_target_two_genes_or_a_gene_and_a_control():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"targets": {"A_1": "A"}}, "6 of the 7 guides have no target.*A_2.*controls="),
+        ({"targets": {"A_1": "A"}}, "3 of the 7 guides have no target.*A_2.*controls="),
         ({"targets": "gene"}, "no column of the guides' var.*no regular expression with a group"),
         ({"targets": "(A"}, r"targets='\(A' cannot be read as a regular expression"),
         ({"controls": "*"}, "controls='\\*' cannot be read"),

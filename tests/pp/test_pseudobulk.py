@@ -42,6 +42,9 @@ def screen(n_cells=120, n_genes=30, seed=0) -> ad.AnnData:
     return adata
 
 
+NATURAL_LOG = {"log1p": {"base": None}}  # as scanpy notes it, of values that do not show it
+
+
 def logged(adata: ad.AnnData) -> ad.AnnData:
     adata = adata.copy()
     sc.pp.normalize_total(adata, target_sum=1e4)
@@ -166,19 +169,20 @@ def test_counts_are_recognised_and_the_user_is_told(caplog):
     assert effects.uns["scapp"]["pseudobulk"]["input"] == "raw counts"
 
 
-def test_logs_are_taken_as_they_are_and_nothing_is_said(caplog):
+def test_logs_are_taken_as_they_are_and_it_is_said_what_they_are(caplog):
     adata = screen()
     with caplog.at_level(logging.INFO), warnings.catch_warnings():
         warnings.simplefilter("error")
         effects = pseudobulk(logged(adata))
     assert_is(effects, closed_form(adata))
-    assert caplog.text == ""
+    assert "holds the natural log of counts per 10,000 plus one" in caplog.text
 
 
 def test_logs_on_another_scale_are_pointed_out():
-    adata = logged(screen())
-    adata.X *= 1.4427  # log2
-    with pytest.warns(UserWarning, match="another scale"):
+    adata = screen()
+    sc.pp.normalize_total(adata, target_sum=1e6)
+    sc.pp.log1p(adata)
+    with pytest.warns(UserWarning, match="counts per 1,000,000 and not per 10,000.*another scale"):
         pseudobulk(adata)
 
 
@@ -222,7 +226,8 @@ def batch_screen() -> tuple[ad.AnnData, np.ndarray]:
     obs.index = obs.index.map("cell{}".format)
     x = np.stack([3 + effect[p] + shift[b] for p, b in zip(obs["perturbation"], obs["batch"], strict=True)])
     x += rng.normal(0, 0.05, x.shape)
-    adata = ad.AnnData(x.astype(np.float32), obs=obs, var=pd.DataFrame(index=[f"G{i}" for i in range(20)]))
+    var = pd.DataFrame(index=[f"G{i}" for i in range(20)])
+    adata = ad.AnnData(x.astype(np.float32), obs=obs, var=var, uns=NATURAL_LOG)
     return adata[rng.permutation(adata.n_obs)].copy(), np.stack([effect["G1"], effect["G2"]])
 
 
@@ -266,7 +271,7 @@ def test_standard_error_is_the_spread_over_repeated_screens():
         rng = np.random.default_rng(seed)
         x = 2 + rng.uniform(0, 1, size=(60, 1)).astype(np.float32)
         obs = pd.DataFrame({"perturbation": ["control"] * 40 + ["A"] * 20}, index=[str(i) for i in range(60)])
-        effects = pseudobulk(ad.AnnData(x, obs=obs))
+        effects = pseudobulk(ad.AnnData(x, obs=obs, uns=NATURAL_LOG))
         lfc.append(effects.layers["lfc"].item())
         se.append(effects.layers["lfc_se"].item())
     assert np.std(lfc) == pytest.approx(np.mean(se), rel=0.2)
@@ -366,6 +371,7 @@ def spoil(adata: ad.AnnData, how: str) -> None:
         case "missing batch":
             adata.obs["lane"] = [np.nan] + ["x"] * (adata.n_obs - 1)
         case "logged with total":
+            sc.pp.normalize_total(adata, target_sum=1e4)
             sc.pp.log1p(adata)
         case "key":
             adata.obs = adata.obs.drop(columns="perturbation")

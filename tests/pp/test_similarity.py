@@ -13,6 +13,9 @@ from scipy import sparse, stats
 
 from scapp.pp import add_unmeasured_genes, coexpression_network, similarity_network
 
+# As scanpy notes it, of values that do not show it.
+NATURAL_LOG = {"log1p": {"base": None}}
+
 # Co-expression
 
 
@@ -28,7 +31,9 @@ def cells(n_control: int = 200, n_perturbed: int = 50, *, seed: int = 0) -> ad.A
         [3 + a * 0.5, 3 + (a + noise[0]) * 0.5, 3 - (a + noise[1]) * 0.5, 3 + d * 0.5, np.ones(n_cells)]
     )
     obs = pd.DataFrame({"perturbation": np.where(control, "control", "A+E")}, index=[f"c{i}" for i in range(n_cells)])
-    return ad.AnnData(np.abs(values).astype(np.float32), obs=obs, var=pd.DataFrame(index=list("ABCDE")))
+    return ad.AnnData(
+        np.abs(values).astype(np.float32), obs=obs, var=pd.DataFrame(index=list("ABCDE")), uns=NATURAL_LOG
+    )
 
 
 @pytest.mark.parametrize("method", ["pearson", "spearman"])

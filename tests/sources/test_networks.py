@@ -497,7 +497,8 @@ def test_tables_of_edges_keep_their_further_columns(tmp_path):
     assert edges.columns.tolist() == ["source", "target", "weight", "kind"]
     assert edges["weight"].tolist() == [1.0, -0.2]
     assert edges.attrs["source"] == "lab"
-    assert "directed" not in edges.attrs
+    assert edges.attrs["directed"] is True  # a regulator and its target
+    assert "directed" not in networks.from_table(table.rename(columns={"TF": "source"})).attrs
     assert networks.from_table(table, min_weight=0.5)["source"].tolist() == ["KLF1"]
     assert pp.add_network(data(), networks.from_table(table, directed=True)).directed
     with pytest.raises(ValueError, match="No edge has a weight of min_weight=2"):
@@ -520,7 +521,6 @@ def test_rows_are_told_apart_where_an_index_repeats():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("KLF1\tMYC\t0.5\nGATA1\tSPI1\t0.4\n", "has no header, it seems: its columns are 'KLF1', 'MYC', '0.5'"),
         ("who\twhom\tscore\nKLF1\tMYC\t0.5\n", "Cannot tell which columns hold the two ends"),
         ("KLF1\tMYC\n0.5\t1.5\n0.4\t0.2\n", "'KLF1' holds numbers.*gene= and term="),
     ],
@@ -529,6 +529,11 @@ def test_networks_whose_ends_are_not_known_are_no_annotations(text, message, tmp
     (tmp_path / "net.tsv").write_text(text)
     with pytest.raises(ValueError, match=message):
         networks.from_table(tmp_path / "net.tsv")
+
+
+def test_a_first_row_of_data_is_no_header(tmp_path):
+    (tmp_path / "net.tsv").write_text("KLF1\tMYC\t0.5\nGATA1\tSPI1\t0.4\n")
+    assert networks.from_table(tmp_path / "net.tsv").values.tolist() == [["KLF1", "MYC", 0.5], ["GATA1", "SPI1", 0.4]]
 
 
 def test_what_is_read_as_annotations_is_said_and_may_have_scores(caplog):

@@ -7,12 +7,13 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from scapp._controls import Control
 from scapp._genes import check_gene_names, measured_mask, shorten
 from scapp._keys import Key
 from scapp._perturbations import check_known, format_label, parse_labels
 from scapp._warn import warn_user
 from scapp.pp._efficacy import DIRECTION, kind_of
-from scapp.pp._labels import column_of_obs
+from scapp.pp._labels import check_labels, column_of_obs
 from scapp.pp._pseudobulk import pseudobulk
 
 # With fewer perturbations there is nothing to learn from, and none to validate on.
@@ -29,7 +30,7 @@ def read_effects(
     adata: AnnData,
     *,
     perturbation_key: str,
-    control: str | None,
+    control: Control,
     layer: str | None,
     sep: str,
     batch_key: str | None,
@@ -54,6 +55,7 @@ def read_effects(
     """
     check_gene_names(adata)
     labels = column_of_obs(adata, perturbation_key, "perturbation_key")
+    check_labels(labels, adata.var_names, perturbation_key=perturbation_key, control=control, sep=sep)
     perturbations = parse_labels(labels, control=control, sep=sep)
     check_known([p for p in set(perturbations) if p], adata.var_names.tolist())
     if control is not None:
@@ -71,7 +73,7 @@ def read_effects(
 
 
 def read_kinds(
-    adata: AnnData, effects: AnnData, *, perturbation_key: str, control: str | None, sep: str, kind: str
+    adata: AnnData, effects: AnnData, *, perturbation_key: str, control: Control, sep: str, kind: str
 ) -> np.ndarray:
     """Kind of each perturbation of `effects`; "" for a combination of several.
 

@@ -14,7 +14,7 @@ from scapp._genes import shorten
 from scapp.embeddings._frame import Duplicates, PathLike, to_frame
 from scapp.embeddings._safe import is_pickle, read_arrays, read_json, read_tensor, read_tensors, refuse_pickle
 from scapp.embeddings._tables import PICKLED_MAPPING, read_table
-from scapp.pp._tables import existing_file, find_column, is_path
+from scapp.pp._tables import existing_file, find_column, is_path, to_numbers
 from scapp.pp._tables import read_table as read_columns
 
 if TYPE_CHECKING:
@@ -312,7 +312,7 @@ def _read_gene_file(file: Path) -> list[str]:
     number = find_column(table, ["index"])
     if number is not None:
         # The rows are numbered: the order is theirs, whatever that of the lines is.
-        rows = pd.to_numeric(table[number], errors="coerce")
+        rows = to_numbers(table[number])
         if sorted(rows) != list(range(len(table))):
             raise ValueError(f"The column {number!r} of {str(file)!r} should number the genes from 0, each once.")
         table = table.assign(**{number: rows}).sort_values(number)

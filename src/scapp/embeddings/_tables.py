@@ -13,7 +13,7 @@ import pandas as pd
 from scapp._genes import shorten
 from scapp.embeddings._frame import Duplicates, PathLike, to_frame
 from scapp.embeddings._safe import is_pickle, read_arrays, read_json, refuse_pickle
-from scapp.pp._tables import existing_file
+from scapp.pp._tables import existing_file, to_numbers
 from scapp.pp._tables import read_table as read_columns
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def _from_columns(file: Path) -> tuple[list[str], ArrayLike]:
 
 def _numbers(table: pd.DataFrame, file: Path) -> ArrayLike:
     """The values as numbers, or an error that shows which are none."""
-    values: Any = table.apply(pd.to_numeric, errors="coerce") if table.shape[1] else table
+    values: Any = table.apply(to_numbers) if table.shape[1] else table
     bad = values.isna().to_numpy()
     if bad.any():
         row, column = np.argwhere(bad)[0]

@@ -6,12 +6,16 @@ import logging
 import os
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from scapp._download import RemoteFile, fetch
+from scapp._genes import shorten
 from scapp.networks._note import noted
-from scapp.pp._annotations import read_annotations
-from scapp.pp._edges import edge_ends, read_edges, weight_column
+from scapp.pp._annotations import read_annotations, split_terms
+from scapp.pp._edge_columns import edge_ends, matrix_as_edges, read_signs, split_names_of_edges, weight_column
+from scapp.pp._edges import is_effects_table, read_edge_file, read_edges, unknown_ends
+from scapp.pp._name_kinds import kind_of
 from scapp.pp._tables import (
     check_column,
     check_single,
@@ -21,10 +25,61 @@ from scapp.pp._tables import (
     is_path,
     names_of,
     read_table,
+    to_number,
     whole,
 )
 
 logger = logging.getLogger(__name__)
+
+# Columns of annotations by their usual names, in lower case.
+GENES = [
+    "gene",
+    "gene_symbol",
+    "symbol",
+    "gene_name",
+    "gene symbol",
+    "hgnc_symbol",
+    "gene_id",
+    "ensembl_id",
+    "entrez",
+    "protein",
+]
+TERMS = [
+    "term",
+    "go",
+    "go_id",
+    "goid",
+    "go_term",
+    "term_id",
+    "pathway",
+    "pathway_id",
+    "pathway_name",
+    "gene_set",
+    "geneset",
+    "set",
+]
+TERMS += [
+    "gs_name",
+    "annotation",
+    "category",
+    "class",
+    "ontology_id",
+    "kegg",
+    "reactome",
+    "complex",
+    "module",
+    "cluster",
+    "family",
+]
+# Kinds of names that terms do not have.
+OF_GENES = (
+    "STRING's protein ids",
+    "Ensembl protein ids",
+    "Ensembl transcript ids",
+    "Ensembl ids",
+    "Entrez ids",
+    "UniProt accessions",
+)
 
 PathLike = str | os.PathLike[str]
 
@@ -39,9 +94,9 @@ _HGNC_COLUMNS = ["hgnc_id", "symbol", "alias_symbol", "prev_symbol", "entrez_id"
 def from_table(
     table: pd.DataFrame | PathLike,
     *,
-    source: str | None = None,
-    target: str | None = None,
-    weight: str | None = None,
+    source: str | int | None = None,
+    target: str | int | None = None,
+    weight: str | int | None = None,
     gene: str | None = None,
     term: str | None = None,
     parents: pd.DataFrame | PathLike | None = None,
@@ -58,15 +113,18 @@ def from_table(
     table
         DataFrame, or the path of a csv, tsv or parquet file, gzipped or not.
     source, target, weight
-        Columns of a network; found by their usual names if None. Without weights, all are one.
+        Columns of a network; found by their usual names if None, as by :func:`scapp.pp.add_network`. Without weights, all are
+        one; signs are read from their columns. Positions from 0 for a file without a header.
     gene, term
-        Columns of annotations, which are read if one of these is given, or if no columns of a network are found: neither ends
-        nor weights of edges, by their usual names. The first two columns if None; which are taken is logged.
+        Columns of annotations, which are read if one of these is given, or if the table has their usual names, or neither names
+        nor signs nor weights of edges and two columns without a name in common. The first two columns if these have no usual
+        names; which are taken is logged. Terms that are joined in one field (``"GO:0000001;GO:0000002"``) are split.
     parents
         Of annotations: table, or path, of narrower and broader terms, by which annotations are passed on, as in
         :func:`scapp.pp.similarity_network`.
     directed
-        Whether edges have a direction; None says nothing about it, and :func:`scapp.pp.add_network` decides.
+        Whether edges have a direction; None takes it from the table (regulators, signs), or leaves it to
+        :func:`scapp.pp.add_network`.
     min_weight
         Edges of a smaller magnitude are left out.
     name, licence, version
@@ -87,39 +145,88 @@ def from_table(
     """
     path = existing_file(table) if is_path(table) else None
     if path is not None:
-        table = read_table(path)
+        named = [source, target, weight]
+        by_name = gene is not None or term is not None
+        table = read_table(path) if by_name else read_edge_file(path, named)
     if not isinstance(table, pd.DataFrame):
+        if path is not None:
+            raise ValueError(f"{str(path)!r} holds a graph. Pass it to `scapp.pp.add_network(adata, {path.name!r})`.")
         raise TypeError(f"table must be a DataFrame or a path, found {type(table).__name__}.")
     # Rows are told apart by their place: an index may hold a value twice, as after pandas.concat.
-    table = table.reset_index(drop=True)
+    attrs = table.attrs
+    table = table.reset_index(drop=isinstance(table.index, pd.RangeIndex) or not _names_rows(table))
+    table.attrs = attrs
+    given = gene is not None or term is not None or source is not None or target is not None
     annotated = gene is not None or term is not None
-    if not annotated and source is None and target is None and edge_ends(table) is None:
-        weight = weight_column(table) if weight is None else check_column(table, weight, "weight")
-        annotated = weight is None or None not in (find_column(table, ["gene"]), find_column(table, ["term"]))
+    if not given and weight is None and _are_annotations(table):
+        annotated = True
     if annotated:
         read = _annotations(table, gene, term, parents)
+        directed = None
     else:
         if parents is not None:
             raise ValueError(
                 "parents=… passes annotations on, but this table is read as a network. Name gene= and term=."
             )
-        read = _edges(table, source, target, weight, min_weight)
+        read, found = _edges(table, source, target, weight, min_weight)
+        directed = True if directed is None and found else directed
     origin = name or (path.name if path is not None else "")
-    return noted(
-        read, source=origin, licence=licence, version=version, path=path, directed=None if annotated else directed
-    )
+    return noted(read, source=origin, licence=licence, version=version, path=path, directed=directed)
+
+
+def _names_rows(table: pd.DataFrame) -> bool:
+    """Return whether the index holds names, as of a matrix of genes, and not numbers of rows."""
+    return not pd.api.types.is_numeric_dtype(table.index.dtype)
+
+
+def _are_annotations(table: pd.DataFrame) -> bool:
+    """Return whether a table holds annotations; raise if it may hold them as well as a network.
+
+    Raises
+    ------
+    ValueError
+        If it can be told neither by the names of its columns nor by what they hold.
+    """
+    if edge_ends(table) is not None or split_names_of_edges(table) is not None or matrix_as_edges(table) is not None:
+        return False
+    if table.shape[1] < 2:
+        return True  # an error that says so
+    if is_effects_table(table):
+        raise ValueError(unknown_ends(table))
+    if find_column(table, GENES) is not None and find_column(table, TERMS) is not None:
+        return True
+    if weight_column(table) is not None or any(read_signs(table[column]) is not None for column in table.columns[2:]):
+        return False
+    _check_header(table)
+    one, other = (names_of(table.iloc[:, k], "name") for k in (0, 1))
+    shared = set(one) & set(other)
+    kinds = kind_of(list(one[:1000])), kind_of(list(other[:1000]))
+    if shared or (kinds[0] == kinds[1] and kinds[0] in OF_GENES):
+        why = f"both hold {shorten(map(repr, sorted(shared)), 3)}" if shared else f"both hold {kinds[0]}"
+        raise ValueError(
+            f"Are {table.columns[0]!r} and {table.columns[1]!r} the two ends of edges, or genes and terms? {why[0].upper()}{why[1:]}. "
+            f"Say it with source={table.columns[0]!r}, target={table.columns[1]!r}, or with gene={table.columns[0]!r}, "
+            f"term={table.columns[1]!r}."
+        )
+    return True
 
 
 def _edges(
-    table: pd.DataFrame, source: str | None, target: str | None, weight: str | None, min_weight: float | None
-) -> pd.DataFrame:
+    table: pd.DataFrame,
+    source: str | int | None,
+    target: str | int | None,
+    weight: str | int | None,
+    min_weight: float | None,
+) -> tuple[pd.DataFrame, bool]:
+    """Return the edges with their further columns, and whether the table says that they have a direction."""
     if min_weight is not None and not min_weight >= 0:
         raise ValueError(f"min_weight bounds the magnitude and must not be negative, found {min_weight!r}.")
     read = read_edges(table, var_names=[], source=source, target=target, weight=weight)
-    ends = (source, target) if source is not None and target is not None else edge_ends(table)
-    used = {*(ends or ()), weight or read.weight_column}
-    others = [column for column in table.columns if column not in used and column not in read.edges.columns]
-    edges = read.edges.join(table[others])
+    if len(read.edges) == len(table):
+        others = [column for column in read.unread if column in table and column not in read.edges.columns]
+        edges = read.edges.join(table[others])
+    else:
+        edges = read.edges  # of a matrix
     if min_weight is not None:
         magnitude = edges["weight"].abs()
         edges = edges[magnitude >= min_weight]
@@ -127,7 +234,10 @@ def _edges(
             raise ValueError(
                 f"No edge has a weight of min_weight={min_weight} or more; the largest is {magnitude.max()}. Lower it."
             )
-    return edges.reset_index(drop=True)
+    if read.sign_column:
+        unknown = f", not known for {read.n_without_sign}" if read.n_without_sign else ""
+        logger.info("Signs of edges from %s%s.", read.sign_column, unknown)
+    return edges.reset_index(drop=True), read.directed
 
 
 def _annotations(
@@ -136,23 +246,28 @@ def _annotations(
     if table.shape[1] < 2:
         raise ValueError(f"A table needs two columns at least, found {', '.join(map(repr, table.columns)) or 'none'}.")
     if gene is None and term is None:
-        _check_header(table)
+        named = find_column(table, GENES), find_column(table, TERMS)
+        if None not in named and named[0] != named[1]:
+            gene, term = named
+        else:
+            _check_header(table)
     gene = table.columns[0] if gene is None else check_column(table, gene, "gene")
     term = next(c for c in table.columns if c != gene) if term is None else check_column(table, term, "term")
     check_single(table, [gene, term])
     logger.info("Read as annotations: genes from column %r, terms from column %r.", gene, term)
-    pairs = pd.DataFrame({"gene": names_of(table[gene], "gene"), "term": names_of(table[term], "term")})
+    names, terms = split_terms(names_of(table[gene], "gene"), names_of(table[term], "term"))
+    pairs = pd.DataFrame({"gene": names, "term": terms})
     if parents is None:
         return pairs.drop_duplicates(ignore_index=True)
     read = read_annotations(pairs, parents=parents)
     found = read.membership.tocoo()
-    genes, terms = pd.Index(read.genes, dtype=object), pd.Index(read.terms, dtype=object)
-    return pd.DataFrame({"gene": genes[found.row], "term": terms[found.col]})
+    genes, all_terms = pd.Index(read.genes, dtype=object), pd.Index(read.terms, dtype=object)
+    return pd.DataFrame({"gene": genes[found.row], "term": all_terms[found.col]})
 
 
 def _check_header(table: pd.DataFrame) -> None:
     """Raise if the first row of the file was taken for its header, or the first two columns hold numbers."""
-    numbers = [name for name in table.columns if pd.notna(pd.to_numeric(str(name), errors="coerce"))]
+    numbers = [name for name in table.columns if not isinstance(name, int) and np.isfinite(to_number(str(name)))]
     if numbers:
         raise ValueError(
             f"The table has no header, it seems: its columns are {', '.join(map(repr, table.columns))}. Read it with "

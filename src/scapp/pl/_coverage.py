@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scapp._genes import measured_mask, shorten
+from scapp._genes import measured_mask, scapp_uns, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, parse_labels, perturbed_genes
 from scapp.pl._figure import BLUE, COLUMN, VERMILION, done
@@ -125,7 +125,7 @@ def _perturbed(adata: AnnData, key: str, control: str | None, sep: str) -> list[
 
 def _lacks(adata: AnnData, degree: np.ndarray, features: str | Sequence[str] | None) -> dict[str, np.ndarray]:
     """For each thing that a gene can lack, which genes lack it."""
-    reported = adata.uns.get(Key.uns.SCAPP, {}).get(Key.uns.GENE_FEATURES, {})
+    reported = scapp_uns(adata).get(Key.uns.GENE_FEATURES, {})
     keys = list(reported) if features is None else _as_list(features)
     if missing := [key for key in keys if key not in adata.varm]:
         has = shorten(map(repr, adata.varm)) or "none"

@@ -11,6 +11,7 @@ from scapp.pp._names_report import GeneNamesReport
 from scapp.pp._network import add_network
 from scapp.pp._network_report import NetworkReport
 from scapp.pp._pseudobulk import pseudobulk
+from scapp.pp._read_effects import read_effects
 from scapp.pp._select_genes import select_genes
 from scapp.pp._similarity import coexpression_network, similarity_network
 from scapp.pp._unmeasured import add_unmeasured_genes
@@ -31,6 +32,7 @@ __all__ = [
     "guides_to_perturbations",
     "harmonize_genes",
     "pseudobulk",
+    "read_effects",
     "select_context",
     "select_genes",
     "similarity_network",

@@ -16,9 +16,12 @@ import pandas as pd
 from scipy import sparse
 
 from scapp.pp._tables import (
+    TERM_ID,
     PathLike,
     existing_file,
     find_column,
+    has_no_header,
+    is_gmt,
     is_path,
     names_of,
     open_text,
@@ -61,11 +64,6 @@ class AnnotationTable:
         return AnnotationTable(self.genes, terms, self.membership[:, keep])
 
 
-def is_gmt(path: PathLike) -> bool:
-    """Whether a path names a file of gene sets."""
-    return str(path).lower().endswith((".gmt", ".gmt.gz", ".gmt.zip"))
-
-
 def read_annotations(annotations: Annotations, *, parents: pd.DataFrame | PathLike | None = None) -> AnnotationTable:
     """Read annotations.
 
@@ -87,7 +85,7 @@ def read_annotations(annotations: Annotations, *, parents: pd.DataFrame | PathLi
         If an argument is something else.
     """
     if is_path(annotations):
-        annotations = read_gmt(annotations) if is_gmt(annotations) else read_table(annotations)
+        annotations = read_gmt(annotations) if is_gmt(annotations) else read_pairs(annotations)
     if isinstance(annotations, Mapping):
         annotations = _from_mapping(annotations)
     if not isinstance(annotations, pd.DataFrame):
@@ -96,6 +94,7 @@ def read_annotations(annotations: Annotations, *, parents: pd.DataFrame | PathLi
             f"file, found {type(annotations).__name__}."
         )
     gene, term = _first_two(annotations, "annotations", "gene and term")
+    gene, term = split_terms(gene, term)
     if not len(gene):
         raise ValueError("There are no annotations in what was given: the table or mapping is empty.")
     gene_code, genes = pd.factorize(gene, sort=True)
@@ -105,6 +104,32 @@ def read_annotations(annotations: Annotations, *, parents: pd.DataFrame | PathLi
         return AnnotationTable(list(genes), list(terms), membership)
     all_terms, membership = _propagate(membership, list(terms), parents)
     return AnnotationTable(list(genes), all_terms, membership)
+
+
+def read_pairs(path: PathLike) -> pd.DataFrame:
+    """Read a table of annotations, whose first line may be a row of data; its columns are numbered then."""
+    return read_table(path, header=not has_no_header(path))
+
+
+def split_terms(gene: pd.Series, term: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """Split terms that are joined in one field, ``"GO:0000001;GO:0000002"``, one row a term."""
+    for join in (";", "|", ","):
+        joined = term.astype(str).str.contains(join, regex=False)
+        if joined.any() and _are_ids(term[joined], join):
+            parts = pd.DataFrame({"gene": gene, "term": term.str.split(join)}).explode("term", ignore_index=True)
+            parts["term"] = parts["term"].str.strip()
+            parts = parts[parts["term"] != ""]
+            logger.info("Terms joined by %r were split: %d rows became %d.", join, len(gene), len(parts))
+            return parts["gene"].rename(gene.name), parts["term"].rename(term.name)
+    return gene, term
+
+
+def _are_ids(terms: pd.Series, join: str) -> bool:
+    """Return whether the parts of terms are ids, or joined by semicolons without any blank, as no name of a term is."""
+    parts = [part.strip() for value in terms.head(1000) for part in value.split(join) if part.strip()]
+    if join == ";" and not any(" " in value for value in terms.head(1000)):
+        return True
+    return all(TERM_ID.fullmatch(part) is not None for part in parts)
 
 
 def read_gmt(path: PathLike) -> dict[str, list[str]]:

@@ -43,6 +43,8 @@ class Job:
         Which of these genes are taken; None if all.
     totals
         Total counts of the cells, by which they are normalised: True means those of the block itself, False none.
+    factor
+        By which logs of another base are brought to the natural one.
     per_cell
         Arrays with one value for each of its cells.
     """
@@ -53,6 +55,7 @@ class Job:
     order: NDArray[np.intp] | None
     measured: NDArray[np.bool_] | None
     totals: NDArray[np.float64] | bool
+    factor: float
     per_cell: tuple[NDArray[Any], ...]
 
     def block(self, values: Any) -> Block:
@@ -67,14 +70,17 @@ class Job:
         """The block on the scale log1p(CP10k), or itself where nothing is to be done."""
         totals = own_totals if self.totals is True else self.totals
         if totals is None or isinstance(totals, bool):
-            return block
+            return block if self.factor == 1 else Block(block.rows, block.columns, block.values * self.factor)
         with np.errstate(all="ignore"):  # what cannot be normalised is an error at the end of the pass
             return Block(block.rows, block.columns, _log_normalise(block.values, totals))
 
 
 @dataclass
 class Findings:
-    """What was seen of a matrix."""
+    """What was seen of a matrix.
+
+    `sampled` are the rows of some cells, in order, of which `values` keeps all that are not zero.
+    """
 
     totals: NDArray[np.float64]
     bad_in_gene: NDArray[np.int64]
@@ -83,10 +89,12 @@ class Findings:
     largest: float = 0.0
     sources_of_counts: set[str] = field(default_factory=set)
     sources_of_fractions: set[str] = field(default_factory=set)
+    sampled: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
+    values: dict[int, list[NDArray[np.float64]]] = field(default_factory=dict)
 
     @classmethod
-    def none(cls, n_obs: int, n_genes: int) -> Findings:
-        return cls(np.zeros(n_obs), np.zeros(n_genes, dtype=np.int64))
+    def none(cls, n_obs: int, n_genes: int, sampled: NDArray[np.intp]) -> Findings:
+        return cls(np.zeros(n_obs), np.zeros(n_genes, dtype=np.int64), sampled=sampled)
 
     def add(self, block: Block, source: str) -> NDArray[np.float64]:
         """Look at a block as it is stored; returns the totals of its cells."""
@@ -108,6 +116,12 @@ class Findings:
         self.largest = max(self.largest, largest)
         if largest > 0:
             (self.sources_of_fractions if n_fractions else self.sources_of_counts).add(source)
+        if n_fractions:
+            begin, end = np.searchsorted(self.sampled, [block.rows.start, block.rows.stop])
+            for row in self.sampled[begin:end]:
+                cell = x[row - block.rows.start]
+                cell = cell.data if sparse.issparse(cell) else cell[cell != 0]
+                self.values.setdefault(int(row), []).append(np.array(cell, dtype=np.float64))
         return totals
 
     def join(self, other: Findings) -> None:
@@ -118,6 +132,8 @@ class Findings:
         self.largest = max(self.largest, other.largest)
         self.sources_of_counts |= other.sources_of_counts
         self.sources_of_fractions |= other.sources_of_fractions
+        for row, parts in other.values.items():
+            self.values.setdefault(row, []).extend(parts)
 
 
 class Sums(Protocol):

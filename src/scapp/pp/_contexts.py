@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from scapp._genes import check_gene_names, measured_mask, shorten
+from scapp._genes import check_gene_names, measured_mask, scapp_uns, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, Perturbation
 from scapp.network import truncated_svd
@@ -87,8 +87,8 @@ def select_context(effects: AnnData, context: object) -> AnnData:
     Parameters
     ----------
     effects
-        Effects in several contexts, from :func:`scapp.pp.pseudobulk` with `context_key`; of all genes or some. Not
-        changed.
+        Effects in several contexts, from :func:`scapp.pp.pseudobulk` with `context_key` or :func:`scapp.pp.read_effects`; of
+        all genes or some. Not changed.
     context
         Which one, such as ``"K562"``; numbers are found by what they look like.
 
@@ -107,12 +107,14 @@ def select_context(effects: AnnData, context: object) -> AnnData:
     >>> effects = scapp.pp.pseudobulk(cells, context_key="cell_line")
     >>> k562 = scapp.pp.select_context(effects, "K562")
     """
-    record = effects.uns.get(Key.uns.SCAPP, {}).get(Key.uns.PSEUDOBULK, {})
-    if "contexts" not in record:
+    records = scapp_uns(effects)
+    source = next((name for name in (Key.uns.PSEUDOBULK, Key.uns.EFFECTS) if "contexts" in records.get(name, {})), None)
+    if source is None:
         raise ValueError(
             "These are no effects in several contexts. Calculate them with "
             "`scapp.pp.pseudobulk(cells, context_key='cell_line')`."
         )
+    record = records[source]
     contexts, context = [str(name) for name in record["contexts"]], str(context)
     if context not in contexts:
         raise ValueError(f"There is no context {context!r}; there are {shorten(map(repr, contexts), 12)}.")
@@ -127,16 +129,18 @@ def select_context(effects: AnnData, context: object) -> AnnData:
     # Without a name, which a file would take for the column's.
     one.obs_names = one.obs[perturbation_key].astype(str).to_numpy()
     for name in (Key.varm.CONTROL_MEAN, Key.varm.CONTROL_VAR):
-        one.var[name] = np.asarray(one.varm[name])[:, k]
-        del one.varm[name]
-    one.uns[Key.uns.N_CONTROL_CELLS] = int(np.asarray(one.uns[Key.uns.N_CONTROL_CELLS])[k])
-    dropped = record["dropped"]
+        if name in one.varm:  # effects that were read have none
+            one.var[name] = np.asarray(one.varm[name])[:, k]
+            del one.varm[name]
+    if Key.uns.N_CONTROL_CELLS in one.uns:
+        one.uns[Key.uns.N_CONTROL_CELLS] = int(np.asarray(one.uns[Key.uns.N_CONTROL_CELLS])[k])
     one.uns[Key.uns.SCAPP] = copy.deepcopy(dict(one.uns[Key.uns.SCAPP]))
-    one.uns[Key.uns.SCAPP][Key.uns.PSEUDOBULK] = {
-        **{name: value for name, value in record.items() if name not in ("contexts", "dropped", "context_key")},
-        "context": context,
-        "dropped": dropped[dropped[Key.obs.CONTEXT].astype(str) == context].drop(columns=Key.obs.CONTEXT),
-    }
+    of_context = {name: value for name, value in record.items() if name not in ("contexts", "dropped", "context_key")}
+    of_context["context"] = context
+    if "dropped" in record:
+        dropped = record["dropped"]
+        of_context["dropped"] = dropped[dropped[Key.obs.CONTEXT].astype(str) == context].drop(columns=Key.obs.CONTEXT)
+    one.uns[Key.uns.SCAPP][source] = of_context
     return one
 
 
@@ -147,7 +151,7 @@ def add_effects_as_features(
     key_added: str = "other_screen",
     n_components: int = N_COMPONENTS,
     perturbation_key: str = Key.obs.PERTURBATION,
-    control: str | None = "control",
+    control: str | Sequence[str] | None = "control",
     sep: str = SEPARATOR,
     layer: str = Key.layers.LFC,
     aliases: Aliases | None = None,

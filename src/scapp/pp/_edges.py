@@ -2,42 +2,56 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
+from xml.etree.ElementTree import ParseError
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from scapp._genes import shorten
 from scapp.network import is_symmetric
-from scapp.pp._tables import PathLike, check_column, check_single, find_column, is_path, names_of, read_table
+from scapp.pp._edge_columns import (
+    ENDS,
+    Signs,
+    all_directed,
+    edge_ends,
+    ends_are_directed,
+    find_signs,
+    matrix_as_edges,
+    read_signs,
+    split_names_of_edges,
+    unread,
+    weight_column,
+)
+from scapp.pp._effect_columns import ADJUSTED, ERRORS, LN, LOG2, LOG10, P_VALUES, STATISTICS, find
+from scapp.pp._tables import (
+    PathLike,
+    check_column,
+    check_single,
+    existing_file,
+    has_no_header,
+    is_gmt,
+    is_path,
+    is_term,
+    names_of,
+    open_text,
+    read_table,
+    to_numbers,
+    whole,
+)
 
 if TYPE_CHECKING:
     import networkx
 
     Edges: TypeAlias = pd.DataFrame | PathLike | sparse.spmatrix | np.ndarray | networkx.Graph
 
-# Column names in lower case. OmniPath's symbols come before its UniProt ids, which are also called source and target.
-_ENDS = {
-    ("source_genesymbol", "target_genesymbol"): "OmniPath",
-    ("source", "target"): "decoupler, GEARS",
-    ("protein1", "protein2"): "STRING",
-    ("preferredname_a", "preferredname_b"): "STRING",
-    ("regulator", "target"): "regulatory networks",
-    ("tf", "target"): "regulatory networks",
-    ("regulatorygene", "targetgene"): "GENIE3",
-    ("gene1", "gene2"): "",
-    ("gene_1", "gene_2"): "",
-    ("gene_a", "gene_b"): "",
-    ("official symbol interactor a", "official symbol interactor b"): "BioGRID",
-    ("from", "to"): "igraph",
-    ("node1", "node2"): "STRING",
-}
-_WEIGHTS = ["weight", "combined_score", "score", "mor", "importance"]
-# A column that says who regulates says that the edge has a direction.
-_REGULATORS = {"regulator", "regulatorygene", "tf"}
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,16 +66,20 @@ class EdgeTable:
         Whether the input itself says that its edges have a direction.
     weight_column
         Where the weights come from; empty if there were none, and all are one.
+    sign_column
+        Where the signs come from, if not from the weights; empty if they come from nowhere.
+    n_without_sign
+        Edges of which that column does not say the sign; they are positive.
+    unread
+        Columns that were not read.
     """
 
     edges: pd.DataFrame
     directed: bool
     weight_column: str
-
-
-def weight_column(table: pd.DataFrame) -> str | None:
-    """The column of the weights of edges, by its usual names; None if there is none."""
-    return find_column(table, _WEIGHTS)
+    sign_column: str = ""
+    n_without_sign: int = 0
+    unread: tuple[str, ...] = ()
 
 
 def looks_like_edges(table: pd.DataFrame) -> bool:
@@ -73,20 +91,20 @@ def read_edges(
     edges: Edges,
     *,
     var_names: Sequence[str],
-    source: str | None = None,
-    target: str | None = None,
-    weight: str | None = None,
+    source: str | int | None = None,
+    target: str | int | None = None,
+    weight: str | int | None = None,
 ) -> EdgeTable:
     """Read edges.
 
     Parameters
     ----------
     edges
-        Table, path of one, square matrix in the order of `var_names`, or networkx graph.
+        Table, path of one (or of a GraphML or sif file), square matrix in the order of `var_names`, or networkx graph.
     var_names
         The genes that stand for the rows and columns of a matrix.
     source, target
-        Columns of the two ends; found by their usual names if omitted.
+        Columns of the two ends; found by their usual names if omitted. Numbers are positions, of a file without a header.
     weight
         Column, or edge attribute, of the weights; found by its usual names if omitted.
 
@@ -99,7 +117,7 @@ def read_edges(
         If `edges` is something else.
     """
     if is_path(edges):
-        edges = read_table(edges)
+        edges = read_edge_file(edges, [source, target, weight])
     if not isinstance(edges, pd.DataFrame) and (source is not None or target is not None):
         raise ValueError("source=… and target=… name columns of a table; leave them out for a matrix or a graph.")
     if isinstance(edges, pd.DataFrame):
@@ -107,7 +125,7 @@ def read_edges(
     elif sparse.issparse(edges) or isinstance(edges, np.ndarray):
         table = _from_matrix(edges, var_names)
     elif hasattr(edges, "is_directed") and hasattr(edges, "edges"):
-        table = _from_graph(edges, weight)
+        table = _from_graph(edges, None if weight is None else str(weight))
     else:
         raise TypeError(
             "edges must be a DataFrame, the path of a csv, tsv or parquet file, a scipy or numpy matrix, or a networkx "
@@ -120,44 +138,161 @@ def read_edges(
     return table
 
 
-def edge_ends(table: pd.DataFrame) -> tuple[str, str] | None:
-    """The columns of the two ends of an edge, by their usual names; None if there are none."""
-    for first, second in _ENDS:
-        source, target = find_column(table, [first]), find_column(table, [second])
-        if source is not None and target is not None:
-            return source, target
-    return None
+def read_edge_file(path: PathLike, columns: Sequence[str | int | None] = ()) -> pd.DataFrame | networkx.Graph:
+    """Read the path of edges: a table, with a header or without, a GraphML or a sif file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    columns
+        Columns that the user names; if some are numbers, the file has no header.
+
+    Raises
+    ------
+    ValueError
+        If the file is of another kind, or gene sets.
+    """
+    name = str(path).lower().removesuffix(".gz")
+    if is_gmt(path):
+        raise ValueError(
+            f"{str(path)!r} holds gene sets (GMT), which are no edges. Join genes of the same sets with "
+            "`scapp.pp.similarity_network(adata, path)`, or read them with `scapp.networks.from_gmt(path)`."
+        )
+    if name.endswith((".graphml", ".gml")):
+        return _read_graph(existing_file(path), name)
+    if name.endswith(".sif"):
+        return _read_sif(existing_file(path))
+    by_position = any(isinstance(column, int) and not isinstance(column, bool) for column in columns)
+    if by_position or has_no_header(path):
+        return _without_header(path, by_position)
+    return read_table(path)
 
 
-def _from_table(table: pd.DataFrame, source: str | None, target: str | None, weight: str | None) -> EdgeTable:
+def _without_header(path: PathLike, by_position: bool) -> pd.DataFrame:
+    table = read_table(path, header=False)
+    logger.info("%s has no header: its columns are taken by position.", Path(path).name)
+    if table.shape[1] < 2 or all(map(is_term, table[1].astype(str))):
+        return table  # annotations
+    names = {} if by_position else {0: "source", 1: "target"}
+    signs = next((c for c in table.columns[2:] if read_signs(table[c]) is not None), None)
+    second = next((c for c in table.columns[2:] if np.isfinite(to_numbers(table[c])).all()), None)
+    if signs is not None:
+        names[signs] = "sign"
+    elif second is not None:
+        names[second] = "weight"
+    # source, relation, target: the ends are around it.
+    if by_position:
+        return table.rename(columns=names)
+    if signs is None and second is None and table.shape[1] == 3 and table[1].nunique() < table[2].nunique():
+        names = {0: "source", 1: "interaction", 2: "target"}
+    elif read_signs(table[1]) is not None and table.shape[1] >= 3:
+        names = {0: "source", 1: "sign", 2: "target"}
+    return table.rename(columns=names).rename(columns=str)
+
+
+def _read_graph(path: Path, name: str) -> networkx.Graph:
+    import networkx
+
+    try:
+        with open_text(path) as file:
+            text = file.read()
+        return networkx.parse_graphml(text) if name.endswith(".graphml") else networkx.parse_gml(text)
+    except (networkx.NetworkXError, ParseError, UnicodeError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"{str(path)!r} cannot be read as {'GraphML' if name.endswith('.graphml') else 'GML'} ({error}). Write it again, for "
+            "example with `networkx.write_graphml`, or pass a table of edges."
+        ) from error
+
+
+def _read_sif(path: Path) -> pd.DataFrame:
+    """Read Cytoscape's simple interaction format: a node, a relation, and one node or more."""
+    rows: list[tuple[str, str, str]] = []
+    with whole(path), open_text(path) as file:
+        for line in file:
+            fields = [field.strip() for field in (line.split("\t") if "\t" in line else line.split()) if field.strip()]
+            rows.extend((fields[0], fields[1], other) for other in fields[2:])
+    return pd.DataFrame(rows, columns=["source", "interaction", "target"], dtype=object)
+
+
+def _from_table(
+    table: pd.DataFrame, source: str | int | None, target: str | int | None, weight: str | int | None
+) -> EdgeTable:
     if (source is None) != (target is None):
         raise ValueError("Pass both source=… and target=…, or neither.")
+    attrs = table.attrs
+    given = list(table.columns)
     if source is not None and target is not None:
         ends = check_column(table, source, "source"), check_column(table, target, "target")
     else:
         found = edge_ends(table)
+        if found is None and (named := split_names_of_edges(table)) is not None:
+            table, found = named, ("source", "target")
+        if found is None and weight is None and (matrix := matrix_as_edges(table)) is not None:
+            table, found, attrs, given = matrix, ("source", "target"), matrix.attrs, []
         if found is None:
-            known = "; ".join(f"{a}, {b}" + (f" ({where})" if where else "") for (a, b), where in _ENDS.items())
-            raise ValueError(
-                f"Cannot tell which columns hold the two ends of an edge. The columns are "
-                f"{', '.join(map(repr, table.columns))}; known pairs (in any case) are: {known}. Name them with "
-                "source='…', target='…' and, if there are weights, weight='…'. (If the first row of a file is an edge and "
-                "not a header, read it with `pd.read_csv(path, sep='\\t', header=None, names=['source', 'target', 'weight'])`.)"
-            )
+            raise ValueError(unknown_ends(table))
         ends = found
     if weight is not None:
         check_column(table, weight, "weight")
     else:
-        weight = weight_column(table)
+        weight = weight_column(table.drop(columns=list(ends)))
     check_single(table, [*ends, weight])
-    values: Any = 1.0 if weight is None else pd.to_numeric(table[weight], errors="coerce").astype(np.float64)
+    values: Any = 1.0 if weight is None else to_numbers(table[weight])
     edges = pd.DataFrame(
         {"source": names_of(table[ends[0]], "source"), "target": names_of(table[ends[1]], "target"), "weight": values}
     )
     if weight is not None:
         _check_weights(edges, values.to_numpy(), table[weight].astype(object).to_numpy(), f" (in {weight!r})")
-    directed = table.attrs.get("directed", ends[0].lower() in _REGULATORS)  # scapp.networks says it
-    return EdgeTable(edges, bool(directed), weight or "")
+    signs = None if (edges["weight"] < 0).any() else find_signs(table, [*ends, weight])
+    if signs is not None:
+        edges["weight"] *= np.where(signs.values < 0, -1.0, 1.0)
+    # A sign is that of a regulation, which goes one way.
+    regulated = signs is not None or ends_are_directed(ends) or all_directed(table)
+    directed = attrs.get("directed", regulated)  # scapp.networks says it
+    return EdgeTable(
+        edges,
+        bool(directed),
+        "" if weight is None else str(weight),
+        sign_column="" if signs is None else signs.column,
+        n_without_sign=0 if signs is None else int((signs.values == 0).sum()),
+        unread=unread(table[[column for column in table.columns if column in given]], _used(ends, weight, signs)),
+    )
+
+
+def _used(ends: Sequence[object], weight: object, signs: Signs | None) -> list[object]:
+    return [*ends, weight, *([] if signs is None else [signs.column, *signs.column.split(", ")])]
+
+
+def unknown_ends(table: pd.DataFrame) -> str:
+    """Return what to say of a table whose ends cannot be told."""
+    columns = shorten(map(repr, table.columns), 12)
+    if is_effects_table(table):
+        return f"This is a table of effects and no network: its columns are {columns}. Read it with `scapp.pp.read_effects(table)`."
+    if table.shape[1] >= 2 and all(map(is_term, table.iloc[:, 1].astype(str))):
+        return (
+            f"The column {str(table.columns[1])!r} holds terms, such as {str(table.iloc[0, 1])!r}: these are annotations, which are no edges. Join genes of "
+            "the same terms with `scapp.pp.similarity_network(adata, annotations)`."
+        )
+    if table.shape[1] > 2 and all(np.isfinite(to_numbers(table[column])).all() for column in table.columns[1:]):
+        return (
+            f"This is a table of numbers, {len(table):,} rows by {table.shape[1] - 1:,} columns, and which way its edges go cannot be told. "
+            "Pass it in long form (source, target, weight), or square with the same genes in rows and columns. (Effects are read by "
+            "`scapp.pp.read_effects`, features by `scapp.pp.add_gene_features`.)"
+        )
+    known = "; ".join(f"{a}, {b}" + (f" ({where})" if where else "") for (a, b), where in ENDS.items())
+    return (
+        f"Cannot tell which columns hold the two ends of an edge. The columns are {columns}; known pairs (in any case) are: {known}. "
+        "Name them with source='…', target='…' and, if there are weights, weight='…' (of a file without a header by their "
+        "positions: source=0, target=1)."
+    )
+
+
+def is_effects_table(table: pd.DataFrame) -> bool:
+    """Return whether a table holds differential expression, by the names of its columns."""
+    effects = find(table, [*LOG2, *LN, *LOG10, "lfc", "logfc", "log_fc", "log_fold_change"])
+    tests = find(table, [*P_VALUES, *ADJUSTED, *ERRORS, *STATISTICS])
+    return effects is not None and (tests is not None or find(table, ["perturbation", "perturbed_gene"]) is not None)
 
 
 def _from_matrix(matrix: sparse.spmatrix | np.ndarray, var_names: Sequence[str]) -> EdgeTable:
@@ -176,14 +311,29 @@ def _from_matrix(matrix: sparse.spmatrix | np.ndarray, var_names: Sequence[str])
 
 def _from_graph(graph: networkx.Graph, weight: str | None) -> EdgeTable:
     attribute = weight or "weight"
+    data = [attributes for _, _, attributes in graph.edges(data=True)]
+    names = list(dict.fromkeys(name for attributes in data for name in attributes))
+    table = pd.DataFrame(data, columns=names, dtype=object)
+    if weight is None and attribute not in names:
+        attribute = weight_column(table) or attribute
     listed = list(graph.edges(data=attribute, default=None))
     edges = pd.DataFrame(listed, columns=["source", "target", "weight"])
     weighted = edges["weight"].notna().any()
     if weight is not None and len(edges) and not weighted:
         raise ValueError(f"No edge of the graph has the attribute weight={weight!r}.")
-    edges["weight"] = pd.to_numeric(edges["weight"], errors="coerce").astype(np.float64) if weighted else 1.0
+    edges["weight"] = to_numbers(edges["weight"]) if weighted else 1.0
     edges["source"], edges["target"] = names_of(edges["source"], "node"), names_of(edges["target"], "node")
-    return EdgeTable(edges, bool(graph.is_directed()), attribute if weighted else "")
+    signs = None if (edges["weight"] < 0).any() else find_signs(table, [attribute])
+    if signs is not None:
+        edges["weight"] *= np.where(signs.values < 0, -1.0, 1.0)
+    return EdgeTable(
+        edges,
+        bool(graph.is_directed()),
+        str(attribute) if weighted else "",
+        sign_column="" if signs is None else signs.column,
+        n_without_sign=0 if signs is None else int((signs.values == 0).sum()),
+        unread=unread(table, _used([], attribute if weighted else None, signs)),
+    )
 
 
 def _check_weights(edges: pd.DataFrame, weights: np.ndarray, given: np.ndarray, where: str) -> None:

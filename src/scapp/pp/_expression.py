@@ -20,14 +20,24 @@ from scapp._genes import measured_mask, shorten
 from scapp.pp._blocks import TARGET_SUM, Block, Findings, Job, Running, Sums
 from scapp.pp._labels import column_of_obs
 from scapp.pp._matrices import Piece, Source, get_matrix, is_dask
+from scapp.pp._scale import N_SAMPLED, TO_NATURAL, FoundScale, Transform, find_scale
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-LARGEST_LOG_CP10K = float(np.log1p(TARGET_SUM))
 # No log of a count of molecules in a cell comes near this, whatever the base and the library size it is scaled to.
 LARGEST_LOG = 20.0
+# Sums before the log up to which values are logs of shares, and of percentages where cells are known to have one sum; and how
+# far from 10,000 they may lie without a warning.
+LARGEST_SHARE, SMALLEST_TOTAL, FAR_FROM_TARGET = 1.01, 101.0, 3.0
+# Columns of obs with the total counts of a cell over all genes, in lower case.
+TOTALS = frozenset(
+    """ncounts total_counts ncount_rna n_counts n_umi n_umis numi numis total_umis total_umi
+    umi_count umi_counts n_count umis library_size libsize lib_size sum_umi umi ncount_counts""".split()
+)
+# How much larger such totals are than the sums of the matrix, at the median, if it holds a part of the genes.
+MUCH_LARGER = 1.05
 
 
 class Scale(StrEnum):
@@ -87,19 +97,54 @@ class Expression:
             raise ValueError("No gene of adata was measured, by adata.var['measured']: there is nothing to read.")
         self.inspected = False
         self.scale = Scale.COUNTS
+        self.found: FoundScale | None = None
+        self.factor = 1.0
         self._totals: NDArray[np.float64] | None = None
         if inspect:
             self._look()
 
     @property
     def other_scale(self) -> str | None:
-        """A sentence for the user if the logged values cannot be those of counts per 10,000; otherwise None."""
-        if self.scale is Scale.COUNTS or self.largest <= LARGEST_LOG_CP10K + 1e-3:
+        """A sentence for the user if the logged values are not those of counts per 10,000; otherwise None."""
+        if self.scale is Scale.COUNTS or self.found is None:
             return None
+        # The largest value alone is a bound: a gene may hold all counts of a cell.
+        total = (
+            self.found.total if np.isfinite(self.found.total) else max(np.expm1(self.largest * self.factor), TARGET_SUM)
+        )
+        if (
+            1 / FAR_FROM_TARGET
+            <= total / TARGET_SUM
+            <= (FAR_FROM_TARGET if np.isfinite(self.found.total) else 1 + 1e-2)
+        ):
+            return None
+        many = f"{total:,.0f}" if np.isfinite(self.found.total) else f"{total:,.0f} or more"
         return (
-            f"The largest value of {self.name} is {self.largest:.2f}, but log1p of counts per 10,000 is at most "
-            f"{LARGEST_LOG_CP10K:.2f}: these are logs on another scale. They are taken as they are; effects on the usual "
-            "scale need `sc.pp.normalize_total(adata, target_sum=1e4)` and `sc.pp.log1p(adata)` from the counts."
+            f"{self.name} holds logs of counts per {many} and not per {TARGET_SUM:,}: these are logs on another scale. They are "
+            "taken as they are, and so are the effects; effects on the usual scale need "
+            "`sc.pp.normalize_total(adata, target_sum=1e4)` and `sc.pp.log1p(adata)` from the counts."
+        )
+
+    @property
+    def other_totals(self) -> str | None:
+        """A sentence for the user if the counts seem to be of a part of the genes, with totals over all beside them."""
+        if self.scale is not Scale.COUNTS or self._total_counts_key is not None or self._totals is None:
+            return None
+        larger = {}
+        for key in self._adata.obs:
+            if str(key).lower() not in TOTALS or not pd.api.types.is_numeric_dtype(self._adata.obs[key].dtype):
+                continue
+            totals = self._adata.obs[key].to_numpy(dtype=np.float64)
+            if np.isfinite(totals).all() and (totals >= self._totals * (1 - 1e-6)).all():
+                larger[key] = float(np.median(totals / self._totals))
+        larger = {key: ratio for key, ratio in larger.items() if ratio > MUCH_LARGER}
+        if not larger:
+            return None
+        key = max(larger, key=lambda name: larger[name])
+        return (
+            f"adata.obs[{key!r}] is {larger[key]:.3g} times the sum of the counts of a cell in {self.name}, at the median: it holds "
+            f"a part of the genes, it seems. Normalised by the {len(self.genes)} genes here, effects come out too large or too "
+            f"small; pass total_counts_key={key!r}, or drop this column if it counts something else."
         )
 
     def blocks(self, cells: NDArray[np.bool_] | None = None, *, normalise: bool = True) -> Iterator[Block]:
@@ -138,10 +183,11 @@ class Expression:
         if not self.inspected and any(source.by_genes for source in self._sources):
             self._look()
         if not self.inspected:
-            guess, totals = self._guess()
+            guess, totals, self.factor = self._guess()
+            guessed = self.factor
             running = self._run(partial(Running.begin, self._no_findings, sums), per_cell, None, totals)
             self._conclude(running)
-            if self.scale is guess:
+            if self.scale is guess and self.factor == guessed:
                 return running.sums
             del running  # before there is room for others
         totals = False if self._totals is None else self._totals
@@ -149,22 +195,27 @@ class Expression:
 
     @property
     def _no_findings(self) -> Callable[[], Findings]:
-        return partial(Findings.none, sum(source.shape[0] for source in self._sources), len(self.genes))
+        rows = [
+            source.begin + np.linspace(0, source.shape[0] - 1, N_SAMPLED).astype(np.intp) for source in self._sources
+        ]
+        sampled = np.unique(np.concatenate(rows))
+        return partial(Findings.none, sum(source.shape[0] for source in self._sources), len(self.genes), sampled)
 
     def _look(self) -> None:
         self._conclude(self._run(partial(Running.begin, self._no_findings, None), (), None, False))
 
-    def _guess(self) -> tuple[Scale, NDArray[np.float64] | bool]:
-        """What the matrix holds by its first block, and the totals by which its cells are to be normalised."""
+    def _guess(self) -> tuple[Scale, NDArray[np.float64] | bool, float]:
+        """What the matrix holds by its first block, the totals by which its cells are to be normalised, and the factor."""
         source = self._sources[0]
         findings = self._no_findings()
         for piece, job in islice(self._jobs(source, (), None, False), 1):
             findings.add(job.block(source.read(piece)), source.name)
         if findings.n_fractions:
-            return Scale.LOG_NORMALISED, False
+            found = find_scale(_cells(findings, source), self._adata.uns.get("log1p"))
+            return Scale.LOG_NORMALISED, False, TO_NATURAL.get(found.transform, 1.0)  # type: ignore[arg-type]
         if self._total_counts_key is None:
-            return Scale.COUNTS, True
-        return Scale.COUNTS, self._column_of_totals().to_numpy(dtype=np.float64)
+            return Scale.COUNTS, True, 1.0
+        return Scale.COUNTS, self._column_of_totals().to_numpy(dtype=np.float64), 1.0
 
     def _run(
         self,
@@ -216,6 +267,7 @@ class Expression:
                     order=source.order,
                     measured=None if measured.all() else measured,
                     totals=totals if isinstance(totals, bool) else _of_cells(totals, rows),
+                    factor=self.factor,
                     per_cell=tuple(_of_cells(values, rows) for values in per_cell),
                 ),
             )
@@ -225,6 +277,10 @@ class Expression:
         assert findings is not None
         self.largest = findings.largest
         self.scale = self._recognise(findings)
+        self.factor = 1.0
+        if self.scale is Scale.LOG_NORMALISED:
+            self.found = self._recognise_log(findings)
+            self.factor = TO_NATURAL[self.found.transform]  # type: ignore[index]
         if self.scale is Scale.COUNTS:
             self._totals = self._check_totals(self._adata, findings.totals, self._total_counts_key)
         elif self._total_counts_key is not None:
@@ -248,7 +304,7 @@ class Expression:
                 "log-normalised expression; it looks like log-fold-changes, or like data that were scaled. "
                 "If these are log-fold-changes, one observation a perturbation, they need no pseudobulk: pass "
                 "control=None, also to `scapp.model.APP.setup_anndata`. If they were scaled (`sc.pp.scale`), name the "
-                "layer of the counts or of the log-normalised values with layer=…."
+                "layer of the counts or of the log-normalised values with layer=…" + self._raw_hint() + "."
             )
         if not findings.n_fractions:
             return Scale.COUNTS
@@ -258,14 +314,81 @@ class Expression:
                 f"The screens are on different scales: raw counts in {shorten(sorted(only_counts))}, log-normalised values in "
                 f"{shorten(sorted(findings.sources_of_fractions))}. Bring all to the same, raw counts if you have them."
             )
-        if findings.largest > LARGEST_LOG:
-            raise ValueError(
-                f"{self.name} holds fractions and values as large as {findings.largest:.4g}: it was normalised, it "
-                "seems, but not logged. Take the log with `sc.pp.log1p(adata)`, after "
-                "`sc.pp.normalize_total(adata, target_sum=1e4)`; or, if these are counts that were estimated or "
-                "corrected, round them to whole numbers."
-            )
         return Scale.LOG_NORMALISED
+
+    def _recognise_log(self, findings: Findings) -> FoundScale:
+        """Return the log that was taken, or raise: values that are not logged, or of which it cannot be told."""
+        found = [
+            (source, find_scale(cells, self._adata.uns.get("log1p")))
+            for source in self._sources
+            if (cells := _cells(findings, source))
+        ]
+        for source, one in found:
+            self._check_log(source.name, one, findings.largest)
+        if len({one.transform for _, one in found}) > 1:
+            (a, one), (b, other) = found[0], next(pair for pair in found if pair[1].transform != found[0][1].transform)
+            raise ValueError(
+                f"The screens are on different scales: {one.transform} in {a.name}, {other.transform} in {b.name}. Bring all to the "
+                "same, raw counts if you have them."
+            )
+        return found[0][1]
+
+    def _check_log(self, name: str, found: FoundScale, largest: float) -> None:
+        normalise = "`sc.pp.normalize_total(adata, target_sum=1e4)` and `sc.pp.log1p(adata)`"
+        sums = (
+            f"each cell sums to {found.total:,.4g}" if np.isfinite(found.total) else "by the steps between its values"
+        )
+        if found.transform is None and largest <= LARGEST_LOG:
+            raise ValueError(
+                f"What {name} holds cannot be told: neither whole numbers, nor logs of counts in any base (by the steps between the "
+                "values of a cell and by the sums of cells), nor is there uns['log1p']. Name the layer of the counts with layer=…"
+                f"{self._raw_hint()}; if these are natural logs of counts per 10,000 plus one, say so by `adata.uns['log1p'] = {{'base': None}}`."
+            )
+        if found.transform is None or found.transform is Transform.NONE:
+            what = f"counts times {found.step:.4g}" if np.isfinite(found.step) else "values that were normalised"
+            how = (
+                sums
+                if found.transform is not None and not np.isfinite(found.step)
+                else f"values as large as {largest:.4g}"
+            )
+            raise ValueError(
+                f"{name} holds fractions: {what}, it seems, but not logged ({how}). Name the layer of the raw counts with "
+                f"layer=…{self._raw_hint()}, or call {normalise} first. If these are counts that were estimated or corrected, "
+                "round them to whole numbers."
+            )
+        if found.transform not in TO_NATURAL:
+            raise ValueError(
+                f"{name} holds the {found.transform} of normalised counts ({sums}), expected raw counts or log1p of normalised "
+                f"ones. Name the layer of the counts with layer=…{self._raw_hint()}."
+            )
+        if np.isfinite(found.step) and not np.isfinite(found.total):
+            raise ValueError(
+                f"{name} holds the {found.transform} of counts that were not normalised: all cells have the same steps, and their "
+                f"sums differ. Name the layer of the counts with layer=…{self._raw_hint()}, or call {normalise} on the counts."
+            )
+        if found.told_by != "uns" and (0 < found.largest_total < LARGEST_SHARE or found.total < SMALLEST_TOTAL):
+            raise ValueError(
+                f"{name} holds the {found.transform} of shares: before the log, cells sum to {found.largest_total:.3g} at most, where "
+                f"counts per 10,000 are expected. Call {normalise} on the counts, or name their layer with layer=…{self._raw_hint()}."
+            )
+
+    def _raw_hint(self) -> str:
+        """Return what to say of ``adata.raw``, where there is one."""
+        raw = getattr(self._adata, "raw", None)
+        return "" if raw is None else f", or pass adata.raw.to_adata(), which has {raw.n_vars} genes"
+
+    def say_scale(self) -> str:
+        """Return a sentence on what the matrix holds, and how that was told."""
+        if self.found is None:
+            return f"{self.name} holds raw counts (whole numbers)."
+        told = {"steps": "the steps between the values of a cell", "sums": "the sums of cells", "uns": "uns['log1p']"}
+        total = (
+            f" of counts per {self.found.total:,.0f} plus one"
+            if np.isfinite(self.found.total)
+            else " of normalised counts"
+        )
+        brought = "" if self.factor == 1 else ", which is brought to the natural one"
+        return f"{self.name} holds the {self.found.transform}{total}{brought} (told by {told[self.found.told_by]})."
 
     def _check_totals(
         self, adata: AnnData, sums: NDArray[np.float64], total_counts_key: str | None
@@ -299,6 +422,12 @@ class Expression:
                 f"adata.obs[{self._total_counts_key!r}] must hold total counts, found dtype {column.dtype}."
             )
         return column
+
+
+def _cells(findings: Findings, source: Source) -> list[NDArray[np.float64]]:
+    """Return the values of the cells of a matrix that were sampled."""
+    rows = range(source.begin, source.begin + source.shape[0])
+    return [np.concatenate(parts) for row, parts in sorted(findings.values.items()) if row in rows]
 
 
 def _of_cells(values: NDArray[Any], rows: slice) -> NDArray[Any]:

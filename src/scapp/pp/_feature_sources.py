@@ -17,9 +17,9 @@ from scipy.sparse.csgraph import connected_components
 
 from scapp._genes import shorten
 from scapp.network import diffusion_embedding, edges_to_csr, tf_idf, truncated_svd
-from scapp.pp._annotations import is_gmt, read_annotations
+from scapp.pp._annotations import read_annotations
 from scapp.pp._edges import looks_like_edges, read_edges
-from scapp.pp._tables import existing_file, is_path, read_table
+from scapp.pp._tables import existing_file, is_gmt, is_path, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -101,7 +102,7 @@ def add_gene_features(
     aliases: Aliases | None = None,
     random_state: int = 0,
     perturbation_key: str | None = Key.obs.PERTURBATION,
-    control: str | None = "control",
+    control: str | Sequence[str] | None = "control",
     sep: str = SEPARATOR,
 ) -> GeneFeaturesReport:
     """Put a vector for each gene into ``adata.varm[key_added]``.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from scapp._controls import Control
 from scapp._genes import shorten
 from scapp._perturbations import SEPARATOR, parse_labels, perturbed_genes
 from scapp.pp._name_kinds import likely_reason
@@ -144,7 +145,7 @@ class GeneMatcher:
 
 
 def perturbed_genes_in(
-    adata: AnnData, perturbation_key: str | None, control: str | None, sep: str = SEPARATOR
+    adata: AnnData, perturbation_key: str | None, control: Control, sep: str = SEPARATOR
 ) -> list[str]:
     """The perturbed genes that ``adata.obs`` names; none if it has no such column (they only serve a report)."""
     if perturbation_key is None or perturbation_key not in adata.obs:

@@ -10,6 +10,7 @@ import pandas as pd
 from rich.progress import track
 from scipy import sparse
 
+from scapp._controls import missing_kind
 from scapp._genes import shorten
 from scapp.pp._expression import get_matrix
 from scapp.pp._labels import column_of_obs
@@ -27,9 +28,6 @@ MIN_CELLS_OF_MIXTURE = 20
 # Counts are whole numbers, one apart from two by a whole unit of log2: a component narrower than half of that (the
 # square of which this is) would sit on the counts of one alone.
 SMALLEST_VARIANCE = 0.25
-# What other packages write in place of a guide; "negative" is not a negative control here.
-NO_GUIDE = frozenset({"negative", "none", "no guide", "no_guide", "unassigned"})
-SEVERAL_GUIDES = frozenset({"multiple", "multiplet", "doublet"})
 # Fitting is quick for a small library, and says nothing then.
 SHOW_PROGRESS_FROM = 200
 
@@ -104,8 +102,11 @@ def calls_from_obs(
     if key not in adata.obs:
         column_of_obs(adata, key, "calls_key")  # raises, with the columns that there are
     lists = [_split(call, sep) for call in adata.obs[key]]
-    tied = np.array([bool(SEVERAL_GUIDES & {guide.lower() for guide in guides}) for guides in lists], dtype=bool)
-    lists = [[guide for guide in guides if guide.lower() not in NO_GUIDE | SEVERAL_GUIDES] for guides in lists]
+    distinct = {guide for guides in lists for guide in guides}
+    several = {guide for guide in distinct if missing_kind(guide) == "several"}
+    absent = several | {guide for guide in distinct if is_no_guide(guide)}
+    tied = np.array([bool(several.intersection(guides)) for guides in lists], dtype=bool)
+    lists = [[guide for guide in guides if guide not in absent] for guides in lists]
     names = sorted({guide for guides in lists for guide in guides})
     if not names:
         raise ValueError(f"adata.obs[{key!r}] names no guide: all {adata.n_obs} values are missing or empty.")
@@ -131,6 +132,11 @@ def calls_from_obs(
     indices = np.array([number[guide] for guides in lists for guide in guides], dtype=np.int32)
     assigned = sparse.csr_matrix((np.ones(len(indices), bool), indices, indptr), shape=(adata.n_obs, len(names)))
     return Calls(names, assigned, share, tied, np.full(len(names), np.nan))
+
+
+def is_no_guide(call: str) -> bool:
+    """Return whether a call says that no guide was found; ``"negative"`` is not a negative control here."""
+    return missing_kind(call) == "missing" or call.strip().lower() == "negative"
 
 
 def _split(call: object, sep: str) -> list[str]:
@@ -172,7 +178,8 @@ def _read_counts(guides: AnnData, layer: str | None) -> sparse.csr_matrix:
     for in_memory in ("to_memory", "compute"):  # on disk, or a Dask array
         if hasattr(matrix, in_memory):
             matrix = getattr(matrix, in_memory)()
-    counts = sparse.csr_matrix(matrix[()] if not sparse.issparse(matrix) else matrix, dtype=np.float64)
+    # A copy, with its own indices too: what follows sorts in place, and these are the user's.
+    counts = sparse.csr_matrix(matrix[()] if not sparse.issparse(matrix) else matrix, dtype=np.float64, copy=True)
     counts.sum_duplicates()
     bad = ~np.isfinite(counts.data) | (counts.data < 0) | (counts.data != np.rint(counts.data))
     if bad.any():

@@ -85,6 +85,10 @@ class GuidesReport:
             f"  set apart: without a guide {part(self.n_none)}, with too many {part(self.n_many)}"
             + (f", of rare perturbations {part(self.n_rare)}" if self.n_rare else ""),
         ]
+        controls = self.guides[self.guides["target"] == ""]
+        if len(controls):
+            named = [f"{guide} ({n:,})" for guide, n in controls["n_cells"].items()]
+            lines.append(f"  control guides, with their cells: {len(named)} ({shorten(named, 10)})")
         if self.n_not_counted:
             lines.append(f"  cells that the guide counts do not hold: {self.n_not_counted:,}")
         for what, names in (

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import pandas as pd
 
+from scapp._controls import doubtful, looks_like_control, recognised
 from scapp._genes import shorten
-from scapp._perturbations import is_control
+from scapp._warn import warn_user
+from scapp.pp._guide_tables import names_a_file, read_library
+from scapp.pp._tables import PathLike
 
 if TYPE_CHECKING:
-    Targets: TypeAlias = str | Mapping[str, str] | pd.Series
+    Targets: TypeAlias = str | Mapping[str, str] | pd.Series | pd.DataFrame | PathLike
 
 Genes: TypeAlias = tuple[str, ...]
+
+logger = logging.getLogger(__name__)
 
 
 def read_targets(
@@ -25,6 +31,8 @@ def read_targets(
     controls: str | Iterable[str],
     control: str,
     sep: str,
+    genes: Iterable[str] = (),
+    measured: Iterable[str] = (),
 ) -> list[Genes]:
     """The genes that each guide targets, without controls; see :func:`scapp.pp.guides_to_perturbations`.
 
@@ -33,13 +41,17 @@ def read_targets(
     guides
         Names of the guides.
     targets
-        Column of `var`, mapping, or regular expression.
+        Column of `var`, mapping, regular expression, or a table of guides or its path.
     var
         Describes the guides; None where they are only known by name.
     controls
         Regular expressions of control guides or their targets.
     control, sep
         The label of controls, and what joins genes.
+    genes
+        Names that are genes although controls often have them.
+    measured
+        The genes of adata.
 
     Returns
     -------
@@ -48,36 +60,103 @@ def read_targets(
     Raises
     ------
     ValueError
-        If `targets` cannot be read, or a guide has no target and is no control.
+        If `targets` cannot be read, a guide has no target and is no control, or a target may be a gene or a control.
     """
     if len(set(guides)) < len(guides):
         raise ValueError(
             f"These guides occur more than once: {_twice(pd.Index(guides))}. Make their names unique, with "
             "`guides.var_names_make_unique()`."
         )
+    types = [""] * len(guides)
+    if isinstance(targets, pd.DataFrame) or (
+        names_a_file(targets) and (var is None or not isinstance(targets, str) or targets not in var)
+    ):
+        column, kinds, _ = read_library(targets, list(guides))
+        types = [str(kinds.get(guide, "")) for guide in guides]
+        targets = column
     named = _name_targets(guides, targets, var)
-    patterns = [_compile(pattern, "controls") for pattern in ([controls] if isinstance(controls, str) else controls)]
-
-    def control_by_name(name: str) -> bool:
-        return is_control(name, control) or any(pattern.fullmatch(name) for pattern in patterns)
+    controls = [controls] if isinstance(controls, str) else list(controls)
+    genes = {genes} if isinstance(genes, str) else set(genes)
+    judge = _Judge([_compile(pattern, "controls") for pattern in controls], control, genes, set(measured))
 
     found: list[Genes] = []
     unknown = []
-    for guide, target in zip(guides, named, strict=True):
-        if control_by_name(guide) or control_by_name(target):
+    for guide, target, kind in zip(guides, named, types, strict=True):
+        if judge.by_type(kind) or judge.is_control_guide(guide, target):
             found.append(())
             continue
-        genes = [gene.strip() for gene in target.split(sep)]
-        if not all(genes):
+        targeted = [gene.strip() for gene in target.split(sep)]
+        if not all(targeted):
             unknown.append(guide)
-        found.append(tuple(sorted({gene for gene in genes if not control_by_name(gene)})))
+        found.append(tuple(sorted({gene for gene in targeted if not judge(gene)})))
+    judge.check(guides, named)
     if unknown:
         raise ValueError(
             f"{len(unknown)} of the {len(guides)} guides have no target gene by targets=…: {shorten(unknown)}. Name "
             "their genes there, or, if they are controls, match their names with controls=…, for example "
             "controls=['NTC.*', 'safe.*']."
         )
+    kept = sorted({gene for of in found for gene in of if gene not in genes and looks_like_control(gene)})
+    if kept:
+        warn_user(
+            f"{len(kept)} targets are taken for genes, although they look like controls: {shorten(map(repr, kept))}. If they "
+            f"are controls, pass controls={kept[:3]!r}; if they are genes, genes={kept[:3]!r}."
+        )
+    by_kind = {kind: types.count(kind) for kind in dict.fromkeys(types) if judge.by_type(kind)}
+    if by_kind:
+        logger.info("Control guides by their type: %s.", ", ".join(f"{kind!r} ({n})" for kind, n in by_kind.items()))
     return found
+
+
+class _Judge:
+    """Tell controls among names of guides and targets, and collect the names that cannot be told."""
+
+    def __init__(self, patterns: Sequence[re.Pattern[str]], control: str, genes: set[str], measured: set[str]) -> None:
+        self._patterns, self._control, self._genes, self._measured = patterns, control, genes, measured
+        self._undecided: set[str] = set()
+
+    def __call__(self, name: str) -> bool:
+        if name in self._genes or not name:
+            return False
+        if name == self._control or any(pattern.fullmatch(name) for pattern in self._patterns):
+            return True
+        if not recognised(name):
+            return False
+        if not doubtful(name):
+            return True
+        if self._patterns:  # these tell all controls whose names are not clear
+            return False
+        if name in self._measured:
+            self._undecided.add(name)
+        return True
+
+    def by_type(self, kind: str) -> bool:
+        """Return whether a type of guides, as a library names it, is that of controls."""
+        return bool(kind) and recognised(kind)
+
+    def is_control_guide(self, guide: str, target: str) -> bool:
+        """Return whether a guide is a control by its name or its target."""
+        if self(target):
+            return True
+        if any(pattern.fullmatch(guide) for pattern in self._patterns):
+            return True
+        return (
+            recognised(guide)
+            and target not in self._genes
+            and not (target and doubtful(target))
+            and (target not in self._measured)
+        )
+
+    def check(self, guides: Sequence[str], targets: Sequence[str]) -> None:
+        """Raise if some names are those of a gene of adata and of controls as well."""
+        if not self._undecided:
+            return
+        names = sorted(self._undecided)
+        n = sum(target in self._undecided for target in targets)
+        raise ValueError(
+            f"{shorten(map(repr, names))}, the target of {n} of the {len(guides)} guides, is a usual name of controls and a gene "
+            f"of adata as well. Say which is meant: controls={names!r}, or genes={names!r} for the gene."
+        )
 
 
 def _name_targets(guides: Sequence[str], targets: Targets, var: pd.DataFrame | None) -> list[str]:
@@ -90,7 +169,7 @@ def _name_targets(guides: Sequence[str], targets: Targets, var: pd.DataFrame | N
             return _by_pattern(guides, targets, columns)
     if not isinstance(targets, Mapping | pd.Series):
         raise TypeError(
-            "targets must be a column of the guides' var, a mapping from guide to gene or a regular expression, found "
+            "targets must be a column of the guides' var, a mapping from guide to gene, a regular expression or a table of guides, found "
             f"{type(targets).__name__}."
         )
     if isinstance(targets, pd.Series) and not targets.index.is_unique:

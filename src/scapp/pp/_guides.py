@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
@@ -13,15 +13,19 @@ from anndata import AnnData
 from scapp._genes import check_no_view, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, format_label
+from scapp._warn import warn_user
 from scapp.pp._guide_calls import Calls, Method, calls_from_counts, calls_from_obs, check_cells
 from scapp.pp._guide_report import GuidesReport
+from scapp.pp._guide_tables import calls_from_table
 from scapp.pp._guide_targets import Genes, read_targets
 from scapp.pp._network_report import check_key_added, write_report
+from scapp.pp._tables import is_path
 
 if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
 
+    from scapp.pp._guide_tables import CallTable
     from scapp.pp._guide_targets import Targets
 
 logger = logging.getLogger(__name__)
@@ -33,7 +37,7 @@ def guides_to_perturbations(
     adata: AnnData | MuData,
     *,
     targets: Targets,
-    guides: AnnData | None = None,
+    guides: AnnData | CallTable | None = None,
     calls_key: str | None = None,
     method: Method = "mixture",
     min_counts: int = 5,
@@ -42,6 +46,7 @@ def guides_to_perturbations(
     max_guides: int | None = None,
     min_cells: int = 1,
     controls: str | Iterable[str] = (),
+    genes: str | Iterable[str] = (),
     control: str = "control",
     sep: str = SEPARATOR,
     layer: str | None = None,
@@ -76,10 +81,14 @@ def guides_to_perturbations(
     targets
         The gene that each guide targets: a column of the guides' `var`, a mapping (or Series) from guide to gene, or a
         regular expression that matches the whole name of a guide and whose first group is the gene: ``r"(.+)_\d+"``
-        finds KLF1 in ``"KLF1_2"``. A guide that targets several genes has them joined by `sep`.
+        finds KLF1 in ``"KLF1_2"``. Or a library of guides, a table or its path, with columns of guides, target genes and,
+        if there is one, types (``"non-targeting"``), under their usual names. A guide that targets several genes has them
+        joined by `sep`.
     guides
         Counts, cells by guides, of the same cells by name, in any order. Cells that it does not hold have no guide. Not
-        needed for a MuData.
+        needed for a MuData. Or calls in a long table, or its path, one row a cell and guide (``cell_barcode``,
+        ``guide_identity``, ``UMI_count``) or a cell with its guides joined by `calls_sep` (Cell Ranger's
+        ``protospacer_calls_per_cell.csv``), or a mapping from guide to cells: then `method` and `min_share` do not apply.
     calls_key
         In place of counts: a column of ``adata.obs`` with the guides of each cell, ``"KLF1_1"`` or
         ``"KLF1_1|CEBPA_2"``. Missing values, ``"negative"`` and ``"unassigned"`` mean none, ``"multiple"`` means too many.
@@ -100,7 +109,11 @@ def guides_to_perturbations(
         cells in one droplet.
     controls
         Regular expressions that match the whole name of a control guide (non-targeting, safe-targeting) or of its
-        target, besides the usual names, such as ``"non-targeting"``, ``"safe-targeting"`` and ``"NT"``.
+        target, besides the usual names, numbered or not, such as ``"non-targeting_00012"``, ``"sgNegCtrl2"``,
+        ``"safe_harbor"`` and ``"NTC"``. If given, names that genes have as well, such as ``CTRL``, are controls only where
+        they match.
+    genes
+        Targets that are genes, although controls often are called so.
     control
         The label that control cells get.
     sep
@@ -134,7 +147,7 @@ def guides_to_perturbations(
     ------
     ValueError
         If neither or both of counts and calls are given, a modality, column or layer is missing, a guide has no target
-        and is no control, or two guides have one name, values are no counts, no cell is in both matrices, every cell
+        and is no control, or may be a gene or a control, or two guides have one name, values are no counts, no cell is in both matrices, every cell
         is set apart, or labels would be written over the calls. Nothing is written then.
     TypeError
         If `adata` or `guides` is not of the kinds above.
@@ -149,7 +162,9 @@ def guides_to_perturbations(
     numbers = {"min_counts": min_counts, "max_genes": max_genes, "max_guides": max_guides, "min_cells": min_cells}
     _check_options(method, min_share, numbers, key_added, sep)
     n_not_counted = 0
-    if calls_key is not None:
+    if guides is not None and not isinstance(guides, AnnData):
+        calls, n_not_counted = calls_from_table(expression, guides, sep=calls_sep, min_counts=min_counts)
+    elif calls_key is not None:
         _check_calls_options(calls_key, key_added, calls_sep, min_share, counts_key, total_counts_key)
         calls = calls_from_obs(
             expression,
@@ -164,23 +179,38 @@ def guides_to_perturbations(
         cells = check_cells(expression, guides)
         n_not_counted = int((cells < 0).sum())
         calls = calls_from_counts(guides, cells=cells, layer=layer, method=method, min_counts=min_counts, seed=seed)
-    var = None if guides is None else guides.var
-    genes = read_targets(calls.guides, targets, var=var, controls=controls, control=control, sep=sep)
-    obs = _label(calls, genes, min_share, max_genes, max_guides, control, sep)
+    var = guides.var if isinstance(guides, AnnData) else None
+    targeted = read_targets(
+        calls.guides,
+        targets,
+        var=var,
+        controls=controls,
+        control=control,
+        sep=sep,
+        genes=genes,
+        measured=expression.var_names,
+    )
+    obs = _label(calls, targeted, min_share, max_genes, max_guides, control, sep)
     if min_cells > 1:
         _set_rare_apart(obs, min_cells)
-    report = _report(calls, genes, obs, key_added, "calls" if calls_key is not None else method, n_not_counted, sep)
+    from_counts = isinstance(guides, AnnData)
+    report = _report(calls, targeted, obs, key_added, method if from_counts else "calls", n_not_counted, sep)
     if not report.n_perturbed + report.n_control:
         raise ValueError(
             f"No cell gets a label: {report.n_none} of {report.n_cells} have no guide, {report.n_many} too many and "
             f"{report.n_rare} a rare perturbation. Lower min_counts={min_counts}, min_share={min_share} or "
             f"min_cells={min_cells}, or raise max_genes={max_genes} or max_guides={max_guides}."
         )
+    if not report.n_control:
+        warn_user(
+            f"No cell is a control: none of the {len(calls.guides)} guides ({shorten(calls.guides)}) is one by its name or target. "
+            "Effects need controls; match their guides with controls=…, for example controls=['NTC.*', 'safe.*']."
+        )
     obs = obs.rename(columns={Key.obs.PERTURBATION: key_added})
     for column in obs.columns.drop([calls_key] if calls_key in obs else []):  # calls are the user's own
         expression.obs[column] = obs[column].to_numpy() if column == Key.obs.N_GUIDES else obs[column].array
     params: dict[str, Any] = {
-        "method": method if calls_key is None else None,
+        "method": method if from_counts else None,
         "calls_key": calls_key,
         "min_counts": min_counts,
     }
@@ -192,12 +222,12 @@ def guides_to_perturbations(
 
 def _modalities(
     data: AnnData | MuData,
-    guides: AnnData | None,
+    guides: AnnData | CallTable | None,
     calls_key: str | None,
     expression_modality: str,
     guide_modality: str,
-) -> tuple[AnnData, AnnData | None]:
-    """The expression and the guide counts, or None where calls are given."""
+) -> tuple[AnnData, AnnData | CallTable | None]:
+    """Return the expression and the guide counts or calls, or None where calls stand in obs."""
     if not isinstance(data, AnnData):
         from mudata import MuData
 
@@ -214,11 +244,14 @@ def _modalities(
         if guides is None and calls_key is None:
             guides = data.mod[guide_modality]
         data = data.mod[expression_modality]
-    if guides is not None and not isinstance(guides, AnnData):
-        raise TypeError(f"guides must be an AnnData of counts, cells by guides, found {type(guides).__name__}.")
+    if guides is not None and not (isinstance(guides, AnnData | pd.DataFrame | Mapping) or is_path(guides)):
+        raise TypeError(
+            "guides must be an AnnData of counts, cells by guides, or calls: a long table, its path, or a mapping from guide to "
+            f"cells, found {type(guides).__name__}."
+        )
     if (guides is None) == (calls_key is None):
         raise ValueError(
-            "Pass either counts of guides (guides=…, an AnnData of cells by guides, or a MuData with both) or the calls "
+            "Pass either counts of guides (guides=…, an AnnData of cells by guides, a long table of calls, or a MuData with both) or the calls "
             "that were made from them (calls_key=…, a column of adata.obs)."
         )
     check_no_view(data, "scapp.pp.guides_to_perturbations")
@@ -267,7 +300,8 @@ def _label(
 ) -> pd.DataFrame:
     """Label, status and guides of each cell. Cells with the same guides are looked at once."""
     held = calls.assigned
-    held.sort_indices()
+    if not held.has_sorted_indices:
+        held = held.sorted_indices()  # a copy: these may be the user's counts
     rows = np.split(held.indices, held.indptr[1:-1])
     known: dict[tuple[int, ...], tuple[str, Genes]] = {}
     labels, status, names = [], [], []

@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from scapp._controls import Control
 from scapp._genes import check_gene_names, check_no_view, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, format_label, parse_label
-from scapp.pp._edges import edge_ends
+from scapp.pp._edge_columns import edge_ends
 from scapp.pp._gene_names import HARDLY_ANY, perturbed_genes_in
 from scapp.pp._name_kinds import kind_of
 from scapp.pp._name_tables import ENSEMBL_ID, PREFIX, NameTables
@@ -43,7 +44,7 @@ def harmonize_genes(
     on_collision: OnCollision = "keep",
     columns: Sequence[str] | None = None,
     perturbation_key: str | None = Key.obs.PERTURBATION,
-    control: str | None = "control",
+    control: str | Sequence[str] | None = "control",
     sep: str = SEPARATOR,
 ) -> GeneNamesReport | tuple[pd.DataFrame, GeneNamesReport]:
     """Give every gene its present symbol, or its Ensembl id, whatever it is called now.
@@ -275,9 +276,7 @@ def _harmonize_table(
     return new, report
 
 
-def _write(
-    adata: AnnData, report: GeneNamesReport, perturbation_key: str | None, control: str | None, sep: str
-) -> None:
+def _write(adata: AnnData, report: GeneNamesReport, perturbation_key: str | None, control: Control, sep: str) -> None:
     new_name = dict(zip(report.names["name"], report.names["new_name"], strict=True))
     new_names = pd.Index([new_name[name] for name in adata.var_names], name=adata.var_names.name)
     if perturbation_key is not None and perturbation_key in adata.obs:
@@ -298,7 +297,7 @@ def _write(
     adata.uns.setdefault(Key.uns.SCAPP, {})[Key.uns.GENE_NAMES] = report.to_dict()
 
 
-def _rename_label(label: str, new_name: dict[str, str], control: str | None, sep: str) -> str:
+def _rename_label(label: str, new_name: dict[str, str], control: Control, sep: str) -> str:
     """The label as it is, if its genes keep their names; else the canonical label of the new ones."""
     genes = parse_label(label, control=control, sep=sep)
     renamed = [new_name[gene] for gene in genes]

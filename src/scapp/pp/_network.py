@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,9 +31,9 @@ def add_network(
     edges: Edges,
     *,
     key_added: str = Key.varp.NETWORK,
-    source: str | None = None,
-    target: str | None = None,
-    weight: str | None = None,
+    source: str | int | None = None,
+    target: str | int | None = None,
+    weight: str | int | None = None,
     directed: bool | None = None,
     keep_sign: bool = True,
     scale: bool = True,
@@ -42,7 +43,7 @@ def add_network(
     top_k: int | None = None,
     aliases: Aliases | None = None,
     perturbation_key: str | None = Key.obs.PERTURBATION,
-    control: str | None = "control",
+    control: str | Sequence[str] | None = "control",
     sep: str = SEPARATOR,
 ) -> NetworkReport:
     """Put a gene network into ``adata.varp[key_added]``.
@@ -55,16 +56,21 @@ def add_network(
         A table, or the path of one (csv, tsv, parquet; gzipped or not), with one edge a row; the ends and the
         weight are found under the names usual in decoupler (source, target, weight or mor), STRING (protein1,
         protein2, combined_score; preferredName_A, preferredName_B, score), GEARS (source, target, importance),
-        regulatory networks (TF or regulator, target) and a few others, in upper or lower case. Or a scipy or
-        numpy matrix of shape (n_vars, n_vars) in the order of ``adata.var_names``, row = source. Or a networkx
-        graph whose nodes are gene names.
+        regulatory networks (TF or regulator, target) and others of their kind (source_gene, target_gene; parent_symbol,
+        child_symbol), in upper or lower case. Signs are read from columns such as ``Mode_of_Regulation``, ``effect``,
+        ``interaction``, ``action`` (1, +, Activation, up-regulates; -1, -, Repression, down-regulates) or
+        ``is_stimulation`` and ``is_inhibition``; the report says which columns were left out. Tables of regulators by
+        targets or genes by genes, Cytoscape's names of edges (``"KLF1 (pp) HBB"``) and the paths of GraphML and sif files
+        are read as well. Or a scipy or numpy matrix of shape (n_vars, n_vars) in the order of ``adata.var_names``, row =
+        source. Or a networkx graph whose nodes are gene names.
     key_added
         Where the network goes. Several can be held under several keys.
     source, target, weight
-        Columns of the table (`weight`: or edge attribute of the graph), where the usual names do not hold.
+        Columns of the table (`weight`: or edge attribute of the graph), where the usual names do not hold; their positions
+        from 0 for a file without a header.
     directed
         Whether edges have a direction. None takes it from the input: a ``DiGraph``, an asymmetric matrix, a table with a
-        column ``TF`` or ``regulator`` and the directed ones of :mod:`scapp.networks` are, everything else is not. A pair that an undirected
+        column ``TF``, ``regulator`` or the like or with signs, and the directed ones of :mod:`scapp.networks` are, everything else is not. A pair that an undirected
         network lists both ways is one edge, of the stronger weight.
     keep_sign
         Whether negative weights (repression, mode of regulation) stay negative.
@@ -129,6 +135,7 @@ def add_network(
         )
     if duplicates == "error":
         _check_no_repeats(rows, columns, adata.var_names)
+    n_contradicting = _count_contradictions(rows, columns, values) if keep_sign else 0
     n_duplicates = len(rows) - _count_pairs(rows, columns, directed)
     adjacency = edges_to_csr(
         rows,
@@ -156,11 +163,15 @@ def add_network(
         n_genes_matched=match.n_genes,
         n_genes_by_alias=match.n_genes_by_alias,
         weight_column=table.weight_column,
+        sign_column=table.sign_column,
+        n_without_sign=table.n_without_sign,
+        unread_columns=table.unread,
         n_listed=len(table.edges),
         n_outside=n_outside,
         n_self_loops=n_self_loops,
         n_weak=n_weak,
         n_duplicates=n_duplicates,
+        n_contradicting=n_contradicting,
         n_pruned=n_before - count_edges(adjacency, directed=directed),
         n_names=len(names),
         ambiguous_names=match.ambiguous,
@@ -202,6 +213,14 @@ def _check_no_repeats(rows: NDArray, columns: NDArray, var_names: pd.Index) -> N
             f"{len(repeated)} edges are listed more than once (after matching of aliases), the first: {first}. "
             "Remove the repeats, or pass duplicates='max', 'mean' or 'sum'."
         )
+
+
+def _count_contradictions(rows: NDArray, columns: NDArray, values: NDArray) -> int:
+    """Return how many edges are listed with both signs."""
+    if not (values < 0).any():
+        return 0
+    signs = pd.DataFrame({"row": rows, "column": columns, "up": values > 0}).drop_duplicates()
+    return int(signs.duplicated(["row", "column"]).sum())
 
 
 def _count_pairs(rows: NDArray, columns: NDArray, directed: bool) -> int:

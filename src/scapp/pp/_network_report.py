@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scapp._genes import shorten
+from scapp._genes import scapp_entry, shorten
 from scapp._keys import Key
 
 if TYPE_CHECKING:
@@ -47,6 +47,11 @@ class NetworkReport:
         Perturbed genes that are no nodes at all; see :func:`scapp.pp.add_unmeasured_genes`.
     weight_column
         Where the weights come from; empty if all are one.
+    sign_column, n_without_sign
+        Where the signs come from, if not from the weights (empty if there are none), and the listed edges of which it does
+        not say the sign; these are positive.
+    unread_columns
+        Columns of the input that were left out.
     n_listed
         Rows of the input. (A gene that adata holds under two names has its edges under both.)
     n_outside
@@ -54,6 +59,8 @@ class NetworkReport:
     n_self_loops, n_weak, n_duplicates, n_pruned
         Of the rest: from a gene to itself (removed unless asked for); of zero weight or below `min_weight`
         (removed); repeats of an edge (merged); beyond the strongest of each gene (removed).
+    n_contradicting
+        Edges that are listed with both signs, of which `duplicates` decides.
     n_names, ambiguous_names
         Genes in the source; its names that could mean several genes, and so were not used.
     constant_genes
@@ -71,12 +78,16 @@ class NetworkReport:
     isolated_perturbed_genes: tuple[str, ...] = ()
     perturbed_genes_not_in_var: tuple[str, ...] = ()
     weight_column: str = ""
+    sign_column: str = ""
+    n_without_sign: int = 0
+    unread_columns: tuple[str, ...] = ()
     n_listed: int = 0
     n_outside: int = 0
     n_self_loops: int = 0
     n_weak: int = 0
     n_duplicates: int = 0
     n_pruned: int = 0
+    n_contradicting: int = 0
     n_names: int = 0
     ambiguous_names: tuple[str, ...] = ()
     constant_genes: tuple[str, ...] = ()
@@ -105,19 +116,28 @@ class NetworkReport:
         ]
         if self.kind == "edges":
             lines.append(
-                f"  edges listed: {self.n_listed:,}; weights: {self.weight_column or 'none, all one'}; between other "
+                f"  edges listed: {self.n_listed:,}; weights: {self.weight_column or 'none, all one'}{self._signs()}; between other "
                 f"genes: {self.n_outside:,}; self-loops: {self.n_self_loops:,}; too weak: {self.n_weak:,}; "
                 f"repeats merged: {self.n_duplicates:,}; pruned: {self.n_pruned:,}"
             )
+        if self.n_contradicting:
+            lines.append(f"  edges listed with both signs: {self.n_contradicting:,}")
         for what, names in (
             ("perturbed genes without an edge", self.isolated_perturbed_genes),
             ("perturbed genes not in adata.var (see scapp.pp.add_unmeasured_genes)", self.perturbed_genes_not_in_var),
             ("ambiguous names, not used", self.ambiguous_names),
+            ("columns left out", self.unread_columns),
             ("genes constant in the control cells", self.constant_genes),
         ):
             if names:
                 lines.append(f"  {what}: {len(names)} ({shorten(names, 10)})")
         return "\n".join(lines)
+
+    def _signs(self) -> str:
+        if not self.sign_column:
+            return ""
+        unknown = f" (not known for {self.n_without_sign:,}, which are positive)" if self.n_without_sign else ""
+        return f"; signs: {self.sign_column}{unknown}"
 
 
 def check_key_added(key: str) -> None:
@@ -130,9 +150,13 @@ def check_key_added(key: str) -> None:
 
 def write_report(adata: AnnData, group: str, key: str, values: dict[str, Any], params: dict[str, Any]) -> None:
     """Put a report and the parameters that led to it into ``adata.uns["scapp"][group][key]``."""
-    scapp = adata.uns.setdefault(Key.uns.SCAPP, {})
-    given = {name: value for name, value in params.items() if value is not None}
-    scapp.setdefault(group, {})[key] = {"report": values, "params": given}
+    given = {
+        name: np.array(value, dtype=object) if isinstance(value, list | tuple) else value
+        for name, value in params.items()
+        if value is not None
+    }
+    entry = scapp_entry(adata, group)
+    entry[key] = {"report": values, "params": given}
 
 
 def origin_of(given: object) -> dict[str, str] | None:

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from scapp._genes import shorten
+from scapp._controls import Control
+from scapp._genes import scapp_uns, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, Perturbation, format_label
 from scapp._warn import warn_user
@@ -36,7 +37,7 @@ def pseudobulk(
     adata: Screen | Sequence[Screen],
     *,
     perturbation_key: str = "perturbation",
-    control: str = "control",
+    control: str | Sequence[str] = "control",
     sep: str = SEPARATOR,
     layer: str | None = None,
     batch_key: str | None = None,
@@ -61,7 +62,10 @@ def pseudobulk(
     the formulas above.
 
     Raw counts are recognised (whole numbers) and normalised to 10,000 counts a cell over the measured genes, then
-    log1p is taken; a message of level INFO says so. Log-normalised values are taken as they are. Matrices in memory,
+    log1p is taken; a message of level INFO says so. Log-normalised values are taken as they are, logs of base 2 or 10 brought
+    to the natural one: the values of a cell, which are whole numbers of steps before the log, or the sums of cells, or
+    ``uns["log1p"]`` tell which log was taken. Values that are not logged or not normalised, or of which it cannot be told, are
+    refused. Matrices in memory,
     backed by HDF5 or zarr, and Dask arrays, dense, CSR or CSC, give the same numbers. They are read by blocks and, without
     `batch_key` and unless stored gene by gene, once; memory stays near that of the result. Blocks of a Dask array (such as
     those of :func:`anndata.experimental.read_lazy`) are read and summed in threads, or on the cluster of the active
@@ -78,7 +82,8 @@ def pseudobulk(
         Column of ``adata.obs`` with the label of each cell, such as ``"KLF1"``, ``"KLF1+CEBPA"`` or ``"ctrl+KLF1"``.
         Labels that name the same genes are one perturbation.
     control
-        Label of the control cells.
+        Label of the control cells, with its numbered forms (``"NTC_1"`` where this is ``"NTC"``); other usual names of controls
+        are an error then. A list names all controls, and no other name is taken for one.
     sep
         What joins the genes of a combination in these labels. Labels of the result are joined by ``"+"``.
     layer
@@ -90,7 +95,7 @@ def pseudobulk(
         context by itself, against its own controls.
     total_counts_key
         Column of ``adata.obs`` with the total counts of each cell, where the matrix holds raw counts of a part of the
-        genes only.
+        genes only. A warning names a column of a usual name with larger totals than those of the matrix.
     min_cells
         The fewest cells that a perturbation may have. A standard error needs two.
     on_few_cells
@@ -118,9 +123,10 @@ def pseudobulk(
     Raises
     ------
     ValueError
-        If there are no or fewer than two control cells, labels are missing or cannot be read, a perturbation has too
-        few cells, a batch has no controls, names of genes or cells occur twice, or the matrix holds NaN, negative values
-        (log-fold-changes, scaled data) or values that were normalised and not logged; if a file is absent, truncated
+        If there are no or fewer than two control cells or other labels are usual names of controls, labels are missing (also as
+        text), cannot be read or are joined by another separator, a perturbation has too few cells, a batch has no controls,
+        names of genes or cells occur twice, or the matrix holds NaN, negative values (log-fold-changes, scaled data), values that
+        were not normalised and logged, or what cannot be told; if a file is absent, truncated
         or no AnnData, or files have different genes or cells of the same name.
     TypeError
         If `context_key` is given with files or several parts.
@@ -174,7 +180,7 @@ def _pseudobulk(
     sources: list[Source],
     *,
     perturbation_key: str,
-    control: str,
+    control: Control,
     sep: str,
     layer: str | None,
     batch_key: str | None,
@@ -262,8 +268,11 @@ def _say_what_is_done(
             f"{TARGET_SUM:,}",
             over,
         )
-    if expression.other_scale:
-        warn_user(expression.other_scale)
+    else:
+        logger.info("%s", expression.say_scale())
+    for warning in (expression.other_scale, expression.other_totals):
+        if warning:
+            warn_user(warning)
     if few:
         warn_user(
             f"{len(few)} perturbation(s) with fewer than min_cells={min_cells} cells are left out: {_name(few)}. "
@@ -309,7 +318,7 @@ def _assemble(
     var = adata.var.copy()
     var[Key.var.CONTROL_MEAN] = over_all_genes(effects.control_mean, np.float64)
     var[Key.var.CONTROL_VAR] = over_all_genes(effects.control_var, np.float64)
-    uns = copy.deepcopy(dict(adata.uns.get(Key.uns.SCAPP, {})))
+    uns = copy.deepcopy(dict(scapp_uns(adata)))
     return AnnData(
         X=over_all_genes(effects.mean),
         obs=obs,

@@ -18,12 +18,13 @@ from scapp._genes import check_gene_names, shorten
 from scapp._keys import Key
 from scapp._perturbations import near_matches
 from scapp.pp._matrices import Source, get_matrix
-from scapp.pp._tables import PathLike, is_path
+from scapp.pp._tables import PathLike, check_is_text, is_path
 
 logger = logging.getLogger(__name__)
 
 Screen: TypeAlias = AnnData | PathLike
 ANNOTATION = ("obs", "var", "varm", "varp")
+NOTED = (Key.uns.SCAPP, "log1p")  # of uns: what scapp noted, and what scanpy did of the log
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,8 @@ def _open(screen: Any, layer: str | None, opened: ExitStack) -> AnnData:
     path = Path(screen).expanduser()
     if not path.exists():
         raise ValueError(f"There is no file {str(path)!r} (looked in {str(Path.cwd())!r}).")
+    if path.is_file() and not h5py.is_hdf5(path):
+        _say_what_it_is(path)
     try:
         return _read(_store(path, opened), layer)
     except (OSError, KeyError, TypeError) as error:
@@ -102,6 +105,18 @@ def _open(screen: Any, layer: str | None, opened: ExitStack) -> AnnData:
             f"{str(path)!r} cannot be read as an AnnData: it is truncated, damaged or of another kind ({error}). "
             "Expected a .h5ad file or a .zarr folder; fetch or write it again."
         ) from error
+
+
+def _say_what_it_is(path: Path) -> None:
+    """Raise if a file is an intact table, or another kind that is told by its begin."""
+    name = path.name.lower().removesuffix(".gz")
+    if name.endswith((".csv", ".tsv", ".txt", ".tab", ".parquet", ".xlsx")):
+        raise ValueError(
+            f"{str(path)!r} is a table, where an AnnData of cells is expected. Read effects of perturbations with "
+            "`scapp.pp.read_effects(path)`, and counts of cells with `anndata.io.read_csv(path)`."
+        )
+    if not name.endswith((".h5ad", ".h5", ".zarr")):
+        check_is_text(path)
 
 
 def _store(path: Path, opened: ExitStack) -> Any:
@@ -124,8 +139,7 @@ def _read(store: Any, layer: str | None) -> AnnData:
         if str(matrix.attrs.get("encoding-type", "")).endswith("_matrix"):
             matrix = sparse_dataset(matrix)
     uns = store["uns"] if "uns" in store else {}
-    if Key.uns.SCAPP in uns:
-        slots["uns"] = {Key.uns.SCAPP: read_elem(uns[Key.uns.SCAPP])}
+    slots["uns"] = {key: read_elem(uns[key]) for key in NOTED if key in uns}
     if matrix is None:
         return AnnData(**slots)
     return AnnData(X=matrix, **slots) if layer is None else AnnData(layers={layer: matrix}, **slots)
@@ -139,7 +153,7 @@ def _with_annotation_in_memory(adata: AnnData) -> AnnData:
     return AnnData(
         X=adata.X,
         layers={key: adata.layers[key] for key in adata.layers if isinstance(key, str)},
-        uns={Key.uns.SCAPP: _in_memory(adata.uns[Key.uns.SCAPP])} if Key.uns.SCAPP in adata.uns else {},
+        uns={key: _in_memory(adata.uns[key]) for key in NOTED if key in adata.uns},
         varm={key: _in_memory(adata.varm[key]) for key in adata.varm},
         varp={key: _in_memory(adata.varp[key]) for key in adata.varp},
         **{slot: frame if isinstance(frame, pd.DataFrame) else frame.to_memory() for slot, frame in frames.items()},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from scapp._genes import check_gene_names, measured_mask
+from scapp._genes import check_gene_names, measured_mask, scapp_uns
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, perturbed_genes
 from scapp.pp._expression import Expression, Scale
@@ -32,7 +33,7 @@ def select_genes(
     n_top_genes: int = 2000,
     *,
     perturbation_key: str = "perturbation",
-    control: str | None = "control",
+    control: str | Sequence[str] | None = "control",
     sep: str = SEPARATOR,
     layer: str | None = None,
     flavor: Flavor = "seurat",
@@ -100,7 +101,7 @@ def select_genes(
     selected.var[Key.var.SELECTED_AS] = pd.Categorical(reason, categories=REASONS)
     counts = {why: int((reason == why).sum()) for why in REASONS}
     selected.uns[Key.uns.SCAPP] = {
-        **copy.deepcopy(dict(selected.uns.get(Key.uns.SCAPP, {}))),
+        **copy.deepcopy(dict(scapp_uns(adata))),
         Key.uns.SELECT_GENES: {
             "n_top_genes": n_top_genes,
             **{f"n_{why.replace(' ', '_')}": n for why, n in counts.items()},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -9,13 +10,13 @@ from scipy import sparse, stats
 
 from scapp._genes import check_gene_names, check_no_view
 from scapp._keys import Key
-from scapp._perturbations import SEPARATOR, check_control
+from scapp._perturbations import SEPARATOR, perturbed_genes
 from scapp._warn import warn_user
 from scapp.network import nearest_neighbors, tf_idf
 from scapp.pp._annotations import read_annotations
 from scapp.pp._expression import Expression
 from scapp.pp._gene_names import GeneMatcher, perturbed_genes_in
-from scapp.pp._labels import column_of_obs
+from scapp.pp._labels import read_perturbations
 from scapp.pp._network_report import NetworkReport, check_key_added, write_network
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def coexpression_network(
     adata: AnnData,
     *,
     perturbation_key: str = Key.obs.PERTURBATION,
-    control: str = "control",
+    control: str | Sequence[str] = "control",
     sep: str = SEPARATOR,
     layer: str | None = None,
     total_counts_key: str | None = None,
@@ -52,7 +53,7 @@ def coexpression_network(
     adata
         Cells, changed in place.
     perturbation_key, control, sep
-        Column of ``adata.obs`` with the labels, the label of control cells, and what joins the genes of a label.
+        Column of ``adata.obs`` with the labels, the label of control cells (or a list of several), and what joins the genes of a label.
     layer
         Layer of the expression, ``X`` if None. Raw counts are recognised and brought to the natural log of counts
         per 10,000 plus one; log-normalised values are taken as they are.
@@ -84,16 +85,20 @@ def coexpression_network(
     check_key_added(key_added)
     if method not in ("pearson", "spearman"):
         raise ValueError(f"method must be 'pearson' or 'spearman', found {method!r}.")
-    labels = column_of_obs(adata, perturbation_key, "perturbation_key")
-    check_control(labels, control)
-    perturbed = perturbed_genes_in(adata, perturbation_key, control, sep)
-    cells = (labels == control).to_numpy()
+    perturbations = read_perturbations(
+        adata, perturbation_key=perturbation_key, control=control, sep=sep, effects_allowed=False
+    )
+    perturbed = perturbed_genes(perturbations)
+    cells = np.array([not genes for genes in perturbations])
     if cells.sum() < MIN_CELLS:
         raise ValueError(
             f"Only {cells.sum()} cells are labelled {control!r}; correlations of fewer than {MIN_CELLS} cells say nothing. "
             "Use scapp.pp.add_network or scapp.pp.similarity_network instead."
         )
     expression = Expression(adata, layer=layer, total_counts_key=total_counts_key)
+    for warning in (expression.other_scale, expression.other_totals):
+        if warning:
+            warn_user(warning)
     values = _dense(expression, cells)
     if method == "spearman":
         values = stats.rankdata(values, axis=0)
@@ -148,7 +153,7 @@ def similarity_network(
     key_added: str = "similarity",
     aliases: Aliases | None = None,
     perturbation_key: str | None = Key.obs.PERTURBATION,
-    control: str | None = "control",
+    control: str | Sequence[str] | None = "control",
     sep: str = SEPARATOR,
 ) -> NetworkReport:
     """Join each gene to those whose annotation is most like its own.

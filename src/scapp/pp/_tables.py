@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import IO, TypeAlias, TypeGuard
+from typing import IO, Any, TypeAlias, TypeGuard
 
+import numpy as np
 import pandas as pd
+
+from scapp.pp._xlsx import read_xlsx
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
@@ -57,11 +62,52 @@ def whole(path: Path) -> Iterator[None]:
         ) from error
 
 
-def read_table(path: PathLike) -> pd.DataFrame:
-    """Read a parquet file, or a text table whose separator is that of its first line.
+def is_gmt(path: PathLike) -> bool:
+    """Whether a path names a file of gene sets."""
+    return str(path).lower().endswith((".gmt", ".gmt.gz", ".gmt.zip"))
+
+
+# How files begin that are no tables, and who reads them.
+_KINDS = {
+    b"\x89HDF\r\n\x1a\n": "an HDF5 file (AnnData .h5ad, MuData .h5mu, 10x .h5 or loom), which anndata, mudata and scanpy read",
+    b"PK\x03\x04": "a zip archive (npz, or an Excel file under another name)",
+    b"\x93NUMPY": "an array of numpy (.npy), which `numpy.load` reads",
+    b"PAR1": "a parquet file under another name: call it .parquet",
+    b"%PDF": "a PDF",
+    b"\xd0\xcf\x11\xe0": "an old Excel file (.xls): save it as .xlsx or csv",
+    b"<?xml": "an XML file (GraphML, if it is a network: call it .graphml)",
+    b"<!DOC": "a web page, as servers send where a file is not there",
+    b"<html": "a web page, as servers send where a file is not there",
+}
+
+
+def check_is_text(path: Path) -> None:
+    """Raise if a file is an intact one of another kind than a table, naming it.
+
+    Raises
+    ------
+    ValueError
+        With the kind of the file and who reads it.
+    """
+    with path.open("rb") as file:
+        begin = file.read(16)
+    kind = next((kind for magic, kind in _KINDS.items() if begin.startswith(magic)), None)
+    if kind is not None:
+        raise ValueError(f"{str(path)!r} is {kind}. Expected a table: csv, tsv (gzipped or not), parquet or xlsx.")
+
+
+def read_table(path: PathLike, *, header: bool = True) -> pd.DataFrame:
+    """Read a parquet or xlsx file, or a text table whose separator is that of its first line.
 
     Tabs are looked for first, then commas, semicolons and spaces (as in STRING's downloads); the file may be
-    gzipped. Nothing is read as missing: a gene may be called "NA" or "NAN".
+    gzipped, and begin with lines of comments (``#``). Nothing is read as missing: a gene may be called "NA" or "NAN".
+
+    Parameters
+    ----------
+    path
+        The file.
+    header
+        Whether its first line names the columns; if not, they are numbered from 0.
 
     Raises
     ------
@@ -71,12 +117,14 @@ def read_table(path: PathLike) -> pd.DataFrame:
     path = existing_file(path)
     if path.suffix == ".parquet":
         return _read_parquet(path)
+    if path.suffix.lower() == ".xlsx":
+        return read_xlsx(path)
+    check_is_text(path)
     with whole(path):
-        with open_text(path) as file:
-            header = file.readline()
-        if not header.strip():
+        n_comments, lines = _first_lines(path)
+        if not lines or not lines[0].strip():
             raise ValueError(f"The file {str(path)!r} is empty, or its first line is.")
-        separator = next((sep for sep in "\t,;" if sep in header), " ")
+        separator = _separator(lines[0])
         return pd.read_csv(
             path,
             sep=separator,
@@ -84,8 +132,101 @@ def read_table(path: PathLike) -> pd.DataFrame:
             na_filter=False,
             encoding="utf-8-sig",
             skipinitialspace=separator == " ",
+            skiprows=n_comments,
+            header=0 if header else None,
             low_memory=False,
+            # The faster parser ends the interpreter at exponents of many digits, and rounds otherwise.
+            float_precision="round_trip",
         )
+
+
+def _separator(line: str) -> str:
+    return next((sep for sep in "\t,;" if sep in line), " ")
+
+
+def _first_lines(path: Path, n: int = 200) -> tuple[int, list[str]]:
+    """Return how many lines of comments a file begins with, and its first lines behind them.
+
+    A single line with ``#`` is a header if it has as many fields as the next.
+    """
+    with open_text(path) as file:
+        lines = [line.rstrip("\r\n") for line in islice(file, n)]
+    n_comments = next((k for k, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    if n_comments and n_comments < len(lines):
+        separator = _separator(lines[n_comments])
+        above, below = lines[n_comments - 1].split(separator), lines[n_comments].split(separator)
+        if len(above) == len(below) > 1:
+            n_comments -= 1
+    return n_comments, lines[n_comments:]
+
+
+# Terms of ontologies and pathways by their ids.
+TERM_ID = re.compile(r"(?:GO|HP|MP|DOID|CHEBI|UBERON|CL|R-[A-Z]{3}|WP|hsa|mmu|KEGG|path)[:\-_]?\d+|[A-Z]+:\d{4,}")
+
+
+def has_no_header(path: PathLike) -> bool:
+    """Return whether the first line of a text table is a row of data, and no header.
+
+    It is if one of its fields is a number, a sign or the id of a term, as the fields below it are, or if one of its first two
+    fields is a name that occurs below in these columns.
+    """
+    path = existing_file(path)
+    if path.suffix in (".parquet", ".xlsx"):
+        return False
+    check_is_text(path)
+    with whole(path):
+        _, lines = _first_lines(path)
+    rows = [[field.strip().strip('"') for field in line.split(_separator(lines[0]))] for line in lines if line.strip()]
+    if len(rows) < 2 or len(rows[0]) < 2:
+        return False
+    header, below = rows[0], [row for row in rows[1:] if len(row) == len(rows[0])]
+    if not below or len(below) < len(rows[1:]) / 2:
+        return False
+    for k, name in enumerate(header):
+        column = [row[k] for row in below]
+        for is_data in (_is_number, is_term, _is_sign_word):
+            if (
+                is_data(name)
+                and all(map(is_data, column))
+                and not (is_data is _is_number and _is_matrix(header, below))
+            ):
+                return True
+    names = {field for row in below for field in row[:2]}
+    return any(name in names for name in header[:2]) and not _is_matrix(header, below)
+
+
+def _is_matrix(header: list[str], below: list[list[str]]) -> bool:
+    """Return whether all but the first column hold numbers, so that the header names them."""
+    return (
+        len(header) > 2
+        and all(_is_number(field) for row in below for field in row[1:])
+        and not all(map(_is_number, header[1:]))
+    )
+
+
+def _is_number(text: str) -> bool:
+    return np.isfinite(to_number(text)) if text else False
+
+
+def is_term(text: str) -> bool:
+    """Return whether text is the id of a term, or several joined by semicolons."""
+    return bool(text) and all(TERM_ID.fullmatch(part.strip()) is not None for part in text.split(";"))
+
+
+def _is_sign_word(text: str) -> bool:
+    return text.lower() in (
+        "+",
+        "-",
+        "activation",
+        "repression",
+        "inhibition",
+        "stimulation",
+        "unknown",
+        "+-",
+        "?",
+        "up",
+        "down",
+    )
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
@@ -96,6 +237,26 @@ def _read_parquet(path: Path) -> pd.DataFrame:
             f"{str(path)!r} cannot be read as a parquet file: it is truncated, damaged or of another kind ({error}). Fetch or "
             "write it again."
         ) from error
+
+
+def to_numbers(column: pd.Series) -> pd.Series:
+    """Return a column as float64, NaN where it holds no number.
+
+    `pandas.to_numeric` ends the interpreter at exponents of many digits; Python reads them as infinite.
+    """
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return column.astype(np.float64)
+    return pd.Series([to_number(value) for value in column], index=column.index, name=column.name, dtype=np.float64)
+
+
+def to_number(value: object) -> float:
+    """Return a value as a number, NaN if it is none."""
+    if isinstance(value, str) and "_" in value:  # Python reads "1_000" as a thousand
+        return np.nan
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return np.nan
 
 
 def plain(column: object) -> str:
@@ -109,7 +270,7 @@ def find_column(table: pd.DataFrame, names: Sequence[str]) -> str | None:
     return next((columns[name] for name in names if name in columns), None)
 
 
-def check_column(table: pd.DataFrame, column: str, argument: str) -> str:
+def check_column(table: pd.DataFrame, column: Any, argument: str) -> Any:
     """The column, or an error that names the argument and the columns there are."""
     if column not in table.columns:
         raise ValueError(
@@ -118,7 +279,7 @@ def check_column(table: pd.DataFrame, column: str, argument: str) -> str:
     return column
 
 
-def check_single(table: pd.DataFrame, columns: Iterable[str | None]) -> None:
+def check_single(table: pd.DataFrame, columns: Iterable[object]) -> None:
     """Raise if a column that is to be read is there twice."""
     twice = [column for column in columns if column is not None and (table.columns == column).sum() > 1]
     if twice:

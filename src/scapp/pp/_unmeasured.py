@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ def add_unmeasured_genes(
     genes: Iterable[str] | None = None,
     *,
     perturbation_key: str = "perturbation",
-    control: str | None = "control",
+    control: str | Sequence[str] | None = "control",
     sep: str = SEPARATOR,
 ) -> AnnData:
     """Add the perturbed genes that were not measured, and others by name, as genes without data.

@@ -1,0 +1,287 @@
+"""Names of controls, and of cells without a known perturbation: one list for labels, guides and loaders.
+
+Controls are numbered (``NTC_1``), prefixed (``sgNegCtrl2``) and spelled (``non-targeting``, ``NO_TARGET``) in many
+ways, so a name is compared word by word. A name is a control if it consists of words of controls, of words that go
+with guides, and of numbers: ``NEGR1`` and ``SAFB`` are genes. A few names are usual for controls and are symbols of
+genes as well (``CTRL``, ``NT3``); these are doubtful, and whoever has more knowledge decides.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import TypeAlias
+
+Control: TypeAlias = str | Sequence[str] | None
+
+LONGEST_NAME = 100
+# Words of a name may be joined by these, or not at all.
+_JOIN = r"[\s_.\-:/#()*]*"
+_SPLIT = r"[\s_.\-:/#()*]+"
+# What says that nothing was perturbed.
+_CORE = [
+    rf"non{_JOIN}target(?:ing|ed|s)?",
+    rf"not?{_JOIN}target(?:ing|ed|s)?",
+    rf"no{_JOIN}site",
+    rf"non{_JOIN}(?:gene|genes|genic|genomic|cutting|cutter)",
+    rf"un{_JOIN}target(?:ed|ing)",
+    rf"inter{_JOIN}genic",
+    rf"safe{_JOIN}(?:targeting|targeted|targets|target|harbou?rs?|sites?|loc(?:us|i)|cutting|cutters?|guides?)",
+    "safe",
+    "ntc",
+    "ntg",
+    "nt",
+    "negative",
+    "neg",
+    "controls?",
+    "ctrls?",
+    "cntrls?",
+    "ctl",
+    "scrambled?",
+    "scrmbl?",
+    "scr",
+    "aavs1",
+    "rosa26",
+    rf"un{_JOIN}perturbed",
+    rf"non{_JOIN}perturbed",
+    rf"no{_JOIN}perturbation",
+    rf"un{_JOIN}(?:treated|transduced|transfected|infected|edited|modified|stimulated)",
+    rf"no{_JOIN}(?:treatment|edit|ko|knock{_JOIN}(?:out|down))",
+    rf"non{_JOIN}(?:treated|transduced|transfected|infected)",
+    "mock",
+    "vehicle",
+    "dmso",
+    rf"wild{_JOIN}type",
+    r"wt(?!\d)",
+    rf"empty{_JOIN}vector",
+    r"nc(?!\d|_?rna)",
+    rf"dummy{_JOIN}(?:guides?)?",
+    "lacz",
+    rf"(?:firefly|renilla){_JOIN}(?:luciferase|luc)?",
+    "luciferase",
+    r"luc(?!\d)",
+    "e?gfp",
+    "e?bfp",
+    "e?yfp",
+    "mcherry",
+    "tdtomato",
+]
+# What stands before and after it. Short prefixes need something between, lest a symbol be read as one.
+_BEFORE = [
+    *(
+        f"{word}{_JOIN}"
+        for word in ("sgrna", "grna", "crrna", "sirna", "shrna", "guides?", "sg", r"\d++x", "human", "mouse")
+    ),
+    *(f"{word}{_JOIN}" for word in ("one", "two", "three", "lib", "library", "cas9", "crispr[ia]?", "the")),
+]
+_BEFORE_SHORT = [f"{word}{_SPLIT}" for word in ("g", "si", "sh", "sc", "p", "hs", "mm", "h", "m")]
+_AFTER = [
+    r"\d++x?",
+    "sgrnas?",
+    "grnas?",
+    "crrnas?",
+    "sirnas?",
+    "shrnas?",
+    "guides?",
+    "sg",
+    "rnas?",
+    "sequences?",
+    "seq",
+    "oligos?",
+    "human",
+    "mouse",
+    "for",
+    "sites?",
+    "loc(?:us|i)",
+    "regions?",
+    "pool",
+    "lib(?:rary)?",
+    "group",
+    "cells?",
+    "vector",
+    "plasmid",
+    "samples?",
+    r"(?<=[\s_.\-:/#()*])p1(?:p2)?",
+    r"(?<=[\s_.\-:/#()*])p2",
+    "hs",
+    "mm",
+    r"v\d++",
+    r"chr(?:\d++|[xym])",
+]
+_LETTER = r"(?<=[\s_.\-:/#()*])(?:[a-h]|[gi]\d+)(?![a-z0-9])"  # NTC_A, control-g2
+_CORES = "|".join(_CORE)
+_BEFORE_PARTS, _AFTER_PARTS = "|".join(_BEFORE), "|".join(_AFTER)
+_BEFORE_ANY, _AFTER_ANY = "|".join([*_BEFORE, *_BEFORE_SHORT]), f"{_AFTER_PARTS}|{_LETTER}"
+
+
+def _pattern(before: str, core: str, after: str) -> re.Pattern[str]:
+    return re.compile(rf"{_JOIN}(?:{before})*(?:{core})(?:{_JOIN}(?:{after}))*{_JOIN}", re.IGNORECASE)
+
+
+_CONTROL = _pattern(_BEFORE_ANY, _CORES, f"{_CORES}|{_AFTER_ANY}")
+# Without single letters, which may be genes where they are joined by "_".
+_CONTROL_OF_PARTS = _pattern(_BEFORE_PARTS, _CORES, f"{_CORES}|{_AFTER_PARTS}")
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+# Symbols, letter by letter, that are read as genes unless they are named as controls: centriolin.
+_GENES = frozenset({"CNTRL", "Cntrl"})
+# Controls by what they are called, and genes or transgenes as well: chymotrypsin-like, a virus integration site, reporters.
+_DOUBTFUL = re.compile(
+    r"(?:CTRL|Ctrl|AAVS1|Aavs1|(?i:rosa26|lacz|luc(?:iferase)?|e?[gby]fp|mcherry|tdtomato)|SCRAMBLED?|NT[345]|CTL[1-5])"
+)
+# Parts of names that controls have more often than genes; only for a warning.
+_LIKE_CONTROL = re.compile(
+    r"(?i:non.?target|scrambl|safe.?(?:harb|targ)|intergenic|untreat|unperturb|untransd|luciferase|ctrl)"
+    r"|(?:^|[\s_.\-:/#()])(?i:neg|negative|ctrls?|controls?|ntc|dummy|blank|random)(?![A-Za-z])"
+    r"|(?:Ctrl|Control|NegC)|^(?i:control|no.?guide|cas9.?only)"
+)
+
+# What stands in place of a label where no perturbation is known: missing values written as text, and what programs that
+# call guides write. Compared in lower case, with blanks for underscores and dashes.
+MISSING = frozenset(
+    {
+        *(
+            "",
+            "nan",
+            "none",
+            "<na>",
+            "na",
+            "n/a",
+            "n.a.",
+            "#n/a",
+            "#na",
+            "null",
+            "nil",
+            "*",
+            ".",
+            "?",
+            "<nan>",
+            "<none>",
+        ),
+        *("unassigned", "not assigned", "unknown", "undetermined", "undefined", "missing", "unmapped", "unlabeled"),
+        *("unlabelled", "not available", "not determined", "uncalled", "no call", "nocall", "empty", "background"),
+        *(
+            "no guide",
+            "noguide",
+            "no guides",
+            "no grna",
+            "no sgrna",
+            "no barcode",
+            "no perturbation called",
+            "no feature",
+        ),
+        *("0 guides", "unassignable", "not detected", "undetected", "unidentified", "other", "others", "debris"),
+    }
+)
+SEVERAL = frozenset(
+    {
+        *("multiple", "multiplet", "multiplets", "doublet", "doublets", "multi", "multiple guides", "multiple grnas"),
+        *(
+            "multiple sgrnas",
+            "multi guide",
+            "multiguide",
+            "ambiguous",
+            "ambient",
+            "collision",
+            "mixed",
+            "more than one",
+        ),
+        *("2 or more", "several"),
+    }
+)
+_OTHER_JOINS = re.compile(r"[|,;&]")
+_BLANKS = re.compile(r"[\s_\-]+")
+_ALL_JOINS = re.compile(r"[+|,;&/:_\s]+")
+
+
+@lru_cache(maxsize=2**16)
+def recognised(name: str) -> bool:
+    """Return whether a name is one of those that controls usually have, numbered, prefixed and spelled as they are."""
+    if name in _GENES or len(name) > LONGEST_NAME:
+        return False
+    parts = [part.strip() for part in _OTHER_JOINS.split(name)]  # "non-targeting_1|non-targeting_2"
+    if len(parts) > 1:
+        return all(map(recognised, parts))
+    return any(_CONTROL.fullmatch(text) is not None for text in (name, _CAMEL.sub("_", name)))
+
+
+def is_control_of_parts(name: str) -> bool:
+    """Return whether several tokens in a row are one control: ``"non_targeting_1"``, but not ``"ctrl_C"`` with the gene C."""
+    return len(name) <= LONGEST_NAME and _CONTROL_OF_PARTS.fullmatch(name) is not None
+
+
+def doubtful(name: str) -> bool:
+    """Return whether a recognised name is that of a gene or a transgene as well."""
+    return _DOUBTFUL.fullmatch(name) is not None
+
+
+def looks_like_control(name: str) -> bool:
+    """Return whether a name resembles those of controls enough for a warning."""
+    return recognised(name) or (name not in _GENES and _LIKE_CONTROL.search(name) is not None)
+
+
+def named_controls(control: Control) -> tuple[str, ...]:
+    """Return the names in ``control=…`` as a tuple; empty for None.
+
+    Raises
+    ------
+    TypeError
+        If it is neither text, nor a list of text, nor None.
+    """
+    if control is None:
+        return ()
+    if isinstance(control, str):
+        return (control,)
+    names = tuple(control) if isinstance(control, Iterable) else None
+    if names is None or not all(isinstance(name, str) for name in names):
+        raise TypeError(
+            f"control names the label of the control cells, or a list of several, found {control!r}. Pass for example "
+            "control='NT' or control=['NT', 'safe-targeting']."
+        )
+    return names
+
+
+def is_named(name: str, control: Control) -> bool:
+    """Return whether a name is a named control, or that one numbered or prefixed (``NTC_1`` where ``NTC`` is named)."""
+    names = named_controls(control)
+    if name in names:
+        return True
+    if not names or not recognised(name) or doubtful(name):
+        return False
+    return any(_numbered(named).fullmatch(text) for named in names for text in (name, _CAMEL.sub("_", name)))
+
+
+def is_control(name: str, control: Control = None) -> bool:
+    """Return whether one token of a label stands for "no perturbation".
+
+    Parameters
+    ----------
+    name
+        The token.
+    control
+        One name: it and all usual names of controls are. A list of names: these, numbered or not, and no others. None:
+        all usual names that are not those of genes as well.
+    """
+    if isinstance(control, str):
+        return name == control or recognised(name)
+    if control is not None:
+        return is_named(name, control)
+    return recognised(name) and not doubtful(name)
+
+
+def missing_kind(label: str) -> str:
+    """Return ``"missing"`` or ``"several"`` for text that stands in place of a label, and ``""`` for a label."""
+    text = _BLANKS.sub(" ", label.strip().strip("'\"").lower()).strip()
+    for name in (text, re.sub(r"[ .]\d+$", "", text)):  # "unassigned", "unassigned 2"
+        if name in SEVERAL:
+            return "several"
+        if name in MISSING and (name or not text):
+            return "missing"
+    parts = [part.strip() for part in _ALL_JOINS.split(text) if part.strip()]
+    return "missing" if all(part in MISSING for part in parts) else ""
+
+
+@lru_cache(maxsize=2**10)
+def _numbered(name: str) -> re.Pattern[str]:
+    """Return what matches a name, in any case, with what controls have before and behind it."""
+    return _pattern(_BEFORE_ANY, re.escape(name), _AFTER_ANY)

@@ -1,0 +1,304 @@
+"""Which columns of a table hold the ends, the weight and the sign of edges? By their names, and by what they hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from scapp.pp._tables import find_column, plain, to_numbers
+
+# Column names in lower case. OmniPath's symbols come before its UniProt ids, which are also called source and target.
+ENDS = {
+    ("source_genesymbol", "target_genesymbol"): "OmniPath",
+    ("source", "target"): "decoupler, GEARS",
+    ("protein1", "protein2"): "STRING",
+    ("preferredname_a", "preferredname_b"): "STRING",
+    ("regulator", "target"): "regulatory networks",
+    ("tf", "target"): "regulatory networks",
+    ("regulatorygene", "targetgene"): "GENIE3",
+    ("gene1", "gene2"): "",
+    ("gene_1", "gene_2"): "",
+    ("gene_a", "gene_b"): "",
+    ("official symbol interactor a", "official symbol interactor b"): "BioGRID",
+    ("from", "to"): "igraph",
+    ("node1", "node2"): "STRING",
+    ("entitya", "entityb"): "SIGNOR",
+}
+# What the ends are called, where the rest of both names is the same: "parent_symbol" and "child_symbol"; and whether this says
+# that the edge has a direction.
+_ROLES = [
+    *[(first, "target", True) for first in ("regulator", "tf", "transcription_factor", "effector")],
+    *[(first, "gene", True) for first in ("regulator", "tf", "transcription_factor")],
+    ("source", "target", False),
+    ("parent", "child", True),
+    ("upstream", "downstream", True),
+    ("ligand", "receptor", True),
+    ("kinase", "substrate", True),
+    ("from", "to", False),
+    ("head", "tail", False),
+    ("1", "2", False),
+    ("a", "b", False),
+    ("i", "j", False),
+]
+# Of a name, what says of which kind a column is.
+_KINDS = (
+    "",
+    "gene",
+    "symbol",
+    "gene_symbol",
+    "genesymbol",
+    "name",
+    "gene_name",
+    "genename",
+    "node",
+    "protein",
+    "id",
+    "gene_id",
+)
+_SYMMETRIC = ("gene", "protein", "node", "symbol", "name", "interactor", "entity", "id", "uniprot", "ensembl", "entrez")
+WEIGHTS = ["weight", "combined_score", "score", "mor", "importance"]
+# Names that are weights where they hold numbers.
+_NUMBERS = [
+    "beta",
+    "similarity",
+    "correlation",
+    "coefficient",
+    "coef",
+    "edge_weight",
+    "strength",
+    "stringdb::score",
+    "rho",
+    "cor",
+]
+_NUMBERS += [
+    "pcc",
+    "partial_correlation",
+    "mutual_information",
+    "mi",
+    "distance_correlation",
+    "probability",
+    "confidence_score",
+]
+SIGNS = """mode_of_regulation mor sign action interaction effect polarity regulation regulation_type regulatory_effect mode_of_action
+    interaction_type mode direction_of_effect influence consensus_sign type edge_type relation relationship function""".split()
+_STIMULATIONS = ["is_stimulation", "consensus_stimulation", "stimulation"]
+_INHIBITIONS = ["is_inhibition", "consensus_inhibition", "inhibition"]
+_DIRECTED = ["is_directed", "consensus_direction", "directed"]
+_POSITIVE = re.compile(
+    r"\+1?(?:\.0+)?|1(?:\.0+)?|activat\w*|stimulat\w*|up.?regulat.*|up|positive.*|pos|induc\w*|increas\w*|enhanc\w*|promot\w*|"
+    r"-+>|→|agonist|activating|act"
+)
+_NEGATIVE = re.compile(
+    r"[-−]1?(?:\.0+)?|repress\w*|inhibit\w*|down.?regulat.*|down|negative.*|neg|suppress\w*|decreas\w*|silenc\w*|block\w*|"
+    r"-+\|+|-+\[|⊣|antagonist|inh|rep"
+)
+_UNKNOWN = re.compile(
+    r"|\?|0(?:\.0+)?|\+\s*/?\s*-|-\s*/?\s*\+|±|unknown|unk|both|dual|ambiguous|unclear|undefined|unspecified|na|nan|none|n/a|not.?known|"
+    r"form.?complex|complex|binding|bind|mixed|dubious|conflict\w*"
+)
+# Shares of the values of a column that must be signs.
+_MOST = 0.5
+_CYTOSCAPE = re.compile(r"(?P<source>.+?) \((?P<kind>[^()]*)\) (?P<target>.+)")
+
+
+@dataclass(frozen=True)
+class Signs:
+    """Signs of edges: 1, -1, or 0 where it is not known, and the column that says them."""
+
+    values: NDArray[np.float64]
+    column: str
+
+
+def edge_ends(table: pd.DataFrame) -> tuple[str, str] | None:
+    """Return the columns of the two ends of an edge, by their usual names; None if there are none."""
+    for first, second in ENDS:
+        source, target = find_column(table, [first]), find_column(table, [second])
+        if source is not None and target is not None:
+            return source, target
+    found = _by_roles(table)
+    return None if found is None else found[:2]
+
+
+def ends_are_directed(ends: tuple[object, object]) -> bool:
+    """Return whether the names of two ends say that the edge goes from the first to the second."""
+    first = _words(ends[0])
+    return first == "regulatorygene" or any(directed and _rest(first, role) is not None for role, _, directed in _ROLES)
+
+
+def _words(column: object) -> str:
+    return re.sub(r"[\s.\-]+", "_", plain(column))
+
+
+def _rest(name: str, role: str) -> str | None:
+    """Return what is left of a name without the role; None if it has none."""
+    if name == role:
+        return ""
+    if name.startswith(f"{role}_"):
+        return name.removeprefix(f"{role}_")
+    if name.endswith(f"_{role}"):
+        return name.removesuffix(f"_{role}")
+    if role.isdigit() and name.endswith(role):
+        return name.removesuffix(role)
+    return None
+
+
+def _by_roles(table: pd.DataFrame) -> tuple[str, str, bool] | None:
+    columns = {_words(column): column for column in reversed(list(table.columns)) if not _holds_numbers(table, column)}
+    for first, second, directed in _ROLES:
+        symmetric = len(first) == 1
+        sources = {rest: column for name, column in columns.items() if (rest := _rest(name, first)) is not None}
+        targets = {rest: column for name, column in columns.items() if (rest := _rest(name, second)) is not None}
+        for rest in sorted(set(sources) & set(targets), key=len):
+            if sources[rest] == targets[rest] or (symmetric and not any(word in rest for word in _SYMMETRIC)):
+                continue
+            return sources[rest], targets[rest], directed
+        if symmetric:
+            continue
+        for one in _KINDS:  # "regulator" beside "gene_name"
+            for other in _KINDS:
+                if (
+                    one in sources
+                    and other in targets
+                    and sources[one] != targets[other]
+                    and (directed or one or other)
+                ):
+                    return sources[one], targets[other], directed
+    return None
+
+
+def _holds_numbers(table: pd.DataFrame, column: object) -> bool:
+    values = table[column]
+    return isinstance(values, pd.Series) and pd.api.types.is_float_dtype(values.dtype)
+
+
+def weight_column(table: pd.DataFrame) -> str | None:
+    """Return the column of the weights of edges, by its usual names; None if there is none."""
+    column = find_column(table, WEIGHTS)
+    if column is not None and plain(column) == "mor" and read_signs(table[column]) is not None:
+        return (
+            column
+            if np.isfinite(to_numbers(table[column])).all()
+            else find_column(table.drop(columns=[column]), WEIGHTS)
+        )
+    if column is not None:
+        return column
+    names = [
+        name
+        for name in _NUMBERS
+        if (found := find_column(table, [name])) is not None and np.isfinite(to_numbers(table[found])).all()
+    ]
+    return find_column(table, names[:1])
+
+
+def read_signs(column: pd.Series) -> NDArray[np.float64] | None:
+    """Return 1, -1 or 0 for each value of a column, or None if most of them are no signs."""
+    text = column.astype(object).where(column.notna(), "").astype(str).str.strip().str.lower().str.strip("'\"")
+    known = {value: _sign(value) for value in text.unique()}
+    signs = text.map(known).to_numpy(dtype=np.float64)
+    told = np.isfinite(signs)
+    if not len(signs) or told.mean() <= _MOST or not (np.abs(signs[told]) == 1).any():
+        return None
+    if set(known) <= {"1", "1.0", "", "0", "0.0"} and "1" in {value[:1] for value in known}:
+        return None  # flags: all one, or one and zero
+    return np.nan_to_num(signs)
+
+
+def _sign(value: str) -> float:
+    for pattern, sign in ((_UNKNOWN, 0.0), (_POSITIVE, 1.0), (_NEGATIVE, -1.0)):
+        if pattern.fullmatch(value):
+            return sign
+    return np.nan
+
+
+def find_signs(table: pd.DataFrame, used: Iterable[object]) -> Signs | None:
+    """Return the signs that a table of edges tells; None if it tells none.
+
+    Parameters
+    ----------
+    table
+        The table.
+    used
+        Columns of the ends and of the weight, which are no signs; a weight ``mor`` of both signs holds its own.
+    """
+    left_out = set(used)
+    stimulation, inhibition = find_column(table, _STIMULATIONS), find_column(table, _INHIBITIONS)
+    if stimulation is not None and inhibition is not None:
+        up, down = (_flags(table[column]) for column in (stimulation, inhibition))
+        return Signs(np.where(up == down, 0.0, np.where(up, 1.0, -1.0)), f"{stimulation}, {inhibition}")
+    columns = {_words(column): column for column in reversed(list(table.columns)) if column not in left_out}
+    for name in SIGNS:
+        if name in columns and (signs := read_signs(table[columns[name]])) is not None:
+            return Signs(signs, str(columns[name]))
+    return None
+
+
+def all_directed(table: pd.DataFrame) -> bool:
+    """Return whether a column says of all edges that they have a direction."""
+    column = find_column(table, _DIRECTED)
+    return column is not None and len(table) > 0 and bool(_flags(table[column]).all())
+
+
+def _flags(column: pd.Series) -> NDArray[np.bool_]:
+    text = column.astype(object).where(column.notna(), "").astype(str).str.strip().str.lower()
+    return text.isin(["1", "1.0", "true", "yes", "t", "y"]).to_numpy()
+
+
+def unread(table: pd.DataFrame, used: Iterable[object]) -> tuple[str, ...]:
+    """Return the columns that were not read."""
+    left_out = {str(column) for column in used if column is not None}
+    return tuple(str(column) for column in table.columns if str(column) not in left_out)
+
+
+def split_names_of_edges(table: pd.DataFrame) -> pd.DataFrame | None:
+    """Return a table with ends where its edges are named as by Cytoscape, ``"KLF1 (pp) HBB"``; None if they are not."""
+    for name in ("name", "shared name", "edge"):
+        column = find_column(table, [name])
+        if column is None or not len(table):
+            continue
+        matches = [_CYTOSCAPE.fullmatch(str(value).strip()) for value in table[column]]
+        if all(match is not None for match in matches):
+            ends = {end: [match[end] for match in matches if match is not None] for end in ("source", "target")}
+            rest = table.drop(columns=[column, *(c for c in ("source", "target") if c in table)])
+            return rest.assign(**ends)
+    return None
+
+
+def matrix_as_edges(table: pd.DataFrame) -> pd.DataFrame | None:
+    """Return edges from a table of numbers, targets by regulators or genes by genes; None if it is no such table.
+
+    The rows of a square table are sources, as those of an array. Otherwise the regulators are on the side with fewer names, and
+    the table must hold 0, 1 and -1 alone, lest effects or features be taken for edges.
+    ``attrs`` says whether the edges have a direction.
+    """
+    if isinstance(table.index, pd.RangeIndex):
+        first = table.columns[0] if table.shape[1] else None
+        if first is None or table.columns.has_duplicates or pd.api.types.is_numeric_dtype(table[first].dtype):
+            return None
+        table = table.set_index(first)
+    if not table.shape[1] or table.columns.has_duplicates or table.index.has_duplicates or len(table) < 2:
+        return None
+    if edge_ends(table.reset_index()) is not None or find_column(table, [*WEIGHTS, *_NUMBERS, *SIGNS]) is not None:
+        return None
+    numbers = np.column_stack([to_numbers(table[column]).to_numpy() for column in table.columns])
+    if not np.isfinite(numbers).all():
+        return None
+    rows, columns = [str(name).strip() for name in table.index], [str(name).strip() for name in table.columns]
+    square = set(rows) == set(columns)
+    if not square and not set(np.unique(numbers)) <= {-1.0, 0.0, 1.0}:
+        return None
+    regulators_in_columns = not square and len(columns) <= len(rows)
+    i, j = np.nonzero(numbers)
+    one, other = np.array(rows, dtype=object)[i], np.array(columns, dtype=object)[j]
+    source, target = (other, one) if regulators_in_columns else (one, other)
+    edges = pd.DataFrame({"source": source, "target": target, "weight": numbers[i, j]})
+    if square:
+        order = [columns.index(name) for name in rows]
+        edges.attrs["directed"] = not np.array_equal(numbers[:, order], numbers[:, order].T)
+    else:
+        edges.attrs["directed"] = True
+    return edges

@@ -1,0 +1,192 @@
+"""Names of columns in tables of differential expression, and what they say of the logarithm and of standard errors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+# Column names in lower case, with "_" for what joins their words, in the order in which they are looked for.
+PERTURBATIONS = """perturbation perturbed_gene perturbation_name perturbed perturbation_id target_perturbation gene_perturbed
+    knocked_down_gene knockdown_gene knockdown kd_gene knockout knockout_gene ko ko_gene activated_gene gene_target grna_target
+    sgrna_target guide_target guide_target_gene target_gene_name target_gene grna_group grna_id perturb intervention contrast
+    comparison treatment group cluster test target source tf regulator condition""".split()
+GENES = (
+    """measured_gene affected_gene response_gene readout_gene downstream_gene response_id gene_symbol gene_name hgnc_symbol
+    external_gene_name symbol names gene genes feature_name feature name variable target_gene target gene_id ensembl_id
+    ensembl_gene_id geneid featureid id primerid index rownames row_names row unnamed:_0""".split()
+    + [""]
+)
+CONTEXTS = """context cell_line cell_type celltype cellline condition stimulation stimulus culture_condition timepoint time_point
+    time dose treatment state tissue cell_state""".split()
+LOG2 = """log2foldchange log2_fold_change log_2_fold_change log2fc log2_fc avg_log2fc l2fc log2foldchanges log2_foldchange
+    log2_lfc lfc_log2 log2ratio log2_ratio logfoldchanges mean_log2fc shrunken_log2fc""".split()
+LN = """lnfc ln_fc lfc_ln ln_foldchange lnfoldchange ln_fold_change loge_fc logefc log_e_fold_change natural_lfc lfc_natural
+    avg_logfc nat_log_fc natural_log_fold_change""".split()
+LOG10 = """log10fc log10_fc log10foldchange log10_fold_change avg_log10fc lfc_log10""".split()
+LOGS = """lfc logfc log_fc log_fold_change logfoldchange log_foldchange lfcs effect effect_size coef coefficient beta estimate
+    delta fold_change_log mean_lfc value""".split()
+FOLDS = "fold_change foldchange fc".split()
+ERRORS = """lfc_se lfcse se se_lfc logfc_se log_fc_se log2fc_se log2foldchange_se ln_fc_se stderr std_err std_error stderror
+    standard_error se_logfc selogfc std_error_lfc se_coef coef_se""".split()
+P_VALUES = """pvalue p_value pval pvals p_val p raw_p raw_pval raw_p_value pr(>|z|) pr(>|t|)""".split()
+ADJUSTED = """padj p_adj adj_p_val adj_pval adj_p_value p_val_adj pvals_adj fdr q_value qvalue qval adjusted_p_value
+    p_adjusted pvalue_adj bh""".split()
+STATISTICS = (
+    "z z_score zscore z_value stat statistic wald wald_statistic t t_stat t_statistic t_value tstat tvalue".split()
+)
+SQUARES = "f_statistic f f_stat f_value lr lrt chisq chi2".split()
+FREEDOM = "df df2 df_total df_residual dof".split()
+# Columns by which a program is known whose column of effects does not say its logarithm: all of them are there.
+PROGRAMS = {
+    "glmGamPoi": ({"lfc", "f_statistic", "df1"}, "2"),
+    "DESeq2": ({"lfcse", "basemean"}, "2"),
+    "DESeq2's names": ({"lfcse"}, "2"),
+    "edgeR": ({"logfc", "logcpm"}, "2"),
+    "limma": ({"logfc", "aveexpr"}, "2"),
+    "pertpy": ({"variable", "log_fc", "contrast"}, "2"),
+    "Seurat before 4": ({"avg_logfc", "pct_1", "pct_2"}, "e"),
+    "scanpy": ({"names", "scores", "logfoldchanges"}, "2"),
+}
+# Where no name fits: parts of names that say what a column is.
+_LIKE_PERTURBATION = re.compile(
+    r".*(?:perturb|knock_?(?:ed|down|out)|(?<![a-z])(?:kd|ko|crispri?a?)(?![a-z])|guide_?(?:gene|target)).*"
+)
+_LIKE_GENE = re.compile(
+    r"(?:measured|affected|response|readout|downstream|regulated|observed).*|(?:gene|feature|transcript)s?(?:_?\w+)?"
+)
+_LIKE_LFC = re.compile(r"(?=.*(?:log|ln|l2))(?=.*(?:fc|fold|lfc)).*")
+_LIKE_ERROR = re.compile(r".*(?:lfcse|std_?err|standard_?err|stderr).*|(?:.*_)?se(?:_.*)?")
+LARGEST_Z = 37.0  # of the smallest p-value that a double holds
+
+
+@dataclass(frozen=True)
+class EffectColumns:
+    """Columns of a long table; None where there is none."""
+
+    perturbation: str | None
+    gene: str | None
+    lfc: str | None
+    se: str | None
+    statistic: str | None
+    squared: bool
+    p_value: str | None
+    adjusted: str | None
+    freedom: str | None
+
+
+def plain_name(column: object) -> str:
+    """Return a column name as it is compared: ``log2FoldChange`` and ``P.Value`` as ``log2foldchange`` and ``p_value``."""
+    return re.sub(r"[\s.\-]+", "_", str(column).strip().lower())
+
+
+def find(table: pd.DataFrame, names: Iterable[str], without: Iterable[str | None] = ()) -> str | None:
+    """Return the first of these names that is a column, other than some; None if none is."""
+    left_out = set(without)
+    columns = {plain_name(column): column for column in reversed(list(table.columns)) if column not in left_out}
+    return next((columns[name] for name in names if name in columns), None)
+
+
+def find_like(table: pd.DataFrame, pattern: re.Pattern[str], without: Iterable[str | None] = ()) -> str | None:
+    """Return the only column, other than some, whose name looks like that; None if none or several do."""
+    left_out = set(without)
+    alike = [column for column in table.columns if column not in left_out and pattern.fullmatch(plain_name(column))]
+    return alike[0] if len(alike) == 1 else None
+
+
+def find_columns(table: pd.DataFrame, given: dict[str, str | None]) -> EffectColumns:
+    """Find the columns of a long table under their usual names, where they are not given.
+
+    Parameters
+    ----------
+    table
+        The table.
+    given
+        Columns that the user names, under ``"perturbation"``, ``"gene"``, ``"lfc"``, ``"lfc_se"``, ``"statistic"`` and
+        ``"p_value"``.
+    """
+    named = [column for column in given.values() if column is not None]
+    lfc = given["lfc"] or find(table, [*LOG2, *LN, *LOG10, *LOGS], named)
+    se = given["lfc_se"] or find(table, ERRORS, [*named, lfc]) or find_like(table, _LIKE_ERROR, [*named, lfc])
+    lfc = lfc or find_like(table, _LIKE_LFC, [*named, se])
+    # The measured gene comes first where its name is clear: "target_gene" may be either.
+    clear = GENES[: GENES.index("variable") + 1]
+    perturbation = given["perturbation"] or (
+        find(table, PERTURBATIONS[: PERTURBATIONS.index("intervention")], [*named, lfc])
+        or find_like(table, _LIKE_PERTURBATION, [*named, lfc, se])
+        or find(table, PERTURBATIONS, [*named, lfc])
+    )
+    gene = (
+        given["gene"]
+        or find(table, clear, [*named, lfc, perturbation])
+        or find(table, GENES, [*named, lfc, perturbation])
+    )
+    gene = gene or find_like(table, _LIKE_GENE, [*named, lfc, se, perturbation])
+    statistic, squared = given["statistic"], False
+    if statistic is None:
+        statistic = find(table, STATISTICS, [*named, gene, perturbation])
+        if statistic is None:
+            statistic = find(table, SQUARES, [*named, gene, perturbation])
+    squared = statistic is not None and plain_name(statistic) in SQUARES
+    return EffectColumns(
+        perturbation=perturbation,
+        gene=gene,
+        lfc=lfc,
+        se=se,
+        statistic=statistic,
+        squared=squared,
+        p_value=given["p_value"] or find(table, P_VALUES, named),
+        adjusted=find(table, ADJUSTED, named),
+        freedom=find(table, FREEDOM, named),
+    )
+
+
+def base_of(name: object, columns: Sequence[object] = ()) -> tuple[str, str]:
+    """Return the base that the name of effects tells, ``"2"``, ``"e"``, ``"10"`` or ``""``, and by what it is told."""
+    plain = plain_name(name)
+    for base, names in (("2", LOG2), ("e", LN), ("10", LOG10)):
+        if plain in names:
+            return base, f"the name {name!r}"
+    there = {plain_name(column) for column in columns}
+    for program, (needed, base) in PROGRAMS.items():
+        if needed <= there:
+            return base, f"the columns of {program}"
+    for base, pattern in (
+        ("2", r"log_?2|l2fc"),
+        ("10", r"log_?10"),
+        ("e", r"(?:^|_)ln(?:_|$|fc)|natural|log_?e(?:_|$)"),
+    ):
+        if re.search(pattern, plain):
+            return base, f"the name {name!r}"
+    return "", ""
+
+
+def errors_of(
+    lfc: NDArray[np.float64],
+    *,
+    statistic: NDArray[np.float64] | None = None,
+    squared: bool = False,
+    p_value: NDArray[np.float64] | None = None,
+    freedom: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
+    """Return standard errors from effects and their statistic (z or t, or its square) or two-sided p-values.
+
+    A p-value is read as that of a normal statistic, or of Student's with `freedom` degrees of freedom. Where effect or statistic
+    are zero nothing is known, and the standard error is NaN.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if statistic is not None:
+            size = np.sqrt(np.maximum(statistic, 0)) if squared else np.abs(statistic)
+        elif p_value is not None:
+            half = p_value / 2
+            size = stats.norm.isf(half) if freedom is None else stats.t.isf(half, freedom)
+            size = np.where(p_value == 0, LARGEST_Z, size)
+        else:
+            raise AssertionError
+        errors = np.abs(lfc) / size
+    return np.where((size > 0) & (np.abs(lfc) > 0) & np.isfinite(errors), errors, np.nan)

@@ -1,0 +1,269 @@
+"""Signs and directions of edges are read wherever public files say them, and no network is taken for annotations."""
+
+from __future__ import annotations
+
+import anndata as ad
+import networkx as nx
+import numpy as np
+import pandas as pd
+import pytest
+
+from scapp import networks
+from scapp.pp import add_network, similarity_network
+from scapp.pp._edge_columns import edge_ends, read_signs
+
+GENES = ["KLF1", "GATA1", "HBB", "ALAS2"]
+SIGNED = {("KLF1", "HBB"): 1.0, ("GATA1", "KLF1"): -1.0}
+
+
+def data() -> ad.AnnData:
+    obs = pd.DataFrame({"perturbation": ["KLF1"]}, index=["KLF1"])
+    return ad.AnnData(np.zeros((1, 4), dtype=np.float32), obs=obs, var=pd.DataFrame(index=GENES))
+
+
+def edges_of(given, **options) -> tuple[dict[tuple[str, str], float], object]:
+    adata = data()
+    report = add_network(adata, given, control=None, scale=False, **options)
+    matrix = adata.varp["network"].tocoo()
+    found = {
+        (GENES[i], GENES[j]): round(float(v), 6) for i, j, v in zip(matrix.row, matrix.col, matrix.data, strict=True)
+    }
+    return found, report
+
+
+CASES = {
+    "carnival_sif.tsv": (SIGNED, "interaction", ()),
+    "tf_action_target.csv": (SIGNED, "action", ()),
+    "trrust_gene1_gene2.tsv": (SIGNED, "Mode_of_Regulation", ("PMID",)),
+    "trrust_no_header.tsv": (SIGNED, "sign", ("3",)),
+    "trn_effect.csv": (SIGNED, "effect", ("gene_id", "evidence", "source")),
+    "net.graphml": (SIGNED, "polarity", ()),
+    "parent_child_edges.csv": ({("KLF1", "HBB"): 0.5, ("GATA1", "KLF1"): -0.3}, "", ("PIP", "LFSR")),
+    "tf_by_gene_matrix.tsv": ({("KLF1", "HBB"): 1.0, ("GATA1", "ALAS2"): 1.0, ("GATA1", "KLF1"): 1.0}, "", ()),
+    "regulondb_comments.txt": (SIGNED, "sign", ("3",)),
+}
+
+
+@pytest.mark.parametrize("file", CASES)
+def test_files_of_regulation_keep_signs_and_directions(file, shared_cases):
+    expected, sign_column, unread = CASES[file]
+    found, report = edges_of(shared_cases / file)
+    assert found == expected and report.directed
+    assert (report.sign_column, report.unread_columns) == (sign_column, unread)
+    assert not unread or f"columns left out: {len(unread)}" in repr(report)
+    if file == "net.graphml":
+        return
+    table = networks.from_table(shared_cases / file)
+    assert {(a, b): w for a, b, w in table[["source", "target", "weight"]].itertuples(index=False)} == expected
+    assert table.attrs["directed"] is True
+    assert edges_of(table)[0] == expected
+
+
+def test_a_file_without_a_header_is_read_by_position_when_asked(shared_cases):
+    found, report = edges_of(shared_cases / "regulondb_comments.txt", source=0, target=1)
+    assert found == SIGNED and report.directed
+    found, _ = edges_of(shared_cases / "regulondb_comments.txt", source=1, target=0)
+    assert found == {("HBB", "KLF1"): 1.0, ("KLF1", "GATA1"): -1.0}
+
+
+def test_edges_of_cytoscape_are_undirected_with_their_scores(shared_cases):
+    found, report = edges_of(shared_cases / "cytoscape_edges.csv")
+    assert found[("KLF1", "HBB")] == found[("HBB", "KLF1")] == 0.93 and found[("GATA1", "KLF1")] == 0.81
+    assert not report.directed and report.weight_column == "stringdb::score"
+    table = networks.from_table(shared_cases / "cytoscape_edges.csv")
+    assert table["weight"].tolist() == [0.93, 0.81] and "directed" not in table.attrs
+
+
+def test_gene_sets_effects_and_annotations_are_named_with_their_functions(shared_cases):
+    for call in (lambda path: add_network(data(), path), networks.from_table):
+        with pytest.raises(ValueError, match="holds gene sets.*scapp.networks.from_gmt"):
+            call(shared_cases / "sets.gmt")
+        with pytest.raises(ValueError, match="table of effects.*scapp.pp.read_effects"):
+            call(shared_cases / "long_de.csv")
+    with pytest.raises(ValueError, match="table of numbers.*scapp.pp.read_effects"):
+        add_network(data(), shared_cases / "wide_lfc.csv")
+    with pytest.raises(ValueError, match="these are annotations.*similarity_network"):
+        add_network(data(), shared_cases / "id2gos.txt")
+
+
+def test_terms_that_are_joined_are_split_and_the_first_row_is_kept(shared_cases):
+    table = networks.from_table(shared_cases / "id2gos.txt")
+    assert sorted(table.itertuples(index=False, name=None)) == [
+        ("GATA1", "GO:0000001"), ("GATA1", "GO:0000003"), ("HBB", "GO:0000002"), ("KLF1", "GO:0000001"), ("KLF1", "GO:0000002"),
+    ]  # fmt: skip
+    adata = data()
+    report = similarity_network(adata, shared_cases / "id2gos.txt", control=None, min_genes=1)
+    assert report.n_edges >= 2
+    named = pd.DataFrame({"gene": ["KLF1", "HBB"], "term": ["Heme; iron", "binding, of a kind"]})
+    assert networks.from_table(named)["term"].tolist() == ["Heme; iron", "binding, of a kind"]
+
+
+SIGN_WORDS = {
+    "numbers": (1, -1, 0),
+    "floats": (1.0, -1.0, 0.0),
+    "text": ("1", "-1", "0"),
+    "plus": ("+", "-", "?"),
+    "both": ("+", "-", "+-"),
+    "TRRUST": ("Activation", "Repression", "Unknown"),
+    "SIGNOR": ("up-regulates quantity by expression", "down-regulates activity", "form complex"),
+    "verbs": ("activates", "inhibits", "binding"),
+    "arrows": ("->", "-|", ""),
+    "words": ("positive", "negative", "dual"),
+    "case": ("ACTIVATION", "INHIBITION", "unknown"),
+    "up": ("up", "down", "na"),
+}
+
+
+@pytest.mark.parametrize("words", SIGN_WORDS)
+@pytest.mark.parametrize(
+    "name", ["mor", "sign", "EFFECT", "Mode_of_Regulation", "interaction", "Regulation Type", "polarity", "mode"]
+)
+def test_signs_of_any_wording_are_read(words, name):
+    up, down, unknown = SIGN_WORDS[words]
+    table = pd.DataFrame(
+        {"source": ["KLF1", "GATA1", "KLF1"], "target": ["HBB", "KLF1", "ALAS2"], name: [up, down, unknown]}
+    )
+    found, report = edges_of(table)
+    expected = dict(SIGNED)
+    if name == "mor" and words in ("numbers", "floats", "text"):
+        assert report.weight_column == "mor"  # as decoupler: no edge of weight zero
+    else:
+        expected[("KLF1", "ALAS2")] = 1.0
+        assert (report.sign_column, report.n_without_sign) == (name, 1)
+        assert "not known for 1, which are positive" in repr(report)
+        assert report.directed
+    if name != "mor":
+        assert found == expected
+        graph = nx.from_pandas_edgelist(table, edge_attr=name, create_using=nx.DiGraph)
+        assert edges_of(graph)[0] == expected
+
+
+def test_flags_of_omnipath_are_signs():
+    table = pd.DataFrame({"source": ["KLF1", "GATA1", "HBB"], "target": ["HBB", "KLF1", "ALAS2"]})
+    for up, down in (
+        ([True, False, True], [False, True, True]),
+        ([1, 0, 1], [0, 1, 1]),
+        (["True", "False", "0"], ["False", "True", "0"]),
+    ):
+        found, report = edges_of(table.assign(is_directed=1, is_stimulation=up, is_inhibition=down))
+        assert found == {**SIGNED, ("HBB", "ALAS2"): 1.0}
+        assert report.sign_column == "is_stimulation, is_inhibition" and report.n_without_sign == 1
+
+
+def test_signs_multiply_weights_without_a_sign_and_leave_signed_ones():
+    table = pd.DataFrame(
+        {"tf": ["KLF1", "GATA1"], "target": ["HBB", "KLF1"], "weight": [0.5, 0.2], "effect": ["+", "-"]}
+    )
+    assert edges_of(table)[0] == {("KLF1", "HBB"): 0.5, ("GATA1", "KLF1"): -0.2}
+    found, report = edges_of(table.assign(weight=[-0.5, 0.2]))
+    assert found == {("KLF1", "HBB"): -0.5, ("GATA1", "KLF1"): 0.2}
+    assert report.unread_columns == ("effect",)
+    assert edges_of(table, keep_sign=False)[0] == {("KLF1", "HBB"): 0.5, ("GATA1", "KLF1"): 0.2}
+
+
+def test_words_that_are_no_signs_leave_the_network_as_it_is():
+    table = pd.DataFrame(
+        {"source": ["KLF1", "GATA1"], "target": ["HBB", "KLF1"], "interaction": ["pp", "pd"], "type": [1, 1]}
+    )
+    found, report = edges_of(table)
+    assert set(found.values()) == {1.0} and not report.directed and report.sign_column == ""
+    assert report.unread_columns == ("interaction", "type")
+    assert read_signs(pd.Series(["1", "1"])) is None and read_signs(pd.Series(["KLF1", "+"])) is None
+
+
+def test_edges_with_both_signs_are_counted():
+    table = pd.DataFrame({"tf": ["KLF1", "KLF1"], "target": ["HBB", "HBB"], "effect": ["Activation", "Repression"]})
+    _, report = edges_of(table)
+    assert report.n_contradicting == 1 and "listed with both signs: 1" in repr(report)
+
+
+@pytest.mark.parametrize(
+    ("columns", "directed"),
+    [
+        (("parent_symbol", "child_symbol"), True),
+        (("source_gene", "target_gene"), False),
+        (("Regulator", "gene_name"), True),
+        (("TF_name", "target_gene"), True),
+        (("regulator_symbol", "target_symbol"), True),
+        (("gene.1", "gene.2"), False),
+        (("Protein A", "Protein B"), False),
+        (("from_gene", "to_gene"), False),
+        (("ligand", "receptor"), True),
+        (("uniprot_a", "uniprot_b"), False),
+    ],
+)
+def test_ends_of_usual_names_are_found(columns, directed):
+    table = pd.DataFrame({columns[0]: ["KLF1", "GATA1"], columns[1]: ["HBB", "KLF1"], "similarity": [0.4, 0.2]})
+    found, report = edges_of(table)
+    assert found[("KLF1", "HBB")] == 0.4 and report.directed == directed
+    assert networks.from_table(table)["weight"].tolist() == [0.4, 0.2]
+
+
+def test_columns_of_features_and_annotations_are_no_ends():
+    assert edge_ends(pd.DataFrame({"gene": ["a"], "1": [0.1], "2": [0.2]})) is None
+    assert edge_ends(pd.DataFrame({"gene": ["a"], "a": ["x"], "b": ["y"]})) is None
+    assert edge_ends(pd.DataFrame({"gene": ["a"], "term": ["x"], "source": ["GO"]})) is None
+
+
+def test_networks_are_never_taken_for_annotations():
+    pairs = pd.DataFrame({"one": ["P04637", "Q00987"], "other": ["Q9Y243", "P31749"]})
+    with pytest.raises(
+        ValueError, match="both hold|Both hold UniProt accessions.*source='one', target='other'.*gene='one'"
+    ):
+        networks.from_table(pairs)
+    shared = pd.DataFrame({"one": ["KLF1", "GATA1"], "other": ["GATA1", "HBB"]})
+    with pytest.raises(ValueError, match="Both hold 'GATA1'"):
+        networks.from_table(shared)
+    assert len(networks.from_table(shared, source="one", target="other")) == 2
+    with pytest.raises(ValueError, match="Cannot tell which columns hold the two ends"):
+        networks.from_table(pd.DataFrame({"one": ["KLF1", "GATA1"], "other": ["HBB", "ALAS2"], "beta": [0.1, 0.2]}))
+
+
+def test_square_tables_are_genes_by_genes(tmp_path):
+    table = pd.DataFrame([[0, 0.5], [-0.2, 0]], ["KLF1", "HBB"], ["KLF1", "HBB"])
+    expected = {("KLF1", "HBB"): 0.5, ("HBB", "KLF1"): -0.2}
+    assert edges_of(table)[0] == expected
+    table.to_csv(tmp_path / "square.csv")
+    found, report = edges_of(tmp_path / "square.csv")
+    assert found == expected and report.directed
+    symmetric = pd.DataFrame([[0, 0.5], [0.5, 0]], ["KLF1", "HBB"], ["HBB", "KLF1"][::-1])
+    assert not edges_of(symmetric)[1].directed
+
+
+def test_sif_files_are_read(tmp_path):
+    (tmp_path / "net.sif").write_text("KLF1 activates HBB ALAS2\nGATA1\tinhibits\tKLF1\n\n")
+    found, report = edges_of(tmp_path / "net.sif")
+    assert found == {**SIGNED, ("KLF1", "ALAS2"): 1.0} and report.directed
+
+
+@pytest.mark.parametrize(
+    ("begin", "kind"),
+    [
+        (b"\x89HDF\r\n\x1a\n" + bytes(99), "an HDF5 file"),
+        (b"PK\x03\x04" + bytes(99), "a zip archive"),
+        (b"\x93NUMPY" + bytes(99), "an array of numpy"),
+        (b"<?xml version='1.0'?>", "an XML file"),
+        (b"<!DOCTYPE html>", "a web page"),
+    ],
+)
+def test_intact_files_of_another_kind_are_named(begin, kind, tmp_path):
+    (tmp_path / "net.csv").write_bytes(begin)
+    for call in (lambda path: add_network(data(), path), networks.from_table):
+        with pytest.raises(ValueError, match=f"net.csv' is {kind}"):
+            call(tmp_path / "net.csv")
+
+
+def test_comments_are_skipped_and_a_header_with_a_hash_is_one(tmp_path):
+    path = tmp_path / "net.tsv"
+    path.write_text("# one\n# two words here\nsource\ttarget\tweight\nKLF1\tHBB\t0.5\n")
+    assert edges_of(path, directed=True)[0] == {("KLF1", "HBB"): 0.5}
+    path.write_text("#source\ttarget\tweight\nKLF1\tHBB\t0.5\n")
+    assert edges_of(path, directed=True)[0] == {("KLF1", "HBB"): 0.5}
+    path.write_text("# made by us\n#protein1\tprotein2\tcombined_score\nKLF1\tHBB\t900\n")
+    assert edges_of(path, directed=True)[0] == {("KLF1", "HBB"): 900.0}
+
+
+def test_a_weight_of_many_digits_in_its_exponent_is_refused(tmp_path):
+    (tmp_path / "net.csv").write_text("source,target,weight\nKLF1,HBB,1e4099999999\n")
+    with pytest.raises(ValueError, match="1 of 1 edges have a weight that is missing, infinite"):
+        add_network(data(), tmp_path / "net.csv")

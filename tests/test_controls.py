@@ -1,0 +1,226 @@
+"""Controls are recognised however they are numbered, prefixed and spelled, and no gene is one of them."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+import scapp
+from scapp._controls import doubtful, is_control, is_named, looks_like_control, missing_kind, recognised
+from scapp._perturbations import check_control, parse_label
+from scapp.data._effects import read_effects
+
+SPELLED = """NTC NTC_1 ntc-2 non-targeting_00012 Non-Targeting nontargeting NonTargeting_Human_0001 non_targeting_control
+    NonTargetingControlGuideForHuman_0001 non-targeting_00011_sg1 sgNegCtrl2 NegCtrl0 neg_ctrl-3 NEG_CONTROL_12 scramble
+    Scrambled sgScramble_2 sgNT nt_5 NT-ctrl CTRL00698 ctrl_2 Control-A control safe_harbor SafeHarbor_3
+    safe-targeting AAVS1 AAVS1_sg2 ROSA26 INTERGENIC12 ONE_INTERGENIC_SITE_4 ONE-NON-GENE-SITE NO_SITE_7 no-target
+    no_target_3 untargeted unperturbed mock vehicle DMSO untreated EGFP sgGFP-1 LacZ luciferase 3x_neg_ctrl
+    non-targeting-P1P2 empty_vector wild-type""".split()
+GENES = """NEGR1 SAFB SAFB2 CTRB1 CTRC CNTRL NTRK1 NTS NTN1 NTSR1 NT5E NT5C NTF3 NCL NCOR1 WT1 SCRIB SCRN1 SCRT1 MOCOS
+    EGFR LUC7L SINT1 GNT1 INTS1 CTLA4 CONT EMX1 NELFA SAFE1A MT-ND1 HLA-A C3 T PosCtrl pos_ctrl_1""".split()
+
+
+@pytest.mark.parametrize("name", SPELLED)
+def test_a_control_is_recognised_in_any_spelling(name):
+    assert all(recognised(text) for text in (name, name.lower(), name.upper()))
+
+
+@pytest.mark.parametrize("name", GENES)
+def test_no_gene_is_taken_for_a_control(name):
+    assert not recognised(name)
+    assert parse_label(f"{name}+KLF1") == tuple(sorted([name, "KLF1"]))
+
+
+def test_of_all_human_symbols_only_those_that_are_usual_names_of_controls_are_taken(shared_data):
+    names = pd.read_csv(shared_data / "networks" / "gene_aliases.tsv.gz", sep="\t", dtype=str, na_filter=False)
+    symbols = set(names["symbol"])
+    assert {name for name in symbols if recognised(name)} == {"CTRL", "AAVS1"}
+    assert not [name for name in symbols if missing_kind(name)]
+    assert {name for name in symbols if looks_like_control(name)} == {"CTRL", "AAVS1"}
+    assert doubtful("CTRL") and doubtful("AAVS1")
+
+
+def test_a_name_of_many_digits_is_looked_at_quickly():
+    assert not recognised("1" * 90 + "!")
+    assert recognised("NTC_" + "1" * 90)
+    assert not recognised("x" * 10**6)
+
+
+def test_one_name_takes_its_numbered_forms_with_it_and_no_other_spelling():
+    assert all(is_named(name, "NTC") for name in ("NTC", "NTC_1", "sgNTC-2", "ntc"))
+    assert not any(is_named(name, "NTC") for name in ("NT", "non-targeting", "NTCP", "Negative"))
+    assert not is_named("WT1", "WT") and not is_named("NT3", "NT")
+
+
+def test_a_list_names_all_controls():
+    assert is_control("NTC_1", ["NTC"]) and not is_control("SCRAMBLE", ["NTC"])
+    assert parse_label("SCRAMBLE+KLF1", control=["NTC"]) == ("KLF1", "SCRAMBLE")
+    assert parse_label("CTRL", control=["NTC"]) == ("CTRL",) == parse_label("CTRL", control=None)
+    assert parse_label("KLF1+NTC_12") == ("KLF1",) == parse_label("KLF1_NTC_12", sep="_")
+    assert parse_label("ctrl_C3", sep="_") == ("C3",)
+    with pytest.raises(TypeError, match=r"control=\['NT', 'safe-targeting'\]"):
+        parse_label("KLF1", control=3)
+
+
+def cells(counts: dict[str, int], genes: tuple[str, ...] = ("KLF1", "GATA1", "HBB", "ALAS2", "CTRL")) -> ad.AnnData:
+    labels = [label for label, n in counts.items() for _ in range(n)]
+    rng = np.random.default_rng(0)
+    x = rng.poisson(20, size=(len(labels), len(genes))).astype(np.float32)
+    obs = pd.DataFrame({"perturbation": labels}, index=[f"c{i}" for i in range(len(labels))])
+    return ad.AnnData(x, obs=obs, var=pd.DataFrame(index=list(genes)))
+
+
+@pytest.mark.parametrize("alias", ["Negative", "unperturbed", "mock", "vehicle", "DMSO", "NTC_2", "scramble"])
+def test_other_controls_do_not_join_the_named_one_in_silence(alias):
+    adata = cells({"NT": 20, alias: 60, "KLF1": 10})
+    with pytest.raises(ValueError, match=rf"20 observations labelled 'NT', 60 have .*'{alias}' \(60\)") as caught:
+        scapp.pp.pseudobulk(adata, control="NT")
+    assert "control=['NT', '" in str(caught.value) and len(str(caught.value).splitlines()) <= 3
+    assert scapp.pp.pseudobulk(adata, control=["NT", alias]).uns["n_control_cells"] == 80
+
+
+def test_numbered_controls_are_controls_and_are_counted(caplog, tmp_path):
+    adata = cells({"NTC": 5, "NTC_1": 6, "NTC_2": 7, "KLF1": 4, "KLF1+NTC": 3})
+    with caplog.at_level(logging.INFO, logger="scapp"):
+        effects = scapp.pp.pseudobulk(adata, control="NTC")
+    assert effects.obs["n_cells"].to_dict() == {"KLF1": 7} and effects.uns["n_control_cells"] == 18
+    assert "'NTC_2' (7), 'NTC_1' (6), 'NTC' (5)" in caplog.text
+    labels = "non-targeting_00012", "NegCtrl0", "scramble", "sgNT"
+    adata = cells({"KLF1": 4, **dict.fromkeys(labels, 5)})
+    with pytest.raises(ValueError, match=r"'non-targeting_00012' \(5\).*control=\[.*'non-targeting'.*\]"):
+        scapp.pp.pseudobulk(adata)
+    effects = scapp.pp.pseudobulk(adata, control=["sgNT", "scramble", "NegCtrl", "non-targeting"])
+    assert list(effects.obs_names) == ["KLF1"] and effects.uns["n_control_cells"] == 20
+    effects.write_h5ad(tmp_path / "effects.h5ad")
+    assert list(ad.read_h5ad(tmp_path / "effects.h5ad").uns["scapp"]["pseudobulk"]["control"])[0] == "sgNT"
+
+
+def test_a_gene_that_is_called_like_a_control_stays_one_where_the_list_says_so():
+    adata = cells({"NTC": 9, "CTRL": 8, "KLF1": 8, "SCRAMBLE": 8})
+    with pytest.raises(ValueError, match=r"16 have names that controls usually have.*as genes with control=\['NTC'\]"):
+        scapp.pp.pseudobulk(adata, control="NTC")
+    with pytest.warns(UserWarning, match=r"taken as perturbed.*'CTRL' \(8\), 'SCRAMBLE' \(8\)"):
+        effects = scapp.pp.pseudobulk(adata, control=["NTC"])
+    assert list(effects.obs_names) == ["CTRL", "KLF1", "SCRAMBLE"]
+    with pytest.warns(UserWarning, match="'CTRL'.* is taken as a perturbed gene"):
+        effects = scapp.pp.add_unmeasured_genes(effects[["CTRL", "KLF1"]].copy(), control=None)
+    assert effects.n_vars == 5
+
+
+def test_a_gene_in_a_pair_that_is_dropped_as_a_control_is_warned_of():
+    with pytest.warns(UserWarning, match=r"'CTRL' in combinations was dropped.*control=\['NT'\]"):
+        scapp.pp.pseudobulk(cells({"NT": 9, "CTRL+KLF1": 8}), control="NT")
+
+
+def test_a_label_that_only_resembles_a_control_is_warned_of():
+    with pytest.warns(UserWarning, match=r"'my-ctrl' \(5\)"):
+        scapp.pp.pseudobulk(cells({"NT": 9, "my-ctrl": 5, "KLF1": 4}), control="NT")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scapp.pp.pseudobulk(cells({"NT": 9, "NEGR1": 5, "SAFB": 4, "CTRB1": 4}), control="NT")
+
+
+def test_no_observation_is_a_control_shows_counts():
+    with pytest.raises(ValueError, match=r"'NTC_1' \(2\), 'NTC_2' \(1\). Pass control='NTC'"):
+        check_control(["KLF1", "NTC_1", "NTC_1", "NTC_2"], "control")
+    with pytest.raises(ValueError, match="labelled 'control'.*control=None"):
+        check_control(["KLF1"], "control")
+
+
+# Missing labels, other separators, names of guides
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "nan",
+            "None",
+            "<NA>",
+            "NA",
+            "*",
+            "unassigned",
+            "multiple",
+            "doublet",
+            "ambient",
+            "N/A",
+            "no_guide",
+            "Unknown",
+        ),
+        *("Multiplet", "null", "nan+nan", "KLF1+None", "unmapped"),
+    ],
+)
+def test_missing_labels_as_text_are_refused_with_counts(text):
+    with pytest.raises(ValueError, match=r"6 observations have no known perturbation.*\(6\).*isin\(\["):
+        scapp.pp.pseudobulk(cells({"control": 9, "KLF1": 5, text: 6}))
+    effects = scapp.pp.pseudobulk(cells({"control": 9, "KLF1": 5}))
+    effects.obs["perturbation"] = text
+    with pytest.raises(ValueError, match="no known perturbation"):
+        read_effects(effects, perturbation_key="perturbation", control=None, layer="lfc", sep="+", batch_key=None)
+
+
+def test_a_gene_of_adata_that_is_called_like_a_missing_value_is_one():
+    adata = cells({"control": 9, "NAN": 5}, genes=("NAN", "KLF1"))
+    assert list(scapp.pp.pseudobulk(adata).obs_names) == ["NAN"]
+
+
+@pytest.mark.parametrize("join", ["_", ",", ";", "|", "&", " and ", ", ", " + ", "-", ":", "/"])
+@pytest.mark.parametrize("measured", [True, False])
+def test_another_separator_is_named_where_it_cuts_labels_into_known_genes(join, measured):
+    genes = ("KLF1", "GATA1", "HBB") if measured else ("HBB", "ALAS2")
+    adata = cells({"control": 9, "KLF1": 5, "GATA1": 5, f"KLF1{join}GATA1": 5}, genes)
+    if join == " + ":
+        assert "GATA1+KLF1" in scapp.pp.pseudobulk(adata).obs_names
+        return
+    if join == "-" and not measured:
+        return  # symbols hold dashes, so that other labels do not say enough
+    sep = join if join != ", " else ","
+    message = rf"'KLF1{join}GATA1' \(5\).*Pass sep='{sep}'".replace("|", r"\|")
+    if join == "-":  # genes that are read through have such symbols, so that this is no error
+        with pytest.warns(UserWarning, match=message):
+            scapp.pp.pseudobulk(adata)
+    else:
+        with pytest.raises(ValueError, match=message):
+            scapp.pp.pseudobulk(adata)
+    assert "GATA1+KLF1" in scapp.pp.pseudobulk(adata, sep=sep).obs_names
+
+
+def test_a_symbol_that_holds_a_separator_is_left_alone():
+    genes = ("HLA-A", "HLA", "A", "MT_CO1", "MT", "CO1", "KLF1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        effects = scapp.pp.pseudobulk(cells({"control": 9, "HLA-A": 4, "MT_CO1": 4, "NKX2-1": 4, "NKX2-2": 4}, genes))
+    assert effects.n_obs == 4
+
+
+@pytest.mark.parametrize(
+    "guides", [["KLF1_1", "KLF1_2"], ["sgKLF1"], ["KLF1-sg2"], ["KLF1_MPA"], ["ZAP70_1", "ZAP70_3"]]
+)
+def test_names_of_guides_as_labels_are_named_with_the_call_that_joins_them(guides):
+    with pytest.warns(UserWarning, match=r"look like names of guides.*guides_to_perturbations\(adata, calls_key='pert"):
+        scapp.pp.pseudobulk(cells({"control": 9, **dict.fromkeys(guides, 4)}))
+
+
+@pytest.mark.parametrize(
+    ("labels", "sep"),
+    [(["ZAP70_1", "ZAP70_2"], "_"), (["KLF1_+_128.23-P1P2", "GATA1_-_12.23-P1P2"], "+")],
+)
+def test_a_separator_that_cuts_names_of_guides_is_refused(labels, sep):
+    with pytest.raises(ValueError, match="names of guides.*guides_to_perturbations"):
+        scapp.pp.pseudobulk(cells({"control": 9, **dict.fromkeys(labels, 4)}), sep=sep)
+
+
+def test_conditions_of_gears_are_named():
+    adata = cells({"K562_ctrl_1": 9, "K562_KLF1+ctrl_1+1": 4, "K562_KLF1+GATA1_1+1": 4})
+    with pytest.raises(ValueError, match="perturbation_key='condition'"):
+        scapp.pp.pseudobulk(adata, control="K562_ctrl_1")
+
+
+def test_a_short_prefix_is_told_by_its_case():
+    assert all(map(recognised, ["gNT", "shSCR", "siNC_2", "g_NT"]))
+    assert not any(map(recognised, ["GNT", "SHSCR", "SGNTX"]))
