@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anndata as ad
 import networkx as nx
 import numpy as np
@@ -21,7 +23,7 @@ def data() -> ad.AnnData:
     return ad.AnnData(np.zeros((1, 4), dtype=np.float32), obs=obs, var=pd.DataFrame(index=GENES))
 
 
-def edges_of(given, **options) -> tuple[dict[tuple[str, str], float], object]:
+def edges_of(given, **options) -> tuple[dict[tuple[str, str], float], Any]:
     adata = data()
     report = add_network(adata, given, control=None, scale=False, **options)
     matrix = adata.varp["network"].tocoo()

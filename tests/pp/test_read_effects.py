@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -222,7 +223,7 @@ def xlsx(table: pd.DataFrame, path) -> None:
     """Write what Excel writes: shared strings, numbers, empty cells left out."""
     strings: list[str] = []
 
-    def cell(value: object, name: str) -> str:
+    def cell(value: Any, name: str) -> str:
         if isinstance(value, str):
             strings.append(value)
             return f'<c r="{name}" t="s"><v>{len(strings) - 1}</v></c>'

@@ -21,7 +21,7 @@ def counts(n: int = 150, n_genes: int = 200) -> ad.AnnData:
     rng = np.random.default_rng(1)
     labels = np.array(["control", "KLF1", "GATA1"])[np.arange(n) % 3]
     mean = rng.gamma(0.5, 3.0, size=n_genes)
-    effect = {"control": 0.0, "KLF1": rng.normal(0, 0.7, n_genes), "GATA1": rng.normal(0, 0.7, n_genes)}
+    effect = {"control": np.zeros(n_genes), "KLF1": rng.normal(0, 0.7, n_genes), "GATA1": rng.normal(0, 0.7, n_genes)}
     depth = rng.lognormal(0, 0.6, size=n)
     x = rng.poisson(depth[:, None] * np.stack([mean * np.exp(effect[label]) for label in labels])).astype(np.float32)
     x[:, 4] += 1
