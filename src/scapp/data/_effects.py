@@ -225,5 +225,10 @@ def _check_lfc(values: np.ndarray, genes: pd.Index, where: str) -> None:
             "Calculate them with `scapp.pp.pseudobulk`."
         )
     silent = ~values.any(axis=1)
+    if silent.all():
+        raise ValueError(
+            f"Every log-fold-change of {where} is 0, so there is nothing to learn from. "
+            "Calculate the effects again with `scapp.pp.pseudobulk`, or name their layer with layer=…."
+        )
     if silent.any():
         warn_user(f"{int(silent.sum())} perturbation(s) have no effect on any gene.")

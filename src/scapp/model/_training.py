@@ -60,7 +60,8 @@ class TrainingMixin:
             Epochs, each of ten steps over the scalars; 12, or 100 passes for the paper's form. Training stops earlier when the
             loss does. With 0, only what has a closed form is solved.
         accelerator
-            As in scvi-tools. The closed form is solved in double precision, for which the processor is the default.
+            ``"cpu"`` or ``"auto"``: the closed form is solved in double precision on the processor. The paper's form takes what
+            scvi-tools does.
         plan_kwargs
             For the paper's form: `lr` (1e-3), `weight_decay`.
         **trainer_kwargs
@@ -71,7 +72,7 @@ class TrainingMixin:
         RuntimeError
             If the model was loaded without data, so that it has nothing to be trained on.
         ValueError
-            If `max_epochs` is negative.
+            If `max_epochs` is negative, or the default form is to be trained on an accelerator.
         TypeError
             For options that have no meaning here.
         """
@@ -79,13 +80,21 @@ class TrainingMixin:
         for name, reason in NO_MEANING.items():
             if name in trainer_kwargs:
                 raise TypeError(f"train() takes no {name}: {reason}. Leave it out.")
-        if not self.module.targets.any() and not self.is_trained_:
-            raise RuntimeError("This model holds no training effects. Make a new one with APP(effects).")
+        if not paper and accelerator not in ("cpu", "auto"):
+            raise ValueError(
+                f"accelerator={accelerator!r}: the default form is solved on the processor, in seconds. "
+                "Leave accelerator out, or make the model with preset='paper'."
+            )
         if max_epochs is None:
             max_epochs = MAX_EPOCHS_PAPER if paper else MAX_EPOCHS
         if isinstance(max_epochs, bool) or not isinstance(max_epochs, int) or max_epochs < 0:
             raise ValueError(f"max_epochs must be a whole number of at least 0, found {max_epochs!r}.")
         self._set_effects()
+        if not self.module.targets.any():
+            raise RuntimeError(
+                "This model was loaded without its training effects. Set them up again with `APP.setup_anndata(effects, …)`, and "
+                "make a new model with `APP(effects)`."
+            )
         before = {name: value.clone() for name, value in self.module.state_dict().items()}
         history, was_trained = copy.copy(self.history_), self.is_trained_
         watch = WatchInterrupts()
@@ -107,7 +116,8 @@ class TrainingMixin:
         self.is_trained_ = True
 
     def _run(self, max_epochs: int, accelerator: str, plan_kwargs: dict, watch: WatchInterrupts, options: dict) -> None:
-        plan_class = PaperPlan if isinstance(self.module, PaperModule) else ScalarPlan
+        paper = isinstance(self.module, PaperModule)
+        plan_class = PaperPlan if paper else ScalarPlan
         plan = plan_class(self.module, **plan_kwargs)
         callbacks = [*(options.pop("callbacks", None) or []), watch]
         with warnings.catch_warnings():
@@ -118,7 +128,7 @@ class TrainingMixin:
                 training_plan=plan,
                 data_splitter=AllPerturbations(len(self.module.perturbations)),
                 max_epochs=max_epochs,
-                accelerator=accelerator,
+                accelerator=accelerator if paper else "cpu",
                 devices=1,
                 early_stopping=False,
                 callbacks=callbacks,
