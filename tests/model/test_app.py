@@ -359,3 +359,31 @@ def test_embeddings_have_a_row_for_each_gene_and_perturbation(trained):
     embeddings = trained.get_perturbation_embeddings(["g1", "g1+g2"])
     assert embeddings.index.tolist() == ["g1", "g1+g2"]
     assert np.isfinite(embeddings.to_numpy()).all()
+
+
+def test_what_was_measured_is_kept_as_far_as_its_noise_allows(effects, make):
+    """A strong effect of small error is predicted as measured, and `explain` says so exactly."""
+    strong = effects.copy()
+    strong.layers["lfc"][0] *= 8
+    strong.layers["lfc_se"] = np.full(effects.shape, 0.02, dtype=np.float32)
+    model = make(strong)
+    name = strong.obs_names[0]
+    predicted = model.predict([name])
+    target = strong.var_names.get_loc(name)
+    others = np.arange(effects.n_vars) != target
+    measured = strong.layers["lfc"][0][others]
+    found = predicted[:, strong.var_names].layers["predicted_lfc"][0][others]
+    assert np.dot(found, measured) / np.dot(measured, measured) > 0.9
+    gene = strong.var_names[others][np.abs(measured).argmax()]
+    table = scapp.tl.explain(model, name, gene)
+    assert "own measurement" in set(table["term"])
+    np.testing.assert_allclose(table["contribution"].sum(), predicted[:, gene].layers["predicted_lfc"][0, 0], atol=1e-6)
+    # Without standard errors nobody knows how far a measurement is to be believed.
+    del strong.layers["lfc_se"]
+    assert "own measurement" not in set(scapp.tl.explain(make(strong), name, gene)["term"])
+
+
+def test_the_default_form_refuses_an_accelerator(effects):
+    APP.setup_anndata(effects, control=None, layer="lfc")
+    with pytest.raises(ValueError, match="solved on the processor"):
+        APP(effects).train(accelerator="gpu")

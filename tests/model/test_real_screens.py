@@ -47,8 +47,9 @@ def test_held_out_doubles_of_norman_beat_additive_and_shrunk_additive(shared_dat
     assert model.n_parameters < 150
 
 
-@pytest.mark.filterwarnings("ignore:.*not measured")
-def test_held_out_genes_of_replogle_beat_the_mean_and_the_linear_model(shared_data, tasks):
+@pytest.fixture(scope="module")
+def k562(shared_data, tasks):
+    """A fifth of the knock-downs of K562 held out, and a model of the others with STRING and the Gene Ontology."""
     split = tasks.singles_task(shared_data)[0]
     folder = shared_data / "networks"
     full = networks(tasks.replogle_effects(shared_data), folder)
@@ -59,7 +60,12 @@ def test_held_out_genes_of_replogle_beat_the_mean_and_the_linear_model(shared_da
         parents=folder / "go_dag_parents.tsv.gz",
         max_genes=1000,
     )
-    model = fit(full, split.train.obs_names, gene_features_key="go")
+    return split, fit(full, split.train.obs_names, gene_features_key="go")
+
+
+@pytest.mark.filterwarnings("ignore:.*not measured")
+def test_held_out_genes_of_replogle_beat_the_mean_and_the_linear_model(k562):
+    split, model = k562
     names = split.test.obs_names
     error = {
         "APP": model.predict(names)[:, split.test.var_names],
@@ -69,6 +75,24 @@ def test_held_out_genes_of_replogle_beat_the_mean_and_the_linear_model(shared_da
     error = {k: l2(v.layers["predicted_lfc"], split.test.layers["lfc"]).mean() for k, v in error.items()}
     assert error["APP"] <= 0.93 * error["mean"]
     assert error["APP"] < error["linear"]
+
+
+@pytest.mark.filterwarnings("ignore:.*not measured")
+def test_intervals_of_a_noisy_real_screen_hold_for_the_genes_predicted_to_change_most(k562):
+    split, model = k562
+    predicted = model.predict(split.test.obs_names)[:, split.test.var_names]
+    lfc, std = predicted.layers["predicted_lfc"], predicted.layers["predicted_lfc_std"]
+    truth = split.test.layers["lfc"]
+    inside = np.abs(truth - lfc) < 1.2816 * std
+    top = np.argsort(-np.abs(lfc), axis=1)[:, :20]
+    assert 0.73 < np.take_along_axis(inside, top, axis=1).mean() < 0.87
+    # Nine tenths of the table are exact zeros: an interval that holds 0 holds nearly all of them.
+    assert 0.8 < inside.mean() < 0.95
+    recall = {
+        name: np.nanmean(scapp.metrics.hit_discovery_recall(score, truth, threshold=2.0))
+        for name, score in (("size", np.abs(lfc)), ("certainty", np.abs(lfc) / std))
+    }
+    assert recall["certainty"] > recall["size"] - 0.02
 
 
 @pytest.mark.parametrize(
@@ -97,14 +121,14 @@ def test_from_the_cells_of_a_real_screen_to_a_file_with_predictions(shared_data,
     assert np.isfinite(again.layers["predicted_lfc"][perturbed][:, measured]).all()
     np.testing.assert_allclose(again.layers["attention"][perturbed].sum(axis=1), 1, rtol=1e-4)
     assert set(again.uns["attention_genes"]["names"].dtype.names) == set(again.obs[key]) - {control}
-    # What a screen measured well is predicted as measured; weak effects are drawn to those of similar genes.
+    # What a screen measured itself is predicted as measured, but for denoising.
     effects = scapp.pp.pseudobulk(cells, perturbation_key=key, control=control)
     names = effects.obs_names[effects.obs["n_perturbed_genes"] == 1]
     predicted = model.predict(names).layers["predicted_lfc"][:, measured]
     correlation = [
         np.corrcoef(a, b)[0, 1] for a, b in zip(predicted, effects[names].layers["lfc"][:, measured], strict=True)
     ]
-    assert np.quantile(correlation, 0.75) > 0.8
+    assert np.median(correlation) > 0.8
 
 
 @pytest.fixture(scope="module")
@@ -142,3 +166,22 @@ def test_attention_is_higher_on_planted_downstream_genes(planted):
         ratio[gene] = row[inside].mean() / row[~inside].mean()
     assert (pd.Series(ratio) > 1).mean() > 0.95
     assert pd.Series(ratio).median() > 2
+
+
+@pytest.mark.filterwarnings("ignore:.*measured single", "ignore:.*not measured")
+def test_intervals_hold_for_genes_without_a_measured_single(shared_data, tasks):
+    """Norman's screen with a fifth of the genes taken out of all perturbations."""
+    full = networks(tasks.norman_effects(shared_data), shared_data / "networks")
+    genes = sorted({gene for name in full.obs_names for gene in name.split("+")})
+    inside = {1: [], 2: []}
+    for seed in range(2):
+        unseen = set(np.random.default_rng(seed).choice(genes, len(genes) // 5, replace=False))
+        held_out = [bool(unseen & set(name.split("+"))) for name in full.obs_names]
+        model = fit(full, full.obs_names[~np.asarray(held_out)])
+        test = full[held_out]
+        predicted = model.predict(test.obs_names)[:, test.var_names[test.var["measured"]]]
+        error = np.abs(predicted.layers["predicted_lfc"] - test[:, predicted.var_names].layers["lfc"])
+        for name, row in zip(test.obs_names, error < 1.2816 * predicted.layers["predicted_lfc_std"], strict=True):
+            inside[1 + name.count("+")].append(row.mean())
+    assert 0.72 < np.mean(inside[1]) < 0.88
+    assert 0.72 < np.mean(inside[2]) < 0.88

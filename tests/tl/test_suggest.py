@@ -128,7 +128,8 @@ def test_a_half_alone_knows_its_uncertainty_too(effects, make):
         assert len(suggest_perturbations(model, 3, order=order)) == 3
 
 
-def test_measuring_what_is_suggested_helps_more_than_what_chance_picks():
+@pytest.mark.xfail(strict=True, reason="the gain over chance is 1.6 % on this screen; the earlier form gained 3 %")
+def test_measuring_what_is_suggested_gains_three_per_cent_over_chance():
     """Singles of three modules of 16 were measured: the suggestions reach more of the others than chance does."""
     _, truth = scapp.datasets.simulated_perturb_seq(
         n_genes=500, n_regulators=160, n_singles=160, n_doubles=0, n_modules=16,
@@ -156,7 +157,7 @@ def test_measuring_what_is_suggested_helps_more_than_what_chance_picks():
     suggested = suggest_perturbations(fitted(start), 13, candidates=pool)["perturbation"].tolist()
     by_chance = [rng.choice(pool, 13, replace=False).tolist() for _ in range(3)]
     assert modules[suggested].nunique() > np.mean([modules[labels].nunique() for labels in by_chance])
-    assert error(suggested) < 0.99 * np.mean([error(labels) for labels in by_chance])
+    assert error(suggested) < 0.97 * np.mean([error(labels) for labels in by_chance])
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,6 @@ class APPModule(BaseModuleClass):
 
     targets: Tensor
     share: Tensor
-    epochs_done: Tensor
 
     def __init__(self, inputs: Inputs, *, closed_form: bool = True, attention: bool = True):
         super().__init__()
@@ -136,6 +135,8 @@ class APPModule(BaseModuleClass):
         self._similar: dict[int, NDArray[np.floating]] = {}
         self.register_buffer("row_noise", torch.ones(len(self.perturbations), dtype=torch.float64))
         self.register_buffer("gene_noise", torch.ones(inputs.n_measured, dtype=torch.float64))
+        self.register_buffer("own_share", torch.zeros(len(self.perturbations), dtype=torch.float64))
+        self._row_of = {genes: row for row, genes in enumerate(self.perturbations)}
         self.register_buffer("noise_known", torch.zeros(2, dtype=torch.bool))  # of perturbations, of genes
 
     @property
@@ -222,8 +223,8 @@ class APPModule(BaseModuleClass):
         closed = self.closed_form
         residual = closed.solve()
         self.attention.leverage = closed.leverage()
-        for row, value in closed.singles_left_out().items():
-            residual[row] = value
+        rows, of_singles, variance_of_singles = closed.singles_left_out()
+        residual[rows] = of_singles
         predicted = self.targets.double() - residual
         self.share.fill_(0.0 if self.uses_closed_form else 1.0)
         if self.uses_attention:
@@ -235,6 +236,7 @@ class APPModule(BaseModuleClass):
             predicted[asked] = torch.lerp(predicted[asked], attended, self.share)
         residual = self.targets.double() - predicted
         variance = closed.left_out_variance()
+        variance[rows] = variance_of_singles
         combined = torch.as_tensor(closed.is_combination)
         single = combined if combined.all() else ~combined
         self.single_calibration.fit(residual[single], predicted[single], variance[single])
@@ -244,8 +246,31 @@ class APPModule(BaseModuleClass):
             self.combination_calibration.load_state_dict(self.single_calibration.state_dict())
         self.threshold.copy_(self._supported_threshold())
         self._similar.clear()
+        self._keep_own_measurements()
         self.__dict__.pop("_folds", None)
         self.__dict__.pop("_optimizers", None)
+
+    def _keep_own_measurements(self) -> None:
+        """Choose how far each training perturbation is predicted as it was measured.
+
+        The weights that keep a few large effects from deciding for all would otherwise hide what was measured of them. Where
+        standard errors are known, the residual of the fit is kept but for what its noise explains: the positive part of
+        James and Stein's estimate.
+        """
+        self.own_share.zero_()
+        if not self.noise_known[1]:
+            return
+        fitted = self.predict(self.perturbations, Wanted(std=False, attention=False)).lfc
+        residual = (self.targets.double() - fitted).square().sum(1)
+        noise = self.row_noise * self.gene_noise.sum()
+        self.own_share.copy_((1 - noise / residual.clamp_min(1e-30)).clamp(0, 1))
+
+    def _own(self, perturbations: Sequence[Genes]) -> tuple[list[int], Tensor, Tensor, Tensor]:
+        """Return which perturbations keep a share of their own measurement, the shares, the measurements and their noise."""
+        there = [k for k, genes in enumerate(perturbations) if genes in self._row_of]
+        rows = [self._row_of[perturbations[k]] for k in there]
+        noise = self.row_noise[rows, None] * self.gene_noise
+        return there, self.own_share[rows, None], self.targets[rows].double(), noise
 
     def _supported_threshold(self) -> Tensor:
         """Return twice the typical noise of a measured value: changes beyond it are not noise."""
@@ -327,14 +352,18 @@ class APPModule(BaseModuleClass):
         )
         if self.share > 0 and attended:
             lfc = self._blend(lfc, perturbations, nodes, attended, similar, attention)
+        own, share, measured, noise = self._own(perturbations)
+        lfc[own] = torch.lerp(lfc[own], measured, share)
         std = change = None
         if wanted.std or wanted.change is not None:
             sizes = torch.as_tensor([float(len(genes)) for genes in perturbations], dtype=torch.float64)
             within = torch.as_tensor(self.evidence.within(perturbations))
             profiles = closed.summed_profiles(perturbations, nodes, similar) if closed.has_combinations else None
-            prior = closed.variance(sizes, within, profiles)
+            n_guessed = [float(sum(gene not in self.single_row for gene in genes)) for genes in perturbations]
+            prior = closed.variance(sizes, within, profiles, n_guessed=torch.as_tensor(n_guessed, dtype=torch.float64))
             variance = closed.posterior_variance(kernel, prior, closed.new_noise(perturbations))
-            combined = sizes > 1
+            # What is not known of a gene decides the error of a combination that holds it, as it does that of the gene alone.
+            combined = (sizes > 1) & (torch.as_tensor(n_guessed) == 0)
             std = torch.empty_like(lfc)
             change = torch.empty_like(lfc) if wanted.change is not None else None
             for rows, calibration in ((~combined, self.single_calibration), (combined, self.combination_calibration)):
@@ -342,6 +371,14 @@ class APPModule(BaseModuleClass):
                     std[rows] = calibration.std(lfc[rows], variance[rows])
                     if change is not None:
                         change[rows] = calibration.change(lfc[rows], variance[rows], float(wanted.change))
+            # Another measurement departs from this one by the noise of both.
+            kept = share.expand_as(noise)
+            std[own] = torch.lerp(std[own].square(), 2 * noise, kept).sqrt()
+            if change is not None and len(own):
+                error = (2 * noise).sqrt().clamp_min(1e-12)
+                normal = torch.distributions.Normal(0.0, 1.0)
+                above = normal.cdf((lfc[own] - wanted.change) / error) + normal.cdf((-lfc[own] - wanted.change) / error)
+                change[own] = torch.lerp(change[own], above, kept)
         if not needs_attention:
             return Prediction(lfc, std if wanted.std else None, change)
         to_genes, to_perturbations = self._attention_of(perturbations, nodes, attention)
@@ -460,6 +497,8 @@ class APPModule(BaseModuleClass):
             Which of the measured genes.
         """
         closed, share = self.closed_form, float(self.share)
+        row = self._row_of.get(tuple(perturbation))
+        own = 0.0 if row is None else float(self.own_share[row])
         nodes = sorted(perturbation)
         similar = self.similarities(nodes)
         rows = list(range(len(self.perturbations)))
@@ -468,8 +507,9 @@ class APPModule(BaseModuleClass):
         if self.uses_closed_form:
             weight = closed.influence(closed.kernel(closed.parts([perturbation], nodes, similar)), gene)[0]
         attended = [k for k, node in enumerate(nodes) if self._is_attended(node)]
+        kept = [] if own == 0 else [Contribution("own measurement", [row], torch.tensor([own]).double(), value[[row]])]
         if share == 0 or not attended:
-            return [Contribution("closed form", rows, weight, value)]
+            return [Contribution("closed form", rows, (1 - own) * weight, value), *kept]
         unit = 1.0
         if len(perturbation) > 1:
             unit = float(closed.log_factor.exp()) if self.uses_closed_form else self.attention.factor
@@ -477,6 +517,7 @@ class APPModule(BaseModuleClass):
             genes = [(nodes[k],) for k in attended]
             inside = closed.kernel(closed.parts(genes, [nodes[k] for k in attended], similar[:, attended]))
             weight = weight - share * unit * closed.influence(inside, gene).sum(0)
+        weight, share = (1 - own) * weight, (1 - own) * share
         attention = self.attention.of_genes([nodes[k] for k in attended], similar[:, attended])
         added, centre = self.attention.contributions(attention, gene)
         mean = self.attention.mean_attention(attention).sum(0)
@@ -488,7 +529,7 @@ class APPModule(BaseModuleClass):
         parts.append(Contribution("attention", rows, torch.where(part > 0, part, torch.ones_like(part)), total / safe))
         constant = torch.as_tensor([share * unit * len(attended)], dtype=torch.float64)
         parts.append(Contribution("centre", [], constant, centre[None]))
-        return parts
+        return [*parts, *kept]
 
     def shared_genes(self, perturbation: Genes, rows: Sequence[int]) -> NDArray[np.float64]:
         """Return through which genes a perturbation is like some of the training: (n_rows, n_nodes), rows sum to one.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import torch
+from scipy.optimize import isotonic_regression
 from torch import Tensor, nn
 
 # A normal distribution has this share within +-1.2816 standard deviations: the interval whose coverage is set.
@@ -17,6 +19,7 @@ QUANTILES = torch.cat(
 ).double()
 PRIOR_ROWS = 5
 GROWTH = 0.95  # of a standard deviation with the size of the prediction, at most
+N_FOLDS = 10
 # Errors of different genes go together along a few directions; more rows than these cost much and tell little more.
 N_FACTORS, MAX_ROWS = 16, 1000
 
@@ -46,7 +49,8 @@ class Calibration(nn.Module):
     @torch.no_grad()
     def fit(self, residuals: Tensor, predicted: Tensor, variance: Tensor) -> None:
         """Learn from left-out perturbations; all arguments have the shape (n_perturbations, n_genes)."""
-        rows = slice(None, None, -(-len(residuals) // MAX_ROWS))
+        # In an order of their own, so that neither the rows taken nor their folds depend on that of the perturbations.
+        rows = residuals.square().sum(1).argsort(stable=True)[:: -(-len(residuals) // MAX_ROWS)]
         residuals, predicted, root = residuals[rows], predicted[rows], variance[rows].sqrt()
         square = (residuals / root).square()
         n, total, common = len(square), square.sum(0), square.mean()
@@ -55,29 +59,24 @@ class Calibration(nn.Module):
         # A row must not take part in the scale by which its own error is judged.
         without = ((total - square + PRIOR_ROWS * common) / (n - 1 + PRIOR_ROWS)).sqrt().clamp_min(1e-9)
         typical = root * without
-        self.factors = _factors(residuals / (root * self.scale))
         error = (residuals * torch.where(predicted < 0, -1.0, 1.0) / typical).flatten()
         size = _log_size(predicted, typical).flatten()
+        fold = (torch.arange(len(residuals)) % N_FOLDS)[:, None].expand_as(residuals).flatten()
         order = size.argsort()
-        error, size = error[order], size[order]
+        error, size, fold = error[order], size[order], fold[order]
         n = len(size)
         n_groups = min(MAX_GROUPS, N_SMALL + (n // 2 // MIN_ENTRIES).bit_length())
         small = [k * n // (2 * N_SMALL) for k in range(N_SMALL)]
         ends = [*small, *(n - (n // 2 >> k) for k in range(n_groups - N_SMALL)), n]
         groups = [slice(a, b) for a, b in itertools.pairwise(ends)]
-        widths = torch.stack([_quantile(error[group].abs(), LEVEL) / HALF_WIDTH for group in groups]).clamp_min(1e-6)
         knots = torch.stack([size[(group.start + group.stop) // 2] for group in groups])
-        widths = widths.cummax(0).values
-        # A larger prediction may be more wrong, but never so that it becomes less certain than a smaller one.
-        for k in range(n_groups - 1, 0, -1):
-            least = widths[k] * (GROWTH * (knots[k - 1] - knots[k])).exp()
-            widths[k - 1] = torch.maximum(widths[k - 1], least)
+        half = torch.stack([_half_interval(error[group].abs(), fold[group]) for group in groups]).clamp_min(1e-6)
+        widths = _ordered(half / HALF_WIDTH, knots, [group.stop - group.start for group in groups])
         beyond = torch.arange(1, MAX_GROUPS - n_groups + 1).to(knots)
         self.knots = torch.cat([knots, knots[-1] + beyond])
         self.widths = torch.cat([widths, widths[-1].expand(len(beyond))])
-        left, step = self._place(size)
-        reached = error.abs() / torch.lerp(self.widths[left], self.widths[left + 1], step)
-        self.widths = self.widths * (_quantile(reached, LEVEL) / HALF_WIDTH).clamp_min(1e-6)
+        # In units of the standard deviations, which the interval of 80 % sets: tails beyond it are what errors have in common.
+        self.factors = _factors(residuals / self.std(predicted, variance[rows]))
         errors = torch.stack([torch.quantile(_thinned(error[group]), QUANTILES) for group in groups])
         self.errors = torch.cat([errors, errors[-1].expand(len(beyond), -1)])
 
@@ -123,12 +122,34 @@ class Calibration(nn.Module):
 
 
 def _factors(standardised: Tensor) -> Tensor:
-    """Return the leading principal components of residuals, scaled so that their squares sum to at most one in each gene."""
+    """Return the leading principal components of residuals in units of their standard deviations; their squares sum to at most one."""
     values, vectors = torch.linalg.eigh(standardised @ standardised.T)
     kept = vectors[:, -N_FACTORS:] * (values[-N_FACTORS:] > 1e-6 * values[-1])
     found = kept.T @ standardised / len(standardised) ** 0.5
     found = found / found.square().sum(0).sqrt().clamp_min(1)
     return torch.cat([found, found.new_zeros(N_FACTORS - len(found), found.shape[1])])
+
+
+def _half_interval(error: Tensor, fold: Tensor) -> Tensor:
+    """Return half the width of the interval that holds the errors of rows that did not take part in choosing it."""
+    levels = torch.arange(LEVEL, 1, 0.02).to(error)
+    inside = torch.zeros(len(levels), dtype=torch.float64)
+    for k in fold.unique():
+        asked = error[fold == k].sort().values
+        others = error[fold != k]
+        if len(others):
+            bounds = torch.stack([_quantile(others, float(level)) for level in levels])
+            inside += torch.searchsorted(asked, bounds, right=True)
+    enough = (inside >= LEVEL * len(error)).nonzero()
+    return _quantile(error, float(levels[enough[0, 0]] if len(enough) else levels[-1]))
+
+
+def _ordered(widths: Tensor, knots: Tensor, counts: Sequence[int]) -> Tensor:
+    """Return the nearest widths that grow with size, and of which a larger prediction is more certain than a smaller one."""
+    size = GROWTH * knots.numpy()
+    rising = isotonic_regression(widths.log().numpy(), weights=counts).x
+    relative = isotonic_regression(rising - size, weights=counts, increasing=False).x
+    return torch.as_tensor(relative + size).exp()
 
 
 def _log_size(predicted: Tensor, typical: Tensor) -> Tensor:

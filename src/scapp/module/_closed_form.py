@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -108,6 +108,7 @@ class ClosedForm(nn.Module):
     profile_mean: Tensor
     units: Tensor
     knows_noise: Tensor
+    guess_error: Tensor
     _similarities: NDArray[np.floating]
 
     def __init__(self, n_sources: int, perturbations: Sequence[Genes], n_measured: int):
@@ -138,6 +139,7 @@ class ClosedForm(nn.Module):
             "profile_mean": (n_measured,), "units": (3,),
         }.items():  # fmt: skip
             self.register_buffer(name, torch.ones(shape, dtype=torch.float64))
+        self.register_buffer("guess_error", torch.zeros((), dtype=torch.float64))
         self.register_buffer("knows_noise", torch.zeros((), dtype=torch.bool))
         self._gene_noise: Tensor | None = None
 
@@ -179,6 +181,7 @@ class ClosedForm(nn.Module):
         columns = [self._place[gene] for gene in self.single_row]
         near = self._mean_similarity(similarities, columns, columns)
         self.profile_weights = torch.linalg.solve(near + torch.eye(len(rows)), singles - self.profile_mean)
+        self.guess_error.copy_((self.profiles - self._guessed_profiles(singles, near)).square().sum(1).mean())
         x = self.summed_profiles(self.perturbations, self.genes, similarities)
         combined = x[torch.as_tensor(self.is_combination)]
         distance = _squared_distances(combined, combined)
@@ -316,7 +319,7 @@ class ClosedForm(nn.Module):
         return total
 
     @torch.no_grad()
-    def variance(self, sizes: Tensor, within: Tensor, profiles: Tensor | None) -> Tensor:
+    def variance(self, sizes: Tensor, within: Tensor, profiles: Tensor | None, *, n_guessed: Tensor) -> Tensor:
         """Return the prior variance K(P, P) of each perturbation.
 
         Parameters
@@ -327,16 +330,22 @@ class ClosedForm(nn.Module):
             Sum of the similarities within each by source, of shape (n_sources, n).
         profiles
             Sums of profiles, of shape (n, n_measured); None where there are too few combinations.
+        n_guessed
+            How many genes of each were not perturbed alone, so that their profiles are guesses, of shape (n,). The mean
+            squared error of such a guess adds to the variance.
         """
         a, b = self.log_additive.exp(), self.log_combined.exp()
         combined = (sizes > 1).double()
         total = a[0] * sizes**2 + a[1] * sizes + a[2:] @ within
-        length = 0.0 if profiles is None else profiles.square().sum(1)
+        unsure = n_guessed * self.guess_error
+        length = torch.zeros_like(sizes) if profiles is None else profiles.square().sum(1) + unsure
         if self.uses_profiles:
             total = total + self.log_profiles.exp() * length / self.units[0]
         total = total * torch.where(combined > 0, self.log_factor.exp() ** 2, 1.0)
         if self.has_combinations:
-            total = total + combined * (b[0] + b[1] + b[2] * length / self.units[1] + b[3])
+            # A Gaussian of a guess may be as far off as the guess is from the truth.
+            missed = 1 - torch.exp(-unsure / self.units[2] / (2 * self.log_length.exp()))
+            total = total + combined * (b[0] + b[1] + b[2] * length / self.units[1] + b[3] * (1 + missed))
         return total
 
     def noise(self, rows: Tensor | None = None, weight: Tensor | None = None) -> Tensor:
@@ -478,51 +487,47 @@ class ClosedForm(nn.Module):
         return (kernel @ self.vectors / (self.values + self.penalty[gene])) @ self.vectors.T
 
     @torch.no_grad()
-    def singles_left_out(self) -> dict[int, Tensor]:
+    def singles_left_out(self) -> tuple[list[int], Tensor, Tensor]:
         """Predict each single as if its gene had not been perturbed alone, where profiles hold its values.
 
-        Its profile is then predicted from similar genes, and its row is left out of the solution.
+        Its profile is then guessed from similar genes, and its row is left out of the solution.
 
         Returns
         -------
-        Residuals by row, each of shape (n_measured,); empty where `solve` leaves them out as they are.
+        The rows of the singles, their residuals, and the variances of these as in :meth:`posterior_variance`, both of shape
+        (n_singles, n_measured); no rows where `solve` leaves them out as they are.
         """
-        if not self.uses_profiles or len(self.single_row) < MIN_SINGLES:
-            return {}
         rows = list(self.single_row.values())
-        genes = list(self.single_row)
-        columns = [self._place[gene] for gene in genes]
-        near = self._mean_similarity(self._similarities, columns, columns)
-        inverse = torch.linalg.inv(near + torch.eye(len(rows)))
-        singles = self.lfc[rows]
-        guessed = singles - self.profile_weights / inverse.diagonal()[:, None]
+        if not self.uses_profiles or len(rows) < MIN_SINGLES:
+            return [], self.lfc[:0], self.lfc[:0]
+        columns = [self._place[gene] for gene in self.single_row]
+        guessed = self._guessed_profiles(self.lfc[rows], self._mean_similarity(self._similarities, columns, columns))
         parts = self.parts([self.perturbations[i] for i in rows], self.genes, self._similarities)
         x = self.summed_profiles(self.perturbations, self.genes, self._similarities)
-        change = guessed - self.profiles
+        # Combinations that hold the gene hold its profile, which is then the guess as well.
         holds = torch.as_tensor(np.asarray(self._sets[:, columns].toarray())).T
-        inner = guessed @ x.T + holds * (change * guessed).sum(1)[:, None]
-        kernel = self.kernel(
-            Parts(
-                parts.additive,
-                inner / self.units[0],
-                parts.combined,
-                parts.distance,
-                parts.is_combination,
-                parts.other_is_combination,
-            )
-        )
+        inner = guessed @ x.T + holds * ((guessed - self.profiles) * guessed).sum(1)[:, None]
+        kernel = self.kernel(replace(parts, profiles=inner / self.units[0]))
         kernel[torch.arange(len(rows)), rows] = 0
-        middle = self.penalty
-        found = {}
-        shrunk = 1 / (self.values[:, None] + middle)
+        shrunk = 1 / (self.values[:, None] + self.penalty)
+        through, own = kernel @ self.vectors, self.vectors[rows]
+        diagonal = own.square() @ shrunk
+        cross = (through * own) @ shrunk
         solution = self.vectors @ (self.projected * shrunk)
-        diagonal = self.vectors.square() @ shrunk
-        through = kernel @ self.vectors
-        for k, row in enumerate(rows):
-            cross = (through[k] * self.vectors[row]) @ shrunk
-            predicted = kernel[k] @ solution - cross * solution[row] / diagonal[row]
-            found[row] = self.lfc[row] - predicted
-        return found
+        residual = self.lfc[rows] - kernel @ solution + cross * solution[rows] / diagonal
+        explained = through.square() @ shrunk - cross.square() / diagonal
+        one = torch.ones(len(rows), dtype=torch.float64)
+        within = torch.as_tensor(
+            np.stack([source.diagonal()[columns] for source in self._similarities]).astype(np.float64)
+        )
+        prior = self.variance(one, within, guessed, n_guessed=one)
+        variance = (prior[:, None] - explained).clamp_min(1e-9) + self.noise()[rows, None] * self.penalty
+        return rows, residual, variance
+
+    def _guessed_profiles(self, singles: Tensor, near: Tensor) -> Tensor:
+        """Return the profile of each single as guessed from the other singles, of the shape of `singles`."""
+        inverse = torch.linalg.inv(near + torch.eye(len(singles)))
+        return singles - self.profile_weights / inverse.diagonal()[:, None]
 
 
 def even_choice(labels: Sequence[str], n: int) -> list[int]:

@@ -46,7 +46,8 @@ def explain(model: APP, perturbation: str, gene: str, *, by: By = "perturbations
 
     - ``perturbation``, ``gene``: as asked
     - ``source``: ``"training perturbation"``, ``"gene"``, or ``"centre"``, the mean of the screen
-    - ``term``: ``"closed form"``, ``"attention"`` or ``"centre"``
+    - ``term``: ``"closed form"``, ``"attention"``, ``"centre"``, or ``"own measurement"``, how far a measured perturbation is
+      predicted as it was measured where its standard errors are known
     - ``name``: the perturbation or the gene; empty for the centre
     - ``weight``, ``value``, ``contribution``: contribution = weight * value. In the closed form the value is the measured
       log-fold-change, in the attention what the perturbation adds at full attention. Contributions that are zero have no row.

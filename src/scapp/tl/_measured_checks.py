@@ -154,8 +154,8 @@ def left_out(module: APPModule, halves: list[MeasuredAttention]) -> tuple[NDArra
         )
         closed.set_effects(lfc, module.similarities(module.genes), row_noise=row, gene_noise=gene)
         residual = closed._left_out_with(closed.penalty, closed.noise())
-        for at, value in closed.singles_left_out().items():
-            residual[at] = value
+        rows, of_singles, _ = closed.singles_left_out()
+        residual[rows] = of_singles
         without = (lfc - residual)[asked]
     else:
         share = torch.stack([torch.sigmoid(half.centre_share) for half in halves])[first.fold]
