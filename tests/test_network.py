@@ -328,13 +328,13 @@ def test_removing_takes_the_stated_share_and_changes_no_other_edge(directed, see
     adjacency = random_network(directed=directed)
     n_edges = adjacency.nnz if directed else sparse.triu(adjacency).nnz
     dense = adjacency.toarray()
-    less = network.remove_edges(adjacency, 0.25, random_state=seed).toarray()
+    less = network.remove_edges(adjacency, 0.25, seed=seed).toarray()
     kept = less != 0
     np.testing.assert_array_equal(less[kept], dense[kept])
     assert network.is_symmetric(sparse.csr_matrix(less)) is not directed
     left = kept.sum() if directed else np.triu(kept).sum()
     assert left == n_edges - round(0.25 * n_edges)
-    further = network.remove_edges(adjacency, 0.5, random_state=seed).toarray() != 0
+    further = network.remove_edges(adjacency, 0.5, seed=seed).toarray() != 0
     assert not (further & ~kept).any()
     assert network.remove_edges(adjacency, 1).nnz == 0
 
@@ -347,7 +347,7 @@ def test_adding_joins_the_stated_number_of_pairs_that_were_apart(directed, n_nod
         (small.data, small.indices, np.r_[small.indptr, np.full(n_nodes - 30, small.nnz)]), shape=(n_nodes, n_nodes)
     )
     n_edges = adjacency.nnz if directed else sparse.triu(adjacency).nnz
-    more = network.add_random_edges(adjacency, 0.5, random_state=3)
+    more = network.add_random_edges(adjacency, 0.5, seed=3)
     added = more - adjacency
     added.eliminate_zeros()
     assert added.diagonal().sum() == 0
@@ -355,7 +355,7 @@ def test_adding_joins_the_stated_number_of_pairs_that_were_apart(directed, n_nod
     assert (added.nnz if directed else added.nnz / 2) == round(0.5 * n_edges)
     assert network.is_symmetric(more) is not directed
     assert np.isin(added.data, adjacency.data).all()
-    fewer = network.add_random_edges(adjacency, 0.25, random_state=3)
+    fewer = network.add_random_edges(adjacency, 0.25, seed=3)
     assert fewer.multiply(more != 0).nnz == fewer.nnz
 
 
@@ -369,7 +369,7 @@ def test_adding_more_than_there_is_room_for_is_an_error():
 @given(edge_lists, st.integers(0, 2**31), st.booleans())
 def test_rewiring_keeps_degrees_weights_self_loops_and_symmetry(edges, seed, directed):
     adjacency = build(edges, directed=directed)
-    shuffled = network.rewire(adjacency, random_state=seed)
+    shuffled = network.rewire(adjacency, seed=seed)
     before, after = adjacency.toarray() != 0, shuffled.toarray() != 0
     np.testing.assert_array_equal(before.sum(axis=0), after.sum(axis=0))
     np.testing.assert_array_equal(before.sum(axis=1), after.sum(axis=1))
@@ -382,10 +382,10 @@ def test_rewiring_keeps_degrees_weights_self_loops_and_symmetry(edges, seed, dir
 @pytest.mark.parametrize("directed", [True, False])
 def test_rewiring_moves_most_edges_and_its_seed_decides_where(directed):
     adjacency = random_network(60, directed=directed)
-    shuffled = network.rewire(adjacency, random_state=1)
+    shuffled = network.rewire(adjacency, seed=1)
     assert adjacency.multiply(shuffled != 0).nnz < 0.5 * adjacency.nnz
-    assert (shuffled != network.rewire(adjacency, random_state=1)).nnz == 0
-    assert (shuffled != network.rewire(adjacency, random_state=2)).nnz > 0
+    assert (shuffled != network.rewire(adjacency, seed=1)).nnz == 0
+    assert (shuffled != network.rewire(adjacency, seed=2)).nnz > 0
 
 
 @pytest.mark.parametrize("function", [network.remove_edges, network.add_random_edges])

@@ -50,7 +50,7 @@ def mean_l2(model: APP, truth) -> float:
 def test_effects_in_another_line_tell_what_unseen_genes_do(lines, trained):
     effects, _, unseen = lines
     assert unseen.n_obs == 16
-    none = mean_l2(train(effects.copy(), None), unseen)
+    none = mean_l2(train(effects.copy(), []), unseen)
     mean = scapp.baselines.Mean().fit(effects)
     constant = np.linalg.norm(
         mean.predict(list(unseen.obs_names)).layers["predicted_lfc"] - unseen.layers["lfc"], axis=1
@@ -64,7 +64,7 @@ def test_features_of_shuffled_genes_do_not(lines):
     shuffled = effects.copy()
     known = np.flatnonzero(~np.isnan(shuffled.varm["other"]).any(axis=1))
     shuffled.varm["other"][known] = shuffled.varm["other"][np.random.default_rng(0).permutation(known)]
-    assert mean_l2(train(shuffled, "other"), unseen) > 0.95 * mean_l2(train(effects.copy(), None), unseen)
+    assert mean_l2(train(shuffled, "other"), unseen) > 0.95 * mean_l2(train(effects.copy(), []), unseen)
 
 
 def test_predictions_in_another_line_add_the_same_changes_to_its_profile(lines, trained):

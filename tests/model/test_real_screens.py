@@ -173,7 +173,7 @@ def test_intervals_hold_for_genes_without_a_measured_single(shared_data, tasks):
     """Norman's screen with a fifth of the genes taken out of all perturbations."""
     full = networks(tasks.norman_effects(shared_data), shared_data / "networks")
     genes = sorted({gene for name in full.obs_names for gene in name.split("+")})
-    inside = {1: [], 2: []}
+    inside: dict[int, list[float]] = {1: [], 2: []}
     for seed in range(2):
         unseen = set(np.random.default_rng(seed).choice(genes, len(genes) // 5, replace=False))
         held_out = [bool(unseen & set(name.split("+"))) for name in full.obs_names]

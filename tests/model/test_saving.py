@@ -94,3 +94,21 @@ def test_a_model_without_data_cannot_save_them(model, tmp_path):
     assert not (tmp_path / "again").exists()
     without.save(tmp_path / "again")
     np.testing.assert_array_equal(predicted(scapp.model.APP.load(tmp_path / "again")), predicted(model))
+
+
+def test_a_new_model_of_the_data_that_a_saved_one_was_loaded_with_trains(effects, make, tmp_path):
+    first = make(effects)
+    first.save(tmp_path / "model")
+    loaded = scapp.model.APP.load(tmp_path / "model", adata=effects)
+    second = scapp.model.APP(effects)
+    second.train(max_epochs=3, enable_progress_bar=False)
+    names = ["g1+g3", "g20"]
+    for model in (loaded, second):
+        np.testing.assert_allclose(
+            model.predict(names).layers["predicted_lfc"], first.predict(names).layers["predicted_lfc"], atol=1e-5
+        )
+    fewer = effects[:-3].copy()
+    del fewer.uns["_scvi_uuid"], fewer.uns["_scvi_manager_uuid"]
+    scapp.model.APP.load(tmp_path / "model", adata=fewer)
+    with pytest.raises(RuntimeError, match="setup_anndata"):
+        scapp.model.APP(fewer).train(max_epochs=1, enable_progress_bar=False)

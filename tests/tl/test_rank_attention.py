@@ -151,8 +151,8 @@ def test_bad_input_is_told_what_to_do(cells, predicted, assert_same):
         scapp.tl.rank_attention_genes(cells, groups=["control"])
     with pytest.raises(TypeError, match=r"Pass groups=\['KLF1'\]"):
         scapp.tl.rank_attention_genes(cells, groups="KLF1")
-    with pytest.raises(ValueError, match="no column 'guide'.*groupby="):
-        scapp.tl.rank_attention_genes(cells, groupby="guide")
+    with pytest.raises(ValueError, match="no column 'guide'.*perturbation_key="):
+        scapp.tl.rank_attention_genes(cells, perturbation_key="guide")
     with pytest.raises(ValueError, match="attention, relative, z_score, found 'raw'"):
         scapp.tl.rank_attention_genes(cells, score="raw")
     with pytest.raises(ValueError, match="n_genes must be at least 1"):

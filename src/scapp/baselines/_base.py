@@ -12,6 +12,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from scapp._effects import label_column
 from scapp._genes import check_gene_names, measured_mask, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, Perturbation, format_label, parse_labels
@@ -83,6 +84,7 @@ class Baseline(ABC):
         TypeError
             If `effects` is no AnnData.
         """
+        perturbation_key = label_column(effects, perturbation_key)
         training = read_effects(effects, layer=layer, perturbation_key=perturbation_key, sep=sep)
         self._fit(training)
         self._shape, self._control_mean = training.lfc.shape, training.control_mean

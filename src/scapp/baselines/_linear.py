@@ -190,7 +190,7 @@ class EmbeddingLinear(BilinearModel):
             min_genes=2,
             max_genes=None,
             restart=0.5,
-            random_state=0,
+            seed=0,
         )
         self._genes = _positions(source.genes)
         self._table = source.values.astype(np.float64)

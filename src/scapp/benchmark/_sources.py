@@ -53,11 +53,11 @@ class Damage:
             ends[:n], ends[n:], edges["weight"], n_nodes=len(names), directed=directed, duplicates="max"
         )
         if self.kind == "remove":
-            damaged = network.remove_edges(adjacency, self.fraction, random_state=self.seed)
+            damaged = network.remove_edges(adjacency, self.fraction, seed=self.seed)
         elif self.kind == "add":
-            damaged = network.add_random_edges(adjacency, self.fraction, random_state=self.seed)
+            damaged = network.add_random_edges(adjacency, self.fraction, seed=self.seed)
         else:
-            damaged = network.rewire(adjacency, random_state=self.seed)
+            damaged = network.rewire(adjacency, seed=self.seed)
         index, _ = network.csr_to_edge_index(damaged)
         once = np.ones(index.shape[1], dtype=bool) if directed else index[0] <= index[1]
         source, target = np.asarray(names)[index[:, once]]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import copy
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from anndata import AnnData
-from scvi.data.fields import BaseAnnDataField, MuDataWrapper
+from scvi.data.fields import MuDataWrapper
 
 from scapp._genes import shorten
 from scapp.data._fields import EffectsField, GeneFeaturesField, GenesField, NetworkField
 
 if TYPE_CHECKING:
     from mudata import MuData
+    from scvi.data import AnnDataManager
 
 
 class _LabelledEffectsField(EffectsField):
@@ -79,7 +82,30 @@ MuDataEffectsField = MuDataWrapper(
 )
 
 
-def effects_of(fields: Iterable[BaseAnnDataField]) -> AnnData | None:
-    """The training effects that one of the fields has read; None where a saved registry was transferred."""
-    plain = (getattr(field, "adata_field", field) for field in fields)
-    return next(field.effects for field in plain if isinstance(field, EffectsField))
+def effects_of(manager: AnnDataManager, *, read: bool = False) -> AnnData | None:
+    """Return the training effects that were read at set-up.
+
+    A manager that a saved model was loaded with has read none. They are then None, or with `read` those of its data.
+
+    Raises
+    ------
+    RuntimeError
+        If the data hold other perturbations than those that were registered.
+    """
+    for field in manager.fields:
+        plain = getattr(field, "adata_field", field)
+        if not isinstance(plain, EffectsField):
+            continue
+        if plain.effects is not None or not read:
+            return plain.effects
+        again = copy.deepcopy(field)
+        found = again.register_field(manager.adata)["perturbations"]
+        registered = manager.registry["field_registries"][plain.registry_key]["state_registry"]["perturbations"]
+        if not np.array_equal(found, registered):
+            raise RuntimeError(
+                f"This AnnData was last registered by a model that was loaded with it, for {len(registered)} other perturbations; "
+                f"it holds {len(found)}. Set it up again with `APP.setup_anndata(effects)`, and make a new model."
+            )
+        effects: AnnData | None = getattr(again, "adata_field", again).effects
+        return effects
+    return None

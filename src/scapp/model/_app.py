@@ -142,9 +142,12 @@ class APP(SetupMixin, TrainingMixin, StreamingMixin, SavingMixin, BaseModelClass
         self.n_parameters = n_parameters
         self.init_params_ = self._get_init_params(locals())
 
-    def _set_effects(self) -> None:
-        """Give the module the training effects, unless those of a saved model came with its weights."""
-        effects = None if self.adata is None else effects_of(self.adata_manager.fields)
+    def _set_effects(self, *, read: bool = False) -> None:
+        """Give the module the training effects, unless those of a saved model came with its weights.
+
+        With `read`, they are read again from data that a saved model was loaded with.
+        """
+        effects = None if self.adata is None else effects_of(self.adata_manager, read=read)
         if effects is None:
             return
         measured = self._registered.measured

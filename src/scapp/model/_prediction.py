@@ -264,7 +264,7 @@ class PredictionMixin:
 
     def _parse(self, names: Sequence[str]) -> list[tuple[int, ...]]:
         args = self.registry["setup_args"]
-        parsed = parse_labels(names, control=args["control"], sep=args["combination_sep"])
+        parsed = parse_labels(names, control=args["control"], sep=args["sep"])
         controls = [name for name, genes in zip(names, parsed, strict=True) if not genes]
         if controls:
             raise ValueError(f"Expected perturbations, found the control ({shorten(controls)}), which has no effect.")
@@ -375,7 +375,7 @@ class PredictionMixin:
         args = self.registry["setup_args"]
         key = args["perturbation_key"]
         labels = labels.astype(str)
-        parsed = parse_labels(labels, control=args["control"], sep=args["combination_sep"])
+        parsed = parse_labels(labels, control=args["control"], sep=args["sep"])
         is_control = np.array([not genes for genes in parsed])
         names = list(dict.fromkeys(labels[~is_control]))
         if not names:

@@ -10,6 +10,7 @@ from anndata import AnnData
 from mudata import MuData
 from scvi.data import AnnDataManager
 
+from scapp._effects import added_keys, control_label, effects_layer, label_column
 from scapp._genes import check_no_view, shorten
 from scapp._keys import Key
 from scapp.data import EffectsField, GeneFeaturesField, GenesField, NetworkField
@@ -42,9 +43,9 @@ class SetupMixin:
         perturbation_key: str = Key.obs.PERTURBATION,
         control: str | None = "control",
         layer: str | None = None,
-        network_key: str | Sequence[str] = Key.varp.NETWORK,
+        network_key: str | Sequence[str] | None = None,
         gene_features_key: str | Sequence[str] | None = None,
-        combination_sep: str = "+",
+        sep: str = "+",
         batch_key: str | None = None,
         kind: str | None = None,
         **kwargs: Any,
@@ -58,16 +59,19 @@ class SetupMixin:
         adata
             Cells with controls among them, or effects (one observation a perturbation).
         perturbation_key
-            Column of `obs` with labels such as ``"KLF1"``, ``"KLF1+CEBPA"``.
+            Column of `obs` with labels such as ``"KLF1"``, ``"KLF1+CEBPA"``. Effects of :func:`scapp.pp.pseudobulk` and
+            :func:`scapp.pp.read_effects` remember theirs.
         control
-            Label of the control cells; None if the observations are effects.
+            Label of the control cells; None for effects that were made by hand. Those of scapp are known to be effects.
         layer
-            Layer with counts or log-normalised expression of cells, or the log-fold-changes of effects; `X` if None.
+            Layer with counts or log-normalised expression of cells, or the log-fold-changes of effects. None: `X` of cells,
+            ``layers["lfc"]`` of effects.
         network_key
-            Key of the network in `varp`, or several.
+            Key of the network in `varp`, or several. None: all that scapp added, or else ``"network"``.
         gene_features_key
-            Key of gene features in `varm`, or several; a row of NaN marks a gene without.
-        combination_sep
+            Key of gene features in `varm`, or several; a row of NaN marks a gene without. None: all that scapp added;
+            ``[]``: none.
+        sep
             What joins the genes of a combination.
         batch_key
             Column of `obs`; each cell is then compared with the controls of its own batch.
@@ -86,24 +90,26 @@ class SetupMixin:
         TypeError
             If it is a MuData.
         """
-        setup_method_args = cls._get_setup_method_args(**locals())
         if isinstance(adata, MuData):
             raise TypeError(
                 "Expected an AnnData, found MuData; for a MuData there is setup_mudata(mdata, modalities={…})."
             )
         check_no_view(adata, "scapp.model.APP.setup_anndata")
-        networks, features = _keys(network_key), _keys(gene_features_key)
-        _check(networks, control, batch_key)
+        perturbation_key, control = label_column(adata, perturbation_key), control_label(adata, control)
+        layer = effects_layer(adata, control, layer)
+        network_key, gene_features_key = _evidence_keys(adata, network_key, gene_features_key)
+        _check(network_key, control, batch_key)
+        setup_method_args = cls._get_setup_method_args(**locals())
         fields = [
             GenesField(GENES, None),
-            *numbered(NETWORK, NetworkField, networks),
-            *numbered(FEATURES, GeneFeaturesField, features),
+            *numbered(NETWORK, NetworkField, network_key),
+            *numbered(FEATURES, GeneFeaturesField, gene_features_key),
             EffectsField(
                 EFFECTS,
                 perturbation_key,
                 control=control,
                 layer=layer,
-                sep=combination_sep,
+                sep=sep,
                 batch_key=batch_key,
                 kind=kind,
             ),
@@ -121,9 +127,9 @@ class SetupMixin:
         perturbation_key: str = Key.obs.PERTURBATION,
         control: str | None = "control",
         layer: str | None = None,
-        network_key: str | Sequence[str] = Key.varp.NETWORK,
+        network_key: str | Sequence[str] | None = None,
         gene_features_key: str | Sequence[str] | None = None,
-        combination_sep: str = "+",
+        sep: str = "+",
         batch_key: str | None = None,
         kind: str | None = None,
         modalities: Mapping[str, str | None] | None = None,
@@ -141,7 +147,7 @@ class SetupMixin:
         ----------
         mdata
             Cells with controls among them, or effects, in one modality.
-        perturbation_key, control, layer, network_key, gene_features_key, combination_sep, batch_key, kind
+        perturbation_key, control, layer, network_key, gene_features_key, sep, batch_key, kind
             As in :meth:`setup_anndata`.
         modalities
             Which modality holds what each argument names, as in scvi-tools. ``"layer"`` names that of the expression, and
@@ -160,13 +166,18 @@ class SetupMixin:
         >>> scapp.model.APP.setup_mudata(mdata, modalities={"layer": "rna", "perturbation_key": "rna"})
         >>> model = scapp.model.APP(mdata)
         """
-        setup_method_args = cls._get_setup_method_args(**locals())
         expression = _check_modalities(mdata, modalities)
         check_no_view(mdata, "scapp.model.APP.setup_mudata")
+        of = mdata.mod[expression]
+        perturbation_key, control = label_column(of, perturbation_key), control_label(of, control)
+        layer = effects_layer(of, control, layer)
+        network_key, gene_features_key = _evidence_keys(of, network_key, gene_features_key)
+        _check(network_key, control, batch_key)
+        del of, expression
+        setup_method_args = cls._get_setup_method_args(**locals())
         mod = cls._create_modalities_attr_dict(dict(modalities or {}), setup_method_args)
-        networks, features = _keys(network_key), _keys(gene_features_key)
-        _check(networks, control, batch_key)
-        options = {"control": control, "layer": layer, "sep": combination_sep, "batch_key": batch_key, "kind": kind}
+        expression = str((modalities or {})["layer"])
+        options = {"control": control, "layer": layer, "sep": sep, "batch_key": batch_key, "kind": kind}
         columns = {perturbation_key: mod.perturbation_key}
         if batch_key is not None:
             columns[batch_key] = mod.batch_key
@@ -174,14 +185,26 @@ class SetupMixin:
             columns[kind] = mod.kind
         fields = [
             MuDataGenesField(GENES, None, mod_key=expression),
-            *numbered(NETWORK, partial(MuDataNetworkField, mod_key=expression), networks),
-            *numbered(FEATURES, partial(MuDataGeneFeaturesField, mod_key=expression), features),
+            *numbered(NETWORK, partial(MuDataNetworkField, mod_key=expression), network_key),
+            *numbered(FEATURES, partial(MuDataGeneFeaturesField, mod_key=expression), gene_features_key),
             MuDataEffectsField(EFFECTS, perturbation_key, mod_key=expression, columns_of=columns, **options),
         ]
         manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
         with _undo_on_error(mdata):
             manager.register_fields(mdata, **kwargs)
         cls.register_manager(manager)
+
+
+def _evidence_keys(
+    adata: AnnData, network_key: str | Sequence[str] | None, gene_features_key: str | Sequence[str] | None
+) -> tuple[list[str], list[str]]:
+    """Return the keys of networks and of gene features: those named, or all that scapp added."""
+    networks, features = _keys(network_key), _keys(gene_features_key)
+    if network_key is None:
+        networks = added_keys(adata, Key.uns.NETWORKS, adata.varp) or [Key.varp.NETWORK]
+    if gene_features_key is None:
+        features = added_keys(adata, Key.uns.GENE_FEATURES, adata.varm)
+    return networks, features
 
 
 def _keys(keys: str | Sequence[str] | None) -> list[str]:

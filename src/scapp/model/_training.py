@@ -38,7 +38,7 @@ class TrainingMixin:
     module: APPModule | PaperModule
     history_: Any
     is_trained_: bool
-    _set_effects: Callable[[], None]
+    _set_effects: Callable[..., None]
 
     def train(
         self,
@@ -70,7 +70,7 @@ class TrainingMixin:
         Raises
         ------
         RuntimeError
-            If the model was loaded without data, so that it has nothing to be trained on.
+            If the AnnData was registered anew by a model that was loaded with it, whose perturbations are others.
         ValueError
             If `max_epochs` is negative, or the default form is to be trained on an accelerator.
         TypeError
@@ -89,12 +89,7 @@ class TrainingMixin:
             max_epochs = MAX_EPOCHS_PAPER if paper else MAX_EPOCHS
         if isinstance(max_epochs, bool) or not isinstance(max_epochs, int) or max_epochs < 0:
             raise ValueError(f"max_epochs must be a whole number of at least 0, found {max_epochs!r}.")
-        self._set_effects()
-        if not self.module.targets.any():
-            raise RuntimeError(
-                "This model was loaded without its training effects. Set them up again with `APP.setup_anndata(effects, …)`, and "
-                "make a new model with `APP(effects)`."
-            )
+        self._set_effects(read=not self.module.targets.any())
         before = {name: value.clone() for name, value in self.module.state_dict().items()}
         history, was_trained = copy.copy(self.history_), self.is_trained_
         watch = WatchInterrupts()

@@ -507,7 +507,9 @@ class APPModule(BaseModuleClass):
         if self.uses_closed_form:
             weight = closed.influence(closed.kernel(closed.parts([perturbation], nodes, similar)), gene)[0]
         attended = [k for k, node in enumerate(nodes) if self._is_attended(node)]
-        kept = [] if own == 0 else [Contribution("own measurement", [row], torch.tensor([own]).double(), value[[row]])]
+        kept = []
+        if row is not None and own > 0:
+            kept.append(Contribution("own measurement", [row], torch.tensor([own]).double(), value[[row]]))
         if share == 0 or not attended:
             return [Contribution("closed form", rows, (1 - own) * weight, value), *kept]
         unit = 1.0

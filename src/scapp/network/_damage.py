@@ -9,7 +9,7 @@ from scipy import sparse
 from scapp.network._adjacency import as_csr, csr_to_edge_index, is_symmetric
 
 
-def remove_edges(adjacency: sparse.spmatrix, fraction: float, *, random_state: int = 0) -> sparse.csr_matrix:
+def remove_edges(adjacency: sparse.spmatrix, fraction: float, *, seed: int = 0) -> sparse.csr_matrix:
     """Remove a fraction of the edges at random.
 
     Parameters
@@ -18,18 +18,18 @@ def remove_edges(adjacency: sparse.spmatrix, fraction: float, *, random_state: i
         The network. If it is symmetric, an edge is a pair of nodes and stays or goes as a whole.
     fraction
         Which part of the edges goes, in [0, 1]; rounded to whole edges.
-    random_state
+    seed
         Seed; a larger fraction removes a superset of the edges that a smaller one removes.
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction must lie between 0 and 1, found {fraction!r}.")
     matrix, ends, values, directed = _edges(adjacency)
-    order = np.random.default_rng(random_state).permutation(len(values))
+    order = np.random.default_rng(seed).permutation(len(values))
     keep = np.sort(order[round(fraction * len(values)) :])
     return _assemble(ends[:, keep], values[keep], matrix, directed)
 
 
-def add_random_edges(adjacency: sparse.spmatrix, fraction: float, *, random_state: int = 0) -> sparse.csr_matrix:
+def add_random_edges(adjacency: sparse.spmatrix, fraction: float, *, seed: int = 0) -> sparse.csr_matrix:
     """Add false edges between random nodes.
 
     Parameters
@@ -39,7 +39,7 @@ def add_random_edges(adjacency: sparse.spmatrix, fraction: float, *, random_stat
     fraction
         How many edges come, as a part of those there are; rounded to whole edges. They are no self-loops and
         join nodes that were not joined, and their weights are drawn from those of the true edges.
-    random_state
+    seed
         Seed; a larger fraction adds a superset.
 
     Raises
@@ -55,7 +55,7 @@ def add_random_edges(adjacency: sparse.spmatrix, fraction: float, *, random_stat
     n_free = n_pairs - int((ends[0] != ends[1]).sum())
     if n_new > n_free:
         raise ValueError(f"{n_new} edges are to be added, but only {n_free} pairs of nodes are not joined.")
-    places, weights = (np.random.default_rng(seed) for seed in np.random.SeedSequence(random_state).spawn(2))
+    places, weights = (np.random.default_rng(seed) for seed in np.random.SeedSequence(seed).spawn(2))
     new = _free_pairs(n_new, _codes(ends, n_nodes), n_nodes, directed, places)
     drawn = values[(weights.random(n_new) * len(values)).astype(np.int64)]
     ends = np.hstack([ends, np.vstack([new // n_nodes, new % n_nodes])])
@@ -79,7 +79,7 @@ def _free_pairs(n_new: int, taken: NDArray, n_nodes: int, directed: bool, rng: n
     return new[:n_new]
 
 
-def rewire(adjacency: sparse.spmatrix, *, n_swaps: float = 10.0, random_state: int = 0) -> sparse.csr_matrix:
+def rewire(adjacency: sparse.spmatrix, *, n_swaps: float = 10.0, seed: int = 0) -> sparse.csr_matrix:
     """Shuffle a network and keep the number of edges of every node.
 
     Double edge swaps: two random edges (a, b) and (c, d) become (a, d) and (c, b), unless that would make a
@@ -92,7 +92,7 @@ def rewire(adjacency: sparse.spmatrix, *, n_swaps: float = 10.0, random_state: i
         The network. If it is symmetric, so is the result.
     n_swaps
         Attempted swaps for each edge.
-    random_state
+    seed
         Seed.
 
     References
@@ -110,7 +110,7 @@ def rewire(adjacency: sparse.spmatrix, *, n_swaps: float = 10.0, random_state: i
         return a * n_nodes + b if directed or a < b else b * n_nodes + a
 
     present = {code(a, b) for a, b in zip(sources, targets, strict=True)}
-    rng = np.random.default_rng(random_state)
+    rng = np.random.default_rng(seed)
     attempts = round(n_swaps * n_edges) if n_edges > 1 else 0
     picks = rng.integers(max(n_edges, 1), size=(attempts, 2)).tolist()
     flips = (rng.random(attempts) < 0.5).tolist()

@@ -88,7 +88,7 @@ def diffusion(
 
 
 def diffusion_embedding(
-    adjacency: sparse.spmatrix, n_components: int = 128, *, restart: float = 0.5, random_state: int = 0
+    adjacency: sparse.spmatrix, n_components: int = 128, *, restart: float = 0.5, seed: int = 0
 ) -> NDArray[np.float32]:
     r"""Reduce the symmetric diffusion profiles of all nodes by their exact truncated singular value decomposition.
 
@@ -105,7 +105,7 @@ def diffusion_embedding(
         Number of dimensions; fewer where the network has fewer nodes.
     restart
         As in :func:`diffusion`.
-    random_state
+    seed
         Seed of the iteration's start; the result is deterministic.
 
     Returns
@@ -128,7 +128,7 @@ def diffusion_embedding(
         values, vectors = np.linalg.eigh(walk.toarray())
         values, vectors = values[-n_components:], vectors[:, -n_components:]
     else:
-        start = np.random.default_rng(random_state).standard_normal(n_nodes)
+        start = np.random.default_rng(seed).standard_normal(n_nodes)
         values, vectors = eigsh(walk, k=n_components, which="LA", v0=start, tol=1e-7)
     order = np.argsort(-values, kind="stable")
     scores = vectors[:, order] * (restart / (1 - (1 - restart) * values[order]))
@@ -141,7 +141,7 @@ N_EMBEDDINGS = 8
 
 
 def hellinger_embedding(
-    adjacency: sparse.spmatrix, n_components: int = 128, *, restart: float = 0.5, random_state: int = 0
+    adjacency: sparse.spmatrix, n_components: int = 128, *, restart: float = 0.5, seed: int = 0
 ) -> NDArray[np.float32]:
     r"""Reduce the square roots of the diffusion profiles of all nodes by a truncated singular value decomposition.
 
@@ -158,7 +158,7 @@ def hellinger_embedding(
         Number of dimensions; fewer where the network has fewer nodes.
     restart
         As in :func:`diffusion`.
-    random_state
+    seed
         Seed of the iteration's start; the result is deterministic.
 
     Returns
@@ -170,21 +170,21 @@ def hellinger_embedding(
     digest = hashlib.sha256()
     for part in (csr.indptr, csr.indices, csr.data):
         digest.update(np.ascontiguousarray(part).tobytes())
-    key = (digest.hexdigest(), csr.shape, n_components, restart, random_state)
+    key = (digest.hexdigest(), csr.shape, n_components, restart, seed)
     if key not in _EMBEDDINGS:
-        _EMBEDDINGS[key] = _hellinger_embedding(csr, n_components, restart, random_state)
+        _EMBEDDINGS[key] = _hellinger_embedding(csr, n_components, restart, seed)
         while len(_EMBEDDINGS) > N_EMBEDDINGS:
             _EMBEDDINGS.pop(next(iter(_EMBEDDINGS)))
     return _EMBEDDINGS[key].copy()
 
 
 def _hellinger_embedding(
-    adjacency: sparse.csr_matrix, n_components: int, restart: float, random_state: int
+    adjacency: sparse.csr_matrix, n_components: int, restart: float, seed: int
 ) -> NDArray[np.float32]:
     # Below one part in a hundred thousand, the root would lift what the truncated series leaves of the walk.
     profiles = sparse.csr_matrix(diffusion(adjacency, restart=restart, min_value=1e-5, tol=1e-5)).sqrt()
     n_components = min(n_components, profiles.shape[0])
-    vectors, values, _ = randomized_svd(profiles, n_components, n_oversamples=32, n_iter=4, random_state=random_state)
+    vectors, values, _ = randomized_svd(profiles, n_components, n_oversamples=32, n_iter=4, random_state=seed)
     return _fix_signs(vectors * values).astype(np.float32)
 
 
@@ -214,9 +214,7 @@ def tf_idf(membership: sparse.spmatrix) -> sparse.csr_matrix:
     return sparse.csr_matrix(sparse.diags(np.divide(1, length, out=np.zeros_like(length), where=length > 0)) @ matrix)
 
 
-def truncated_svd(
-    matrix: sparse.spmatrix | NDArray, n_components: int, *, random_state: int = 0
-) -> NDArray[np.float32]:
+def truncated_svd(matrix: sparse.spmatrix | NDArray, n_components: int, *, seed: int = 0) -> NDArray[np.float32]:
     """Left singular vectors times singular values, strongest first, with fixed signs and a fixed start.
 
     Parameters
@@ -225,7 +223,7 @@ def truncated_svd(
         Sparse or dense, of shape (n_rows, n_columns).
     n_components
         Number of dimensions.
-    random_state
+    seed
         Seed of the iteration's start; the result is deterministic.
 
     Returns
@@ -238,7 +236,7 @@ def truncated_svd(
         vectors, values, _ = np.linalg.svd(dense.astype(np.float64), full_matrices=False)
         vectors, values = vectors[:, :n_components], values[:n_components]
     else:
-        start = np.random.default_rng(random_state).standard_normal(min(matrix.shape))
+        start = np.random.default_rng(seed).standard_normal(min(matrix.shape))
         vectors, values, _ = svds(matrix.astype(np.float64), k=n_components, v0=start, tol=1e-5)
     order = np.argsort(-values, kind="stable")
     return _fix_signs(vectors[:, order] * values[order]).astype(np.float32)

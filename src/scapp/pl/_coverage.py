@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from scapp._controls import Control
+from scapp._effects import control_label, label_column
 from scapp._genes import measured_mask, scapp_uns, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, parse_labels, perturbed_genes
@@ -78,7 +80,7 @@ def network_coverage(
     if ax is not None and np.size(np.asarray(ax, dtype=object)) != 2:
         raise ValueError("The picture has two panels: pass two axes, as `plt.subplots(2)[1]` makes them.")
     degree = _degree(adata, _as_list(network_key))
-    known = _perturbed(adata, perturbation_key, control, sep)
+    known = _perturbed(adata, label_column(adata, perturbation_key), control_label(adata, control), sep)
     is_perturbed = adata.var_names.isin(known)
     lacks = _lacks(adata, degree, gene_features_key)
     outside = [gene for gene in known if gene not in set(adata.var_names)]
@@ -113,7 +115,7 @@ def _degree(adata: AnnData, keys: list[str]) -> np.ndarray:
     return np.asarray(joined.tocsr().sum(axis=1)).ravel()
 
 
-def _perturbed(adata: AnnData, key: str, control: str | None, sep: str) -> list[str]:
+def _perturbed(adata: AnnData, key: str, control: Control, sep: str) -> list[str]:
     if key not in adata.obs:
         raise ValueError(
             f"adata.obs has no column {key!r} that names the perturbations; it has {shorten(map(repr, adata.obs)) or 'none'}. "

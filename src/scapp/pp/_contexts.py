@@ -11,6 +11,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from scapp._effects import label_column
 from scapp._genes import check_gene_names, measured_mask, scapp_uns, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, Perturbation
@@ -155,7 +156,7 @@ def add_effects_as_features(
     sep: str = SEPARATOR,
     layer: str = Key.layers.LFC,
     aliases: Aliases | None = None,
-    random_state: int = 0,
+    seed: int = 0,
 ) -> GeneFeaturesReport:
     """What perturbing each gene does in another screen, as features of the genes.
 
@@ -187,7 +188,7 @@ def add_effects_as_features(
         Layer of the log-fold-changes, in both.
     aliases
         Names of genes, as in :func:`scapp.pp.add_network`.
-    random_state
+    seed
         Seed of the decomposition's start.
 
     Returns
@@ -223,7 +224,7 @@ def add_effects_as_features(
         )
     values = _lfc(effects, layer)[singles]
     genes = [perturbations[i][0] for i in singles]
-    table = pd.DataFrame(_signatures(values, genes, effects.var_names, n_components, random_state), index=genes)
+    table = pd.DataFrame(_signatures(values, genes, effects.var_names, n_components, seed), index=genes)
     return add_gene_features(
         adata,
         table,
@@ -258,14 +259,14 @@ def _dense(values: Any, dtype: type) -> NDArray[Any]:
 
 
 def _signatures(
-    values: NDArray[np.float64], genes: list[str], var_names: pd.Index, n_components: int, random_state: int
+    values: NDArray[np.float64], genes: list[str], var_names: pd.Index, n_components: int, seed: int
 ) -> NDArray[np.float64]:
     own = var_names.get_indexer(genes)
     rows, columns = np.flatnonzero(own >= 0), own[own >= 0]
     # The mean of the other perturbations says nothing about this one.
     values[rows, columns] = (values.sum(axis=0)[columns] - values[rows, columns]) / (len(values) - 1)
     values -= values.mean(axis=0)
-    scores = truncated_svd(values, min(n_components + 1, *values.shape), random_state=random_state)
+    scores = truncated_svd(values, min(n_components + 1, *values.shape), seed=seed)
     size = np.linalg.norm(scores, axis=0)
     if not size.any():
         raise ValueError("All perturbations of the other screen have the same effect, so they tell no genes apart.")
@@ -278,7 +279,11 @@ def _check_another_screen(
     adata: AnnData, effects: AnnData, perturbations: list[Perturbation], perturbation_key: str, layer: str, sep: str
 ) -> None:
     """Raise if some effects are those of `adata` itself."""
-    if perturbation_key not in adata.obs or layer not in adata.layers or layer not in effects.layers:
+    if (
+        label_column(adata, perturbation_key) not in adata.obs
+        or layer not in adata.layers
+        or layer not in effects.layers
+    ):
         return
     own = read_perturbations(adata, perturbation_key=perturbation_key, control=None, sep=sep)
     row = {genes: i for i, genes in enumerate(own)}

@@ -61,7 +61,7 @@ def read_features(
     min_genes: int,
     max_genes: int | None,
     restart: float,
-    random_state: int,
+    seed: int,
     check_genes: Callable[[Sequence[str]], None] = lambda genes: None,
 ) -> FeatureSource:
     """Read features, and reduce annotations and networks to vectors; see :func:`scapp.pp.add_gene_features`.
@@ -79,10 +79,10 @@ def read_features(
     if parents is not None and kind != "annotations":
         raise ValueError(f"parents=… passes annotations on to broader terms, but the features are of kind {kind!r}.")
     if kind == "table":
-        return _from_table(features, n_components, random_state, check_genes)
+        return _from_table(features, n_components, seed, check_genes)
     n_components = n_components or N_COMPONENTS
     if kind == "network":
-        return _from_network(features, var_names, n_components, restart, random_state, check_genes)
+        return _from_network(features, var_names, n_components, restart, seed, check_genes)
     table = read_annotations(features, parents=parents)
     check_genes(table.genes)
     weights = tf_idf(table.with_term_sizes(min_genes, max_genes).membership)
@@ -91,9 +91,9 @@ def read_features(
         "propagated": parents is not None,
         "min_genes": min_genes,
         "max_genes": max_genes,
-        "random_state": random_state,
+        "seed": seed,
     }
-    values = truncated_svd(weights, n_components, random_state=random_state)
+    values = truncated_svd(weights, n_components, seed=seed)
     return _known_rows("annotations", table.genes, values, params)
 
 
@@ -132,7 +132,7 @@ def recognise_features(features: Any) -> Kind:
 
 
 def _from_table(
-    table: Any, n_components: int | None, random_state: int, check_genes: Callable[[Sequence[str]], None]
+    table: Any, n_components: int | None, seed: int, check_genes: Callable[[Sequence[str]], None]
 ) -> FeatureSource:
     if not isinstance(table, pd.DataFrame):
         raise TypeError(
@@ -173,8 +173,8 @@ def _from_table(
     check_genes(list(genes))
     if n_components is None:
         return FeatureSource("table", list(genes), values.astype(np.float32))
-    reduced = truncated_svd(values - values.mean(axis=0), n_components, random_state=random_state)
-    return FeatureSource("table", list(genes), reduced, {"n_components": n_components, "random_state": random_state})
+    reduced = truncated_svd(values - values.mean(axis=0), n_components, seed=seed)
+    return FeatureSource("table", list(genes), reduced, {"n_components": n_components, "seed": seed})
 
 
 def _from_network(
@@ -182,7 +182,7 @@ def _from_network(
     var_names: Sequence[str],
     n_components: int,
     restart: float,
-    random_state: int,
+    seed: int,
     check_genes: Callable[[Sequence[str]], None],
 ) -> FeatureSource:
     table = read_edges(edges, var_names=var_names)
@@ -203,11 +203,11 @@ def _from_network(
             n_components,
         )
         adjacency, names = adjacency[held][:, held], names[held]
-    values = diffusion_embedding(adjacency, n_components, restart=restart, random_state=random_state)
+    values = diffusion_embedding(adjacency, n_components, restart=restart, seed=seed)
     params = {
         "n_components": n_components,
         "restart": restart,
-        "random_state": random_state,
+        "seed": seed,
         "weight_column": table.weight_column,
     }
     return _known_rows("network", list(names), values, params)

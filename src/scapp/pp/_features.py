@@ -100,7 +100,7 @@ def add_gene_features(
     max_genes: int | None = None,
     restart: float = 0.5,
     aliases: Aliases | None = None,
-    random_state: int = 0,
+    seed: int = 0,
     perturbation_key: str | None = Key.obs.PERTURBATION,
     control: str | Sequence[str] | None = "control",
     sep: str = SEPARATOR,
@@ -138,7 +138,7 @@ def add_gene_features(
         ignored) are computed over the whole network: paths may lead through genes that adata does not hold.
     aliases
         Names of genes, as in :func:`scapp.pp.add_network`.
-    random_state
+    seed
         Seed of the decomposition's start.
     perturbation_key, control, sep
         Where perturbations are named, to report perturbed genes without features. The column may be absent.
@@ -169,7 +169,7 @@ def add_gene_features(
         min_genes=min_genes,
         max_genes=max_genes,
         restart=restart,
-        random_state=random_state,
+        seed=seed,
     )
     match = matcher.match(source.genes)
     row, tied = match.best_names(adata.n_vars)

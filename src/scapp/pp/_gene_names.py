@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scapp._controls import Control
+from scapp._effects import label_column
 from scapp._genes import shorten
 from scapp._perturbations import SEPARATOR, parse_labels, perturbed_genes
 from scapp.pp._name_kinds import likely_reason
@@ -148,7 +149,11 @@ def perturbed_genes_in(
     adata: AnnData, perturbation_key: str | None, control: Control, sep: str = SEPARATOR
 ) -> list[str]:
     """The perturbed genes that ``adata.obs`` names; none if it has no such column (they only serve a report)."""
-    if perturbation_key is None or perturbation_key not in adata.obs:
+    if perturbation_key is None:
+        return []
+    perturbation_key = label_column(adata, perturbation_key)
+    if perturbation_key not in adata.obs:
+        logger.info("adata.obs has no column %r, so perturbed genes are not reported.", perturbation_key)
         return []
     labels = [str(label) for label in adata.obs[perturbation_key].dropna().unique()]
     return perturbed_genes(parse_labels(labels, control=control, sep=sep))

@@ -13,6 +13,7 @@ import pandas as pd
 from anndata import AnnData
 
 from scapp._controls import Control
+from scapp._effects import label_column
 from scapp._genes import check_gene_names, check_no_view, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, format_label, parse_label
@@ -122,6 +123,8 @@ def harmonize_genes(
         raise ValueError("columns=… are those of a table; leave them out for an AnnData.")
     check_no_view(data, "scapp.pp.harmonize_genes")
     check_gene_names(data)
+    if perturbation_key is not None:
+        perturbation_key = label_column(data, perturbation_key)
     perturbed = perturbed_genes_in(data, perturbation_key, control, sep)
     report = GeneNamesReport(target, naming.plan(data.var_names, perturbed, on_collision))
     _write(data, report, perturbation_key, control, sep)

@@ -9,6 +9,7 @@ import pandas as pd
 from anndata import AnnData
 
 from scapp._controls import Control, doubtful, is_control, missing_kind, recognised
+from scapp._effects import control_label, label_column
 from scapp._genes import shorten
 from scapp._perturbations import SEPARATOR, Perturbation, check_control, count_labels, parse_labels, show_counts
 from scapp._warn import warn_user
@@ -66,6 +67,7 @@ def read_perturbations(
     """
     if not isinstance(adata, AnnData):
         raise TypeError(f"Expected an AnnData, found {type(adata).__name__}.")
+    perturbation_key, control = label_column(adata, perturbation_key), control_label(adata, control)
     labels = column_of_obs(adata, perturbation_key, "perturbation_key")
     check_labels(labels, adata.var_names, perturbation_key=perturbation_key, control=control, sep=sep)
     perturbations = parse_labels(labels, control=control, sep=sep)

@@ -37,7 +37,7 @@ def nodes_of(model: APP, labels: Iterable[str]) -> list[tuple[int, ...]]:
     """
     labels = list(labels)
     args = model.registry["setup_args"]
-    parsed = parse_labels(labels, control=args["control"], sep=args["combination_sep"])
+    parsed = parse_labels(labels, control=args["control"], sep=args["sep"])
     for label, perturbation in zip(labels, parsed, strict=True):
         if not perturbation:
             raise ValueError(f"Expected a perturbation, found the control ({label}), which has no effect.")
@@ -50,4 +50,4 @@ def nodes_of(model: APP, labels: Iterable[str]) -> list[tuple[int, ...]]:
 def label_of(model: APP, nodes: tuple[int, ...]) -> str:
     """The canonical label of some nodes, with the model's separator."""
     genes = model.genes
-    return str(model.registry["setup_args"]["combination_sep"]).join(genes[node] for node in nodes)
+    return str(model.registry["setup_args"]["sep"]).join(genes[node] for node in nodes)

@@ -72,7 +72,7 @@ class Candidates:
         """Labels of some: as the user spelled those at these positions, or made of their genes."""
         if self.labels is not None:
             return [self.labels[i] for i in positions]
-        sep, names = self.model.registry["setup_args"]["combination_sep"], self.model.genes
+        sep, names = self.model.registry["setup_args"]["sep"], self.model.genes
         return [format_label((names[g] for g in p), sep=sep) for p in genes]
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from scapp._effects import label_column
 from scapp._genes import check_no_view, measured_mask, shorten
 from scapp._keys import Key
 
@@ -97,7 +98,7 @@ def perturbation_embedding(
     check_no_view(adata, "scapp.tl.perturbation_embedding")
     if importlib.util.find_spec("igraph") is None:
         raise ImportError("Modules are found with igraph. Install it: pip install 'scapp[modules]'.")
-    labels = _labels(adata, perturbation_key)
+    labels = _labels(adata, label_column(adata, perturbation_key))
     if not 2 <= n_neighbors <= adata.n_obs:
         raise ValueError(
             f"n_neighbors must be from 2 to the number of perturbations, {adata.n_obs}; found {n_neighbors}. "

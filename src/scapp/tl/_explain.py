@@ -74,7 +74,7 @@ def explain(model: APP, perturbation: str, gene: str, *, by: By = "perturbations
     (nodes,) = nodes_of(model, [perturbation])
     column = _column(model, perturbation, gene)
     _check_not_own(model, nodes, column, gene)
-    sep = model.registry["setup_args"]["combination_sep"]
+    sep = model.registry["setup_args"]["sep"]
     rows = _rows_by_genes(model, nodes, column) if by == "genes" else _rows_by_perturbations(model, nodes, column, sep)
     keys = ["source", "term", "name"]
     table = pd.concat(rows).groupby(keys, as_index=False, sort=False)[["weight", "contribution"]].sum()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 import pandas as pd
 
+from scapp._effects import label_column
 from scapp._genes import check_gene_names, check_no_view, shorten
 from scapp._keys import Key
 from scapp._perturbations import is_control, near_matches
@@ -25,7 +26,7 @@ Of = Literal["genes", "perturbations"]
 def rank_attention_genes(
     adata: AnnData,
     *,
-    groupby: str = Key.obs.PERTURBATION,
+    perturbation_key: str = Key.obs.PERTURBATION,
     groups: Iterable[str] | None = None,
     n_genes: int | None = None,
     of: Of = "genes",
@@ -47,7 +48,7 @@ def rank_attention_genes(
     adata
         Predictions: as :meth:`scapp.model.APP.predict` returns for names, or the AnnData that it wrote into, cells or
         effects. Attention is the same for all observations of a perturbation; else their mean is taken.
-    groupby
+    perturbation_key
         Column of `obs` with the labels of the perturbations.
     groups
         Which perturbations are ranked, in this order; all but the controls if None.
@@ -104,10 +105,11 @@ def rank_attention_genes(
     if not copy:
         check_no_view(adata, "scapp.tl.rank_attention_genes")
     check_gene_names(adata)
-    labels = labels_of(adata, groupby, "groupby")
+    perturbation_key = label_column(adata, perturbation_key)
+    labels = labels_of(adata, perturbation_key, "perturbation_key")
     for name in (layer, lfc_layer) if of == "genes" else ():
         check_layer(adata, name, "`APP.predict`")
-    perturbations = _perturbations(adata.obs[groupby], control)
+    perturbations = _perturbations(adata.obs[perturbation_key], control)
     asked = _asked(groups, perturbations, control)
     if of == "perturbations":
         ranked_names, attention = _attended_perturbations(adata, labels, perturbations)
@@ -138,7 +140,7 @@ def rank_attention_genes(
         else np.full((len(rows), len(ranked_names)), np.nan),
         chosen,
         ranked_names,
-        groupby=groupby,
+        groupby=perturbation_key,
         reference=control or "control",
         layer=lfc_layer,
         method="attention" if score == "attention" else f"attention_{score}",

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from scapp._effects import label_column
 from scapp._genes import shorten
 from scapp.pp._labels import column_of_obs
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def labels_of(adata: AnnData, key: str, argument: str) -> pd.Series:
     """The label of each observation, as text."""
-    return column_of_obs(adata, key, argument).astype(str)
+    return column_of_obs(adata, label_column(adata, key), argument).astype(str)
 
 
 def check_layer(adata: AnnData, layer: str, filled_by: str) -> None:

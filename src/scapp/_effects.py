@@ -1,0 +1,50 @@
+"""What an AnnData of effects remembers of itself, so that nobody has to say it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from anndata import AnnData
+
+from scapp._genes import scapp_uns
+from scapp._keys import Key
+
+if TYPE_CHECKING:
+    from scapp._controls import Control
+
+
+def effects_record(adata: AnnData) -> Mapping[str, Any] | None:
+    """Return what :func:`scapp.pp.pseudobulk` or :func:`scapp.pp.read_effects` recorded, None for any other AnnData."""
+    if not isinstance(adata, AnnData):
+        raise TypeError(f"Expected an AnnData, found {type(adata).__name__}.")
+    records = scapp_uns(adata)
+    for name in (Key.uns.EFFECTS, Key.uns.PSEUDOBULK):
+        record = records.get(name)
+        if isinstance(record, Mapping) and Key.layers.LFC in adata.layers:
+            return record
+    return None
+
+
+def label_column(adata: AnnData, perturbation_key: str) -> str:
+    """Return the column of labels: where the usual name was given, the one that the effects remember."""
+    if perturbation_key != Key.obs.PERTURBATION:
+        return perturbation_key
+    recorded = (effects_record(adata) or {}).get("perturbation_key")
+    return recorded if isinstance(recorded, str) and recorded in adata.obs else perturbation_key
+
+
+def control_label(adata: AnnData, control: Control) -> Control:
+    """Return the label of the control cells, None for effects that scapp calculated: controls are no rows of them."""
+    return control if effects_record(adata) is None else None
+
+
+def effects_layer(adata: AnnData, control: Control, layer: str | None) -> str | None:
+    """Return the layer of the expression, or of the log-fold-changes: ``"lfc"`` where effects have it and none was named."""
+    is_default = layer is None and control is None and Key.layers.LFC in adata.layers
+    return Key.layers.LFC if is_default else layer
+
+
+def added_keys(adata: AnnData, group: str, slot: Mapping[str, Any]) -> list[str]:
+    """Return the keys of the networks or of the gene features that scapp added to an AnnData, in their order."""
+    return [key for key in scapp_uns(adata).get(group, {}) if key in slot]
