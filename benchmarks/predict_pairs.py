@@ -72,11 +72,11 @@ def measure(folder: str, way: str, n_pairs: int, threads: int) -> dict[str, floa
         if way == "screen":
             wanted = pd.Series(model.predict(singles[:1]).layers["predicted_lfc"][0], index=model.genes).dropna()
             pairs = pairs_of(genes, n_pairs)
-            scapp.tl.screen(model, pairs, objective=wanted, n_best=100, show_progress=False)
+            scapp.tl.screen(model, pairs, objective=wanted, n_best=100, progress_bar=False)
         else:
             path = Path(scratch) / "pairs.zarr"
             model.predict_to_zarr(
-                path, pairs_of(genes, n_pairs), std="std" in way, attention="attention" in way, show_progress=False
+                path, pairs_of(genes, n_pairs), std="std" in way, attention="attention" in way, progress_bar=False
             )
             size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / 1e9
         seconds = time.process_time() - begin

@@ -11,12 +11,14 @@ import logging
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from scapp._settings import settings
+
 if TYPE_CHECKING:
     from scapp import baselines, benchmark, datasets, embeddings, metrics, model, networks, pl, pp, tl
 
 __version__ = importlib.metadata.version("scapp")
 
-# Loaded when first used: `import scapp` costs nothing, and only `scapp.model` needs torch and scvi-tools.
+# Loaded when first used: `import scapp` stays light, and only `scapp.model` needs torch and scvi-tools.
 _SUBMODULES = ("baselines", "benchmark", "datasets", "embeddings", "metrics", "model", "networks", "pl", "pp", "tl")
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "networks",
     "pl",
     "pp",
+    "settings",
     "tl",
 ]
 
@@ -51,8 +54,10 @@ def _show_messages() -> None:
         return
     from rich.logging import RichHandler
 
-    logger.setLevel(logging.INFO)
-    logger.addHandler(RichHandler(show_time=False, show_path=False))
+    logger.setLevel(settings.verbosity)
+    handler = RichHandler(show_time=False, show_path=False)
+    handler.addFilter(lambda record: record.levelno >= settings.verbosity)
+    logger.addHandler(handler)
     logger.propagate = False
 
 

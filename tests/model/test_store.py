@@ -43,7 +43,7 @@ def fail_in_second_chunk(monkeypatch, error):
 def test_the_file_holds_what_predict_returns_in_the_order_asked(trained, tmp_path, small_chunks):
     names = ["g3+g1", "g20", "g2", "g1+g3+g15", "g0", "g20+g21", "g22+g5", "g7+g3"]
     trained.predict_to_zarr(
-        tmp_path / "p.zarr", (name for name in names), attention=True, p_change=True, show_progress=False
+        tmp_path / "p.zarr", (name for name in names), attention=True, p_change=True, progress_bar=False
     )
     found, expected = ad.read_zarr(tmp_path / "p.zarr"), trained.predict(names)
     assert found.obs.equals(expected.obs.drop(columns="attention_to_mean"))
@@ -63,7 +63,7 @@ def test_the_file_holds_what_predict_returns_in_the_order_asked(trained, tmp_pat
 
 
 def test_layers_that_are_not_asked_are_not_written(trained, tmp_path):
-    trained.predict_to_zarr(tmp_path / "p.zarr", ["g1+g2"], std=False, dtype="float16", show_progress=False)
+    trained.predict_to_zarr(tmp_path / "p.zarr", ["g1+g2"], std=False, dtype="float16", progress_bar=False)
     found = ad.read_zarr(tmp_path / "p.zarr")
     assert set(found.layers) == {"predicted_lfc"}
     assert found.layers["predicted_lfc"].dtype == np.float16
@@ -76,7 +76,7 @@ def test_genes_that_were_not_measured_have_no_log_fold_change_on_disk_either(eff
     network = full.varp["network"].tolil()
     network[40, 0] = network[0, 40] = 1
     full.varp["network"] = network.tocsr()
-    make(full).predict_to_zarr(tmp_path / "p.zarr", ["NEW+g1", "g1"], attention=True, show_progress=False)
+    make(full).predict_to_zarr(tmp_path / "p.zarr", ["NEW+g1", "g1"], attention=True, progress_bar=False)
     found = ad.read_zarr(tmp_path / "p.zarr")
     assert np.isnan(found[:, "NEW"].layers["predicted_lfc"]).all()
     assert np.isfinite(found[:, "g0"].layers["predicted_lfc"]).all()
@@ -111,11 +111,11 @@ def test_leaving_out_attention_and_std_changes_no_log_fold_change(effects, make,
 
 def test_what_is_there_is_replaced_only_if_asked_and_only_if_it_is_zarr(trained, tmp_path):
     path = tmp_path / "p.zarr"
-    trained.predict_to_zarr(path, ["g1+g2"], show_progress=False)
+    trained.predict_to_zarr(path, ["g1+g2"], progress_bar=False)
     with pytest.raises(FileExistsError, match="overwrite=True"):
         trained.predict_to_zarr(path, ["g1+g3"])
     assert ad.read_zarr(path).obs_names.tolist() == ["g1+g2"]
-    trained.predict_to_zarr(path, ["g1+g3"], overwrite=True, show_progress=False)
+    trained.predict_to_zarr(path, ["g1+g3"], overwrite=True, progress_bar=False)
     assert ad.read_zarr(path).obs_names.tolist() == ["g1+g3"]
     notes = tmp_path / "notes"
     notes.mkdir()
@@ -131,7 +131,7 @@ def test_a_link_stays_and_what_it_points_at_is_replaced(trained, tmp_path):
     link, place = tmp_path / "pairs.zarr", tmp_path / "scratch" / "pairs.zarr"
     link.symlink_to(place)
     for names in (["g1"], ["g1", "g2"]):
-        trained.predict_to_zarr(link, names, overwrite=True, show_progress=False)
+        trained.predict_to_zarr(link, names, overwrite=True, progress_bar=False)
         assert link.is_symlink() and list(ad.read_zarr(place).obs_names) == names
     assert listing(place.parent) == ["pairs.zarr"] and listing(tmp_path) == ["pairs.zarr", "scratch"]
 
@@ -141,11 +141,11 @@ def test_a_full_disk_leaves_nothing_half_written_and_the_old_file_as_it_was(
     trained, tmp_path, monkeypatch, small_chunks, kind
 ):
     path = tmp_path / "p.zarr"
-    trained.predict_to_zarr(path, ["g1+g2"], show_progress=False)
+    trained.predict_to_zarr(path, ["g1+g2"], progress_bar=False)
     fail_in_second_chunk(monkeypatch, OSError(kind, "No space left on device"))
     pairs = ["+".join(pair) for pair in itertools.combinations(["g1", "g2", "g3", "g4"], 2)]
     with pytest.raises(OSError, match=r"disk is full.*dtype='float16'"):
-        trained.predict_to_zarr(path, pairs, overwrite=True, show_progress=False)
+        trained.predict_to_zarr(path, pairs, overwrite=True, progress_bar=False)
     assert listing(tmp_path) == ["p.zarr"]
     assert ad.read_zarr(path).obs_names.tolist() == ["g1+g2"]
 
@@ -155,7 +155,7 @@ def test_an_interruption_is_passed_on_and_leaves_nothing(trained, tmp_path, monk
     fail_in_second_chunk(monkeypatch, error)
     pairs = ["+".join(pair) for pair in itertools.combinations(["g1", "g2", "g3", "g4"], 2)]
     with pytest.raises(type(error)) as raised:
-        trained.predict_to_zarr(tmp_path / "p.zarr", pairs, show_progress=False)
+        trained.predict_to_zarr(tmp_path / "p.zarr", pairs, progress_bar=False)
     assert raised.value is error
     assert listing(tmp_path) == []
 
@@ -163,7 +163,7 @@ def test_an_interruption_is_passed_on_and_leaves_nothing(trained, tmp_path, monk
 def test_too_little_space_is_said_before_anything_is_computed(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(_store.shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
     with pytest.warns(UserWarning, match="are free there"):
-        trained.predict_to_zarr(tmp_path / "p.zarr", ["g1+g2"], show_progress=False)
+        trained.predict_to_zarr(tmp_path / "p.zarr", ["g1+g2"], progress_bar=False)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import scapp
 from scapp import metrics
 from scapp.tl import screen
 
-QUIET = {"show_progress": False}
+QUIET = {"progress_bar": False}
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from typing import Literal
 from rich.progress import track
 
 from scapp._keys import Key
+from scapp._settings import settings
 from scapp.model._prediction import PredictionMixin
 from scapp.model._results import new_anndata, over_all_genes
 from scapp.model._store import check_place, new_store, rows_in_chunk
@@ -29,7 +30,7 @@ class StreamingMixin(PredictionMixin):
         kind: str | None = None,
         dtype: Literal["float32", "float16"] = "float32",
         overwrite: bool = False,
-        show_progress: bool = True,
+        progress_bar: bool = True,
     ) -> None:
         """Predict any number of perturbations into a zarr file, batch by batch.
 
@@ -55,7 +56,7 @@ class StreamingMixin(PredictionMixin):
             Type of the layers; ``"float16"`` halves the file and keeps three digits.
         overwrite
             Whether to replace a zarr file that is there.
-        show_progress
+        progress_bar
             Whether to show a progress bar.
 
         Raises
@@ -100,7 +101,9 @@ class StreamingMixin(PredictionMixin):
         found = self.predictions(parsed, wanted, kind=kind, batch_size=size)
         n_batches = -(-len(parsed) // size)
         with new_store(place, skeleton, names_of_layers, dtype, overwrite=overwrite) as arrays:
-            for rows, values in track(found, description="Predicting", total=n_batches, disable=not show_progress):
+            for rows, values in track(
+                found, description="Predicting", total=n_batches, disable=not progress_bar or settings.is_silent
+            ):
                 for name, array in arrays.items():
                     value = values[name]
                     array[rows] = value if name == Key.layers.ATTENTION else over_all_genes(value, r.measured)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from scvi.train import TrainRunner
 
+from scapp._settings import settings
 from scapp.model._plan import AllPerturbations, PaperPlan, ScalarPlan, WatchInterrupts
 from scapp.module import APPModule, PaperModule
 
@@ -115,7 +118,8 @@ class TrainingMixin:
         plan_class = PaperPlan if paper else ScalarPlan
         plan = plan_class(self.module, **plan_kwargs)
         callbacks = [*(options.pop("callbacks", None) or []), watch]
-        with warnings.catch_warnings():
+        options.setdefault("enable_progress_bar", not settings.is_silent)
+        with _lightning_hushed(), warnings.catch_warnings():
             for message in IGNORED_WARNINGS:
                 warnings.filterwarnings("ignore", message=message)
             runner = TrainRunner(
@@ -134,3 +138,17 @@ class TrainingMixin:
             runner()
         if watch.interrupted:
             raise KeyboardInterrupt
+
+
+@contextmanager
+def _lightning_hushed() -> Iterator[None]:
+    """Keep Lightning's lines on devices, and its advertisements, out of the output; its warnings stay."""
+    loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric", "pytorch.utilities.rank_zero")]
+    before = [each.level for each in loggers]
+    for each in loggers:
+        each.setLevel(max(each.level, logging.WARNING))
+    try:
+        yield
+    finally:
+        for each, level in zip(loggers, before, strict=True):
+            each.setLevel(level)

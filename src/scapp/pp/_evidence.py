@@ -15,6 +15,7 @@ from scipy import sparse
 from scapp._genes import check_gene_names, check_no_view, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR
+from scapp._settings import settings
 from scapp.pp._evidence_sources import (
     SOURCES,
     Evidence,
@@ -232,7 +233,9 @@ def _add_all(
     added: dict[str, dict[str, dict[str, Any]]] = {Key.uns.NETWORKS: {}, Key.uns.GENE_FEATURES: {}}
     steps = [(key, True) for key in networks] + [(key, False) for key in features]
     console = Console(stderr=True)
-    for key, is_network in track(steps, description="Evidence", console=console, disable=not progress_bar):
+    for key, is_network in track(
+        steps, description="Evidence", console=console, disable=not progress_bar or settings.is_silent
+    ):
         if is_network:
             found = _add_one_network(scratch, key, networks, matching, may_be_empty=key in recommended.networks)
             if found is not None:

@@ -115,10 +115,16 @@ class NetworkReport:
             f"  genes found in the source: {self.n_genes_matched:,}, {self.n_genes_by_alias:,} of them by alias",
         ]
         if self.kind == "edges":
+            left_out = {
+                "between other genes": self.n_outside,
+                "self-loops": self.n_self_loops,
+                "too weak": self.n_weak,
+                "repeats merged": self.n_duplicates,
+                "pruned": self.n_pruned,
+            }
             lines.append(
-                f"  edges listed: {self.n_listed:,}; weights: {self.weight_column or 'none, all one'}{self._signs()}; between other "
-                f"genes: {self.n_outside:,}; self-loops: {self.n_self_loops:,}; too weak: {self.n_weak:,}; "
-                f"repeats merged: {self.n_duplicates:,}; pruned: {self.n_pruned:,}"
+                f"  edges listed: {self.n_listed:,}; weights: {self.weight_column or 'none, all one'}{self._signs()}"
+                + "".join(f"; {what}: {n:,}" for what, n in left_out.items() if n)
             )
         if self.n_contradicting:
             lines.append(f"  edges listed with both signs: {self.n_contradicting:,}")

@@ -10,6 +10,7 @@ import pandas as pd
 from rich.progress import track
 
 from scapp._keys import Key
+from scapp._settings import settings
 from scapp.tl._candidates import Candidates, Genes
 from scapp.tl._objective import Function, Metric, Objective, Signature, read_objective
 
@@ -31,7 +32,7 @@ def screen(
     n_best: int = 100,
     batch_size: int = 1024,
     seed: int = 0,
-    show_progress: bool = True,
+    progress_bar: bool = True,
 ) -> pd.DataFrame:
     r"""Score single perturbations, pairs or triples by what they are predicted to do, and keep the best.
 
@@ -69,7 +70,7 @@ def screen(
         How many are predicted together.
     seed
         For the draws of `score_std`.
-    show_progress
+    progress_bar
         Whether to show a progress bar.
 
     Returns
@@ -106,7 +107,9 @@ def screen(
     best, batch_size = _Best(int(n_best)), int(batch_size)
     scored = _scores(candidates, score, batch_size, kind)
     n_batches = -(-len(candidates) // batch_size)
-    for batch, scores in track(scored, description="Scoring", total=n_batches, disable=not show_progress):
+    for batch, scores in track(
+        scored, description="Scoring", total=n_batches, disable=not progress_bar or settings.is_silent
+    ):
         best.add(batch, scores)
     if not best.genes:
         raise ValueError(f"The objective is -inf for all of the {best.n_seen:,} perturbations: none of them is wanted.")

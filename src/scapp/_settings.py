@@ -1,0 +1,49 @@
+"""How much scapp says."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+class Settings:
+    """Settings of scapp.
+
+    Examples
+    --------
+    >>> scapp.settings.verbosity = "error"  # nothing but errors: no messages, warnings or progress bars
+    """
+
+    def __init__(self) -> None:
+        self._verbosity = logging.INFO
+
+    @property
+    def verbosity(self) -> int:
+        """Level of :mod:`logging` from which messages are shown; set as a number or as ``"info"``, ``"warning"``, ``"error"``.
+
+        At :obj:`logging.ERROR` there are no warnings and no progress bars either. ``scvi.settings.verbosity`` is followed where it
+        asks for less.
+        """
+        scvi = logging.getLogger("scvi").level if "scvi" in sys.modules else logging.NOTSET
+        return max(self._verbosity, scvi)
+
+    @verbosity.setter
+    def verbosity(self, level: int | str) -> None:
+        named = LEVELS.get(level.lower()) if isinstance(level, str) else level
+        if not isinstance(named, int) or isinstance(named, bool) or named < 0:
+            raise ValueError(f"verbosity must be a level of logging or one of {', '.join(LEVELS)}, found {level!r}.")
+        self._verbosity = named
+        logging.getLogger("scapp").setLevel(named)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether only errors are wanted."""
+        return self.verbosity >= logging.ERROR
+
+    def __repr__(self) -> str:
+        return f"scapp.settings: verbosity={logging.getLevelName(self.verbosity)}"
+
+
+settings = Settings()
