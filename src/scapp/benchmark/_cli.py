@@ -94,13 +94,7 @@ def conclude(console: Console, folder: Path, tasks: Sequence[str] | None = None)
 
 
 def verdict(rows: pd.DataFrame) -> list[str]:
-    """Say in sentences which method won a task and by how much, and where APP stands.
-
-    Parameters
-    ----------
-    rows
-        Scores of one task.
-    """
+    """Say in sentences which method won a task, by how much, and where APP stands; `rows` are the scores of a task."""
     from scapp.benchmark._statistics import summarise
 
     order = summarise(rows, n_draws=1)["method"].tolist()
@@ -119,7 +113,10 @@ def _compare(rows: pd.DataFrame, method: str, other: str) -> tuple[bool, str]:
     """Return whether two methods clearly differ, and their paired comparison in words."""
     from scapp.benchmark._statistics import paired
 
-    row = paired(rows, methods=[method], against=other).iloc[0]
+    found = paired(rows, methods=[method], against=other)
+    if found.empty:
+        return False, "they were scored on different splits"
+    row = found.iloc[0]
     clear = row["verdict"] != "unclear"
     p = "p < 0.001" if row["p_value"] < 0.001 else f"p = {row['p_value']:.3f}"
     return clear, (

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anndata as ad
 import numpy as np
@@ -69,17 +69,17 @@ def norman_doubles(folder: Path | str) -> Task:
         in_test = effects.obs_names.isin(held_out)
         in_train = is_single | effects.obs_names.isin(doubles - held_out)
         splits.append(Split(int(seed), tuple(effects.obs_names[in_train]), tuple(effects.obs_names[in_test])))
-    return Task(
-        name="norman_doubles",
-        title="Doubles, Norman et al. 2019 (K562, CRISPRa)",
-        effects=effects,
-        splits=tuple(splits),
+    return _task(
+        folder,
+        "norman_doubles",
+        "Doubles, Norman et al. 2019 (K562, CRISPRa)",
+        effects,
+        splits,
         scored=top_expressed_genes(effects.var["k562_tpm"]),
         reference="additive",
         kind="combinations",
         note="The five published splits; all singles and the other benchmark doubles are trained on. Pseudobulk "
-        "log-fold-changes over 2,000 variable genes, the 1,000 of the highest expression in K562 scored. " + EVIDENCE,
-        sources=string_and_annotations(folder / "networks"),
+        "log-fold-changes over 2,000 variable genes, the 1,000 of the highest expression in K562 scored.",
         standard_errors=standard_errors(folder) if (folder / "norman_2019_umi.npz").is_file() else None,
     )
 
@@ -112,17 +112,16 @@ def k562_singles(folder: Path | str) -> Task:
         order = np.random.default_rng(seed).permutation(effects.n_obs)
         train, test = np.sort(order[N_HELD_OUT_SINGLES:]), order[:N_HELD_OUT_SINGLES]
         splits.append(Split(seed, tuple(effects.obs_names[train]), tuple(effects.obs_names[test])))
-    return Task(
-        name="k562_singles",
-        title="Unseen genes, Replogle et al. 2022 (K562, CRISPRi)",
-        effects=effects,
-        splits=tuple(splits),
-        scored=np.arange(effects.n_vars),
+    return _task(
+        folder,
+        "k562_singles",
+        "Unseen genes, Replogle et al. 2022 (K562, CRISPRi)",
+        effects,
+        splits,
         reference="mean",
         kind="unseen",
         note="158 of 790 knock-downs held out in each of five splits. Effects are z-scores clipped to 3, entries below "
-        "0.5 are 0; all 2,000 genes scored. " + EVIDENCE,
-        sources=string_and_annotations(folder / "networks"),
+        "0.5 are 0; all 2,000 genes scored.",
     )
 
 
@@ -181,16 +180,15 @@ def _norman_unseen(folder: Path, name: str, title: str, *, n_genes: int, n_unsee
         asked = (hidden == n_unseen) & np.array([len(parts) == n_genes for parts in perturbations])
         if asked.any():
             splits.append(Split(seed, tuple(effects.obs_names[hidden == 0]), tuple(effects.obs_names[asked])))
-    return Task(
-        name=name,
-        title=f"{title}, Norman et al. 2019 (K562, CRISPRa)",
-        effects=effects,
-        splits=tuple(splits),
-        scored=np.arange(effects.n_vars),
+    return _task(
+        folder,
+        name,
+        f"{title}, Norman et al. 2019 (K562, CRISPRa)",
+        effects,
+        splits,
         reference="mean",
         kind="unseen" if n_genes == 1 else "combinations",
-        note=f"{N_UNSEEN_GENES} genes with all their perturbations held out, three times; all 2,000 genes scored. {EVIDENCE}",
-        sources=string_and_annotations(folder / "networks"),
+        note=f"{N_UNSEEN_GENES} genes with all their perturbations held out, three times; all 2,000 genes scored.",
         standard_errors=standard_errors(folder),
     )
 
@@ -208,19 +206,18 @@ def papalexi_singles(folder: Path) -> Task:
     for row, name in enumerate(names):
         if name in effects.var_names:
             effects.layers[Key.layers.LFC][row, effects.var_names.get_loc(name)] = 0
-    splits = tuple(
+    splits = [
         Split(i, tuple(name for name in names if name != left_out), (left_out,)) for i, left_out in enumerate(names)
-    )
-    return Task(
-        name="papalexi_singles",
-        title="Unseen genes, Papalexi et al. 2021 (THP-1, knock-out)",
-        effects=effects,
-        splits=splits,
-        scored=np.arange(effects.n_vars),
+    ]
+    return _task(
+        folder,
+        "papalexi_singles",
+        "Unseen genes, Papalexi et al. 2021 (THP-1, knock-out)",
+        effects,
+        splits,
         reference="no change",
         kind="unseen",
-        note=f"Each of {len(names)} knock-outs held out alone; {effects.n_vars} genes but the knocked-out one scored. {EVIDENCE}",
-        sources=string_and_annotations(folder / "networks"),
+        note=f"Each of {len(names)} knock-outs held out alone; {effects.n_vars} genes but the knocked-out one scored.",
         score_targets=False,
     )
 
@@ -237,16 +234,15 @@ def macrophage_singles(folder: Path) -> Task:
         test = order[fold::N_FOLDS]
         train = np.setdiff1d(order, test)
         splits.append(Split(fold, tuple(effects.obs_names[train]), tuple(effects.obs_names[test])))
-    return Task(
-        name="macrophage_singles",
-        title="Unseen genes, macrophages 2025 (primary cells, CRISPRi)",
-        effects=effects,
-        splits=tuple(splits),
-        scored=np.arange(effects.n_vars),
+    return _task(
+        folder,
+        "macrophage_singles",
+        "Unseen genes, macrophages 2025 (primary cells, CRISPRi)",
+        effects,
+        splits,
         reference="mean",
         kind="unseen",
-        note=f"A fifth of the knock-downs held out in turn; effects are mostly noise; all genes scored. {EVIDENCE}",
-        sources=string_and_annotations(folder / "networks"),
+        note="A fifth of the knock-downs held out in turn; effects are mostly noise; all genes scored.",
     )
 
 
@@ -374,6 +370,16 @@ def string_and_annotations(networks: Path) -> Sources:
         features={"go": go, "reactome": reactome},
         channels=STRING_CHANNELS,
     )
+
+
+def _task(
+    folder: Path, name: str, title: str, effects: AnnData, splits: Sequence[Split], *, note: str, **options: Any
+) -> Task:
+    """Make a task with the recommended evidence; all genes are scored unless others are named."""
+    options.setdefault("scored", np.arange(effects.n_vars))
+    sources = string_and_annotations(folder / "networks")
+    note = f"{note} {EVIDENCE}"
+    return Task(name, title, effects, tuple(splits), note=note, sources=sources, **options)
 
 
 def _checked(folder: Path | str, *names: str) -> Path:

@@ -111,13 +111,7 @@ class Method(ABC):
         return False
 
     def prepare(self, task: Task) -> None:
-        """Load and build what is not part of the fit, so that it is not timed.
-
-        Parameters
-        ----------
-        task
-            The task that comes next.
-        """
+        """Load and build what is not part of the fit, so that it is not timed."""
         if self.needs_network:
             task.inputs()
 
@@ -210,13 +204,7 @@ class AppMethod(Method):
         return True
 
     def applies(self, task: Task) -> bool:
-        """Return whether the task has a network and, for a model without known noise, knows its noise.
-
-        Parameters
-        ----------
-        task
-            A task.
-        """
+        """Return whether the task has a network and, for a model without known noise, knows its noise."""
         return task.sources is not None and (self.arguments.get("known_noise", True) or task.knows_noise)
 
     def options(self) -> dict[str, Any]:
@@ -224,25 +212,13 @@ class AppMethod(Method):
         return dict(self.arguments)
 
     def prepare(self, task: Task) -> None:
-        """Import the model and build the inputs of a task.
-
-        Parameters
-        ----------
-        task
-            The task that comes next.
-        """
+        """Import the model and build the inputs of a task."""
         import scapp.model  # noqa: F401  seconds of imports
 
         task.inputs()
 
     def predict(self, task: Task, split: Split) -> Predicted:
-        """Train APP on the training perturbations of a split and predict the held-out ones.
-
-        Parameters
-        ----------
-        task, split
-            A task and one of its splits.
-        """
+        """Train APP on the training perturbations of a split and predict the held-out ones."""
         import scvi
 
         from scapp.model import APP
@@ -271,15 +247,7 @@ class AppMethod(Method):
         return timed(fit, task, split, extra=self.extra)
 
     def extra(self, model: Model, predicted: AnnData, task: Task, split: Split) -> dict[str, NDArray]:
-        """Return further arrays to keep beside the predictions: none here, for subclasses to change.
-
-        Parameters
-        ----------
-        model, predicted
-            The trained model, and its predictions of the held-out perturbations over all genes.
-        task, split
-            What was predicted.
-        """
+        """Return arrays to keep beside the predictions, from the trained model and what it predicted: none here."""
         return {}
 
 

@@ -120,10 +120,6 @@ def unseen_singles(screen: AnnData | Path | str, *, test_size: float = 0.2, **op
     ------
     ValueError
         If there are fewer than four singles, or the screen cannot be read.
-    FileNotFoundError
-        If there is no such file.
-    TypeError
-        If an option is unknown.
     """
     return _unseen_singles(Screen.read(screen, options), test_size=test_size)
 
@@ -148,10 +144,6 @@ def seen_singles(screen: AnnData | Path | str, **options: Unpack[ScreenOptions])
     ------
     ValueError
         If `screen` holds effects and no cells, or no single perturbation has four cells.
-    FileNotFoundError
-        If there is no such file.
-    TypeError
-        If an option is unknown.
     """
     return _seen_singles(Screen.read(screen, options))
 
@@ -180,10 +172,6 @@ def screen(name: str, path: Path | str, **options: Unpack[ReadingOptions]) -> li
     ------
     ValueError
         If the labels or the controls are not found, or the screen is too small for a task.
-    FileNotFoundError
-        If there is no such file.
-    TypeError
-        If an option is unknown.
     """
     cells = labelled_cells(path, perturbation_key=options.get("perturbation_key"), control=options.get("control"))
     chosen = {k: v for k, v in options.items() if k not in ("perturbation_key", "control", "sep")}

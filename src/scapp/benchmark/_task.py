@@ -75,13 +75,7 @@ class Sources:
         return [*self.channels, Key.varp.NETWORK]
 
     def channel(self, name: str) -> pd.DataFrame:
-        """Return the edges of one channel.
-
-        Parameters
-        ----------
-        name
-            One of `channels`.
-        """
+        """Return the edges of one channel."""
         table = self.network if isinstance(self.network, pd.DataFrame) else read_table(self.network)
         if name not in table:
             raise ValueError(
@@ -91,13 +85,7 @@ class Sources:
         return edges.set_axis(["source", "target", "weight"], axis=1)
 
     def add_to(self, effects: AnnData) -> AnnData:
-        """Return a copy of effects with unmeasured targets as genes, networks in `varp` and features in `varm`.
-
-        Parameters
-        ----------
-        effects
-            One observation per perturbation.
-        """
+        """Return a copy of effects with unmeasured targets as genes, networks in `varp` and features in `varm`."""
         adata = pp.add_unmeasured_genes(effects, control=None)
         shared: dict[str, Any] = {"aliases": self.aliases, "directed": self.directed, "control": None}
         pp.add_network(adata, self.network, **shared)
@@ -222,13 +210,7 @@ class Task:
         return tuple(self.sources.features) if self.sources else ()
 
     def split(self, seed: int) -> Split:
-        """Return the split of a seed.
-
-        Parameters
-        ----------
-        seed
-            One of ``[split.seed for split in task.splits]``.
-        """
+        """Return the split of a seed."""
         for split in self.splits:
             if split.seed == seed:
                 return split
@@ -237,14 +219,7 @@ class Task:
     def inputs(self) -> AnnData:
         """Return the effects with networks in `varp` and gene features in `varm`, over all genes that are nodes.
 
-        Returns
-        -------
-        Built on the first call, and kept: take copies of rows, and do not change it.
-
-        Raises
-        ------
-        ValueError
-            If the task has no network.
+        They are built on the first call, and kept: take copies of rows, and do not change them.
         """
         if self.sources is None:
             raise ValueError(f"The task {self.name!r} has no network. Pass one when the task is made, with network=….")
@@ -253,15 +228,7 @@ class Task:
         return self._cache["inputs"]
 
     def training(self, split: Split, *, networks: bool = False) -> AnnData:
-        """Return the effects to train on, a copy.
-
-        Parameters
-        ----------
-        split
-            A split of this task.
-        networks
-            Whether to bring the networks and gene features of :meth:`inputs`.
-        """
+        """Return a copy of the effects to train on, with `networks` those of :meth:`inputs`."""
         train = (self.inputs() if networks else self.effects)[list(split.train)].copy()
         if self.kind != "seen":
             return train
@@ -275,13 +242,7 @@ class Task:
         return train
 
     def observed(self, split: Split) -> NDArray[np.float32]:
-        """Return the held-out log-fold-changes over the scored genes, of shape (n_test, n_scored).
-
-        Parameters
-        ----------
-        split
-            A split of this task.
-        """
+        """Return the held-out log-fold-changes over the scored genes, of shape (n_test, n_scored)."""
         effects = self.effects
         if self.kind == "seen":
             assert self.halves is not None
@@ -291,25 +252,13 @@ class Task:
         return values if self.score_targets else np.where(self.targets(split), np.float32(0), values)
 
     def targets(self, split: Split) -> NDArray[np.bool_]:
-        """Return which scored genes each held-out perturbation perturbs, of shape (n_test, n_scored).
-
-        Parameters
-        ----------
-        split
-            A split of this task.
-        """
+        """Return which scored genes each held-out perturbation perturbs, of shape (n_test, n_scored)."""
         genes = self.genes.tolist()
         parsed = parse_labels(split.test, control=None)
         return np.array([[gene in set(parts) for gene in genes] for parts in parsed])
 
     def noise(self, split: Split) -> NDArray[np.float64] | None:
-        """Return the L2 that noise alone leaves for each held-out perturbation, by its standard errors; None if unknown.
-
-        Parameters
-        ----------
-        split
-            A split of this task.
-        """
+        """Return the L2 that noise alone leaves for each held-out perturbation, by its standard errors; None if unknown."""
         errors = self.effects.layers.get(Key.layers.LFC_SE, self.standard_errors)
         if errors is None or self.kind == "seen":
             return None
@@ -320,24 +269,12 @@ class Task:
         return np.linalg.norm(known, axis=1) if np.isfinite(known).all() and known.any() else None
 
     def n_seen(self, split: Split) -> NDArray[np.intp]:
-        """Return how many genes of each held-out perturbation were measured alone in training.
-
-        Parameters
-        ----------
-        split
-            A split of this task.
-        """
+        """Return how many genes of each held-out perturbation were measured alone in training."""
         alone = {genes[0] for genes in parse_labels(split.train, control=None) if len(genes) == 1}
         return np.array([sum(g in alone for g in genes) for genes in parse_labels(split.test, control=None)])
 
     def fingerprint(self, split: Split) -> str:
-        """Return a hash of all that a prediction of a split depends on besides the method.
-
-        Parameters
-        ----------
-        split
-            A split of this task.
-        """
+        """Return a hash of all that a prediction of a split depends on besides the method."""
         if split.seed in self._fingerprints:
             return self._fingerprints[split.seed]
         digest = hashlib.sha256()
