@@ -12,7 +12,7 @@ DOUBLES, SINGLES = "norman_doubles", "k562_singles"
 
 
 class Costs(NamedTuple):
-    """A row of the paper's Table 5, as ranges."""
+    """Hold a row of the paper's Table 5, as ranges."""
 
     millions: str
     hours: str
@@ -56,18 +56,18 @@ SCREENS = {
 
 
 def claimed(table: dict[str, dict[str, float]], method: str, task: str) -> float:
-    """A claim of Table 2 or 4 as a ratio to the claim for APP; NaN where there is none."""
+    """Return a claim of Table 2 or 4 as a ratio to the claim for APP; NaN where there is none."""
     return table.get(method, {}).get(task, float("nan")) / TABLE_1[task]["APP"] if task in TABLE_1 else float("nan")
 
 
 def claimed_damage() -> pd.DataFrame:
-    """Table 4 as ratios to the claim for the whole network."""
+    """Return Table 4 as ratios to the claim for the whole network."""
     rows = [(task, method, claimed(TABLE_4, method, task)) for method, of in TABLE_4.items() for task in of]
     return pd.DataFrame(rows, columns=["task", "method", "ratio"])
 
 
 def published_means(folder: Path | None) -> pd.DataFrame:
-    """Mean L2 of each method in the published benchmark.
+    """Read the mean L2 of each method in the published benchmark.
 
     Parameters
     ----------
@@ -93,13 +93,13 @@ def published_means(folder: Path | None) -> pd.DataFrame:
 
 
 def published_ratios(means: pd.DataFrame, screen: str, reference: str) -> pd.Series:
-    """L2 of the published methods on a screen relative to one of them, by method."""
+    """Compute L2 of the published methods on a screen relative to one of them, by method."""
     rows = means[means["screen"] == screen].set_index("method")["l2"]
     return rows / rows[reference] if reference in rows else rows.iloc[:0]
 
 
 def published_best(means: pd.DataFrame, screen: str, reference: str) -> tuple[str, float] | None:
-    """The best published deep-learning model on a screen, and its ratio; None where nothing is known."""
+    """Return the best published deep-learning model on a screen, and its ratio; None where nothing is known."""
     deep = means[(means["screen"] == screen) & means["deep"].astype(bool)]["method"]
     ratios = published_ratios(means, screen, reference).reindex(list(deep)).dropna()
     return (str(ratios.idxmin()), float(ratios.min())) if len(ratios) else None

@@ -178,7 +178,7 @@ def add_random_edges(adjacency: sparse.spmatrix, fraction: float, *, random_stat
 
 
 def _free_pairs(n_new: int, taken: NDArray, n_nodes: int, directed: bool, rng: np.random.Generator) -> NDArray:
-    """Codes of random pairs of different nodes that are not taken, without repeats."""
+    """Draw codes of random pairs of different nodes that are not taken, without repeats."""
     if n_nodes <= 1000:  # few enough to list them all
         everything = np.arange(n_nodes * n_nodes)
         first, second = everything // n_nodes, everything % n_nodes
@@ -246,7 +246,7 @@ def rewire(adjacency: sparse.spmatrix, *, n_swaps: float = 10.0, random_state: i
 
 
 def _edges(adjacency: sparse.spmatrix) -> tuple[sparse.csr_matrix, NDArray, NDArray, bool]:
-    """The matrix, its edges (each pair once if symmetric), their weights, and whether it is directed."""
+    """Return the matrix, its edges (each pair once if symmetric), their weights, and whether it is directed."""
     matrix = _canonical(adjacency)
     directed = not is_symmetric(matrix)
     index, _ = csr_to_edge_index(matrix)

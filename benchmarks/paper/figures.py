@@ -18,7 +18,7 @@ SIMPLE = ("baseline",)
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture with its caption, and the same in words for those who do not see it."""
+    """Hold a picture with its caption, and the same in words for those who do not see it."""
 
     name: str
     caption: str
@@ -27,7 +27,7 @@ class Picture:
 
 
 def pictures(folder: ResultsFolder, *, claimed_damage: pd.DataFrame | None = None) -> Iterator[Picture]:
-    """All pictures for which a folder has the numbers."""
+    """Draw all pictures for which a folder has the numbers."""
     yield headline(folder)
     for task in folder.tasks:
         yield ratios(folder, task)
@@ -39,7 +39,7 @@ def pictures(folder: ResultsFolder, *, claimed_damage: pd.DataFrame | None = Non
 
 
 def headline(folder: ResultsFolder) -> Picture:
-    """APP beside the simple models, a panel for each task."""
+    """Draw APP beside the simple models, a panel for each task."""
     figure = Figure(figsize=(7.0, 3.0), layout="constrained")
     panels = figure.subplots(1, len(folder.tasks), squeeze=False, gridspec_kw={"wspace": 0.08})[0]
     words = []
@@ -58,7 +58,7 @@ def headline(folder: ResultsFolder) -> Picture:
 
 
 def ratios(folder: ResultsFolder, task: str) -> Picture:
-    """Every method of a task."""
+    """Draw every method of a task."""
     reference = folder.references[task]
     summary = summarise(folder.of(task), reference=reference)
     figure = Figure(figsize=(5.6, 1.2 + 0.19 * len(summary)), layout="constrained")
@@ -74,7 +74,7 @@ def ratios(folder: ResultsFolder, task: str) -> Picture:
 
 
 def test_sets(folder: ResultsFolder, task: str) -> Picture:
-    """The paper's Figure 3: APP and the strongest others in each split and stratum."""
+    """Draw the paper's Figure 3: APP and the strongest others in each split and stratum."""
     reference = folder.references[task]
     summary = summarise(folder.of(task), reference=reference, n_draws=1)
     others = summary[(summary["group"].isin([*SIMPLE, "embedding", "external"])) & (summary["method"] != reference)]
@@ -98,7 +98,7 @@ def test_sets(folder: ResultsFolder, task: str) -> Picture:
 
 
 def scatter(folder: ResultsFolder) -> Iterator[Picture]:
-    """APP against the reference and the strongest simple model of each task."""
+    """Draw APP against the reference and the strongest simple model of each task."""
     pairs = []
     for task in folder.tasks:
         if APP not in folder.methods(task):
@@ -122,7 +122,7 @@ def scatter(folder: ResultsFolder) -> Iterator[Picture]:
 
 
 def coverage(folder: ResultsFolder) -> Iterator[Picture]:
-    """Calibration of the default model."""
+    """Draw the calibration of the default model."""
     table = calibration(folder.scores)
     rows = table[(table["method"] == APP) & (table["n_largest"] == 0)]
     if rows.empty:
@@ -139,7 +139,7 @@ def coverage(folder: ResultsFolder) -> Iterator[Picture]:
 
 
 def attention(folder: ResultsFolder) -> Iterator[Picture]:
-    """The paper's Figure 2."""
+    """Draw the paper's Figure 2."""
     attended = folder.attended()
     if attended.empty:
         return
@@ -155,7 +155,7 @@ def attention(folder: ResultsFolder) -> Iterator[Picture]:
 
 
 def damage_table(folder: ResultsFolder) -> pd.DataFrame:
-    """Each damaged network against the whole one, over all tasks."""
+    """Compare each damaged network with the whole one, over all tasks."""
     tables = []
     for task in folder.tasks:
         rows = folder.of(task)
@@ -166,7 +166,7 @@ def damage_table(folder: ResultsFolder) -> pd.DataFrame:
 
 
 def network_damage(folder: ResultsFolder, claimed: pd.DataFrame | None = None) -> Iterator[Picture]:
-    """Table 4 as a picture."""
+    """Draw Table 4."""
     table = damage_table(folder)
     if table.empty:
         return
@@ -181,7 +181,7 @@ def network_damage(folder: ResultsFolder, claimed: pd.DataFrame | None = None) -
 
 
 def _narrow(title: str) -> str:
-    """A title with what stands in brackets on a line of its own, for half a page's width."""
+    """Put what stands in brackets on a line of its own, for half a page's width."""
     return title.replace(" (", "\n(", 1)
 
 

@@ -29,28 +29,28 @@ WHOLE = {"ablation": APP, "paper": PAPER}
 
 
 def p_text(value: float) -> str:
-    """A p-value inside a sentence."""
+    """Format a p-value inside a sentence."""
     text = p_value(value)
     return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names in a sentence."""
+    """Join names for a sentence."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def change(ratio: float) -> str:
-    """A ratio as a change in per cent; no minus before a zero."""
+    """Format a ratio as a change in per cent; no minus before a zero."""
     return f"{round(100 * (ratio - 1), 1) + 0.0:+.1f}"
 
 
 def rivals(folder: ResultsFolder, task: str) -> list[str]:
-    """Methods that APP is measured against: all but itself without a part or on a damaged network."""
+    """Return the methods that APP is measured against: all but itself without a part or on a damaged network."""
     return [method for method in folder.in_groups(task, *RIVALS) if method != APP]
 
 
 def against_reference(folder: ResultsFolder, task: str) -> str:
-    """APP against the reference of a task, and against the strongest other method."""
+    """Compare APP with the reference of a task, and against the strongest other method."""
     reference, title = folder.references[task], folder.title(task)
     rows = folder.of(task)
     row = paired(rows, methods=[APP], against=reference).iloc[0]
@@ -76,7 +76,7 @@ def against_reference(folder: ResultsFolder, task: str) -> str:
 
 
 def contests(folder: ResultsFolder) -> pd.DataFrame:
-    """APP beside the best of its rivals by every metric of every task.
+    """Compare APP with the best of its rivals by every metric of every task.
 
     Returns
     -------
@@ -113,7 +113,7 @@ def contests(folder: ResultsFolder) -> pd.DataFrame:
 
 
 def where_app_loses(folder: ResultsFolder) -> tuple[str, Table | None]:
-    """How often APP is the best of all, and a table of the metrics by which it is not."""
+    """Say how often APP is the best of all, and list the metrics by which it is not."""
     table = contests(folder)
     clear = int((table["won"] & (table["verdict"] == "better")).sum())
     text = (
@@ -141,7 +141,7 @@ def where_app_loses(folder: ResultsFolder) -> tuple[str, Table | None]:
 
 
 def forms(folder: ResultsFolder) -> str:
-    """The paper's form of the model against the reference."""
+    """Compare the paper's form of the model with the reference."""
     verbs = {"better": "beats", "worse": "loses to", "unclear": "cannot be told from"}
     said = []
     for task in folder.tasks:
@@ -154,7 +154,7 @@ def forms(folder: ResultsFolder) -> str:
 
 
 def ablations(folder: ResultsFolder) -> pd.DataFrame:
-    """Each part that was left out, against the form with it (the default, or the paper's), on every task."""
+    """Compare each form without a part with the form with it (the default, or the paper's), on every task."""
     tables = []
     for task in folder.tasks:
         for group, whole in WHOLE.items():
@@ -167,7 +167,7 @@ def ablations(folder: ResultsFolder) -> pd.DataFrame:
 
 
 def earns_its_place(verdicts: pd.Series) -> str:
-    """What the tests of the default without a part say of the part; `verdicts` by the title of the task."""
+    """Say whether the tests show that a part is needed; `verdicts` by the title of the task."""
     helps = list(verdicts.index[verdicts == "worse"])
     hurts = list(verdicts.index[verdicts == "better"])
     if helps and hurts:
@@ -178,7 +178,7 @@ def earns_its_place(verdicts: pd.Series) -> str:
 
 
 def parts(folder: ResultsFolder) -> str:
-    """Which parts of the default, and of the paper's form, earn their place."""
+    """Say which parts of the default, and of the paper's form, earn their place."""
     table = ablations(folder)
     if table.empty:
         return "This run has no ablations."
@@ -216,7 +216,7 @@ def _parts(folder: ResultsFolder, table: pd.DataFrame, form: str) -> str:
 
 
 def network(folder: ResultsFolder) -> str:
-    """How much a damaged network costs, and whether the network matters at all."""
+    """Say how much a damaged network costs, and whether the network matters at all."""
     table = damage_table(folder)
     if table.empty:
         return "This run has no damaged networks."
@@ -247,7 +247,7 @@ def _rewired(ratio: float, low: float, high: float, verdict: str) -> str:
 
 
 def intervals(folder: ResultsFolder) -> str:
-    """Whether predicted intervals hold what they promise."""
+    """Say whether predicted intervals hold what they promise."""
     table = calibration(folder.scores)
     table = table[(table["method"] == APP) & (table["nominal"] == 0.8)]
     rows, largest = table[table["n_largest"] == 0], table[table["n_largest"] > 0].set_index("task")
@@ -273,7 +273,7 @@ def intervals(folder: ResultsFolder) -> str:
 
 
 def interactions(folder: ResultsFolder) -> str:
-    """Whether predictions find genetic interactions better than no change does."""
+    """Say whether predictions find genetic interactions better than no change does."""
     table = over_splits(folder.scores, ["gi_auprc"])
     text = []
     for task in folder.tasks:
@@ -291,7 +291,7 @@ def interactions(folder: ResultsFolder) -> str:
 
 
 def duration(folder: ResultsFolder) -> str:
-    """How long the fits took."""
+    """Say how long the fits took."""
     seconds = folder.scores.loc[folder.scores["metric"] == "fit_seconds", "value"].dropna()
     if seconds.empty:
         return ""
@@ -302,7 +302,7 @@ def duration(folder: ResultsFolder) -> str:
 
 
 def noise(folder: ResultsFolder) -> str:
-    """What is known about noise ceilings."""
+    """Say what is known about noise ceilings."""
     table = ceilings(folder.scores)
     text = []
     unknown = [folder.title(task) for task in folder.tasks if task not in set(table["task"])]
@@ -320,7 +320,7 @@ def noise(folder: ResultsFolder) -> str:
 
 
 def ratio_cell(row: pd.Series | None) -> str:
-    """A measured ratio with its interval, for a table."""
+    """Format a measured ratio with its interval, for a table."""
     if row is None or not math.isfinite(row["ratio"]):
         return "not measured"
     return f"{row['ratio']:.3f} ({interval(row['ratio_low'], row['ratio_high'])})"

@@ -30,7 +30,7 @@ SHORT = {"norman_doubles": "doubles", "k562_singles": "unseen genes"}
 
 @dataclass(frozen=True)
 class ResultsFolder:
-    """Scores, and how and on what they were made.
+    """Hold scores, and how and on what they were made.
 
     Parameters
     ----------
@@ -48,34 +48,34 @@ class ResultsFolder:
 
     @functools.cached_property
     def tasks(self) -> list[str]:
-        """Tasks with scores, in the order of ``run.json``."""
+        """Return the tasks with scores, in the order of ``run.json``."""
         scored = set(self.scores["task"])
         return [task for task in self.info["tasks"] if task in scored]
 
     @property
     def references(self) -> dict[str, str]:
-        """The method that each task is stated relative to."""
+        """Return the method that ratios of each task are relative to."""
         return {task: self.info["tasks"][task]["reference"] for task in self.tasks}
 
     def title(self, task: str) -> str:
-        """What a task is called for readers; tasks of the same title are told apart by their names."""
+        """Return the title of a task for readers; tasks of the same title are told apart by their names."""
         title = self._titles[task]
         return f"{title} ({task})" if list(self._titles.values()).count(title) > 1 else title
 
     def short(self, task: str) -> str:
-        """What a task is called where there is little room."""
+        """Return a short title of a task."""
         return SHORT.get(task, self.title(task))
 
     def of(self, task: str) -> pd.DataFrame:
-        """Scores of one task."""
+        """Return the scores of one task."""
         return self._by_task[task]
 
     def methods(self, task: str) -> list[str]:
-        """Methods of one task with scores of L2, in the order of the scores."""
+        """Return the methods of one task with scores of L2, in the order of the scores."""
         return list(self._groups[task])
 
     def in_groups(self, task: str, *groups: str) -> list[str]:
-        """Methods of one task that belong to one of some groups."""
+        """Return the methods of one task that belong to one of some groups."""
         return [method for method, group in self._groups[task].items() if group in groups]
 
     @functools.cached_property
@@ -88,7 +88,7 @@ class ResultsFolder:
 
     @functools.cached_property
     def _groups(self) -> dict[str, dict[str, str]]:
-        """Group of each method by task."""
+        """Return the group of each method by task."""
         found = {}
         for task, rows in self._by_task.items():
             pairs = rows.loc[rows["metric"] == "l2", ["method", "group"]].drop_duplicates("method")
@@ -96,13 +96,13 @@ class ResultsFolder:
         return found
 
     def predictions(self, task: str, method: str) -> list[Path]:
-        """Files of predictions of a method, one a split."""
+        """Return the files of predictions of a method, one a split."""
         slug = re.sub(r"[^a-z0-9]+", "_", method.lower()).strip("_")
         files = (self.path / "predictions" / task / slug).glob("[0-9]*.npz")
         return sorted(files, key=lambda file: int(file.stem))
 
     def attended(self, method: str = APP, n_genes: int = 10) -> pd.DataFrame:
-        """The most attended genes of a single, a double and an unseen perturbation, where there are such predictions.
+        """Return the most attended genes of a single, a double and an unseen perturbation, where there are such predictions.
 
         Of each kind the perturbation with the largest observed effect in the first split is taken, so that none is
         chosen by what it shows. Where no measured single is held out it is one of those that were trained on.
@@ -136,7 +136,7 @@ class ResultsFolder:
 
 
 def _attended(arrays: Mapping[str, np.ndarray], kind: str, n_genes: int, row: int | None = None) -> pd.DataFrame:
-    """The most attended genes of a held-out perturbation, or of the single that was trained on (`row` None)."""
+    """Return the most attended genes of a held-out perturbation, or of the single that was trained on (`row` None)."""
     own = ("single", "single_genes", "single_scores")
     label, genes, scores = (
         (arrays[key] for key in own)
@@ -199,7 +199,7 @@ def write_whole(path: Path, content: str | bytes) -> Path:
 
 
 def png(figure: Figure, dpi: int = 160) -> bytes:
-    """A figure as png, the same bytes whenever it is drawn from the same numbers."""
+    """Return a figure as png, the same bytes whenever it is drawn from the same numbers."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()

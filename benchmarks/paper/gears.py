@@ -190,7 +190,7 @@ def run_gears(
 
 @dataclass(frozen=True, eq=False)
 class GearsMethod(Method):
-    """GEARS (Roohani et al., 2024), trained on the cells of the training perturbations.
+    """Train GEARS (Roohani et al., 2024) on the cells of the training perturbations.
 
     Parameters
     ----------
@@ -216,7 +216,7 @@ class GearsMethod(Method):
         return {**self.arguments, "screens": sorted(self.cells)}
 
     def path(self, task: Task) -> Path:
-        """The file of the cells of a task."""
+        """Return the file of the cells of a task."""
         screen = self._screen(task)
         if screen is None:
             raise ValueError(f"GEARS was given no cells for the task {task.name!r}, only for {', '.join(self.cells)}.")
@@ -237,7 +237,7 @@ class GearsMethod(Method):
 
 
 def gears_method(cells: Mapping[str, Path | str], *, python: Path | str, **options: Any) -> Method:
-    """GEARS (Roohani et al., 2024) in an environment of its own, as a method for :func:`run`.
+    """Take GEARS (Roohani et al., 2024), in an environment of its own, as a method for :func:`run`.
 
     Parameters
     ----------
@@ -266,7 +266,7 @@ def gears_method(cells: Mapping[str, Path | str], *, python: Path | str, **optio
 
 
 def cells_for(task: Task, path: Path) -> tuple[AnnData, str | None]:
-    """The cells of a task with its measured genes, and the column with their total counts where they are counts."""
+    """Return the cells of a task with its measured genes, and the column with their total counts where they are counts."""
     cells = labelled_cells(path)
     values = cells.X.data if sparse.issparse(cells.X) else np.asarray(cells.X)
     counts = not np.any(values % 1)
@@ -310,14 +310,14 @@ def _check_split(
 
 
 def _condition(genes: Perturbation) -> str:
-    """A label as GEARS writes it: ``"KLF1+ctrl"``, ``"CEBPA+KLF1"``."""
+    """Write a label as GEARS does: ``"KLF1+ctrl"``, ``"CEBPA+KLF1"``."""
     return "+".join(genes) if len(genes) > 1 else f"{genes[0]}+ctrl"
 
 
 def _cells_for_gears(
     cells: AnnData, expression: Expression, perturbations: list[Perturbation], train: set[Perturbation]
 ) -> AnnData:
-    """Control and training cells as GEARS wants them: log-normalised CSR, ``condition``, ``cell_type``, ``gene_name``."""
+    """Prepare control and training cells as GEARS wants them: log-normalised CSR, ``condition``, ``cell_type``, ``gene_name``."""
     kept = np.array([not p or p in train for p in perturbations], dtype=bool)
     blocks = list(expression.blocks(kept))
     parts = [sparse.csr_matrix(block.values, dtype=np.float32)[kept[block.rows]] for block in blocks]
@@ -406,7 +406,7 @@ def _follow(process: subprocess.Popen[bytes], log: Path, timeout: float | None, 
 
 
 def _lines(text: str) -> list[str]:
-    """Lines that say something, of progress bars the last state only."""
+    """Return the lines that say something, of progress bars the last state only."""
     shown = (line.rstrip().rsplit("\r", 1)[-1] for line in text.replace("\r\n", "\n").split("\n"))
     return [line for line in shown if line.strip()]
 

@@ -1,4 +1,4 @@
-"""The page of benchmarks of the documentation, from a folder of results.
+"""Write the page that holds the paper's tables and figures against a folder of results.
 
 python -m benchmarks.paper page RESULTS --output docs/benchmarks.md [--published FOLDER]
 """
@@ -58,7 +58,7 @@ def write_page(results_folder: Path | str, output: Path | str, published: Path |
 
 def _page(folder: ResultsFolder, means: pd.DataFrame, curves: pd.DataFrame | None, drawn: dict[str, Picture]) -> str:
     def shown(name: str) -> str:
-        """A picture with its caption, or nothing."""
+        """Show a picture with its caption, or nothing."""
         if name not in drawn:
             return tables.NOTHING
         alt = drawn[name].alt.replace("[", "(").replace("]", ")")
@@ -117,7 +117,7 @@ def _task(folder: ResultsFolder, task: str) -> str:
 
 
 def _count(value: object) -> str:
-    """A count, with thousands apart."""
+    """Format a count, with thousands apart."""
     return f"{value:,}" if isinstance(value, int) else str(value if value is not None else "?")
 
 

@@ -32,7 +32,7 @@ UNMEASURED = "not measured"
 
 
 def _measured(folder: ResultsFolder, task: str, against: str, method: str = APP) -> pd.Series | None:
-    """One method against another, or None where either was not run."""
+    """Compare one method with another, or return None where either was not run."""
     if task not in folder.tasks or not {method, against} <= set(folder.methods(task)):
         return None
     table = paired(folder.of(task), methods=[method], against=against)
@@ -40,7 +40,7 @@ def _measured(folder: ResultsFolder, task: str, against: str, method: str = APP)
 
 
 def table_1(folder: ResultsFolder, means: pd.DataFrame) -> Table:
-    """APP, the best deep-learning model and no change, relative to the models that the paper compares with."""
+    """Compare APP, the best deep-learning model and no change, relative to the models that the paper compares with."""
     rows = []
     for task, against in ((DOUBLES, "additive"), (SINGLES, "linear model"), (SINGLES, "mean")):
         what = {DOUBLES: "doubles", SINGLES: "unseen genes"}[task]
@@ -72,7 +72,7 @@ def _ratio(value: float, base: float | None) -> str:
 
 
 def _best_of(folder: ResultsFolder, task: str, groups: Sequence[str]) -> str | None:
-    """The method of some groups with the lowest L2."""
+    """Return the method of some groups with the lowest L2."""
     if task not in folder.tasks:
         return None
     rows = folder.of(task)
@@ -114,7 +114,7 @@ def ablations(folder: ResultsFolder) -> str:
 
 
 def by_screen(means: pd.DataFrame) -> str:
-    """Published L2 on each screen of unseen genes, relative to the linear model; nothing without published data."""
+    """Tabulate the published L2 on each screen of unseen genes, relative to the linear model; nothing without published data."""
     screens = ["Adamson", "Replogle K562", "Replogle RPE1"]
     columns = {screen: claims.published_ratios(means, screen, "linear model") for screen in screens}
     frame = pd.DataFrame({screen: ratios for screen, ratios in columns.items() if len(ratios)})
@@ -129,7 +129,7 @@ def by_screen(means: pd.DataFrame) -> str:
 
 
 def table_3(folder: ResultsFolder, means: pd.DataFrame) -> Table:
-    """Gain over the additive model."""
+    """Tabulate the gain over the additive model."""
 
     def gain(ratio: float | None) -> str:
         return NOTHING if ratio is None else f"{100 * (1 - ratio):+.1f} %"
@@ -151,7 +151,7 @@ def table_3(folder: ResultsFolder, means: pd.DataFrame) -> Table:
 
 
 def _gains(folder: ResultsFolder) -> dict[str, str]:
-    """What each method gains over the additive model on doubles, with its interval; nothing where that was not run."""
+    """Return what each method gains over the additive model on doubles, with its interval; nothing where that was not run."""
     if DOUBLES not in folder.tasks or "additive" not in folder.methods(DOUBLES):
         return {}
     gains = {}
@@ -177,7 +177,7 @@ def damage(folder: ResultsFolder) -> str:
 
 
 def table_5(folder: ResultsFolder) -> Table:
-    """Parameters, hours and milliseconds: claimed, published and measured."""
+    """Tabulate parameters, hours and milliseconds: claimed, published and measured."""
     rows = [(f"{name}, claim", of.millions, of.hours, of.milliseconds) for name, of in claims.TABLE_5.items()]
     rows += [(f"{name}, published (doubles)", "", number(hours), "") for name, hours in claims.PUBLISHED_HOURS.items()]
     costs = over_splits(folder.scores, COSTS)
@@ -211,7 +211,7 @@ def interactions(folder: ResultsFolder) -> str:
 
 
 def published_interactions(curves: pd.DataFrame) -> str:
-    """What the published models detect, by the true positive rate at two rates of false discoveries."""
+    """Tabulate what the published models detect, by the true positive rate at two rates of false discoveries."""
     at = curves[curves["fdp"].isin([0.3, 0.5])].pivot(index="method", columns="fdp", values="tpr").reset_index()
     at.columns = pd.Index(["method", "TPR at FDP 0.3", "TPR at FDP 0.5"])
     names = list(at.columns[1:])

@@ -55,7 +55,7 @@ NAMES = {
 
 @dataclass(frozen=True)
 class _Panel:
-    """One published table: its file, the kind of what is held out, and the baseline that it is stated to."""
+    """Describe a published table: its file, the kind of what is held out, and the baseline that it is stated to."""
 
     name: str
     file: str
@@ -70,7 +70,7 @@ PANELS = (
 
 
 def published_results(folder: PathLike, *, n_bootstrap: int = 2000, seed: int = 0, level: float = 0.95) -> pd.DataFrame:
-    """L2 of the published methods, relative to their own baseline on the same perturbations.
+    """Compute L2 of the published methods, relative to their own baseline on the same perturbations.
 
     The ratio is the mean L2 of a method over the held-out perturbations of all splits divided by that of the additive
     model (doubles) or of the mean (unseen singles). Perturbations of a table for which a method has no value in a split
@@ -123,7 +123,7 @@ def published_results(folder: PathLike, *, n_bootstrap: int = 2000, seed: int = 
 
 
 def published_interaction_curves(folder: PathLike) -> pd.DataFrame:
-    """How many genetic interactions of the Norman doubles the published methods detect.
+    """Read how many genetic interactions of the Norman doubles the published methods detect.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ def _read_scores(file: Path, baseline: str) -> pd.DataFrame:
 def _ratios(
     table: pd.DataFrame, baseline: str, sees_test: str | None, *, n_bootstrap: int, seed: int, level: float
 ) -> pd.DataFrame:
-    """Ratios of the means of columns to that of the baseline, with intervals clustered by perturbation."""
+    """Compute ratios of the means of columns to that of the baseline, with intervals clustered by perturbation."""
     values = table.to_numpy(dtype=np.float64)
     reference = list(table.columns).index(baseline)
     cluster, names = pd.factorize(table.index.get_level_values("perturbation"))

@@ -62,7 +62,7 @@ METRICS = {
 
 
 def number(value: float, digits: int = 3) -> str:
-    """A number with three significant digits, thousands apart; nothing for NaN."""
+    """Format a number with three significant digits, thousands apart; nothing for NaN."""
     if value is None or not math.isfinite(value):
         return ""
     if value == 0:
@@ -72,28 +72,28 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def decimals(n: int) -> Format:
-    """A format with n digits after the point."""
+    """Return a format with n digits after the point."""
     return lambda value: f"{value:,.{n}f}" if math.isfinite(value) else ""
 
 
 def percent(value: float, digits: int = 0) -> str:
-    """A share as a percentage."""
+    """Format a share as a percentage."""
     return f"{100 * value:.{digits}f} %" if math.isfinite(value) else ""
 
 
 def p_value(value: float) -> str:
-    """A p-value with one significant digit; below a thousandth only that."""
+    """Format a p-value with one significant digit; below a thousandth only that."""
     return "" if not math.isfinite(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def interval(low: float, high: float, digits: int = 3) -> str:
-    """Both ends, or nothing where there are none."""
+    """Format both ends, or nothing where there are none."""
     return f"{low:.{digits}f} to {high:.{digits}f}" if math.isfinite(low) and math.isfinite(high) else ""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of results: the values, and how they are shown.
+    """Hold a table of results: the values, and how they are shown.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ class Table:
     note: str = ""
 
     def cells(self) -> list[list[tuple[str, bool]]]:
-        """Each cell as text, and whether it is the best of its column."""
+        """Return each cell as text, and whether it is the best of its column."""
         columns = []
         for name in self.frame.columns:
             values = self.frame[name]
@@ -136,7 +136,7 @@ class Table:
         return [list(row) for row in zip(*columns, strict=True)]
 
     def markdown(self) -> str:
-        """The table in Markdown, without its caption."""
+        """Return the table in Markdown, without its caption."""
         right = [pd.api.types.is_numeric_dtype(self.frame[name]) for name in self.frame.columns]
         lines = [
             "| " + " | ".join(_escape(str(name)) for name in self.frame.columns) + " |",
@@ -148,7 +148,7 @@ class Table:
 
 
 def methods_table(results: pd.DataFrame, task: str, reference: str, *, title: str = "") -> Table:
-    """All methods of a task by L2: ratio to the reference with its interval, by split, and share of wins."""
+    """Tabulate all methods of a task by L2: ratio to the reference with its interval, by split, and share of wins."""
     rows = results[results["task"] == task]
     summary = summarise(rows, reference=reference)
     wins = paired(rows, against=reference, n_draws=1).set_index("method")
@@ -175,7 +175,7 @@ def methods_table(results: pd.DataFrame, task: str, reference: str, *, title: st
 
 
 def metrics_table(results: pd.DataFrame, task: str, *, title: str = "") -> Table:
-    """All methods of a task by all metrics of single perturbations that have a better side."""
+    """Tabulate all methods of a task by all metrics of single perturbations that have a better side."""
     rows = results[(results["task"] == task) & (results["perturbation"] != "")]
     present = set(rows["metric"].unique())
     names = [name for name, of in METRICS.items() if of.better and name in present]
@@ -199,7 +199,7 @@ def metrics_table(results: pd.DataFrame, task: str, *, title: str = "") -> Table
 
 
 def comparison_table(table: pd.DataFrame, name: str, caption: str, rows: str = "method") -> Table:
-    """Rows of :func:`scapp.benchmark.paired` for a reader."""
+    """Show rows of :func:`scapp.benchmark.paired` for a reader."""
     other = "against" if rows == "method" else "method"
     frame = pd.DataFrame(
         {
@@ -229,7 +229,7 @@ def comparison_table(table: pd.DataFrame, name: str, caption: str, rows: str = "
 def split_table(
     results: pd.DataFrame, metrics: tuple[str, ...], name: str, caption: str, *, task: str | None = None
 ) -> Table | None:
-    """What each method has once a split, as means over splits; None where nothing was measured."""
+    """Tabulate what each method has once per split, as means over splits; None where nothing was measured."""
     table = over_splits(results if task is None else results[results["task"] == task], metrics)
     if table.empty:
         return None
@@ -247,7 +247,7 @@ def split_table(
 
 
 def calibration_table(calibrated: pd.DataFrame) -> Table | None:
-    """Coverage of predicted intervals by task and method; None where no method predicts a spread."""
+    """Tabulate coverage of predicted intervals by task and method; None where no method predicts a spread."""
     if calibrated.empty:
         return None
     named = calibrated.assign(
@@ -276,7 +276,7 @@ def over_splits(results: pd.DataFrame, metrics: Iterable[str]) -> pd.DataFrame:
 
 
 def _alike(values: np.ndarray) -> Format:
-    """A format that gives the typical number of a column three significant digits, and all the same decimals."""
+    """Return a format that gives the typical number of a column three significant digits, and all the same decimals."""
     sizes = np.abs(values[np.isfinite(values) & (values != 0)])
     before = math.floor(math.log10(np.median(sizes))) + 1 if len(sizes) else 1
     digits = min(max(3 - before, 0), 3 if before > -1 else 5)
@@ -284,7 +284,7 @@ def _alike(values: np.ndarray) -> Format:
 
 
 def _escape(text: str) -> str:
-    """Text that Markdown leaves as it is inside a cell of a table."""
+    """Escape text so that Markdown leaves it as it is inside a cell of a table."""
     for character in "\\|*_<`$[":
         text = text.replace(character, f"\\{character}")
     return text.replace("\n", " ")
