@@ -198,34 +198,6 @@ def metrics_table(results: pd.DataFrame, task: str, *, title: str = "") -> Table
     )  # fmt: skip
 
 
-def comparison_table(table: pd.DataFrame, name: str, caption: str, rows: str = "method") -> Table:
-    """Show rows of :func:`scapp.benchmark.paired` for a reader."""
-    other = "against" if rows == "method" else "method"
-    frame = pd.DataFrame(
-        {
-            rows: table[rows],
-            "ratio": table["ratio"],
-            "95 % interval": [interval(*ends) for ends in table[["ratio_low", "ratio_high"]].itertuples(index=False)],
-            "better on": table["win_rate"],
-            "median difference": table["median_difference"],
-            "p": table["p_value"],
-            "p, Holm": table["p_holm"],
-            "verdict": table["verdict"],
-        }
-    )
-    names = ", ".join(pd.unique(table[other].astype(object)))
-    what = f"of {names} to the method of the row" if rows == "against" else f"of the method of the row to {names}"
-    return Table(
-        name, caption, frame,
-        formats={
-            "ratio": decimals(3), "better on": percent, "p": p_value, "p, Holm": p_value,
-            "median difference": decimals(3),
-        },
-        note=f"Ratio and difference: {what}. Verdict: by the interval of the difference and Wilcoxon's test, corrected "
-        "by Holm for the rows of the table.",
-    )  # fmt: skip
-
-
 def split_table(
     results: pd.DataFrame, metrics: tuple[str, ...], name: str, caption: str, *, task: str | None = None
 ) -> Table | None:

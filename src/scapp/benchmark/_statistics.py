@@ -308,7 +308,6 @@ class Cube:
 
     methods: list[str]
     groups: list[str]
-    seeds: list[int]
     perturbations: list[str]
     values: np.ndarray
 
@@ -333,7 +332,7 @@ def cube(results: pd.DataFrame, metric: str) -> Cube:
     values = np.full((len(methods), len(seeds), len(perturbations)), np.nan)
     values[method, seed, perturbation] = rows["value"].to_numpy(float)
     group = rows.drop_duplicates("method").set_index("method")["group"]
-    return Cube(list(methods), [str(group[m]) for m in methods], [int(s) for s in seeds], list(perturbations), values)
+    return Cube(list(methods), [str(group[m]) for m in methods], list(perturbations), values)
 
 
 def mean(values: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
