@@ -42,7 +42,7 @@ MIN_CELLS = 2  # of which GEARS' test of differential expression needs that many
 MAX_GENES = 2
 LINES_IN_ERROR = 15
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("scapp.paper")  # shown where scapp shows its own messages
 
 
 def write_gears_script(path: PathLike) -> Path:
