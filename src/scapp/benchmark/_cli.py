@@ -103,7 +103,7 @@ def verdict(rows: pd.DataFrame) -> list[str]:
     clear, words = _compare(rows, order[0], order[1])
     won = f"{order[0]} won." if clear else f"No method clearly won; {order[0]} has the lowest L2."
     said = [f"{won} The next best is {order[1]}: {words}."]
-    if "APP" in order[1:]:
+    if "APP" in order[2:]:
         words = _compare(rows, "APP", order[0])[1]
         said.append(f"APP is number {order.index('APP') + 1} of {len(order)}, behind {order[0]}: {words}.")
     return said
