@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import runpy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,3 +110,15 @@ def _assert_same(found: Any, expected: Any) -> None:
 def assert_same() -> Callable[[Any, Any], None]:
     """Compare two AnnData, or what they hold, slot by slot and value by value."""
     return _assert_same
+
+
+@pytest.fixture(scope="session")
+def planted() -> pd.DataFrame:
+    """Scores of a benchmark with known ratios."""
+    return runpy.run_path(str(Path(__file__).with_name("planted_scores.py")))["planted_scores"]()
+
+
+@pytest.fixture(scope="session")
+def planted_ratios() -> dict[str, tuple[str, float | None, float | None]]:
+    """Group and ratios of each planted method."""
+    return runpy.run_path(str(Path(__file__).with_name("planted_scores.py")))["PLANTED"]

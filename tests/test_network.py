@@ -123,11 +123,8 @@ def test_no_function_changes_its_argument():
         network.remove_self_loops,
         network.scale_weights,
         network.normalize,
-        network.rewire,
         network.diffusion,
         lambda a: network.top_k(a, 2),
-        lambda a: network.remove_edges(a, 0.5),
-        lambda a: network.add_random_edges(a, 0.5),
     ):
         function(adjacency)
         np.testing.assert_array_equal(adjacency.toarray(), before)
@@ -317,83 +314,6 @@ def test_of_equally_near_neighbors_the_first_are_chosen_and_a_lonely_node_has_no
     np.testing.assert_array_equal(found.toarray()[0], [0, 1, 1, 1, 1])
     assert found.nnz == 8
     assert network.nearest_neighbors(lambda part: similarity[part, :1], 1, n_neighbors=1).nnz == 0
-
-
-# Damage
-
-
-@pytest.mark.parametrize("directed", [True, False])
-@pytest.mark.parametrize("seed", [0, 1])
-def test_removing_takes_the_stated_share_and_changes_no_other_edge(directed, seed):
-    adjacency = random_network(directed=directed)
-    n_edges = adjacency.nnz if directed else sparse.triu(adjacency).nnz
-    dense = adjacency.toarray()
-    less = network.remove_edges(adjacency, 0.25, seed=seed).toarray()
-    kept = less != 0
-    np.testing.assert_array_equal(less[kept], dense[kept])
-    assert network.is_symmetric(sparse.csr_matrix(less)) is not directed
-    left = kept.sum() if directed else np.triu(kept).sum()
-    assert left == n_edges - round(0.25 * n_edges)
-    further = network.remove_edges(adjacency, 0.5, seed=seed).toarray() != 0
-    assert not (further & ~kept).any()
-    assert network.remove_edges(adjacency, 1).nnz == 0
-
-
-@pytest.mark.parametrize("n_nodes", [30, 1100])
-@pytest.mark.parametrize("directed", [True, False])
-def test_adding_joins_the_stated_number_of_pairs_that_were_apart(directed, n_nodes):
-    small = random_network(directed=directed)
-    adjacency = sparse.csr_matrix(
-        (small.data, small.indices, np.r_[small.indptr, np.full(n_nodes - 30, small.nnz)]), shape=(n_nodes, n_nodes)
-    )
-    n_edges = adjacency.nnz if directed else sparse.triu(adjacency).nnz
-    more = network.add_random_edges(adjacency, 0.5, seed=3)
-    added = more - adjacency
-    added.eliminate_zeros()
-    assert added.diagonal().sum() == 0
-    assert adjacency.multiply(added).nnz == 0
-    assert (added.nnz if directed else added.nnz / 2) == round(0.5 * n_edges)
-    assert network.is_symmetric(more) is not directed
-    assert np.isin(added.data, adjacency.data).all()
-    fewer = network.add_random_edges(adjacency, 0.25, seed=3)
-    assert fewer.multiply(more != 0).nnz == fewer.nnz
-
-
-def test_adding_more_than_there_is_room_for_is_an_error():
-    full = network.edges_to_csr([0, 0], [1, 2], n_nodes=3, directed=False)
-    assert network.add_random_edges(full, 0.5).nnz == 6
-    with pytest.raises(ValueError, match="only 1 pairs"):
-        network.add_random_edges(full, 1.0)
-
-
-@given(edge_lists, st.integers(0, 2**31), st.booleans())
-def test_rewiring_keeps_degrees_weights_self_loops_and_symmetry(edges, seed, directed):
-    adjacency = build(edges, directed=directed)
-    shuffled = network.rewire(adjacency, seed=seed)
-    before, after = adjacency.toarray() != 0, shuffled.toarray() != 0
-    np.testing.assert_array_equal(before.sum(axis=0), after.sum(axis=0))
-    np.testing.assert_array_equal(before.sum(axis=1), after.sum(axis=1))
-    np.testing.assert_array_equal(adjacency.diagonal(), shuffled.diagonal())
-    np.testing.assert_array_equal(np.sort(adjacency.data), np.sort(shuffled.data))
-    if not directed:
-        assert network.is_symmetric(shuffled)
-
-
-@pytest.mark.parametrize("directed", [True, False])
-def test_rewiring_moves_most_edges_and_its_seed_decides_where(directed):
-    adjacency = random_network(60, directed=directed)
-    shuffled = network.rewire(adjacency, seed=1)
-    assert adjacency.multiply(shuffled != 0).nnz < 0.5 * adjacency.nnz
-    assert (shuffled != network.rewire(adjacency, seed=1)).nnz == 0
-    assert (shuffled != network.rewire(adjacency, seed=2)).nnz > 0
-
-
-@pytest.mark.parametrize("function", [network.remove_edges, network.add_random_edges])
-def test_no_damage_leaves_the_network_as_it_is(function):
-    adjacency = random_network(directed=False)
-    assert (function(adjacency, 0.0) != adjacency).nnz == 0
-    with pytest.raises(ValueError, match="fraction"):
-        function(adjacency, -0.1)
 
 
 def test_a_matrix_that_is_not_square_is_no_network():

@@ -21,9 +21,10 @@ Run scapp's main job from beginning to end: effects from a screen, a network, tr
 A fifth of the combinations and of the single perturbations is held out, predicted and scored.
 Without --data a screen is simulated; nothing is downloaded."""
 BENCHMARK = """\
-Measure how well methods predict effects that were held out.
-Without --data and --screen a simulated screen is used; nothing is downloaded. Predictions that are in the output
-folder already are kept, if nothing that they depend on has changed."""
+Judge methods by how well they predict effects that were held out: all baselines and APP, on your screen (--screen),
+on the measured tasks (--data), or on a simulated screen; nothing is downloaded. Prints who won and by how much, and
+writes scores.parquet and one figure. Predictions that are in the output folder already are kept, if nothing that they
+depend on has changed."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,13 +83,18 @@ def _add_benchmark(commands: Any) -> None:
     )  # fmt: skip
     what = parser.add_argument_group("what is predicted")
     what.add_argument(
-        "--data", type=Path, metavar="FOLDER", help="the two first measured tasks, from a folder of their files"
+        "--data",
+        type=Path,
+        metavar="FOLDER",
+        help="the measured tasks, from a folder of their files; with --screen only its networks are read",
     )
     what.add_argument(
         "--screen", action="append", default=[], metavar="NAME=FILE.h5ad",
         help="cells of norman_2019, adamson_2016, replogle_2022_k562_essential, replogle_2022_rpe1, or under any name",
     )  # fmt: skip
-    what.add_argument("--task", nargs="+", metavar="TASK", help="only these tasks; 'all' for every measured one")
+    what.add_argument(
+        "--tasks", "--task", dest="task", nargs="+", metavar="TASK", help="only these tasks; 'all' for all"
+    )
     what.add_argument("--network", type=Path, metavar="EDGES.tsv", help="network for --screen; else that of --data")
     what.add_argument("--gene-aliases", type=Path, metavar="FILE", help="table alias_symbol, symbol for --network")
     what.add_argument(
@@ -96,7 +102,10 @@ def _add_benchmark(commands: Any) -> None:
     )
     who = parser.add_argument_group("who predicts")
     who.add_argument(
-        "--methods", nargs="+", metavar="NAME", help="methods, or groups: core, baseline, app, ablation, network"
+        "--methods",
+        nargs="+",
+        metavar="NAME",
+        help="methods, or groups: core, baseline, app, ablation (default: baseline APP)",
     )
     who.add_argument(
         "--embedding", action="append", default=[], metavar="NAME=FILE[:FORMAT]",
@@ -105,7 +114,6 @@ def _add_benchmark(commands: Any) -> None:
     who.add_argument(
         "--predictions", action="append", default=[], metavar="NAME[@TASK]=FILE", help="a method that was run elsewhere"
     )
-    who.add_argument("--gears", metavar="PYTHON", help="GEARS on --screen, by the Python of an environment that has it")
     how = parser.add_argument_group("how")
     how.add_argument("--seeds", type=int, nargs="+", metavar="N", help="only these splits")
     how.add_argument("--jobs", type=int, default=1, metavar="N", help="processes at a time (default: 1)")
@@ -113,7 +121,7 @@ def _add_benchmark(commands: Any) -> None:
     how.add_argument("--no-resume", action="store_true", help="make predictions anew that are there already")
     how.add_argument("--no-progress", action="store_true", help="no progress bar")
     how.add_argument(
-        "--report", action="store_true", help="only read the scores of the folder and write the report anew"
+        "--report", action="store_true", help="only read the scores of the folder, print and draw them anew"
     )
     how.add_argument("--list", action="store_true", help="list methods and tasks, and stop")
     how.add_argument(

@@ -12,6 +12,7 @@ import pytest
 from scapp import benchmark
 from scapp._cli import main
 from scapp.benchmark import _measured, _screens
+from scapp.benchmark._cli import verdict
 
 SIMPLE = ["no change", "mean", "additive"]
 
@@ -26,17 +27,17 @@ def command(*args, methods=SIMPLE):
     return main(["benchmark", "--no-progress", *(["--methods", *methods] if methods else []), *map(str, args)])
 
 
-def test_with_nothing_given_a_simulated_screen_is_run_scored_and_reported(small, tmp_path, capsys):
+def test_with_nothing_given_a_simulated_screen_is_run_scored_and_judged(small, tmp_path, capsys):
     folder = tmp_path / "out"
     assert command("--quick", "--output", folder) == 0
     names = {path.name for path in folder.iterdir()}
-    assert {"results.parquet", "run.json", "report.md", "report.html", "predictions"} <= names
+    assert names == {"scores.parquet", "run.json", "ratios.png", "predictions"}
     scores = benchmark.read_results(folder)
     assert set(scores["method"]) == {*SIMPLE, "noise ceiling"}
     assert set(scores["task"]) == {"doubles", "unseen_singles"}
     assert json.loads((folder / "run.json").read_text())["quick"] is True
     shown = " ".join(capsys.readouterr().out.split())
-    for part in ("ratio to additive", "ratio to mean", "1.000", "report.html"):
+    for part in ("ratio to additive", "ratio to mean", "1.000", "won. The next best is", "ratios.png"):
         assert part in shown
 
 
@@ -67,13 +68,51 @@ def test_the_reference_is_run_even_if_it_was_not_asked(small, tmp_path):
     assert {"additive", "mean", "no change"} <= set(scores["method"])
 
 
-def test_the_report_can_be_written_anew_without_a_run(small, tmp_path, capsys):
+def test_scores_can_be_judged_anew_without_a_run(small, tmp_path, capsys):
     assert command("--quick", "--output", tmp_path) == 0
-    (tmp_path / "report.md").unlink()
+    (tmp_path / "ratios.png").unlink()
+    said = capsys.readouterr().out
     assert command("--report", "--output", tmp_path) == 0
-    assert (tmp_path / "report.md").is_file()
+    assert (tmp_path / "ratios.png").is_file()
+    again = capsys.readouterr().out
+    assert "won. The next best is" in again and set(again.splitlines()) <= set(said.splitlines())
     assert command("--report", "--output", tmp_path / "empty") == 2
-    assert "results.parquet" in capsys.readouterr().err
+    assert "scores.parquet" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def planted_folder(planted, tmp_path_factory):
+    """Scores of the default methods, in which APP has 0.80 / 0.837 and 0.92 / 0.935 of the L2 of the best baseline."""
+    folder = tmp_path_factory.mktemp("planted")
+    planted[planted["group"].isin(["baseline", "app"])].to_parquet(folder / "scores.parquet")
+    return folder
+
+
+def test_the_verdict_says_who_won_by_how_much_and_how_surely(planted_folder, capsys):
+    assert command("--report", "--output", planted_folder, methods=None) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "APP won. The next best is pair kernel: the L2 of APP is 0.9" in shown
+    assert "APP won. The next best is kernel ridge: the L2 of APP is 0.98" in shown
+    assert "a clear difference (p < 0.001)" in shown
+    assert (
+        "Over 2 tasks the L2 of APP is 0.968" in shown and "of the best baseline of each, chosen in hindsight" in shown
+    )
+
+
+@pytest.mark.parametrize(
+    ("factor", "said"),
+    [
+        (1.1, "pair kernel won. The next best is APP"),
+        (0.837 / 0.8, "No method clearly won"),
+        (2, "APP is number 10 of 10, behind pair kernel: the L2 of APP is 1.9"),
+    ],
+)
+def test_the_verdict_names_what_beats_app(planted, factor, said):
+    rows = planted[(planted["task"] == "norman_doubles") & planted["group"].isin(["baseline", "app"])]
+    rows = rows[(rows["metric"] == "l2") & (rows["method"] != "APP, paper")].copy()
+    rows.loc[rows["method"] == "APP", "value"] *= factor
+    sentences = " ".join(verdict(rows))
+    assert said.replace("10 of 10", f"{rows['method'].nunique()} of {rows['method'].nunique()}") in sentences
 
 
 def test_screens_embeddings_and_predictions_from_files_take_part(simulated, network, tmp_path):
@@ -113,7 +152,7 @@ def test_a_method_that_fails_is_told_and_the_others_are_scored(small, tmp_path, 
     monkeypatch.setattr(baselines.NoChange, "_fit", broken)
     assert command("--quick", "--output", tmp_path) == 1
     shown = " ".join(capsys.readouterr().out.split())
-    assert "RuntimeError: [out] of luck" in shown and "2 fit(s) failed" in shown and "No report" in shown
+    assert "RuntimeError: [out] of luck" in shown and "2 fit(s) failed" in shown
     assert {"mean", "additive"} <= set(benchmark.read_results(tmp_path)["method"])
 
 
@@ -123,7 +162,6 @@ def test_a_method_that_fails_is_told_and_the_others_are_scored(small, tmp_path, 
         (["--screen", "norman"], "--screen expects NAME=FILE, found 'norman'"),
         (["--screen", "norman_2019=no.h5ad"], "no file 'no.h5ad'"),
         (["--data", "nowhere"], "no folder 'nowhere'"),
-        (["--gears", "python"], "--gears needs cells"),
         (["--task", "triples"], "no task triples; there are doubles, unseen_singles"),
         (["--seeds", "9"], "No task has a split 9"),
         (["--jobs", "0"], "jobs must be at least 1"),
@@ -166,14 +204,19 @@ def test_the_command_lists_methods_and_tasks(small, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_measured_tasks_are_the_two_first_those_asked_or_all(monkeypatch, doubles, unseen, tmp_path, capsys):
+def test_measured_tasks_are_all_or_those_asked(monkeypatch, doubles, unseen, tmp_path, capsys):
     def read(name):
         return lambda folder: dataclasses.replace(unseen, name=name)
 
     for name in _measured.MEASURED:
         monkeypatch.setitem(_measured.MEASURED, name, read(name))
     names = list(_measured.MEASURED)
-    for asked, expected in (([], names[:2]), (["--task", names[4]], [names[4]]), (["--task", "all"], names)):
+    for asked, expected in (
+        ([], names),
+        (["--tasks", names[4]], [names[4]]),
+        (["--task", names[4]], [names[4]]),
+        (["--tasks", "all"], names),
+    ):
         assert command("--data", tmp_path, "--list", *asked) == 0
         shown = capsys.readouterr().out
         assert [name for name in names if f"Task '{name}'" in shown] == expected

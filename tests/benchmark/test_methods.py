@@ -5,16 +5,14 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import pickle
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from scapp import baselines, benchmark
-from scapp.benchmark import _method_gears
-from scapp.benchmark._files import slug
-from scapp.benchmark._methods import ABLATIONS, APP, CORE, DAMAGES, PAPER_ABLATIONS, choose, registered
+from scapp.benchmark._methods import ABLATIONS, APP, CORE, choose, registered
+from scapp.benchmark._run import slug
 
 NAMES = [
     "no change", "mean", "geometric median", "matching mean", "partner mean", "additive", "shrunk additive",
@@ -35,7 +33,7 @@ def test_all_methods_of_the_issue_are_registered_with_their_groups():
     table = benchmark.methods().set_index("method")["group"]
     assert table[table == "baseline"].index.tolist() == NAMES
     assert table[table == "app"].index.tolist() == ["APP", "APP, paper"]
-    assert set(table) == {"baseline", "app", "ablation", "paper", "network"}
+    assert set(table) == {"baseline", "app", "ablation"}
     assert set(CORE) <= set(table.index)
     assert len({slug(name) for name in table.index}) == len(table)
 
@@ -44,7 +42,7 @@ def test_options_of_app_are_options_that_it_has():
     from scapp.model import APP as Model
 
     known = set(inspect.signature(Model).parameters)
-    for options in (*APP.values(), *ABLATIONS.values(), *PAPER_ABLATIONS.values()):
+    for options in (*APP.values(), *ABLATIONS.values()):
         assert set(options) <= known
 
 
@@ -64,7 +62,7 @@ def test_methods_apply_where_they_have_something_to_say(doubles, unseen, seen, s
 
 
 def test_names_and_groups_choose_in_the_order_asked_each_once():
-    assert [method.name for method in choose(["network", "mean", "APP", "mean"])] == [*DAMAGES, "mean", "APP"]
+    assert [method.name for method in choose(["ablation", "mean", "APP", "mean"])] == [*ABLATIONS, "mean", "APP"]
     assert [method.name for method in choose(None)] == benchmark.methods()["method"].tolist()
     assert {method.name for method in choose(None, quick=True)} == set(CORE)
     assert {method.name for method in choose(["core"])} == set(CORE)
@@ -97,24 +95,14 @@ def test_of_a_seen_single_the_additive_model_repeats_the_first_half(seen):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_app_predicts_with_spread_attention_and_a_count_of_parameters(doubles):
+def test_app_predicts_with_spread_and_a_count_of_parameters(doubles):
     split = doubles.splits[0]
     method = named("APP")
     predicted, again = method.predict(doubles, split), method.predict(doubles, split)
     assert predicted.lfc.shape == predicted.std.shape == (len(split.test), 50)
     assert (predicted.std > 0).all()
-    assert predicted.attention_genes.shape == predicted.attention_scores.shape == (len(split.test), 20)
-    assert (np.diff(predicted.attention_scores, axis=1) <= 0).all()
     assert predicted.parameters > 10
     np.testing.assert_array_equal(predicted.lfc, again.lfc)
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_a_damaged_network_changes_what_app_predicts(unseen):
-    split = unseen.splits[0]
-    whole = named("APP")
-    damaged = type(whole)("rewired", "network", damage=DAMAGES["APP, edges rewired"])
-    assert not np.allclose(whole.predict(unseen, split).lfc, damaged.predict(unseen, split).lfc, atol=1e-3)
 
 
 def test_an_option_that_app_lacks_is_named(doubles):
@@ -150,32 +138,6 @@ def test_an_embedding_that_tells_targets_apart_beats_the_mean(unseen, simulated)
             [np.linalg.norm(of.predict(unseen, s).lfc - unseen.observed(s), axis=1).mean() for s in unseen.splits]
         )
     assert error["embedding"] < 0.9 * error["mean"]
-
-
-def test_gears_is_given_the_cells_of_the_task_and_labels_that_it_reads(simulated, tmp_path, monkeypatch):
-    cells = simulated[0].copy()
-    cells.obs["perturbation"] = cells.obs["perturbation"].astype(str).str.replace("+", "_")
-    cells.write_h5ad(tmp_path / "cells.h5ad")
-    tasks = benchmark.screen("mine", tmp_path / "cells.h5ad", n_splits=1, max_genes=30)
-    method = benchmark.gears_method({"mine": tmp_path / "cells.h5ad"}, python="python-with-gears", epochs=3)
-    assert [method.applies(task) for task in tasks] == [True, True, True, False]
-    given: dict[str, Any] = {}
-
-    def instead(cells, split, **options):
-        given.update(options, cells=cells, split=split)
-        return baselines.NoChange().fit(tasks[0].training(tasks[0].splits[0])).predict(split["test"])
-
-    monkeypatch.setattr(_method_gears, "run_gears", instead)
-    split = tasks[0].splits[0]
-    predicted = method.predict(tasks[0], split)
-    assert predicted.lfc.shape == (len(split.test), len(tasks[0].scored)) and predicted.fit_seconds > 0
-    assert given["split"] == {"train": split.train, "test": split.test}
-    assert (given["epochs"], given["seed"], given["python"]) == (3, 0, "python-with-gears")
-    # Counts of few genes are normalised by those of all.
-    assert given["cells"].n_vars == tasks[0].effects.n_vars < 100
-    np.testing.assert_allclose(given["cells"].obs[given["total_counts_key"]], np.asarray(cells.X.sum(axis=1)).ravel())
-    with pytest.raises(FileNotFoundError, match="no.h5ad"):
-        benchmark.gears_method({"mine": tmp_path / "no.h5ad"}, python="python")
 
 
 def test_embeddings_are_read_from_files(tmp_path):

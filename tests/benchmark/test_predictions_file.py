@@ -13,9 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scapp import baselines
-from scapp.benchmark._predictions_file import export_task, read_predictions, write_predictions
-from scapp.benchmark._predictions_formats import SUFFIXES
-from scapp.benchmark._task import Split, Task
+from scapp.benchmark import Split, Task, export_task, read_predictions, write_predictions
+from scapp.benchmark._predictions import SUFFIXES
 
 LABELS = ["A+B", "C", "B+D"]
 GENES = ["KLF1", "GATA1", "NA", "SPI1"]

@@ -6,13 +6,12 @@ import dataclasses
 import pickle
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import sparse
 
 from scapp import baselines, benchmark, metrics
 from scapp.benchmark._measured import NEVER_HELD_OUT, _held_out, benchmark_doubles
-from scapp.benchmark._sources import Damage, Sources
+from scapp.benchmark._task import Sources
 
 
 @pytest.fixture(scope="module")
@@ -192,79 +191,6 @@ def test_missing_data_are_listed(tmp_path):
         benchmark.k562_singles(tmp_path)
 
 
-@pytest.fixture
-def edges():
-    rng = np.random.default_rng(0)
-    pairs = {tuple(sorted(rng.choice(40, 2, replace=False))) for _ in range(200)}
-    return pd.DataFrame(
-        {
-            "source": [f"G{a}" for a, _ in pairs],
-            "target": [f"G{b}" for _, b in pairs],
-            "weight": rng.uniform(0.1, 1, len(pairs)),
-        }
-    )
-
-
-def ends(table):
-    return {frozenset(pair) for pair in zip(table["source"], table["target"], strict=True)}
-
-
-def degrees(table):
-    return pd.concat([table["source"], table["target"]]).value_counts().sort_index()
-
-
-def test_removed_edges_are_a_share_and_the_rest_keeps_its_weights(edges):
-    damaged = Damage("remove", 0.25).apply(edges, directed=False)
-    assert len(damaged) == len(edges) - round(0.25 * len(edges))
-    assert ends(damaged) < ends(edges)
-    weight = {frozenset(row[:2]): row[2] for row in edges.itertuples(index=False)}
-    assert all(weight[frozenset(row[:2])] == pytest.approx(row[2]) for row in damaged.itertuples(index=False))
-
-
-def test_added_edges_are_a_share_and_all_true_ones_stay(edges):
-    damaged = Damage("add", 0.1).apply(edges, directed=False)
-    assert ends(damaged) > ends(edges)
-    assert len(damaged) == len(edges) + round(0.1 * len(edges))
-
-
-def test_rewired_edges_are_others_and_degrees_stay(edges):
-    damaged = Damage("rewire").apply(edges, directed=False)
-    assert degrees(damaged).equals(degrees(edges))
-    assert len(ends(damaged) & ends(edges)) < 0.5 * len(edges)
-
-
-def test_directed_edges_keep_their_direction(edges):
-    damaged = Damage("remove", 0.5).apply(edges, directed=True)
-    kept = set(zip(damaged["source"], damaged["target"], strict=True))
-    assert kept < set(zip(edges["source"], edges["target"], strict=True))
-
-
-def test_unknown_damage_is_refused():
-    with pytest.raises(ValueError, match="'remove', 'add' or 'rewire', found 'break'"):
-        Damage("break")
-
-
-def test_damage_reaches_the_network_and_the_features_that_come_from_it_and_no_others(simulated, network):
-    genes = sorted({*network["source"], *network["target"]})
-    table = pd.DataFrame(np.random.default_rng(0).normal(size=(len(genes), 3)), index=genes)
-    features = {"walks": {"features": "network", "n_components": 4}, "given": {"features": table}}
-    task = benchmark.unseen_singles(simulated[0], network=network, gene_features=features, n_splits=1)
-    assert task.gene_features_key == ("walks", "given")
-    whole, damaged = task.inputs(), task.inputs(Damage("remove", 0.5))
-    assert damaged.varp["network"].nnz == pytest.approx(whole.varp["network"].nnz / 2, rel=0.1)
-    assert not np.allclose(np.nan_to_num(whole.varm["walks"]), np.nan_to_num(damaged.varm["walks"]))
-    np.testing.assert_array_equal(whole.varm["given"], damaged.varm["given"])
-    assert task.inputs(Damage("remove", 0.5)) is damaged
-
-
-def test_a_directed_network_stays_directed_when_damaged(simulated, network):
-    directed = network.rename(columns={"source": "regulator"})
-    task = benchmark.unseen_singles(simulated[0], network=directed, n_splits=1)
-    for damage in (None, Damage("remove", 0.1), Damage("rewire")):
-        matrix = task.inputs(damage).varp["network"]
-        assert abs(matrix - matrix.T).nnz > 0
-
-
 def test_training_is_a_copy_of_the_training_rows(doubles):
     split = doubles.splits[0]
     train = doubles.training(split, networks=True)
@@ -340,15 +266,11 @@ def test_a_task_can_be_handed_to_another_process(doubles):
     assert "20 perturbations" not in repr(again) and "2 split(s)" in repr(again)
 
 
-def test_an_edge_that_is_removed_is_removed_from_all_channels_and_a_missing_channel_is_named(simulated, network):
+def test_channels_become_networks_and_a_missing_one_is_named(simulated, network):
     table = network.assign(seen=network["weight"].abs(), told=np.where(np.arange(len(network)) % 2, 0.5, 0))
     sources = Sources(table, channels=("seen", "told"))
-    whole, damaged = (sources.add_to(simulated[0], damage) for damage in (None, Damage("remove", 0.5)))
+    whole = sources.add_to(simulated[0])
     assert sources.network_keys == ["seen", "told", "network"]
     assert whole.varp["seen"].nnz == pytest.approx(2 * whole.varp["told"].nnz, rel=0.2)
-    for channel in ("seen", "told"):
-        assert damaged.varp[channel].nnz == pytest.approx(whole.varp[channel].nnz / 2, rel=0.2)
-        left = damaged.varp[channel].astype(bool) > damaged.varp["network"].astype(bool)
-        assert left.nnz == 0  # nothing in a channel that is not in the whole
     with pytest.raises(ValueError, match="no column 'heard'; its columns are .*told"):
         Sources(table, channels=("heard",)).add_to(simulated[0])

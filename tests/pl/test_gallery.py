@@ -40,7 +40,7 @@ gallery = load(DOCS / "make_gallery.py")
 
 
 @pytest.fixture(scope="module")
-def objects() -> dict[str, Any]:
+def objects(planted) -> dict[str, Any]:
     """What the set-up of the page makes, smaller; the scores of a benchmark are planted."""
     code = gallery.SETUP
     for of_page, quick in QUICK.items():
@@ -48,7 +48,6 @@ def objects() -> dict[str, Any]:
         code = code.replace(of_page, quick)
     made: dict[str, Any] = {}
     exec(code, made)
-    planted = load(ROOT / "tests" / "benchmark" / "report" / "conftest.py").planted_scores()
     made["results"] = planted[planted["task"] == "norman_doubles"]
     return made
 

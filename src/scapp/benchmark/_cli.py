@@ -1,30 +1,32 @@
-"""What ``scapp benchmark`` does: run methods on tasks, score them, and show who is ahead."""
+"""The command ``scapp benchmark``: run methods on tasks, score them, and say who won and by how much."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-ALL = "all"
+import numpy as np
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
-    from scapp.benchmark._method import Method
+    from scapp.benchmark._methods import Method
     from scapp.benchmark._task import Task
+
+ALL = "all"
+FIGURE = "ratios.png"
+# The methods that are compared unless others are named.
+DEFAULT = ("baseline", "APP")
+N_COLUMNS = 3
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run the subcommand.
-
-    Returns
-    -------
-    0, or 1 if a method failed.
-    """
+    """Run the subcommand; return 0, or 1 if a method failed."""
     # Imported here, so that --help and wrong arguments are answered at once.
     import matplotlib as mpl
     from rich.console import Console
@@ -35,12 +37,10 @@ def main(args: argparse.Namespace) -> int:
     mpl.use("Agg")
     console = Console()
     if args.report:
-        _write_report(console, args.output)
+        conclude(console, args.output)
         return 0
-    screens, embeddings = (
-        [_pair(text, "--screen") for text in args.screen],
-        [_pair(e, "--embedding") for e in args.embedding],
-    )
+    screens = [_pair(text, "--screen") for text in args.screen]
+    embeddings = [_pair(text, "--embedding") for text in args.embedding]
     files = [_pair(text, "--predictions") for text in args.predictions]
     choose(args.methods, quick=args.quick)  # a misspelt name is told before anything is read
     begin = time.perf_counter()
@@ -51,28 +51,144 @@ def main(args: argparse.Namespace) -> int:
         return 0
     for task in tasks:
         console.print(str(task), highlight=False, soft_wrap=True)
-    methods = _methods(args, embeddings, files, tasks)
-    if args.gears is not None:
-        if not screens:
-            raise ValueError("--gears needs cells: name a screen with --screen NAME=FILE.h5ad.")
-        methods.append(benchmark.gears_method(dict(screens), python=args.gears))
     failures = benchmark.run(
-        tasks, methods, folder=args.output, seeds=args.seeds, jobs=args.jobs, resume=not args.no_resume,
-        progress=not args.no_progress, quick=args.quick,
+        tasks, _methods(args, embeddings, files, tasks), folder=args.output, seeds=args.seeds, jobs=args.jobs,
+        resume=not args.no_resume, progress=not args.no_progress, quick=args.quick,
     )  # fmt: skip
     scored = [task for task in tasks if any((args.output / "predictions" / task.name).glob("*/*.npz"))]
     if scored:
-        scores = benchmark.score(scored, args.output)
-        for task in scored:
-            _print_ratios(console, scores, task)
-        try:
-            _write_report(console, args.output)
-        except ValueError as error:  # too little was run for a report; the predictions and scores are there
-            console.print(f"No report: {error}", style="yellow", markup=False)
-    console.print(f"All of it is in {args.output} ({time.perf_counter() - begin:.0f} s in all)", highlight=False)
+        benchmark.score(scored, args.output)
+        conclude(console, args.output, [task.name for task in scored])
+    console.print(f"Everything is in {args.output} ({time.perf_counter() - begin:.0f} s).", highlight=False)
     if failures:
         console.print(f"{len(failures)} fit(s) failed, as said above. The same command tries them again.", style="red")
     return 1 if failures else 0
+
+
+def conclude(console: Console, folder: Path, tasks: Sequence[str] | None = None) -> None:
+    """Print a table and a verdict for each task of a folder, and draw its figure."""
+    from scapp.benchmark._run import RUN
+    from scapp.benchmark._scores import read_results
+
+    scores = read_results(folder)
+    path = folder / RUN
+    known = json.loads(path.read_text(encoding="utf-8"))["tasks"] if path.is_file() else {}
+    names = [name for name in dict.fromkeys(scores["task"]) if tasks is None or name in tasks]
+    ratios = []
+    for name in names:
+        rows, about = scores[scores["task"] == name], known.get(name, {})
+        _print_table(console, rows, about.get("title", name), about.get("reference"))
+        for sentence in verdict(rows):
+            console.print(sentence, highlight=False)
+        ratios.append(_against_best_baseline(rows))
+    compared = np.array([ratio for ratio in ratios if ratio is not None])
+    if len(compared) > 1:
+        mean = np.exp(np.log(compared).mean())
+        console.print(
+            f"Over {len(compared)} tasks the L2 of APP is {mean:.3f} of that of the best baseline of each, chosen in "
+            f"hindsight (geometric mean; best {compared.min():.3f}, worst {compared.max():.3f}).",
+            highlight=False,
+        )
+    _draw(scores[scores["task"].isin(names)], known, folder / FIGURE)
+    console.print(f"Wrote {folder / FIGURE}", highlight=False, soft_wrap=True)
+
+
+def verdict(rows: pd.DataFrame) -> list[str]:
+    """Say in sentences which method won a task, by how much, and where APP stands; `rows` are the scores of a task."""
+    from scapp.benchmark._statistics import summarise
+
+    order = summarise(rows, n_draws=1)["method"].tolist()
+    if len(order) < 2:
+        return []
+    clear, words = _compare(rows, order[0], order[1])
+    won = f"{order[0]} won." if clear else f"No method clearly won; {order[0]} has the lowest L2."
+    said = [f"{won} The next best is {order[1]}: {words}."]
+    if "APP" in order[2:]:
+        words = _compare(rows, "APP", order[0])[1]
+        said.append(f"APP is number {order.index('APP') + 1} of {len(order)}, behind {order[0]}: {words}.")
+    return said
+
+
+def _compare(rows: pd.DataFrame, method: str, other: str) -> tuple[bool, str]:
+    """Return whether two methods clearly differ, and their paired comparison in words."""
+    from scapp.benchmark._statistics import paired
+
+    found = paired(rows, methods=[method], against=other)
+    if found.empty:
+        return False, "they were scored on different splits"
+    row = found.iloc[0]
+    clear = row["verdict"] != "unclear"
+    p = "p < 0.001" if row["p_value"] < 0.001 else f"p = {row['p_value']:.3f}"
+    return clear, (
+        f"the L2 of {method} is {row['ratio']:.3f} of that of {other} (95 % interval {row['ratio_low']:.3f} to "
+        f"{row['ratio_high']:.3f}), and it is closer on {100 * row['win_rate']:.0f} % of the held-out perturbations; "
+        f"{'a' if clear else 'no'} clear difference ({p})"
+    )
+
+
+def _print_table(console: Console, rows: pd.DataFrame, title: str, reference: str | None) -> None:
+    """Print mean L2 of each method, its ratio to the reference, and in words how it compares with the winner."""
+    from rich.table import Table
+
+    from scapp.benchmark._statistics import paired, summarise
+
+    if reference not in set(rows.loc[rows["metric"] == "l2", "method"]):
+        reference = None
+    summary = summarise(rows, reference=reference, n_draws=1)
+    winner = summary["method"].iloc[0]
+    words = {winner: "the best"}
+    if len(summary) > 1:
+        for row in paired(rows, methods=list(summary["method"]), against=winner).itertuples():
+            share = f"by {100 * abs(row.ratio - 1):.1f} %"
+            words[row.method] = "no clear difference" if row.verdict == "unclear" else f"{row.verdict} {share}"
+    table = Table(title=f"{title}: mean L2 over held-out perturbations")
+    table.add_column("method")
+    table.add_column("L2", justify="right")
+    table.add_column(f"ratio to {reference}" if reference else "", justify="right")
+    table.add_column("beside the best")
+    table.add_column("splits", justify="right")
+    for row in summary.itertuples():
+        ratio = "" if reference is None or not np.isfinite(row.ratio) else f"{row.ratio:.3f}"
+        style = "bold" if row.method == winner else ""
+        cells = (row.method, f"{row.mean:.3f}", ratio, words.get(row.method, ""), str(row.n_seeds))
+        table.add_row(*cells, style=style)
+    console.print(table)
+
+
+def _against_best_baseline(rows: pd.DataFrame) -> float | None:
+    """Return the ratio of APP to the best baseline of a task; None where either was not run."""
+    from scapp.benchmark._statistics import summarise
+
+    means = summarise(rows, n_draws=1).set_index("method")
+    baselines = means[means["group"] == "baseline"]["mean"]
+    return float(means.loc["APP", "mean"] / baselines.min()) if "APP" in means.index and len(baselines) else None
+
+
+def _draw(scores: pd.DataFrame, known: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """Draw the ratios of all methods, a panel for each task that has its reference."""
+    from matplotlib.figure import Figure
+
+    from scapp import pl
+    from scapp.benchmark._statistics import ceilings, summarise
+
+    l2 = scores[scores["metric"] == "l2"]
+    methods = {str(task): set(rows["method"]) for task, rows in l2.groupby("task", sort=False)}
+    # Relative to the reference of the task, or to any method where that failed.
+    references = {task: known.get(task, {}).get("reference") for task in methods}
+    references = {task: of if of in methods[task] else sorted(methods[task])[0] for task, of in references.items()}
+    n_columns = min(N_COLUMNS, len(references))
+    n_rows = -(-len(references) // n_columns)
+    height = 1.2 + 0.19 * max(map(len, methods.values()))
+    figure = Figure(figsize=(4.2 * n_columns, height * n_rows), layout="constrained")
+    panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+    for (task, reference), ax in zip(references.items(), panels, strict=False):
+        rows = scores[scores["task"] == task]
+        title = str(known.get(task, {}).get("title", task)).replace(" (", "\n(")
+        summary = summarise(rows, reference=reference)
+        pl.benchmark_ratios(summary, ceiling=ceilings(rows), title=title, legend=False, ax=ax, show=False)
+    for ax in panels[len(references) :]:
+        ax.remove()
+    figure.savefig(path, dpi=160)
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:
@@ -84,9 +200,8 @@ def _pair(text: str, option: str) -> tuple[str, str]:
 
 def _tasks(args: argparse.Namespace, screens: Sequence[tuple[str, str]]) -> list[Task]:
     from scapp import benchmark
-    from scapp.benchmark._measured import FIRST, MEASURED, string_and_annotations
-    from scapp.benchmark._screen import ReadingOptions
-    from scapp.benchmark._screens import simulated
+    from scapp.benchmark._measured import MEASURED, string_and_annotations
+    from scapp.benchmark._screens import ReadingOptions, simulated
 
     tasks: list[Task] = []
     if args.data is not None:
@@ -94,9 +209,9 @@ def _tasks(args: argparse.Namespace, screens: Sequence[tuple[str, str]]) -> list
             raise FileNotFoundError(
                 f"There is no folder {str(args.data)!r}. Name that of the benchmark's data with --data."
             )
-        # Reading a task takes seconds: those that were not asked are left.
-        asked = FIRST if args.task is None else MEASURED if ALL in args.task else args.task
-        tasks += benchmark.measured(args.data, [name for name in MEASURED if name in asked])
+        # Reading a task takes seconds: only those that were asked for are read.
+        every = args.task is None and not screens or ALL in (args.task or [])
+        tasks += benchmark.measured(args.data, [name for name in MEASURED if every or name in (args.task or [])])
     options: ReadingOptions = {"batch_key": args.batch_key} if args.batch_key else {}
     if args.network is not None:
         options |= {"network": args.network, "aliases": args.gene_aliases}
@@ -110,7 +225,7 @@ def _tasks(args: argparse.Namespace, screens: Sequence[tuple[str, str]]) -> list
 
 
 def _chosen(tasks: list[Task], asked: Sequence[str] | None, *, others: bool = False) -> list[Task]:
-    """The tasks of some names; with `others` a message names the measured tasks beside those that were read."""
+    """Return the tasks of some names; with `others` a message names the measured tasks beside those that were read."""
     from scapp.benchmark._measured import MEASURED
 
     names = [*dict.fromkeys([*(MEASURED if others else []), *(task.name for task in tasks)])]
@@ -126,11 +241,11 @@ def _methods(
     files: Sequence[tuple[str, str]],
     tasks: Sequence[Task],
 ) -> list[str | Method]:
-    from scapp.benchmark._methods import choose, embedding_method, predictions_method
+    from scapp.benchmark._methods import CORE, embedding_method, predictions_method
 
-    # What ratios are stated to costs next to nothing, and a table without it says little.
+    # The method that ratios are relative to costs next to nothing, and a table without it says little.
     given: list[str | Method] = [*dict.fromkeys(task.reference for task in tasks)]
-    given += args.methods or choose(None, quick=args.quick)
+    given += args.methods or (CORE if args.quick else DEFAULT)
     for name, value in embeddings:
         path, _, form = value.rpartition(":")
         # A colon may belong to the path, as in C:\embeddings.csv.
@@ -145,18 +260,13 @@ def _methods(
                 f"--predictions {name}@{tasks[0].name}={path}"
             )
         method = predictions_method(name, path, task=_chosen(list(tasks), [of] if at else None)[0].name)
-        _refuse_unfit(method, tasks, args)
-        given.append(method)
-    return given
-
-
-def _refuse_unfit(method: Method, tasks: Sequence[Task], args: argparse.Namespace) -> None:
-    """Read a file of predictions once before anything is fitted, so that what is wrong with it is told at once."""
-    for task in tasks:
-        if method.applies(task):
+        # Read once before anything is fitted, so that what is wrong with the file is told at once.
+        for task in (task for task in tasks if method.applies(task)):
             splits = [split for split in task.splits if args.seeds is None or split.seed in args.seeds]
             for split in splits[:1] if args.quick else splits:
                 method.predict(task, split)
+        given.append(method)
+    return given
 
 
 def _list(console: Console, tasks: Sequence[Task]) -> None:
@@ -170,33 +280,3 @@ def _list(console: Console, tasks: Sequence[Task]) -> None:
     console.print(table)
     for task in tasks:
         console.print(f"{task} ({task.title})", highlight=False)
-
-
-def _print_ratios(console: Console, scores: pd.DataFrame, task: Task) -> None:
-    """Mean L2 of each method and its ratio to the reference, over the splits that both have."""
-    from rich.table import Table
-
-    rows = scores[(scores["task"] == task.name) & (scores["metric"] == "l2")]
-    by_split = rows.groupby(["method", "seed"], sort=False)["value"].mean().unstack("seed")
-    table = Table(title=f"{task.title}: mean L2 over held-out perturbations")
-    table.add_column("method")
-    for column in ("L2", f"ratio to {task.reference}", "splits"):
-        table.add_column(column, justify="right")
-    reference = by_split.loc[task.reference] if task.reference in by_split.index else None
-    best = by_split.mean(axis=1).idxmin()
-    for method, values in by_split.iterrows():
-        ratio = ""
-        if reference is not None:
-            both = values.notna() & reference.notna()
-            ratio = f"{values[both].mean() / reference[both].mean():.3f}" if both.any() else ""
-        style = "bold" if method == best else ""
-        table.add_row(str(method), f"{values.mean():.3f}", ratio, str(int(values.notna().sum())), style=style)
-    console.print(table)
-
-
-def _write_report(console: Console, folder: Path) -> None:
-    from scapp import benchmark
-
-    for path in benchmark.report(folder):
-        if path.parent == folder:
-            console.print(f"Wrote {path}", highlight=False, soft_wrap=True)

@@ -1,11 +1,11 @@
-"""The tasks that scapp is measured on: which effects are trained on, which are held out, which genes are scored."""
+"""Measured tasks: effects of public screens, the perturbations held out, and the genes scored."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anndata as ad
 import numpy as np
@@ -14,31 +14,30 @@ import pandas as pd
 from scapp import pp
 from scapp._keys import Key
 from scapp._perturbations import Perturbation, format_label, parse_label, parse_labels
-from scapp.benchmark._sources import Sources
-from scapp.benchmark._task import Split, Task
+from scapp.benchmark._task import Sources, Split, Task
 from scapp.metrics import top_expressed_genes
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-# In the published benchmark, and in train in all of its five splits: so they are not in the table of splits.
+# In the published benchmark, and trained on in all of its five splits: so they are not in the table of splits.
 NEVER_HELD_OUT = ("CNN1+ETS2", "PTPN12+PTPN9")
 N_HELD_OUT_SINGLES = 158
 N_COMPONENTS = 256
 # Kinds of evidence of STRING, without text mining: each as a network of its own predicts better than their sum.
 STRING_CHANNELS = ("experiments", "coexpression", "database")
 EVIDENCE = "Evidence: STRING without text mining and its channels, GO and Reactome."
-# Fewer counts of a gene than this say as little as this.
+# Lower counts of a gene are taken to be this many.
 MIN_COUNTS = 0.5
-# Counts per million in control cells from which on a gene is well measured.
+# A gene with so many counts per million in control cells is well measured.
 WELL_MEASURED = 10
 UNSEEN_SEEDS, N_UNSEEN_GENES = (3, 4, 5), 15
 N_FOLDS = 5
 
 
 def norman_doubles(folder: Path | str) -> Task:
-    """Doubles of :cite:p:`Norman2019` in the five published splits of :cite:p:`AhlmannEltze2025`.
+    """Read the doubles of :cite:p:`Norman2019` in the five published splits of :cite:p:`AhlmannEltze2025`.
 
     Trained on all 104 singles and the benchmark doubles outside the split's 62, of which the 58 to 60 with both singles
     are held out. Scored: the 1,000 genes of the highest expression in K562 (Human Protein Atlas). The evidence is
@@ -70,23 +69,23 @@ def norman_doubles(folder: Path | str) -> Task:
         in_test = effects.obs_names.isin(held_out)
         in_train = is_single | effects.obs_names.isin(doubles - held_out)
         splits.append(Split(int(seed), tuple(effects.obs_names[in_train]), tuple(effects.obs_names[in_test])))
-    return Task(
-        name="norman_doubles",
-        title="Doubles, Norman et al. 2019 (K562, CRISPRa)",
-        effects=effects,
-        splits=tuple(splits),
+    return _task(
+        folder,
+        "norman_doubles",
+        "Doubles, Norman et al. 2019 (K562, CRISPRa)",
+        effects,
+        splits,
         scored=top_expressed_genes(effects.var["k562_tpm"]),
         reference="additive",
         kind="combinations",
         note="The five published splits; all singles and the other benchmark doubles are trained on. Pseudobulk "
-        "log-fold-changes over 2,000 variable genes, the 1,000 of the highest expression in K562 scored. " + EVIDENCE,
-        sources=_sources(folder),
+        "log-fold-changes over 2,000 variable genes, the 1,000 of the highest expression in K562 scored.",
         standard_errors=standard_errors(folder) if (folder / "norman_2019_umi.npz").is_file() else None,
     )
 
 
 def k562_singles(folder: Path | str) -> Task:
-    """Unseen knock-downs of :cite:p:`Replogle2022` in K562: a fifth of 790 held out, five times.
+    """Read the knock-downs of :cite:p:`Replogle2022` in K562: a fifth of 790 held out, five times.
 
     The effects are z-scores clipped to 3 over the 2,000 genes with most entries, all of which are scored. The evidence
     is STRING :cite:p:`Szklarczyk2023` without text mining and its channels, the Gene Ontology :cite:p:`GeneOntology2023` and
@@ -113,34 +112,35 @@ def k562_singles(folder: Path | str) -> Task:
         order = np.random.default_rng(seed).permutation(effects.n_obs)
         train, test = np.sort(order[N_HELD_OUT_SINGLES:]), order[:N_HELD_OUT_SINGLES]
         splits.append(Split(seed, tuple(effects.obs_names[train]), tuple(effects.obs_names[test])))
-    return Task(
-        name="k562_singles",
-        title="Unseen genes, Replogle et al. 2022 (K562, CRISPRi)",
-        effects=effects,
-        splits=tuple(splits),
-        scored=np.arange(effects.n_vars),
+    return _task(
+        folder,
+        "k562_singles",
+        "Unseen genes, Replogle et al. 2022 (K562, CRISPRi)",
+        effects,
+        splits,
         reference="mean",
         kind="unseen",
         note="158 of 790 knock-downs held out in each of five splits. Effects are z-scores clipped to 3, entries below "
-        "0.5 are 0; all 2,000 genes scored. " + EVIDENCE,
-        sources=_sources(folder),
+        "0.5 are 0; all 2,000 genes scored.",
     )
 
 
 def norman_known_noise(folder: Path) -> Task:
-    """The task of doubles, with the standard errors that the counts give."""
+    """Read the doubles with the standard errors that their counts give."""
     task = norman_doubles(_checked(folder, "norman_2019_umi.npz"))
+    effects = task.effects.copy()
+    effects.layers[Key.layers.LFC_SE] = standard_errors(folder).astype(np.float32)
     return replace(
         task,
         name="norman_known_noise",
         title="Doubles with standard errors, Norman et al. 2019",
-        effects=_with_errors(task.effects, folder),
+        effects=effects,
         note=f"As norman_doubles, with standard errors by the Poisson noise of the UMI counts. {EVIDENCE}",
     )
 
 
 def norman_well_measured(folder: Path) -> Task:
-    """The same, scored on the 207 of the genes that have 10 counts per million or more in control cells."""
+    """Read the same, scored on the 207 genes with 10 counts per million or more in control cells."""
     task = norman_known_noise(folder)
     counts = np.load(folder / "norman_2019_umi.npz")
     per_million = 1e6 * counts["control_counts"] / float(counts["control_total_umi"])
@@ -154,17 +154,17 @@ def norman_well_measured(folder: Path) -> Task:
 
 
 def norman_one_unseen(folder: Path) -> Task:
-    """Doubles of Norman et al. 2019 of which one gene occurs in no training perturbation."""
+    """Read the doubles of Norman et al. 2019 with one gene that occurs in no training perturbation."""
     return _norman_unseen(folder, "norman_one_unseen", "Doubles with one unseen gene", n_genes=2, n_unseen=1)
 
 
 def norman_two_unseen(folder: Path) -> Task:
-    """Doubles of Norman et al. 2019 of which neither gene occurs in a training perturbation."""
+    """Read the doubles of Norman et al. 2019 with two genes that occur in no training perturbation."""
     return _norman_unseen(folder, "norman_two_unseen", "Doubles with two unseen genes", n_genes=2, n_unseen=2)
 
 
 def norman_unseen_singles(folder: Path) -> Task:
-    """Singles of Norman et al. 2019 whose gene occurs in no training perturbation; doubles of other genes do."""
+    """Read the singles of Norman et al. 2019 whose gene occurs in no training perturbation."""
     return _norman_unseen(folder, "norman_unseen_singles", "Unseen singles", n_genes=1, n_unseen=1)
 
 
@@ -180,22 +180,21 @@ def _norman_unseen(folder: Path, name: str, title: str, *, n_genes: int, n_unsee
         asked = (hidden == n_unseen) & np.array([len(parts) == n_genes for parts in perturbations])
         if asked.any():
             splits.append(Split(seed, tuple(effects.obs_names[hidden == 0]), tuple(effects.obs_names[asked])))
-    return Task(
-        name=name,
-        title=f"{title}, Norman et al. 2019 (K562, CRISPRa)",
-        effects=effects,
-        splits=tuple(splits),
-        scored=np.arange(effects.n_vars),
+    return _task(
+        folder,
+        name,
+        f"{title}, Norman et al. 2019 (K562, CRISPRa)",
+        effects,
+        splits,
         reference="mean",
         kind="unseen" if n_genes == 1 else "combinations",
-        note=f"{N_UNSEEN_GENES} genes with all their perturbations held out, three times; all 2,000 genes scored. {EVIDENCE}",
-        sources=_sources(folder),
+        note=f"{N_UNSEEN_GENES} genes with all their perturbations held out, three times; all 2,000 genes scored.",
         standard_errors=standard_errors(folder),
     )
 
 
 def papalexi_singles(folder: Path) -> Task:
-    """Knock-outs of Papalexi et al. 2021, each held out alone; what they do to their own gene is left out."""
+    """Read the knock-outs of Papalexi et al. 2021, each held out alone; the effect on the own gene is left out."""
     folder = _checked(folder, "papalexi_2021_counts.h5ad")
     effects = pp.pseudobulk(
         ad.read_h5ad(folder / "papalexi_2021_counts.h5ad"), perturbation_key="grna_target", control="non-targeting"
@@ -203,29 +202,28 @@ def papalexi_singles(folder: Path) -> Task:
     names = [format_label(genes) for genes in parse_labels(effects.obs["grna_target"], control=None)]
     effects.obs[Key.obs.PERTURBATION] = names
     effects.obs_names = pd.Index(names)
-    # As in the K562 screen: what a knock-out does to its own gene is neither trained on nor scored.
+    # As in the K562 screen, the effect of a knock-out on its own gene is neither trained on nor scored.
     for row, name in enumerate(names):
         if name in effects.var_names:
             effects.layers[Key.layers.LFC][row, effects.var_names.get_loc(name)] = 0
-    splits = tuple(
+    splits = [
         Split(i, tuple(name for name in names if name != left_out), (left_out,)) for i, left_out in enumerate(names)
-    )
-    return Task(
-        name="papalexi_singles",
-        title="Unseen genes, Papalexi et al. 2021 (THP-1, knock-out)",
-        effects=effects,
-        splits=splits,
-        scored=np.arange(effects.n_vars),
+    ]
+    return _task(
+        folder,
+        "papalexi_singles",
+        "Unseen genes, Papalexi et al. 2021 (THP-1, knock-out)",
+        effects,
+        splits,
         reference="no change",
         kind="unseen",
-        note=f"Each of {len(names)} knock-outs held out alone; {effects.n_vars} genes but the knocked-out one scored. {EVIDENCE}",
-        sources=_sources(folder),
+        note=f"Each of {len(names)} knock-outs held out alone; {effects.n_vars} genes but the knocked-out one scored.",
         score_targets=False,
     )
 
 
 def macrophage_singles(folder: Path) -> Task:
-    """Knock-downs in primary macrophages, a fifth held out in turn: effects that are mostly noise."""
+    """Read knock-downs in primary macrophages, a fifth held out in turn: effects that are mostly noise."""
     folder = _checked(folder, "macrophage_2025_crispri_effects.h5ad")
     effects = ad.read_h5ad(folder / "macrophage_2025_crispri_effects.h5ad")
     effects.obs_names = pd.Index([format_label(genes) for genes in _read(effects)])
@@ -236,20 +234,19 @@ def macrophage_singles(folder: Path) -> Task:
         test = order[fold::N_FOLDS]
         train = np.setdiff1d(order, test)
         splits.append(Split(fold, tuple(effects.obs_names[train]), tuple(effects.obs_names[test])))
-    return Task(
-        name="macrophage_singles",
-        title="Unseen genes, macrophages 2025 (primary cells, CRISPRi)",
-        effects=effects,
-        splits=tuple(splits),
-        scored=np.arange(effects.n_vars),
+    return _task(
+        folder,
+        "macrophage_singles",
+        "Unseen genes, macrophages 2025 (primary cells, CRISPRi)",
+        effects,
+        splits,
         reference="mean",
         kind="unseen",
-        note=f"A fifth of the knock-downs held out in turn; effects are mostly noise; all genes scored. {EVIDENCE}",
-        sources=_sources(folder),
+        note="A fifth of the knock-downs held out in turn; effects are mostly noise; all genes scored.",
     )
 
 
-# The measured tasks by name; the first two are those of the page of benchmarks.
+# The measured tasks by name.
 MEASURED: dict[str, Callable[[Path], Task]] = {
     "norman_doubles": norman_doubles,
     "k562_singles": k562_singles,
@@ -261,7 +258,6 @@ MEASURED: dict[str, Callable[[Path], Task]] = {
     "papalexi_singles": papalexi_singles,
     "macrophage_singles": macrophage_singles,
 }
-FIRST = ("norman_doubles", "k562_singles")
 
 
 def measured(folder: Path | str, names: Iterable[str] | None = None) -> list[Task]:
@@ -272,14 +268,14 @@ def measured(folder: Path | str, names: Iterable[str] | None = None) -> list[Tas
     folder
         The folder of the benchmark's data, as for :func:`norman_doubles` and :func:`k562_singles`.
     names
-        Which of ``"norman_doubles"``, ``"k562_singles"``, ``"norman_known_noise"`` (the doubles with standard errors by
+        Among ``"norman_doubles"``, ``"k562_singles"``, ``"norman_known_noise"`` (the doubles with standard errors by
         their counts), ``"norman_well_measured"`` (the same on the genes with most counts), ``"norman_one_unseen"``,
         ``"norman_two_unseen"``, ``"norman_unseen_singles"`` (by how many genes occur in no training perturbation),
         ``"papalexi_singles"`` and ``"macrophage_singles"``; all if None.
 
     Returns
     -------
-    One task a name.
+    One task per name.
 
     Raises
     ------
@@ -296,7 +292,7 @@ def measured(folder: Path | str, names: Iterable[str] | None = None) -> list[Tas
 
 
 def norman_effects(folder: Path) -> AnnData:
-    """The 234 perturbations of Norman et al. 2019, with canonical labels."""
+    """Read the 234 perturbations of Norman et al. 2019, with canonical labels."""
     effects = ad.read_h5ad(folder / "norman_2019_effects.h5ad")
     labels = [format_label(genes) for genes in _read(effects)]
     effects.obs[Key.obs.PERTURBATION] = labels
@@ -305,7 +301,7 @@ def norman_effects(folder: Path) -> AnnData:
 
 
 def standard_errors(folder: Path) -> NDArray[np.float64]:
-    """Standard errors of the effects of Norman et al. 2019, by the Poisson noise of their counts and the control's.
+    """Compute standard errors of the effects of Norman et al. 2019 from the Poisson noise of their counts.
 
     The variance of log1p(1e6 n / N) is n (1e6 / N)² / (1 + 1e6 n / N)². MALAT1, whose counts are unknown, gets the median of
     its perturbation.
@@ -324,14 +320,8 @@ def _log_variance(counts: NDArray[np.integer], total: NDArray[np.integer] | floa
     return n * scale**2 / (1 + scale * n) ** 2
 
 
-def _with_errors(effects: AnnData, folder: Path) -> AnnData:
-    effects = effects.copy()
-    effects.layers[Key.layers.LFC_SE] = standard_errors(folder).astype(np.float32)
-    return effects
-
-
 def benchmark_doubles(folder: Path, effects: AnnData) -> list[str]:
-    """The doubles that belong to the published 124 and have both singles in the file: 120 of the 123 that match."""
+    """List the doubles of the published 124 that have both singles in the file: 120 of the 123 that match."""
     published = {parse_label(label) for label in (*_held_out(folder)["perturbation"], *NEVER_HELD_OUT)}
     perturbations = _read(effects)
     singles = {genes for genes in perturbations if len(genes) == 1}
@@ -341,10 +331,7 @@ def benchmark_doubles(folder: Path, effects: AnnData) -> list[str]:
 
 
 def replogle_effects(folder: Path) -> AnnData:
-    """790 knock-downs of Replogle et al. 2022 over the 2,000 genes with most entries; absent entries are 0.
-
-    The values, clipped z-scores, stand in ``layers["lfc"]``.
-    """
+    """Read 790 knock-downs of Replogle et al. 2022 over the 2,000 genes with most entries, as clipped z-scores."""
     table = pd.read_parquet(folder / "replogle_2022_k562_zscores.parquet")
     pseudo = table["knocked_down_gene"].str.startswith("NON-TARGETING")
     own = table["knocked_down_gene"] == table["affected_gene"]
@@ -363,7 +350,7 @@ def replogle_effects(folder: Path) -> AnnData:
 
 
 def string_and_annotations(networks: Path) -> Sources:
-    """STRING and its channels as networks, and GO and Reactome as gene features, from the files of a folder.
+    """Name STRING and its channels as networks, and GO and Reactome as gene features, from the files of a folder.
 
     Parameters
     ----------
@@ -385,8 +372,14 @@ def string_and_annotations(networks: Path) -> Sources:
     )
 
 
-def _sources(folder: Path) -> Sources:
-    return string_and_annotations(folder / "networks")
+def _task(
+    folder: Path, name: str, title: str, effects: AnnData, splits: Sequence[Split], *, note: str, **options: Any
+) -> Task:
+    """Make a task with the recommended evidence; all genes are scored unless others are named."""
+    options.setdefault("scored", np.arange(effects.n_vars))
+    sources = string_and_annotations(folder / "networks")
+    note = f"{note} {EVIDENCE}"
+    return Task(name, title, effects, tuple(splits), note=note, sources=sources, **options)
 
 
 def _checked(folder: Path | str, *names: str) -> Path:

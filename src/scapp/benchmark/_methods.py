@@ -1,23 +1,36 @@
-"""Methods of the benchmark by name: baselines, APP, its ablations, and APP on damaged networks."""
+"""Methods: fit to the training perturbations of a split, predict the held-out ones, and say what it cost."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import hashlib
+import inspect
+import json
+import time
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import pandas as pd
 
 from scapp import baselines, embeddings
 from scapp._genes import shorten
+from scapp._keys import Key
 from scapp._perturbations import near_matches
-from scapp.benchmark._method import AppMethod, BaselineMethod, EmbeddingMethod, FileMethod, Method, SimilarityMethod
-from scapp.benchmark._method_gears import GearsMethod
-from scapp.benchmark._sources import Damage
+from scapp.benchmark._predictions import read_predictions
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    from scapp.benchmark._task import Kind, Split, Task
+    from scapp.model import APP as Model
 
 COMBINATIONS = ("combinations",)
-
-# Options of BaselineMethod. An additive model needs the singles that it sums; of a single perturbation that was measured
+# Options of BaselineMethod. An additive model needs the singles that it sums; for a single perturbation that was measured
 # before, it repeats the measurement.
 BASELINES: dict[str, dict[str, Any]] = {
     "no change": {"estimator": "NoChange"},
@@ -34,85 +47,308 @@ BASELINES: dict[str, dict[str, Any]] = {
     "pair kernel": {"estimator": "PairKernel", "kinds": COMBINATIONS},
     "Gaussian process": {"estimator": "GaussianProcess", "kinds": COMBINATIONS},
 }
-# Options of scapp.model.APP.
-APP: dict[str, dict[str, Any]] = {
-    "APP": {},
-    "APP, paper": {"preset": "paper"},
-}
-# The default without a part, and the paper's form with a part replaced, as in its table 2.
+# Options of scapp.model.APP: the default, the paper's equations, and the default without a part.
+APP: dict[str, dict[str, Any]] = {"APP": {}, "APP, paper": {"preset": "paper"}}
 ABLATIONS: dict[str, dict[str, Any]] = {
     "APP, no attention": {"attention": False},
     "APP, attention alone": {"closed_form": False},
     "APP, no known noise": {"known_noise": False},
 }
-PAPER_ABLATIONS: dict[str, dict[str, Any]] = {
-    "APP, paper, random embeddings": {"preset": "paper", "encoder": "random"},
-    "APP, paper, identity embeddings": {"preset": "paper", "encoder": "identity"},
-    "APP, paper, no attention": {"preset": "paper", "pooling": "mean"},
-    "APP, paper, MLP decoder": {"preset": "paper", "decoder": "mlp"},
-}
-DAMAGES: dict[str, Damage] = {
-    "APP, 10 % edges removed": Damage("remove", 0.1),
-    "APP, 25 % edges removed": Damage("remove", 0.25),
-    "APP, 10 % edges added": Damage("add", 0.1),
-    "APP, 25 % edges added": Damage("add", 0.25),
-    "APP, edges rewired": Damage("rewire"),
-}
-# What a quick run is made of: the strongest simple methods, and APP.
+# Methods of a quick run: the strongest simple ones, and APP.
 CORE = ("no change", "mean", "additive", "shrunk additive", "linear model", "kernel ridge", "pair kernel", "APP")
-GROUPS = ("baseline", "app", "ablation", "paper", "network", "embedding", "external")
+# Messages that a fit repeats for every split, and the table of scores says better.
+IGNORED_WARNINGS = (
+    ".*measured single.*", ".*not measured.*", ".*does not have many workers.*", ".*were not perturbed alone.*",
+    ".*share no gene with.*", ".*similar to none.*", ".*to compare .* with.*", ".*configure_optimizers.*",
+    ".*has no features.*", ".*no edges, no features.*", ".*[Nn]othing is known about.*", ".*no embedding.*",
+)  # fmt: skip
 
 
-def registered() -> list[Method]:
-    """Every method that needs nothing but the task, in the order of the tables."""
-    found: list[Method] = []
-    for name, options in BASELINES.items():
-        chosen = {**options, "estimator": getattr(baselines, options["estimator"])}
-        kind = SimilarityMethod if chosen.get("networks") else BaselineMethod
-        found.append(kind(name, "baseline", **chosen))
-    found += [AppMethod(name, "app", arguments=options) for name, options in APP.items()]
-    found += [AppMethod(name, "ablation", arguments=options) for name, options in ABLATIONS.items()]
-    found += [AppMethod(name, "paper", arguments=options) for name, options in PAPER_ABLATIONS.items()]
-    found += [AppMethod(name, "network", damage=damage) for name, damage in DAMAGES.items()]
-    return found
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """Hold predictions of the held-out perturbations of a split over the scored genes.
 
-
-def methods() -> pd.DataFrame:
-    """The methods that :func:`run` knows by name.
-
-    Embeddings and predictions from files take part through :func:`embedding_method` and :func:`predictions_method`.
-
-    Returns
-    -------
-    One row a method: ``method``, ``group``, and ``options`` as text.
+    Parameters
+    ----------
+    lfc, std
+        Predicted log-fold-changes and their standard deviations, of shape (n_test, n_scored); None where a method has
+        no standard deviations.
+    fit_seconds, predict_ms, parameters
+        Seconds of the fit, milliseconds per prediction, and how many numbers were learned; NaN where unknown.
+    extra
+        Further arrays that are kept in the file of predictions.
     """
-    return pd.DataFrame(
-        {
-            "method": [method.name for method in registered()],
-            "group": [method.group for method in registered()],
-            "options": [
-                ", ".join(
-                    f"{key}={value!r}" if not isinstance(value, str) else f"{key}={value}"
-                    for key, value in method.options().items()
-                    if value != "None"
-                )
-                for method in registered()
-            ],
-        }
-    )
+
+    lfc: NDArray[np.float32]
+    std: NDArray[np.float32] | None = None
+    fit_seconds: float = float("nan")
+    predict_ms: float = float("nan")
+    parameters: float = float("nan")
+    extra: Mapping[str, NDArray] = field(default_factory=dict)
 
 
-def embedding_method(name: str, table: pd.DataFrame | Path | str, **reading: Any) -> Method:
-    """A linear decoder on frozen gene embeddings, as a method for :func:`run`.
+@dataclass(frozen=True, eq=False)
+class Method(ABC):
+    """Describe a method that takes part; subclasses say where it applies and how it predicts.
 
     Parameters
     ----------
     name
-        Of the embedding; the method is called ``"embedding: <name>"``.
+        Its name in tables.
+    group
+        ``"baseline"``, ``"app"``, ``"ablation"``, ``"embedding"`` or ``"external"``.
+    """
+
+    name: str
+    group: str
+    # Folders of scapp whose code a prediction depends on: a change there makes recorded predictions stale.
+    rooms: ClassVar[tuple[str, ...]] = ("baselines", "network", "pp")
+    torch: ClassVar[bool] = False
+
+    @property
+    def needs_network(self) -> bool:
+        """Return whether the method learns from the network or the gene features of a task."""
+        return False
+
+    def prepare(self, task: Task) -> None:
+        """Load and build what is not part of the fit, so that it is not timed."""
+        if self.needs_network:
+            task.inputs()
+
+    @abstractmethod
+    def applies(self, task: Task) -> bool:
+        """Return whether the method has anything to say about a task."""
+
+    @abstractmethod
+    def predict(self, task: Task, split: Split) -> Predicted:
+        """Fit to the training perturbations of a split and predict the held-out ones."""
+
+    @abstractmethod
+    def options(self) -> dict[str, Any]:
+        """Return the options of the method as plain values."""
+
+    def fingerprint(self) -> str:
+        """Return a hash of the options, to recognise predictions that were made with others."""
+        return hashlib.sha256(
+            json.dumps([type(self).__name__, self.options()], sort_keys=True, default=str).encode()
+        ).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class BaselineMethod(Method):
+    """Wrap one of :mod:`scapp.baselines`, or anything else with `fit(effects)` and `predict(labels)`.
+
+    `kinds` are the kinds of task it applies to. With `networks` it reads the networks and gene features of a task.
+    """
+
+    estimator: type
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    kinds: tuple[Kind, ...] = ("combinations", "unseen", "seen")
+    networks: bool = False
+
+    @property
+    def needs_network(self) -> bool:
+        return self.networks
+
+    def applies(self, task: Task) -> bool:
+        return task.kind in self.kinds and (task.sources is not None or not self.networks)
+
+    def options(self) -> dict[str, Any]:
+        return {"estimator": self.estimator.__qualname__, **self.arguments}
+
+    def predict(self, task: Task, split: Split) -> Predicted:
+        train = task.training(split, networks=self.networks)
+        arguments = dict(self.arguments)
+        if self.networks:
+            assert task.sources is not None  # or the method would not apply
+            arguments |= {"networks_key": task.sources.network_keys, "features_key": list(task.gene_features_key)}
+        return timed(lambda: self.estimator(**arguments).fit(train), task, split)
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddingMethod(Method):
+    """Wrap a linear decoder on a frozen table of gene embeddings (index = genes, columns = dimensions)."""
+
+    table: pd.DataFrame
+
+    def applies(self, task: Task) -> bool:
+        return True
+
+    def options(self) -> dict[str, Any]:
+        return {"embedding": hashlib.sha256(pd.util.hash_pandas_object(self.table).to_numpy().tobytes()).hexdigest()}
+
+    def predict(self, task: Task, split: Split) -> Predicted:
+        train = task.training(split)
+        return timed(lambda: baselines.EmbeddingLinear(self.table).fit(train), task, split)
+
+
+@dataclass(frozen=True, eq=False)
+class AppMethod(Method):
+    """Take :class:`scapp.model.APP` with options as a method.
+
+    Parameters
+    ----------
+    name, group
+        As in :class:`Method`.
+    arguments
+        Options of APP.
+    """
+
+    rooms: ClassVar[tuple[str, ...]] = ("data", "model", "module", "network", "pp")
+    torch: ClassVar[bool] = True
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def needs_network(self) -> bool:
+        """Return True."""
+        return True
+
+    def applies(self, task: Task) -> bool:
+        """Return whether the task has a network and, for a model without known noise, knows its noise."""
+        return task.sources is not None and (self.arguments.get("known_noise", True) or task.knows_noise)
+
+    def options(self) -> dict[str, Any]:
+        """Return the options of APP."""
+        return dict(self.arguments)
+
+    def prepare(self, task: Task) -> None:
+        """Import the model and build the inputs of a task."""
+        import scapp.model  # noqa: F401  seconds of imports
+
+        task.inputs()
+
+    def predict(self, task: Task, split: Split) -> Predicted:
+        """Train APP on the training perturbations of a split and predict the held-out ones."""
+        import scvi
+
+        from scapp.model import APP
+
+        parameters = inspect.signature(APP).parameters
+        known = [name for name, of in parameters.items() if of.kind is of.KEYWORD_ONLY]
+        unknown = [name for name in self.arguments if name not in known]
+        if unknown:
+            raise ValueError(f"APP has no option {shorten(unknown)}; it has {', '.join(known)}.")
+        scvi.settings.seed = split.seed
+        train = task.training(split, networks=True)
+
+        def fit() -> APP:
+            assert task.sources is not None  # or the method would not apply
+            APP.setup_anndata(
+                train,
+                control=None,
+                layer=Key.layers.LFC,
+                network_key=task.sources.network_keys,
+                gene_features_key=list(task.gene_features_key) or None,
+            )
+            model = APP(train, **self.arguments)
+            model.train(enable_progress_bar=False, accelerator="cpu")
+            return model
+
+        return timed(fit, task, split, extra=self.extra)
+
+    def extra(self, model: Model, predicted: AnnData, task: Task, split: Split) -> dict[str, NDArray]:
+        """Return arrays to keep beside the predictions, from the trained model and what it predicted: none here."""
+        return {}
+
+
+@dataclass(frozen=True, eq=False)
+class FileMethod(Method):
+    """Read predictions that were made elsewhere; `task` names the task of the file, any if None."""
+
+    rooms: ClassVar[tuple[str, ...]] = ()
+    path: Path
+    task: str | None = None
+
+    def applies(self, task: Task) -> bool:
+        return self.task in (None, task.name)
+
+    def options(self) -> dict[str, Any]:
+        return {"sha256": hashlib.sha256(self.path.read_bytes()).hexdigest()}
+
+    def predict(self, task: Task, split: Split) -> Predicted:
+        lfc, std = read_predictions(self.path, split.test, task.genes.tolist(), seed=split.seed)
+        return Predicted(lfc, std)
+
+
+def timed(
+    fit: Callable[[], Any], task: Task, split: Split, extra: Callable[..., dict[str, NDArray]] | None = None
+) -> Predicted:
+    """Fit, predict the held-out perturbations over the scored genes, and take the times.
+
+    `fit` returns an object whose `predict(labels)` gives an AnnData with ``layers["predicted_lfc"]``. `extra` is called
+    with it, that AnnData, the task and the split.
+    """
+    with warnings.catch_warnings():
+        for message in IGNORED_WARNINGS:
+            warnings.filterwarnings("ignore", message=message)
+        begin = time.perf_counter()
+        model = fit()
+        middle = time.perf_counter()
+        predicted = model.predict(list(split.test))
+        end = time.perf_counter()
+        kept = extra(model, predicted, task, split) if extra is not None else {}
+    if list(predicted.obs_names) != list(split.test):
+        raise ValueError("The predictions are not those of the held-out perturbations, in their order.")
+    missing = [gene for gene in task.genes if gene not in predicted.var_names]
+    if missing:
+        raise ValueError(
+            f"The predictions lack {len(missing)} of the {len(task.genes)} scored genes: {shorten(missing)}."
+        )
+    scored = predicted[:, list(task.genes)]
+    lfc = np.asarray(scored.layers[Key.layers.PREDICTED_LFC], dtype=np.float32)
+    if not np.isfinite(lfc).all():
+        raise ValueError(f"{int((~np.isfinite(lfc)).sum())} predicted log-fold-changes of scored genes are not finite.")
+    std = scored.layers.get(Key.layers.PREDICTED_LFC_STD)
+    return Predicted(
+        lfc,
+        None if std is None else np.asarray(std, dtype=np.float32),
+        fit_seconds=middle - begin,
+        predict_ms=1000 * (end - middle) / len(split.test),
+        parameters=float(getattr(model, "n_parameters", float("nan"))),
+        extra=kept,
+    )
+
+
+def registered() -> list[Method]:
+    """Return every method that needs nothing but the task, in the order of the tables."""
+    found: list[Method] = []
+    for name, options in BASELINES.items():
+        chosen = {**options, "estimator": getattr(baselines, options["estimator"])}
+        found.append(BaselineMethod(name, "baseline", **chosen))
+    found += [AppMethod(name, "app", arguments=options) for name, options in APP.items()]
+    found += [AppMethod(name, "ablation", arguments=options) for name, options in ABLATIONS.items()]
+    return found
+
+
+def methods() -> pd.DataFrame:
+    """List the methods that :func:`run` knows by name.
+
+    Embeddings and predictions from files take part through :func:`embedding_method` and :func:`predictions_method`,
+    APP with other options as an :class:`AppMethod`.
+
+    Returns
+    -------
+    One row per method: ``method``, ``group``, and ``options`` as text.
+    """
+
+    def text(method: Method) -> str:
+        return ", ".join(f"{key}={value}" for key, value in method.options().items())
+
+    rows = [(method.name, method.group, text(method)) for method in registered()]
+    return pd.DataFrame(rows, columns=["method", "group", "options"])
+
+
+def embedding_method(name: str, table: pd.DataFrame | Path | str, **reading: Any) -> Method:
+    """Take a linear decoder on frozen gene embeddings as a method for :func:`run`.
+
+    Parameters
+    ----------
+    name
+        Name of the embedding; the method is called ``"embedding: <name>"``.
     table
         Embeddings (index = genes, columns = dimensions), or the path of a file of them.
     **reading
-        Of a path: options of :func:`scapp.embeddings.read`, such as `format`.
+        For a path: options of :func:`scapp.embeddings.read`, such as `format`.
 
     Returns
     -------
@@ -131,17 +367,17 @@ def embedding_method(name: str, table: pd.DataFrame | Path | str, **reading: Any
 
 
 def predictions_method(name: str, path: Path | str, *, task: str | None = None) -> Method:
-    """Predictions that were made elsewhere, as a method for :func:`run`.
+    """Take predictions that were made elsewhere as a method for :func:`run`.
 
     Parameters
     ----------
     name
-        Of the method.
+        Name of the method.
     path
         File of predictions, as :func:`read_predictions` reads it; where it holds several splits, it names that of each
         row.
     task
-        Name of the task that the predictions are of; if None, the method takes part in each task.
+        Name of the task that was predicted; if None, the method takes part in each task.
 
     Returns
     -------
@@ -150,57 +386,15 @@ def predictions_method(name: str, path: Path | str, *, task: str | None = None) 
     Raises
     ------
     FileNotFoundError
-        If there is no such file. What is in it is checked when it is run.
+        If there is no such file. Its content is checked when it is run.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no file of predictions {str(path)!r}.")
     return FileMethod(name, "external", path=Path(path), task=task)
 
 
-def gears_method(cells: Mapping[str, Path | str], *, python: Path | str, **options: Any) -> Method:
-    """GEARS :cite:p:`Roohani2024` in an environment of its own, as a method for :func:`run`.
-
-    Parameters
-    ----------
-    cells
-        For each screen, by the name that :func:`screen` was given, the h5ad file. GEARS takes part in the tasks of these
-        screens but for seen singles.
-    python
-        The Python of the environment that has GEARS.
-    **options
-        Options of :func:`run_gears`, which describes what GEARS needs.
-
-    Returns
-    -------
-    The method ``"GEARS"``, of the group ``"external"``.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file of cells.
-    """
-    for path in cells.values():
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"There is no file {str(path)!r} with the cells for GEARS.")
-    files = {name: Path(path) for name, path in cells.items()}
-    return GearsMethod("GEARS", "external", cells=files, python=python, arguments=options)
-
-
 def choose(asked: Iterable[str | Method] | None, *, quick: bool = False) -> list[Method]:
-    """Methods by name or group, and methods given as such.
-
-    Parameters
-    ----------
-    asked
-        Names, groups, :class:`Method`; None for every registered method (of a quick run, for the core).
-    quick
-        See `asked`.
-
-    Raises
-    ------
-    ValueError
-        If a name is unknown, or two methods have the same name.
-    """
+    """Return methods by name or group, and methods given as such; if None all registered, or the core if `quick`."""
     known = registered()
     if asked is None:
         return [method for method in known if not quick or method.name in CORE]
@@ -213,17 +407,13 @@ def choose(asked: Iterable[str | Method] | None, *, quick: bool = False) -> list
                 raise ValueError(f"Two methods are called {item.name!r}. Give each a name of its own.")
             found = [item]
         else:
-            found = [
-                method
-                for method in known
-                if item in (method.name, method.group) or (item == "core" and method.name in CORE)
-            ]
+            found = [m for m in known if item in (m.name, m.group) or (item == "core" and m.name in CORE)]
         if not found:
-            names = [method.name for method in known]
-            like = near_matches(str(item), [*names, *GROUPS])
+            names, groups = [m.name for m in known], ["core", *dict.fromkeys(m.group for m in known)]
+            like = near_matches(str(item), [*names, *groups])
             hint = f" Did you mean {' or '.join(map(repr, like))}?" if like else ""
             raise ValueError(
-                f"There is no method or group {item!r}.{hint} Groups: core, {', '.join(dict.fromkeys(m.group for m in known))}. "
+                f"There is no method or group {item!r}.{hint} Groups: {', '.join(groups)}. "
                 f"Methods: {shorten(names, len(names))}."
             )
         chosen.update({method.name: method for method in found})

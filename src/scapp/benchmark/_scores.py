@@ -1,8 +1,8 @@
-"""From files of predictions to one tidy table: one row a number."""
+"""Scores: from files of predictions to one tidy table, one row per number."""
 
 from __future__ import annotations
 
-import logging
+import importlib.util
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,20 +13,26 @@ import pandas as pd
 from scapp import metrics
 from scapp._keys import Key
 from scapp._perturbations import parse_labels
-from scapp.benchmark._files import COSTS, units
 from scapp.benchmark._methods import registered
-from scapp.benchmark._results import read_results, write_results
+from scapp.benchmark._run import replacing, units
 from scapp.benchmark._task import Task
-from scapp.benchmark._tidy import COVERAGES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from scapp.benchmark._task import Split
 
-logger = logging.getLogger(__name__)
-
-KINDS = ("synergy", "buffering", "opposite")
+PARQUET, CSV = "scores.parquet", "scores.csv"
+COLUMNS = ("task", "method", "group", "seed", "perturbation", "metric", "value", "n_seen", "effect_size")
+COSTS = ("fit_seconds", "predict_ms", "parameters", "peak_memory_mb")
+# Share that an interval should hold, and among how many genes of the largest predicted change (0: among all).
+COVERAGES = {
+    "coverage_50": (0.5, 0),
+    "coverage_80": (0.8, 0),
+    "coverage_95": (0.95, 0),
+    "coverage_80_top_20": (0.8, 20),
+}
+INTERACTIONS = ("synergy", "buffering", "opposite")
 N_DIRECTION = 50
 CEILING = "noise ceiling"
 
@@ -43,7 +49,7 @@ def score(tasks: Task | Iterable[Task], folder: Path | str) -> pd.DataFrame:
 
     Returns
     -------
-    The table, also written as ``results.parquet`` (or ``results.csv`` where pyarrow is not installed): one row a
+    The table, also written as ``scores.parquet`` (or ``scores.csv`` where pyarrow is not installed): one row per
     number, with the columns ``task``, ``method``, ``group``, ``seed``, ``perturbation`` (empty for a number over all
     perturbations of a split), ``metric``, ``value``, ``n_seen`` (how many genes of the perturbation were measured
     alone in training; -1 over a split) and ``effect_size`` (Euclidean norm of the observed effect over the scored
@@ -82,8 +88,66 @@ def score(tasks: Task | Iterable[Task], folder: Path | str) -> pd.DataFrame:
     return scored
 
 
+def read_results(folder: Path | str) -> pd.DataFrame:
+    """Read the scores that a run left in a folder.
+
+    Parameters
+    ----------
+    folder
+        That of :func:`run` and :func:`score`.
+
+    Returns
+    -------
+    The table that :func:`score` describes.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder holds no scores.
+    ValueError
+        If the file is not a table of scores.
+    """
+    folder = Path(folder)
+    if (folder / PARQUET).is_file():
+        table = pd.read_parquet(folder / PARQUET)
+    elif (folder / CSV).is_file():
+        table = pd.read_csv(folder / CSV, keep_default_na=False, na_values={"value": [""], "effect_size": [""]})
+    else:
+        raise FileNotFoundError(
+            f"The folder {str(folder)!r} holds neither {PARQUET} nor {CSV}. Run `scapp benchmark --output FOLDER` first."
+        )
+    check(table)
+    return table
+
+
+def write_results(folder: Path, table: pd.DataFrame) -> Path:
+    """Write the scores as parquet, or as csv where pyarrow is not installed."""
+    parquet = importlib.util.find_spec("pyarrow") is not None
+    path, other = (folder / PARQUET, folder / CSV) if parquet else (folder / CSV, folder / PARQUET)
+    with replacing(path) as scratch:
+        if parquet:
+            table.to_parquet(scratch, index=False)
+        else:
+            table.to_csv(scratch, index=False)
+    other.unlink(missing_ok=True)  # an older table beside this one would be read in its place
+    return path
+
+
+def check(scores: pd.DataFrame, *, metric: str | None = None) -> None:
+    """Refuse a table that is not one of scores, or that lacks a metric."""
+    missing = [column for column in COLUMNS if column not in scores.columns]
+    if missing:
+        raise ValueError(
+            f"The scores have no column {', '.join(missing)}; they have {', '.join(map(str, scores.columns))}. Expected "
+            f"is the table `{PARQUET}` that `scapp benchmark` writes."
+        )
+    if metric is not None and not (scores["metric"] == metric).any():
+        found = ", ".join(sorted(map(str, scores["metric"].unique()))) or "none"
+        raise ValueError(f"No score is of the metric {metric!r}; the metrics are {found}.")
+
+
 class _Scorer:
-    """What all methods are held against in one split."""
+    """Score the predictions of one split: hold all that they are compared with."""
 
     def __init__(self, task: Task, split: Split):
         self.task, self.split = task, split
@@ -93,27 +157,23 @@ class _Scorer:
         self.trained = np.asarray(train.layers[Key.layers.LFC][:, columns], dtype=np.float64)
         # Rounded as predictions are, so that the mean itself differs from it by exactly nothing.
         self.mean = self.trained.mean(axis=0).astype(np.float32).astype(np.float64)
-        self.parsed = parse_labels(split.test, control=None)
         self.n_seen = task.n_seen(split)
         self.effect_size = np.linalg.norm(self.observed, axis=1)
         self.targets = task.targets(split)
         self.weights = metrics.effect_weights(self.observed, self._errors(), reference=self.mean)
-        alone = {
-            p[0]: row
-            for p, row in zip(parse_labels(split.train, control=None), self.trained, strict=True)
-            if len(p) == 1
-        }
-        self.pairs = np.array([len(p) == 2 and all(gene in alone for gene in p) for p in self.parsed], dtype=bool)
-        pairs = [p for p, is_pair in zip(self.parsed, self.pairs, strict=True) if is_pair]
+        parsed = parse_labels(split.train, control=None)
+        alone = {p[0]: row for p, row in zip(parsed, self.trained, strict=True) if len(p) == 1}
+        parsed = parse_labels(split.test, control=None)
+        self.pairs = np.array([len(p) == 2 and all(gene in alone for gene in p) for p in parsed], dtype=bool)
+        pairs = [p for p, is_pair in zip(parsed, self.pairs, strict=True) if is_pair]
         self.singles = tuple(np.array([alone[p[i]] for p in pairs]).reshape(len(pairs), len(columns)) for i in (0, 1))
 
     def _errors(self) -> NDArray[np.float64] | None:
-        """Standard errors of what is held out, where they are known; none is taken to be nearly nothing."""
+        """Return the standard errors of what is held out, None where unknown; an error of zero becomes a small one."""
+        effects = self.task.effects
         if self.task.kind == "seen":
             assert self.task.halves is not None
             effects = self.task.halves[self.split.seed][1]
-        else:
-            effects = self.task.effects
         if Key.layers.LFC_SE not in effects.layers:
             return None
         names = self.task.effects.var_names[self.task.scored]
@@ -123,91 +183,70 @@ class _Scorer:
         return np.maximum(errors, np.quantile(errors[errors > 0], 0.01))
 
     def table(self, arrays: Mapping[str, NDArray[Any]]) -> pd.DataFrame:
-        """All numbers of one file."""
+        """Return all numbers of one file of predictions."""
         name = str(arrays["method"])
-        self._check(arrays, name)
-        lfc = arrays["lfc"].astype(np.float64)
-        if not self.task.score_targets:
-            lfc[self.targets] = 0
-        std = arrays["std"].astype(np.float64) if "std" in arrays else None
-        each = self._each(lfc, std)
-        n = len(self.split.test)
-        rows = pd.DataFrame(
-            {
-                "perturbation": np.tile(np.array(self.split.test, dtype=object), len(each)),
-                "metric": np.repeat(np.array(list(each), dtype=object), n),
-                "value": np.concatenate([np.asarray(values, dtype=float) for values in each.values()]),
-                "n_seen": np.tile(self.n_seen, len(each)),
-                "effect_size": np.tile(self.effect_size, len(each)),
-            }
-        )
-        once = {**self._interactions(lfc), **{cost: float(arrays[cost]) for cost in COSTS}}
-        if std is not None and n >= 3:
-            once["spread_error_spearman"] = metrics.spread_error_spearman(std, lfc, self.observed)
-        over = pd.DataFrame(
-            {
-                "perturbation": "",
-                "metric": list(once),
-                "value": list(once.values()),
-                "n_seen": -1,
-                "effect_size": np.nan,
-            }
-        )
-        return self._labelled(pd.concat([rows, over], ignore_index=True), name, str(arrays["group"]))
-
-    def ceiling(self) -> pd.DataFrame:
-        """The L2 that noise leaves to a perfect prediction, by halves of the cells or else by standard errors, where known."""
-        halves = (self.task.halves or {}).get(self.split.seed)
-        names = self.task.effects.var_names[self.task.scored]
-        rows = (
-            []
-            if halves is None
-            else [i for i, p in enumerate(self.split.test) if all(p in h.obs_names for h in halves)]
-        )
-        labels = [self.split.test[i] for i in rows]
-        values: Any = np.zeros(0)
-        if halves is not None and rows:
-            first, second = (np.asarray(half[labels, names].layers[Key.layers.LFC], dtype=float) for half in halves)
-            # Seen singles are scored on one half, whose noise has twice the variance of that of the whole.
-            values = metrics.noise_ceiling(first, second) * (np.sqrt(2) if self.task.kind == "seen" else 1)
-        elif halves is None and (noise := self.task.noise(self.split)) is not None:
-            rows, labels, values = list(range(len(noise))), list(self.split.test), noise
-        table = pd.DataFrame(
-            {
-                "perturbation": np.array(labels, dtype=object),
-                "metric": "ceiling_l2",
-                "value": values,
-                "n_seen": self.n_seen[rows],
-                "effect_size": self.effect_size[rows],
-            }
-        )
-        return self._labelled(table, CEILING, "ceiling")
-
-    def _labelled(self, table: pd.DataFrame, method: str, group: str) -> pd.DataFrame:
-        for i, (column, value) in enumerate(
-            {"task": self.task.name, "method": method, "group": group, "seed": self.split.seed}.items()
-        ):
-            table.insert(i, column, value)
-        return table
-
-    def _check(self, arrays: Mapping[str, NDArray[Any]], name: str) -> None:
-        same = (
+        if not (
             arrays["labels"].tolist() == list(self.split.test)
             and arrays["genes"].tolist() == self.task.genes.tolist()
             and np.array_equal(arrays["observed"], self.task.observed(self.split))
-        )
-        if not same:
+        ):
             raise ValueError(
                 f"The predictions of {name!r} in split {self.split.seed} of {self.task.name!r} were made for other "
                 "perturbations, genes or effects. Run the benchmark again into this folder, or into a new one."
             )
+        lfc = arrays["lfc"].astype(np.float64)
+        if not self.task.score_targets:
+            lfc[self.targets] = 0
+        std = arrays["std"].astype(np.float64) if "std" in arrays else None
+        each, n = self._each(lfc, std), len(self.split.test)
+        rows = self._rows(
+            np.tile(np.array(self.split.test, dtype=object), len(each)),
+            np.repeat(np.array(list(each), dtype=object), n),
+            np.concatenate([np.asarray(values, dtype=float) for values in each.values()]),
+            np.tile(self.n_seen, len(each)),
+            np.tile(self.effect_size, len(each)),
+        )
+        once = {**self._interactions(lfc), **{cost: float(arrays[cost]) for cost in COSTS}}
+        if std is not None and n >= 3:
+            once["spread_error_spearman"] = metrics.spread_error_spearman(std, lfc, self.observed)
+        over = self._rows("", list(once), list(once.values()), -1, np.nan)
+        return self._labelled(pd.concat([rows, over], ignore_index=True), name, str(arrays["group"]))
+
+    def ceiling(self) -> pd.DataFrame:
+        """Return the L2 that noise leaves to a perfect prediction, by halves of the cells or else by standard errors."""
+        halves = (self.task.halves or {}).get(self.split.seed)
+        rows: list[int] = []
+        values: Any = np.zeros(0)
+        if halves is not None:
+            rows = [i for i, p in enumerate(self.split.test) if all(p in half.obs_names for half in halves)]
+        elif (noise := self.task.noise(self.split)) is not None:
+            rows, values = list(range(len(noise))), noise
+        labels = [self.split.test[i] for i in rows]
+        if halves is not None and rows:
+            names = self.task.effects.var_names[self.task.scored]
+            first, second = (np.asarray(half[labels, names].layers[Key.layers.LFC], dtype=float) for half in halves)
+            # Seen singles are scored on one half, whose noise has twice the variance of that of the whole.
+            values = metrics.noise_ceiling(first, second) * (np.sqrt(2) if self.task.kind == "seen" else 1)
+        perturbations = np.array(labels, dtype=object)
+        table = self._rows(perturbations, "ceiling_l2", values, self.n_seen[rows], self.effect_size[rows])
+        return self._labelled(table, CEILING, "ceiling")
+
+    def _rows(self, perturbation: Any, metric: Any, value: Any, n_seen: Any, effect_size: Any) -> pd.DataFrame:
+        columns = {"perturbation": perturbation, "metric": metric, "value": value, "n_seen": n_seen}
+        return pd.DataFrame({**columns, "effect_size": effect_size})
+
+    def _labelled(self, table: pd.DataFrame, method: str, group: str) -> pd.DataFrame:
+        labels = {"task": self.task.name, "method": method, "group": group, "seed": self.split.seed}
+        for i, (column, value) in enumerate(labels.items()):
+            table.insert(i, column, value)
+        return table
 
     def _each(self, lfc: NDArray[np.float64], std: NDArray[np.float64] | None) -> dict[str, NDArray[np.float64]]:
+        """Return the numbers of each held-out perturbation by metric."""
         observed = self.observed
         nothing = np.full(len(observed), np.nan)
         several = len(observed) > 1
-        free = not self.targets.all(axis=1).any()
-        exclude = self.targets if free else None
+        exclude = None if self.targets.all(axis=1).any() else self.targets
         values: dict[str, Any] = {
             "l2": metrics.l2(lfc, observed),
             "rmse": metrics.rmse(lfc, observed),
@@ -231,17 +270,17 @@ class _Scorer:
         return values
 
     def _interactions(self, lfc: NDArray[np.float64]) -> dict[str, float]:
+        """Return how well genetic interactions are found, over the pairs whose genes were both measured alone."""
         if not self.pairs.any():
             return {}
-        predicted, observed, singles = lfc[self.pairs], self.observed[self.pairs], self.singles
-        additive = singles[0] + singles[1]
-        three = (predicted, observed, additive)
+        singles = (self.singles[0], self.singles[1])
+        three = (lfc[self.pairs], self.observed[self.pairs], singles[0] + singles[1])
         found = {
             "gi_auprc": metrics.interaction_auprc(*three),
             "gi_tpr_at_fdp_30": metrics.interaction_tpr_at_fdp(*three, fdp=0.3),
             "gi_tpr_at_fdp_50": metrics.interaction_tpr_at_fdp(*three, fdp=0.5),
             "gi_sign_match": metrics.interaction_sign_match(*three),
         }
-        for kind in KINDS:
-            found[f"gi_auprc_{kind}"] = metrics.interaction_auprc(*three, kind=kind, singles=(singles[0], singles[1]))  # type: ignore[arg-type]
+        for kind in INTERACTIONS:
+            found[f"gi_auprc_{kind}"] = metrics.interaction_auprc(*three, kind=kind, singles=singles)  # type: ignore[arg-type]
         return found

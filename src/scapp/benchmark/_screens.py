@@ -2,39 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack, cast
+from typing import Any, TypedDict, Unpack, cast
 
 import numpy as np
+import pandas as pd
+from anndata import AnnData
 
-from scapp import datasets
-from scapp._perturbations import parse_labels
-from scapp.benchmark._screen import MIN_CELLS, ReadingOptions, Screen, ScreenOptions
-from scapp.benchmark._sources import Sources
-from scapp.benchmark._task import Kind, Split, Task
+from scapp import datasets, pp
+from scapp._genes import measured_mask
+from scapp._keys import Key
+from scapp._perturbations import SEPARATOR, format_label, parse_labels
+from scapp.benchmark._task import Kind, Sources, Split, Task
 from scapp.datasets._labels import CONTROL
-from scapp.datasets._tidy import labelled_cells
+from scapp.datasets._tidy import labelled_cells, load_h5ad
+from scapp.metrics import top_expressed_genes
 
-if TYPE_CHECKING:
-    from anndata import AnnData
-
-# What each public screen is called, and which tasks it is made for.
+# Title of each public screen, and the tasks that it is made for.
 SCREENS: dict[str, tuple[str, tuple[Kind, ...]]] = {
     "norman_2019": ("Norman et al. 2019 (K562, CRISPRa)", ("combinations", "unseen", "seen")),
     "adamson_2016": ("Adamson et al. 2016 (K562, CRISPRi)", ("unseen", "seen")),
     "replogle_2022_k562_essential": ("Replogle et al. 2022 (K562, CRISPRi)", ("unseen", "seen")),
     "replogle_2022_rpe1": ("Replogle et al. 2022 (RPE1, CRISPRi)", ("unseen", "seen")),
 }
-MIN_COMBINATIONS = 2
-MIN_SINGLES = 4
+MIN_COMBINATIONS, MIN_SINGLES = 2, 4
+MIN_CELLS = 2  # a standard error needs two
 UNSEEN_GENES = 0.25
+Halves = tuple[AnnData, AnnData]
+
+
+class ReadingOptions(TypedDict, total=False):
+    """List how a screen is read and split; :func:`scapp.benchmark.doubles` describes the options."""
+
+    network: pd.DataFrame | Path | str | None
+    aliases: Path | str | Mapping[str, str] | None
+    gene_features: Mapping[str, Mapping[str, Any]] | None
+    sources: Sources | None
+    perturbation_key: str
+    control: str | None
+    layer: str | None
+    sep: str
+    batch_key: str | None
+    max_genes: int
+    n_scored: int
+    n_splits: int
+    seed: int
+
+
+class ScreenOptions(ReadingOptions, total=False):
+    """List the options of the functions that make one task of a screen."""
+
+    name: str
+    title: str
 
 
 def doubles(
     screen: AnnData | Path | str, *, test_size: float = 0.5, unseen_genes: float = 0.0, **options: Unpack[ScreenOptions]
 ) -> Task:
-    """Combinations of a screen: some are held out, the others and the singles are trained on.
+    """Hold out some combinations of a screen; train on the others and the singles.
 
     Parameters
     ----------
@@ -48,18 +75,18 @@ def doubles(
         combinations. All combinations with such a gene are held out as well, so that scores can be told apart by how
         many genes were seen.
     **options
-        Of the screen: `perturbation_key` (``"perturbation"``), `control` (``"control"``), `layer`, `sep` (``"+"``) and
+        Reading: `perturbation_key` (``"perturbation"``), `control` (``"control"``), `layer`, `sep` (``"+"``) and
         `batch_key` as in :func:`scapp.pp.pseudobulk`; `max_genes` (2000): the most variable genes, and all perturbed
         ones, are kept; `n_scored` (1000): the genes of the highest mean expression in control cells are scored, or all
-        where that is not known. Of the networks: `network` and `aliases` as in :func:`scapp.pp.add_network`;
-        `gene_features`: for each key the options of :func:`scapp.pp.add_gene_features`, among them ``"features"``, its
-        source, or ``"network"`` for features derived from the network. Without a network only the methods that need
-        none take part. Of the splits: `n_splits` (5) and `seed` (0), the seed of the first. `name` and `title` of the
-        task.
+        where that is not known. Networks: `network` and `aliases` as in :func:`scapp.pp.add_network`; `gene_features`:
+        for each key the options of :func:`scapp.pp.add_gene_features`, among them ``"features"``, its source, or
+        ``"network"`` for features derived from the network; or `sources`, a :class:`Sources`. Without a network only
+        the methods that need none take part. Splits: `n_splits` (5) and `seed` (0), the seed of the first. `name` and
+        `title` of the task.
 
     Returns
     -------
-    A task; ratios are stated to the additive model.
+    A task; ratios are relative to the additive model.
 
     Raises
     ------
@@ -74,7 +101,7 @@ def doubles(
 
 
 def unseen_singles(screen: AnnData | Path | str, *, test_size: float = 0.2, **options: Unpack[ScreenOptions]) -> Task:
-    """Single perturbations of a screen: some are held out, the other singles are trained on.
+    """Hold out some single perturbations of a screen; train on the other singles.
 
     Parameters
     ----------
@@ -87,22 +114,18 @@ def unseen_singles(screen: AnnData | Path | str, *, test_size: float = 0.2, **op
 
     Returns
     -------
-    A task; ratios are stated to the mean of the training perturbations.
+    A task; ratios are relative to the mean of the training perturbations.
 
     Raises
     ------
     ValueError
         If there are fewer than four singles, or the screen cannot be read.
-    FileNotFoundError
-        If there is no such file.
-    TypeError
-        If an option is unknown.
     """
     return _unseen_singles(Screen.read(screen, options), test_size=test_size)
 
 
 def seen_singles(screen: AnnData | Path | str, **options: Unpack[ScreenOptions]) -> Task:
-    """Single perturbations of a screen, whose cells are split in halves: train on one half, predict the other.
+    """Split the cells of each single perturbation in halves: train on one half, predict the other.
 
     Controls are split as well, so that the two halves share no noise.
 
@@ -115,22 +138,18 @@ def seen_singles(screen: AnnData | Path | str, **options: Unpack[ScreenOptions])
 
     Returns
     -------
-    A task; ratios are stated to the additive model, which for a single repeats what the first half measured.
+    A task; ratios are relative to the additive model, which for a single repeats the first half.
 
     Raises
     ------
     ValueError
         If `screen` holds effects and no cells, or no single perturbation has four cells.
-    FileNotFoundError
-        If there is no such file.
-    TypeError
-        If an option is unknown.
     """
     return _seen_singles(Screen.read(screen, options))
 
 
 def screen(name: str, path: Path | str, **options: Unpack[ReadingOptions]) -> list[Task]:
-    """The tasks of a public screen, from a file that you have.
+    """Make the tasks of a public screen, from a file that you have.
 
     The files of scPerturb (``obs["perturbation"]``: ``"A_B"``, ``"control"``), pertpy and GEARS (``obs["condition"]``:
     ``"A+ctrl"``) are understood. Under a name of your own the tasks are those that the perturbations allow.
@@ -143,7 +162,7 @@ def screen(name: str, path: Path | str, **options: Unpack[ReadingOptions]) -> li
     path
         h5ad file of cells.
     **options
-        As in :func:`doubles`, but for `name` and `title`. `perturbation_key` is found by its usual names.
+        As in :func:`doubles`, except `name` and `title`. `perturbation_key` is found by its usual names.
 
     Returns
     -------
@@ -153,10 +172,6 @@ def screen(name: str, path: Path | str, **options: Unpack[ReadingOptions]) -> li
     ------
     ValueError
         If the labels or the controls are not found, or the screen is too small for a task.
-    FileNotFoundError
-        If there is no such file.
-    TypeError
-        If an option is unknown.
     """
     cells = labelled_cells(path, perturbation_key=options.get("perturbation_key"), control=options.get("control"))
     chosen = {k: v for k, v in options.items() if k not in ("perturbation_key", "control", "sep")}
@@ -173,7 +188,7 @@ def screen(name: str, path: Path | str, **options: Unpack[ReadingOptions]) -> li
 
 
 def simulated(*, n_splits: int = 5, **simulation: float) -> list[Task]:
-    """Doubles and unseen singles of a simulated screen, so that the benchmark runs for anyone with nothing."""
+    """Make doubles and unseen singles of a simulated screen, so that the benchmark runs without any file."""
     cells, truth = datasets.simulated_perturb_seq(**simulation)  # type: ignore[arg-type]
     sources = Sources(truth.network, directed=True)
     read = Screen.read(cells, {"batch_key": "batch", "n_splits": n_splits, "sources": sources})
@@ -181,16 +196,175 @@ def simulated(*, n_splits: int = 5, **simulation: float) -> list[Task]:
     return [task for task in tasks if not task.name.endswith("unseen_genes")]
 
 
+@dataclass(frozen=True, eq=False)
+class Screen:
+    """Hold the effects of a screen with canonical labels, and all that its tasks share.
+
+    `split_cells` makes effects from two halves of the cells for a seed; None where the screen has no cells.
+    """
+
+    effects: AnnData
+    sources: Sources | None
+    seeds: tuple[int, ...]
+    n_scored: int
+    split_cells: Callable[[int], Halves] | None
+    name: str
+    title: str
+    _halves: dict[int, Halves] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def read(cls, screen: AnnData | Path | str, options: ScreenOptions) -> Screen:
+        """Read cells or effects; refuse unknown options and numbers out of range."""
+        known = ScreenOptions.__optional_keys__
+        unknown = sorted(set(options) - known)
+        if unknown:
+            raise TypeError(f"Unknown option(s): {', '.join(unknown)}. There are {', '.join(sorted(known))}.")
+        n_splits, seed = options.get("n_splits", 5), options.get("seed", 0)
+        if n_splits < 1:
+            raise ValueError(f"n_splits must be at least 1, found {n_splits}.")
+        adata = screen if isinstance(screen, AnnData) else load_h5ad(screen)
+        control, max_genes = options.get("control", "control"), options.get("max_genes", 2000)
+        key, sep = options.get("perturbation_key", Key.obs.PERTURBATION), options.get("sep", SEPARATOR)
+        reading: dict[str, Any] = {
+            "perturbation_key": key, "control": control, "sep": sep, "layer": options.get("layer"),
+            "batch_key": options.get("batch_key"), "on_few_cells": "drop",
+        }  # fmt: skip
+        if control is None:
+            effects = _given_effects(adata, key, sep, options.get("layer"))
+        else:
+            effects = _named(pp.pseudobulk(adata, **reading), key)
+        if effects.n_vars > max_genes:
+            effects = pp.select_genes(effects, max_genes, control=None)
+        genes = effects.var_names
+
+        def split_cells(seed: int) -> Halves:
+            # All genes are read, and chosen after: counts are normalised over all of them.
+            first, second = (
+                _named(pp.pseudobulk(half, **reading), key)[:, genes].copy()
+                for half in _in_halves(adata, key, options, seed)
+            )
+            return first, second
+
+        return cls(
+            effects=effects,
+            sources=_sources(options),
+            seeds=tuple(range(seed, seed + n_splits)),
+            n_scored=options.get("n_scored", 1000),
+            split_cells=None if control is None else split_cells,
+            name=options.get("name", ""),
+            title=options.get("title", ""),
+        )
+
+    @property
+    def singles(self) -> tuple[str, ...]:
+        """Return the labels of one gene."""
+        return tuple(label for label in self.effects.obs_names if SEPARATOR not in label)
+
+    @property
+    def combinations(self) -> tuple[str, ...]:
+        """Return the labels of several genes."""
+        return tuple(label for label in self.effects.obs_names if SEPARATOR in label)
+
+    def halves(self, seed: int) -> Halves | None:
+        """Return effects of two halves of the cells, made once for each seed; None where there are no cells."""
+        if self.split_cells is not None and seed not in self._halves:
+            self._halves[seed] = self.split_cells(seed)
+        return self._halves.get(seed)
+
+    def task(self, name: str, title: str, kind: Kind, splits: tuple[Split, ...], reference: str, note: str) -> Task:
+        """Make a task; its name and title are those of the screen, where it has them."""
+        measured = measured_mask(self.effects)
+        scored, which = np.flatnonzero(measured), "all measured genes scored"
+        if Key.var.CONTROL_MEAN in self.effects.var and self.n_scored < len(scored):
+            expression = self.effects.var[Key.var.CONTROL_MEAN].to_numpy(dtype=float)
+            # Genes that were not measured have no expression, and stand last.
+            scored = top_expressed_genes(np.where(measured, expression, -1.0), self.n_scored)
+            which = f"the {self.n_scored:,} genes of the highest expression in control cells scored"
+        # One division of the cells serves the noise ceiling of all splits; seen singles learn from another in each.
+        halves = {s.seed: self.halves(s.seed if kind == "seen" else self.seeds[0]) for s in splits}
+        return Task(
+            name=self.name or name,
+            title=self.title or title,
+            effects=self.effects,
+            splits=splits,
+            scored=scored,
+            reference=reference,
+            kind=kind,
+            note=f"{note} {which[0].upper()}{which[1:]}, of {int(measured.sum()):,}.",
+            sources=self.sources,
+            halves={seed: pair for seed, pair in halves.items() if pair is not None} or None,
+        )
+
+
+def _given_effects(adata: AnnData, key: str, sep: str, layer: str | None) -> AnnData:
+    layer = layer or Key.layers.LFC
+    if layer not in adata.layers:
+        raise ValueError(
+            f"The screen has no layer {layer!r}; as control=None says that it holds effects, its log-fold-changes are "
+            "expected there. Name their layer with layer=…, or, if these are cells, the control label with control=…."
+        )
+    if key not in adata.obs:
+        raise ValueError(f"adata.obs has no column {key!r} with the perturbations. Name it with perturbation_key=….")
+    parsed = parse_labels(adata.obs[key].astype(str), control=None, sep=sep)
+    kept = np.array([bool(genes) for genes in parsed])
+    effects = adata[kept].copy()
+    effects.obs[key] = [format_label(genes) for genes in parsed if genes]
+    effects.layers[Key.layers.LFC] = effects.layers[layer].copy()
+    effects = _named(effects, key)
+    if not effects.obs_names.is_unique:
+        twice = effects.obs_names[effects.obs_names.duplicated()].unique()
+        raise ValueError(f"Effects have one observation a perturbation; several are called {', '.join(twice[:5])}.")
+    return effects
+
+
+def _named(effects: AnnData, key: str) -> AnnData:
+    """Put the labels under scapp's own name, and make them the names of the observations."""
+    labels = effects.obs[key].astype(str).tolist()
+    effects.obs[Key.obs.PERTURBATION] = np.array(labels, dtype=object)
+    effects.obs_names = pd.Index(labels)
+    return effects
+
+
+def _in_halves(adata: AnnData, key: str, options: ScreenOptions, seed: int) -> tuple[AnnData, AnnData]:
+    """Split the cells in halves within each perturbation (controls too) and, as far as possible, each batch."""
+    labels = parse_labels(
+        adata.obs[key].astype(str), control=options.get("control", "control"), sep=options.get("sep", SEPARATOR)
+    )
+    cells = pd.DataFrame({"label": [format_label(genes) for genes in labels]})
+    batch_key = options.get("batch_key")
+    cells["batch"] = adata.obs[batch_key].astype(str).to_numpy() if batch_key else ""
+    cells["order"] = np.random.default_rng(seed).permutation(len(cells))
+    cells = cells.sort_values(["label", "batch", "order"])
+    # Within a label the cells go by turns to one half and the other; batches stand in a row, so that each is halved.
+    second = (cells.groupby("label").cumcount() % 2 == 1).sort_index().to_numpy()
+    return adata[~second].copy(), adata[second].copy()
+
+
+def _sources(options: ScreenOptions) -> Sources | None:
+    if options.get("sources") is not None:
+        return options["sources"]
+    network = options.get("network")
+    if network is None:
+        if options.get("gene_features"):
+            raise ValueError("gene_features need a network beside them: pass network=….")
+        return None
+    if isinstance(network, str | Path) and not Path(network).is_file():
+        raise FileNotFoundError(f"There is no file {str(network)!r} with the network.")
+    return Sources(network, options.get("aliases"), options.get("gene_features") or {})
+
+
 def _tasks(read: Screen, name: str, title: str, kinds: Sequence[Kind]) -> list[Task]:
+    def called(task: str, title_of_task: str) -> Screen:
+        return replace(read, name=f"{name}_{task}", title=f"{title_of_task}, {title}")
+
     tasks = []
     if "combinations" in kinds:
-        tasks.append(_doubles(read.called(f"{name}_doubles", f"Doubles, {title}")))
-        partly = read.called(f"{name}_doubles_unseen_genes", f"Doubles with unseen genes, {title}")
-        tasks.append(_doubles(partly, unseen_genes=UNSEEN_GENES))
+        tasks.append(_doubles(called("doubles", "Doubles")))
+        tasks.append(_doubles(called("doubles_unseen_genes", "Doubles with unseen genes"), unseen_genes=UNSEEN_GENES))
     if "unseen" in kinds:
-        tasks.append(_unseen_singles(read.called(f"{name}_unseen_singles", f"Unseen genes, {title}")))
+        tasks.append(_unseen_singles(called("unseen_singles", "Unseen genes")))
     if "seen" in kinds:
-        tasks.append(_seen_singles(read.called(f"{name}_seen_singles", f"Seen singles, {title}")))
+        tasks.append(_seen_singles(called("seen_singles", "Seen singles")))
     return tasks
 
 
@@ -200,21 +374,20 @@ def _doubles(read: Screen, *, test_size: float = 0.5, unseen_genes: float = 0.0)
         _check_share("unseen_genes", unseen_genes)
     _enough(read.combinations, MIN_COMBINATIONS, "combinations", "doubles")
     _enough(read.singles, 1, "single perturbations", "doubles")
-    splits = tuple(_split_doubles(read, seed, test_size, unseen_genes) for seed in read.seeds)
+    parts = dict(zip(read.combinations, parse_labels(read.combinations, control=None), strict=True))
+    splits = []
+    for seed in read.seeds:
+        rng = np.random.default_rng(seed)
+        hidden = set(_draw(read.singles, unseen_genes, rng)) if unseen_genes else set()
+        seen = [label for label in read.combinations if not hidden & set(parts[label])]
+        _enough(seen, MIN_COMBINATIONS, "combinations of seen genes", f"split {seed} of the doubles")
+        held = {*_draw(seen, test_size, rng), *(label for label in read.combinations if hidden & set(parts[label]))}
+        train = [label for label in read.singles if label not in hidden]
+        train += [label for label in seen if label not in held]
+        splits.append(Split(seed, tuple(train), tuple(label for label in read.combinations if label in held)))
     unseen = f", and {unseen_genes:.0%} of the genes with all their perturbations" if unseen_genes else ""
     note = f"{test_size:.0%} of the combinations held out{unseen}."
-    return read.task("doubles", "Combinations", "combinations", splits, "additive", note)
-
-
-def _split_doubles(read: Screen, seed: int, test_size: float, unseen_genes: float) -> Split:
-    rng = np.random.default_rng(seed)
-    parts = dict(zip(read.combinations, parse_labels(read.combinations, control=None), strict=True))
-    hidden = set(_draw(read.singles, unseen_genes, rng)) if unseen_genes else set()
-    seen = [label for label in read.combinations if not hidden & set(parts[label])]
-    _enough(seen, MIN_COMBINATIONS, "combinations of seen genes", f"split {seed} of the doubles")
-    held = {*_draw(seen, test_size, rng), *(label for label in read.combinations if hidden & set(parts[label]))}
-    train = [label for label in read.singles if label not in hidden] + [label for label in seen if label not in held]
-    return Split(seed, tuple(train), tuple(label for label in read.combinations if label in held))
+    return read.task("doubles", "Combinations", "combinations", tuple(splits), "additive", note)
 
 
 def _unseen_singles(read: Screen, *, test_size: float = 0.2) -> Task:
@@ -246,7 +419,7 @@ def _seen_singles(read: Screen) -> Task:
 
 
 def _draw(labels: Sequence[str], share: float, rng: np.random.Generator) -> list[str]:
-    """A share of the labels, at least one, and not all."""
+    """Draw a share of the labels, at least one, and not all."""
     n = min(max(1, round(share * len(labels))), len(labels) - 1)
     return rng.permutation(np.array(labels, dtype=object))[:n].tolist()
 

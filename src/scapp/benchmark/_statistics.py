@@ -1,14 +1,26 @@
-"""What the scores say: means, ratios, intervals, paired tests, strata and ceilings."""
+"""Statistics of scores: means, ratios, intervals, paired tests, strata and ceilings."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
-from scapp.benchmark._resampling import LEVEL, bootstrap, holm, interval, mean, means, signed_rank
-from scapp.benchmark._tidy import COVERAGES, check, cube, direction
+from scapp.benchmark._scores import COVERAGES, check
+
+LEVEL = 0.95
+# Metrics by which methods can be compared: the side that is better.
+LOW = ("l2", "rmse", "mae", "rank", "weighted_mse", "fit_seconds", "predict_ms", "parameters", "peak_memory_mb")
+HIGH = (
+    "pearson_delta", "pearson_delta_mean", "cosine", "pds", "weighted_r2", "top_20_overlap", "top_50_overlap",
+    "direction_match", "spread_error_spearman", "gi_auprc", "gi_tpr_at_fdp_30", "gi_tpr_at_fdp_50", "gi_sign_match",
+    "gi_auprc_synergy", "gi_auprc_buffering", "gi_auprc_opposite",
+)  # fmt: skip
 
 
 def summarise(
@@ -19,7 +31,7 @@ def summarise(
     n_draws: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Mean of each method, and its ratio to a reference, with intervals over perturbations.
+    """Compute the mean of each method, and its ratio to a reference, with intervals over perturbations.
 
     The mean is over splits of the mean over the perturbations held out. Intervals are percentiles of a bootstrap that
     draws perturbations, each with all its scores in all splits, because the scores of one perturbation in several
@@ -28,25 +40,25 @@ def summarise(
     Parameters
     ----------
     results
-        One row a score, with the columns ``task``, ``method``, ``group``, ``seed``, ``perturbation``, ``metric``,
+        One row per score, with the columns ``task``, ``method``, ``group``, ``seed``, ``perturbation``, ``metric``,
         ``value``, ``n_seen`` and ``effect_size``.
     metric
-        Which scores.
+        Name of the score.
     reference
-        Method of which ratios are taken, or one for each task; no ratios if None. A ratio is of the two means over
+        Method that ratios are relative to, or one for each task; no ratios if None. A ratio is of the two means over
         the perturbations and splits that both were scored on.
     n_draws, seed
         Size and seed of the bootstrap.
 
     Returns
     -------
-    One row a task and method, best first: ``mean`` with ``low`` and ``high`` (95 %), ``n_perturbations``, ``n_seeds``;
+    One row per task and method, best first: ``mean`` with ``low`` and ``high`` (95 %), ``n_perturbations``, ``n_seeds``;
     with a reference also ``ratio``, ``ratio_low``, ``ratio_high``, and ``ratio_by_seed``, a tuple.
 
     Raises
     ------
     ValueError
-        If a column, the metric or the reference is missing, or a score stands there twice.
+        If a column, the metric or the reference is missing, or a score is there twice.
     """
     check(results, metric=metric)
     tables = []
@@ -73,7 +85,7 @@ def summarise(
             table["ratio_low"], table["ratio_high"] = interval(ratios)
             by_seed = mean(own, axis=2) / mean(base, axis=2)
             table["ratio_by_seed"] = [tuple(float(x) for x in row) for row in by_seed]
-        tables.append(table.sort_values("mean", ascending=direction_or_low(metric) == "low", kind="stable"))
+        tables.append(table.sort_values("mean", ascending=metric not in HIGH, kind="stable"))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -93,14 +105,14 @@ def paired(
     results, metric, n_draws, seed
         As in :func:`scapp.benchmark.summarise`.
     methods
-        Which are compared; all if None.
+        Methods to compare; all if None.
     against
-        With which; the methods of the group "baseline" if None.
+        Methods to compare them with; those of the group "baseline" if None.
 
     Returns
     -------
-    One row a task, method and other method: ``n`` (perturbations times splits that both were scored on) and
-    ``n_perturbations``; ``win_rate``, the share of `n` on which the method is better, ties counted as half;
+    One row per task, method and other method: ``n`` (perturbations times splits that both were scored on) and
+    ``n_perturbations``; ``win_rate``, the share of `n` on which the method is better, a tie counting half;
     ``difference`` and ``ratio`` of the means with intervals of the bootstrap; ``median_difference`` over perturbations;
     ``p_value`` of Wilcoxon's signed-rank test on the mean difference of each perturbation over splits, so that none
     is counted several times; ``p_holm``, corrected for the rows of the task; and ``verdict``: "better" or "worse" where
@@ -162,17 +174,17 @@ def by_stratum(
     n_draws: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """The summary for each split, each third of effect sizes, and each number of genes seen alone in training.
+    """Summarise each split, each third of effect sizes, and each number of genes seen alone in training.
 
     Parameters
     ----------
     results, metric, reference, n_draws, seed
-        As in :func:`scapp.benchmark.summarise`. Thirds of effect sizes are of the perturbations of a task.
+        As in :func:`scapp.benchmark.summarise`. Effect sizes are divided in thirds of the perturbations of a task.
 
     Returns
     -------
-    The columns of the summary, and ``kind`` ("split", "effect size", "genes seen") and ``stratum``. A kind of which a
-    task has one stratum is left out.
+    The columns of the summary, and ``kind`` ("split", "effect size", "genes seen") and ``stratum``. A kind with a
+    single stratum in a task is left out.
 
     Raises
     ------
@@ -204,7 +216,7 @@ def by_stratum(
 
 
 def ceilings(results: pd.DataFrame, *, metric: str = "l2", nothing: str = "no change") -> pd.DataFrame:
-    """Share of what can be explained that each method explains, in the tasks whose noise ceiling was measured.
+    """Compute the share of the explainable effect that each method explains, where the noise ceiling is known.
 
     Parameters
     ----------
@@ -212,13 +224,13 @@ def ceilings(results: pd.DataFrame, *, metric: str = "l2", nothing: str = "no ch
         As in :func:`scapp.benchmark.summarise`. The ceiling is the metric ``ceiling_<metric>``: the score that the
         noise of the observed effects leaves to a perfect prediction.
     metric
-        Which scores.
+        Name of the score.
     nothing
         The method that explains nothing.
 
     Returns
     -------
-    One row a task and method: ``mean``, ``ceiling``, ``nothing`` and ``share_closed``, (nothing - mean) / (nothing -
+    One row per task and method: ``mean``, ``ceiling``, ``nothing`` and ``share_closed``, (nothing - mean) / (nothing -
     ceiling). No rows where no task has a ceiling.
     """
     check(results, metric=metric)
@@ -242,7 +254,7 @@ def ceilings(results: pd.DataFrame, *, metric: str = "l2", nothing: str = "no ch
 
 
 def calibration(results: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """Share of observed values that lie within predicted intervals.
+    """Compute the share of observed values that lie within predicted intervals.
 
     Parameters
     ----------
@@ -252,7 +264,7 @@ def calibration(results: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) ->
 
     Returns
     -------
-    One row a task, method and interval: ``nominal``, ``n_largest`` (0, or among how many genes of each perturbation, those
+    One row per task, method and interval: ``nominal``, ``n_largest`` (0, or among how many genes of each perturbation, those
     of the largest predicted change), ``empirical``, ``low``, ``high``. No rows without such metrics.
     """
     check(results)
@@ -267,30 +279,8 @@ def calibration(results: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) ->
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
 
 
-def over_splits(results: pd.DataFrame, metrics: Iterable[str]) -> pd.DataFrame:
-    """Mean, least and largest of the numbers that a method has once a split.
-
-    Returns
-    -------
-    One row a task, method and metric: ``mean``, ``low``, ``high`` and ``n_seeds``.
-    """
-    check(results)
-    rows = results[(results["perturbation"] == "") & results["metric"].isin(list(metrics)) & results["value"].notna()]
-    grouped = rows.groupby(["task", "method", "group", "metric"], sort=False, observed=True)["value"]
-    table = grouped.agg(mean="mean", low="min", high="max", n_seeds="size").reset_index()
-    return table.astype({"mean": float, "low": float, "high": float})
-
-
-def direction_or_low(metric: str) -> str:
-    """Which way is better; "low" where neither is, for the order of tables."""
-    try:
-        return direction(metric)
-    except ValueError:
-        return "low"
-
-
 def _tasks(results: pd.DataFrame, metric: str) -> Iterable[tuple[str, pd.DataFrame]]:
-    """Each task that has scores of the metric, in the order of the table."""
+    """Yield each task that has scores of the metric, in the order of the table."""
     has = results.loc[(results["metric"] == metric) & (results["perturbation"] != ""), "task"]
     for task in pd.unique(has.astype(object)):
         yield str(task), results[results["task"] == task]
@@ -301,3 +291,95 @@ def _verdicts(table: pd.DataFrame, sign: int) -> np.ndarray:
     low, high = np.minimum(low, high), np.maximum(low, high)
     sure = (table["p_holm"] < 1 - LEVEL).to_numpy()
     return np.select([sure & (high < 0), sure & (low > 0)], ["better", "worse"], "unclear")
+
+
+def direction(metric: str) -> Literal["low", "high"]:
+    """Return which side of a metric is better; refuse a metric where neither is."""
+    if metric not in (*LOW, *HIGH):
+        raise ValueError(
+            f"Methods cannot be compared by {metric!r}: it is not known which way is better. Use {', '.join((*LOW, *HIGH))}."
+        )
+    return "low" if metric in LOW else "high"
+
+
+@dataclass(frozen=True)
+class Cube:
+    """Hold scores of one task and metric as an array of shape (methods, seeds, perturbations); NaN where not scored."""
+
+    methods: list[str]
+    groups: list[str]
+    perturbations: list[str]
+    values: np.ndarray
+
+    def __getitem__(self, method: str) -> np.ndarray:
+        """Return the scores of one method, of shape (seeds, perturbations)."""
+        return self.values[self.methods.index(method)]
+
+
+def cube(results: pd.DataFrame, metric: str) -> Cube:
+    """Arrange the scores of one task by method, seed and perturbation; refuse a score that is there twice."""
+    rows = results[(results["metric"] == metric) & (results["perturbation"] != "")]
+    twice = rows.duplicated(["method", "seed", "perturbation"])
+    if twice.any():
+        first = rows[twice].iloc[0]
+        raise ValueError(
+            f"{first['method']!r} has more than one {metric} for {first['perturbation']!r} in split {first['seed']} of "
+            f"{first['task']!r}. Each method is scored once: remove the repeated rows, or run the benchmark anew."
+        )
+    method, methods = pd.factorize(rows["method"].astype(object))
+    seed, seeds = pd.factorize(rows["seed"], sort=True)
+    perturbation, perturbations = pd.factorize(rows["perturbation"].astype(object), sort=True)
+    values = np.full((len(methods), len(seeds), len(perturbations)), np.nan)
+    values[method, seed, perturbation] = rows["value"].to_numpy(float)
+    group = rows.drop_duplicates("method").set_index("method")["group"]
+    return Cube(list(methods), [str(group[m]) for m in methods], list(perturbations), values)
+
+
+def mean(values: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
+    """Average the finite values; NaN where there are none, without numpy's warning."""
+    there = np.isfinite(values)
+    total = np.where(there, values, 0).sum(axis=axis)
+    return np.divide(total, there.sum(axis=axis), out=np.full(np.shape(total), np.nan), where=there.any(axis=axis))
+
+
+def means(values: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Average over splits the weighted means over perturbations; of shape (draws, methods)."""
+    n, n_seeds, n_perturbations = values.shape
+    weights = np.ones((1, n_perturbations)) if weights is None else weights
+    flat = values.reshape(n * n_seeds, n_perturbations)
+    there = np.isfinite(flat)
+    total, weight = weights @ np.where(there, flat, 0).T, weights @ there.T.astype(float)
+    means = np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
+    return mean(means.reshape(len(weights), n, n_seeds), axis=2)
+
+
+@functools.lru_cache(maxsize=8)
+def bootstrap(n: int, n_draws: int, seed: int) -> np.ndarray:
+    """Draw how often each of n perturbations is in each sample; of shape (draws, n)."""
+    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=n_draws).astype(float)
+    drawn.flags.writeable = False  # every caller gets the same array
+    return drawn
+
+
+def interval(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the percentile interval of each column."""
+    low, high = np.full(drawn.shape[1], np.nan), np.full(drawn.shape[1], np.nan)
+    known = np.isfinite(drawn).any(axis=0)
+    if known.any():
+        low[known], high[known] = np.nanquantile(drawn[:, known], [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    return low, high
+
+
+def signed_rank(differences: np.ndarray) -> float:
+    """Return the two-sided p-value of Wilcoxon's signed-rank test; 1 if nothing differs."""
+    moved = differences[differences != 0]
+    return float(stats.wilcoxon(moved).pvalue) if len(moved) else 1.0
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Correct p-values for the number of tests, after Holm."""
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    corrected = np.empty(len(p))
+    corrected[order] = np.minimum(stepped, 1)
+    return corrected

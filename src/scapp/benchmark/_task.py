@@ -1,29 +1,34 @@
-"""What a task is: effects, splits, scored genes, and the networks that a model may use."""
+"""Tasks: effects, splits, scored genes, and the networks that a method may use."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pandas as pd
 
+from scapp import pp
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._perturbations import parse_labels
-from scapp.benchmark._sources import Damage, Sources
+from scapp.pp._tables import read_table
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
 Kind = Literal["combinations", "unseen", "seen"]
+# Two columns of names would be told apart from annotations by their titles; this says it outright.
+FROM_NETWORK = "network"
 
 
 @dataclass(frozen=True)
 class Split:
-    """Which perturbations are trained on, and which are predicted.
+    """Name the perturbations that are trained on and those that are predicted.
 
     Parameters
     ----------
@@ -38,9 +43,73 @@ class Split:
     test: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Sources:
+    """Name the network and the gene features of a task.
+
+    Parameters
+    ----------
+    network
+        A table of edges or the path of one, as :func:`scapp.pp.add_network` takes it.
+    aliases
+        Names of genes, as there.
+    features
+        For each key of `varm` the options of :func:`scapp.pp.add_gene_features`, among them ``features``: a source of
+        its own, or ``"network"`` for features derived from the network of the task.
+    directed
+        Whether the edges have a direction; None takes it from the input.
+    channels
+        Columns of the table with the weight of each edge by kind of evidence. Each becomes a network of its own beside
+        the whole, as in :func:`scapp.pp.add_evidence`.
+    """
+
+    network: pd.DataFrame | Path | str
+    aliases: Path | str | Mapping[str, str] | None = None
+    features: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    directed: bool | None = None
+    channels: tuple[str, ...] = ()
+
+    @property
+    def network_keys(self) -> list[str]:
+        """Return the keys of `varp` that a model reads: those of the channels, and the whole network."""
+        return [*self.channels, Key.varp.NETWORK]
+
+    def channel(self, name: str) -> pd.DataFrame:
+        """Return the edges of one channel."""
+        table = self.network if isinstance(self.network, pd.DataFrame) else read_table(self.network)
+        if name not in table:
+            raise ValueError(
+                f"The network has no column {name!r}; its columns are {', '.join(map(str, table.columns))}."
+            )
+        edges = table.loc[table[name] > 0, [*table.columns[:2], name]]
+        return edges.set_axis(["source", "target", "weight"], axis=1)
+
+    def add_to(self, effects: AnnData) -> AnnData:
+        """Return a copy of effects with unmeasured targets as genes, networks in `varp` and features in `varm`."""
+        adata = pp.add_unmeasured_genes(effects, control=None)
+        shared: dict[str, Any] = {"aliases": self.aliases, "directed": self.directed, "control": None}
+        pp.add_network(adata, self.network, **shared)
+        for channel in self.channels:
+            pp.add_network(adata, self.channel(channel), key_added=channel, **shared)
+        for key, given in self.features.items():
+            options = dict(given)
+            source = options.pop("features")
+            if isinstance(source, str) and source == FROM_NETWORK:
+                source, options["kind"] = self.network, "network"
+            pp.add_gene_features(adata, source, key_added=key, aliases=self.aliases, control=None, **options)
+        # The record of what was read is of no use to a model, and would be copied into every worker.
+        adata.uns.pop(Key.uns.SCAPP, None)
+        return adata
+
+    def fingerprint(self) -> str:
+        """Return a hash of the tables or files, and of the options."""
+        parts = (self.network, self.aliases, self.features, self.directed, self.channels)
+        return hashlib.sha256("|".join(map(_describe, parts)).encode()).hexdigest()
+
+
 @dataclass(frozen=True, eq=False)
 class Task:
-    """Effects, splits and scored genes: one thing to be good at.
+    """Hold effects, splits and scored genes: one thing to predict.
 
     Parameters
     ----------
@@ -49,14 +118,14 @@ class Task:
     title
         One line for the heads of tables.
     effects
-        One observation a perturbation, no controls: ``layers["lfc"]`` of shape (n_perturbations, n_vars), names of the
-        observations = canonical labels. Scored genes hold no missing value.
+        One observation per perturbation, no controls: ``layers["lfc"]`` of shape (n_perturbations, n_vars), names of
+        the observations = canonical labels. Scored genes hold no missing value.
     splits
         At least one; seeds are unique.
     scored
         Indices of the scored genes in ``effects.var_names``.
     reference
-        The baseline that ratios are stated to: ``"additive"`` or ``"mean"``.
+        The baseline that ratios are relative to: ``"additive"`` or ``"mean"``.
     kind
         ``"combinations"``: combinations are held out. ``"unseen"``: single perturbations are held out whose gene
         occurs nowhere in training. ``"seen"``: train on one half of the cells of each single perturbation, predict
@@ -69,10 +138,10 @@ class Task:
         For each seed, effects from two halves of the cells. A task of kind ``"seen"`` trains on the first and predicts
         the second; for others they give the noise ceiling.
     score_targets
-        Whether the perturbed genes themselves are scored. If not, their observed and their predicted change count as 0.
+        Whether the perturbed genes themselves are scored. If not, their observed and predicted changes count as 0.
     standard_errors
-        Of the effects, of the shape of ``layers["lfc"]``, where the effects hold none for methods to read: they give the
-        noise ceiling.
+        Standard errors of the shape of ``layers["lfc"]``, where the effects hold none for methods to read: they give
+        the noise ceiling.
 
     Raises
     ------
@@ -92,7 +161,7 @@ class Task:
     halves: Mapping[int, tuple[AnnData, AnnData]] | None = None
     score_targets: bool = True
     standard_errors: NDArray[np.floating] | None = None
-    _cache: dict[Damage | None, AnnData] = field(default_factory=dict, init=False, repr=False)
+    _cache: dict[str, AnnData] = field(default_factory=dict, init=False, repr=False)
     _fingerprints: dict[int, str] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -127,70 +196,40 @@ class Task:
 
     @property
     def genes(self) -> NDArray[np.str_]:
-        """Names of the scored genes."""
+        """Return the names of the scored genes."""
         return np.array(self.effects.var_names[self.scored], dtype=str)
 
     @property
     def knows_noise(self) -> bool:
-        """Whether the effects tell how well each was measured: by standard errors, or by the number of cells."""
+        """Return whether the effects hold standard errors or numbers of cells."""
         return Key.layers.LFC_SE in self.effects.layers or Key.obs.N_CELLS in self.effects.obs
 
     @property
     def gene_features_key(self) -> tuple[str, ...]:
-        """Keys of `varm` with gene features for APP."""
+        """Return the keys of `varm` with gene features for APP."""
         return tuple(self.sources.features) if self.sources else ()
 
     def split(self, seed: int) -> Split:
-        """The split of a seed.
-
-        Parameters
-        ----------
-        seed
-            One of ``[split.seed for split in task.splits]``.
-        """
+        """Return the split of a seed."""
         for split in self.splits:
             if split.seed == seed:
                 return split
         raise ValueError(f"The task {self.name!r} has no split {seed}; it has {[split.seed for split in self.splits]}.")
 
-    def inputs(self, damage: Damage | None = None) -> AnnData:
-        """Effects with the network in ``varp["network"]`` and gene features in `varm`, over all genes that are nodes.
+    def inputs(self) -> AnnData:
+        """Return the effects with networks in `varp` and gene features in `varm`, over all genes that are nodes.
 
-        Parameters
-        ----------
-        damage
-            Done to the network before it is added and before features are derived from it.
-
-        Returns
-        -------
-        Built when first asked, and kept: take copies of rows, and do not change it.
-
-        Raises
-        ------
-        ValueError
-            If the task has no network.
+        They are built on the first call, and kept: take copies of rows, and do not change them.
         """
         if self.sources is None:
             raise ValueError(f"The task {self.name!r} has no network. Pass one when the task is made, with network=….")
-        if damage not in self._cache:
-            # Features that do not come from the network are those of the undamaged inputs.
-            whole = self.inputs() if damage is not None else None
-            self._cache[damage] = self.sources.add_to(self.effects, damage, whole)
-        return self._cache[damage]
+        if "inputs" not in self._cache:
+            self._cache["inputs"] = self.sources.add_to(self.effects)
+        return self._cache["inputs"]
 
-    def training(self, split: Split, *, networks: bool = False, damage: Damage | None = None) -> AnnData:
-        """The effects to train on, a copy.
-
-        Parameters
-        ----------
-        split
-            A split of this task.
-        networks
-            Whether to bring the network and gene features of :meth:`inputs`.
-        damage
-            As in :meth:`inputs`.
-        """
-        train = (self.inputs(damage) if networks else self.effects)[list(split.train)].copy()
+    def training(self, split: Split, *, networks: bool = False) -> AnnData:
+        """Return a copy of the effects to train on, with `networks` those of :meth:`inputs`."""
+        train = (self.inputs() if networks else self.effects)[list(split.train)].copy()
         if self.kind != "seen":
             return train
         assert self.halves is not None
@@ -203,13 +242,7 @@ class Task:
         return train
 
     def observed(self, split: Split) -> NDArray[np.float32]:
-        """The held-out log-fold-changes over the scored genes, of shape (n_test, n_scored).
-
-        Parameters
-        ----------
-        split
-            A split of this task.
-        """
+        """Return the held-out log-fold-changes over the scored genes, of shape (n_test, n_scored)."""
         effects = self.effects
         if self.kind == "seen":
             assert self.halves is not None
@@ -219,25 +252,13 @@ class Task:
         return values if self.score_targets else np.where(self.targets(split), np.float32(0), values)
 
     def targets(self, split: Split) -> NDArray[np.bool_]:
-        """Return which scored genes each held-out perturbation perturbs, of shape (n_test, n_scored).
-
-        Parameters
-        ----------
-        split
-            A split of this task.
-        """
+        """Return which scored genes each held-out perturbation perturbs, of shape (n_test, n_scored)."""
         genes = self.genes.tolist()
         parsed = parse_labels(split.test, control=None)
         return np.array([[gene in set(parts) for gene in genes] for parts in parsed])
 
     def noise(self, split: Split) -> NDArray[np.float64] | None:
-        """Return the L2 that noise alone leaves of each held-out perturbation, by its standard errors; None if unknown.
-
-        Parameters
-        ----------
-        split
-            A split of this task.
-        """
+        """Return the L2 that noise alone leaves for each held-out perturbation, by its standard errors; None if unknown."""
         errors = self.effects.layers.get(Key.layers.LFC_SE, self.standard_errors)
         if errors is None or self.kind == "seen":
             return None
@@ -248,24 +269,12 @@ class Task:
         return np.linalg.norm(known, axis=1) if np.isfinite(known).all() and known.any() else None
 
     def n_seen(self, split: Split) -> NDArray[np.intp]:
-        """How many genes of each held-out perturbation were measured alone in training.
-
-        Parameters
-        ----------
-        split
-            A split of this task.
-        """
+        """Return how many genes of each held-out perturbation were measured alone in training."""
         alone = {genes[0] for genes in parse_labels(split.train, control=None) if len(genes) == 1}
         return np.array([sum(g in alone for g in genes) for genes in parse_labels(split.test, control=None)])
 
     def fingerprint(self, split: Split) -> str:
-        """A hash of what a prediction of a split depends on besides the method.
-
-        Parameters
-        ----------
-        split
-            A split of this task.
-        """
+        """Return a hash of all that a prediction of a split depends on besides the method."""
         if split.seed in self._fingerprints:
             return self._fingerprints[split.seed]
         digest = hashlib.sha256()
@@ -280,7 +289,7 @@ class Task:
         return self._fingerprints.setdefault(split.seed, digest.hexdigest())
 
     def summary(self) -> dict[str, Any]:
-        """What ``run.json`` says of the task; numbers of perturbations are means over the splits, rounded."""
+        """Return the record of the task in ``run.json``; numbers of perturbations are means over the splits, rounded."""
         return {
             "title": self.title,
             "reference": self.reference,
@@ -291,3 +300,14 @@ class Task:
             "n_test": round(float(np.mean([len(split.test) for split in self.splits]))),
             "note": self.note,
         }
+
+
+def _describe(value: Any) -> str:
+    """Return a text that changes with the content of a table or file, and not when a file moves."""
+    if isinstance(value, pd.DataFrame):
+        return hashlib.sha256(pd.util.hash_pandas_object(value).to_numpy().tobytes()).hexdigest()
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_describe(value[key])}" for key in sorted(value)) + "}"
+    if isinstance(value, Path) or (isinstance(value, str) and value != FROM_NETWORK):
+        return hashlib.sha256(Path(value).read_bytes()).hexdigest() if Path(value).is_file() else str(value)
+    return repr(value)

@@ -1,4 +1,4 @@
-"""Pure graph functions on scipy sparse matrices: build, prune, normalise, diffuse, damage.
+"""Pure graph functions on scipy sparse matrices: build, prune, normalise, diffuse.
 
 A network of n genes is a csr matrix of shape (n, n): row = source (regulator), column = target, value =
 weight with its sign. An undirected network is a symmetric matrix. Nothing here knows AnnData, and no
@@ -15,12 +15,10 @@ from scapp.network._adjacency import (
     symmetrize,
     top_k,
 )
-from scapp.network._damage import add_random_edges, remove_edges, rewire
 from scapp.network._diffusion import diffusion, diffusion_embedding, hellinger_embedding, tf_idf, truncated_svd
 from scapp.network._nearest import nearest_neighbors
 
 __all__ = [
-    "add_random_edges",
     "csr_to_edge_index",
     "diffusion",
     "diffusion_embedding",
@@ -29,9 +27,7 @@ __all__ = [
     "is_symmetric",
     "nearest_neighbors",
     "normalize",
-    "remove_edges",
     "remove_self_loops",
-    "rewire",
     "scale_weights",
     "symmetrize",
     "tf_idf",

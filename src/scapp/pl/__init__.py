@@ -2,14 +2,7 @@
 
 from scapp.pl._attention import attention
 from scapp.pl._attention_heatmap import attention_heatmap
-from scapp.pl._benchmark import (
-    benchmark_attention,
-    benchmark_by_test_set,
-    benchmark_calibration,
-    benchmark_network_damage,
-    benchmark_ratios,
-    benchmark_scatter,
-)
+from scapp.pl._benchmark import benchmark_ratios
 from scapp.pl._coverage import network_coverage
 from scapp.pl._embedding import perturbation_embedding
 from scapp.pl._explanation import explanation
@@ -24,12 +17,7 @@ __all__ = [
     "attention",
     "attention_heatmap",
     "attention_subnetwork",
-    "benchmark_attention",
-    "benchmark_by_test_set",
-    "benchmark_calibration",
-    "benchmark_network_damage",
     "benchmark_ratios",
-    "benchmark_scatter",
     "explanation",
     "interaction_map",
     "network_coverage",
