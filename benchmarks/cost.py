@@ -37,7 +37,7 @@ def main() -> None:
         evidence = {"network_key": task.sources.network_keys, "gene_features_key": list(task.gene_features_key)}
         train = task.training(task.splits[0], networks=True)
         begin = time.perf_counter()
-        scapp.model.APP.setup_anndata(train, control=None, layer="lfc", **evidence)
+        scapp.model.APP.setup_anndata(train, **evidence)
         model = scapp.model.APP(train)
         model.train(enable_progress_bar=False)
         rows.append((f"{name}: set up and train, seconds", f"{time.perf_counter() - begin:.1f}"))

@@ -37,8 +37,6 @@ def train(data: Path, folder: str) -> None:
     effects = task.training(task.splits[0], networks=True)
     scapp.model.APP.setup_anndata(
         effects,
-        control=None,
-        layer="lfc",
         network_key=task.sources.network_keys,
         gene_features_key=list(task.gene_features_key),
     )

@@ -84,7 +84,7 @@ class APP(SetupMixin, TrainingMixin, StreamingMixin, SavingMixin, BaseModelClass
     Examples
     --------
     >>> scapp.pp.add_network(effects, "string.tsv")
-    >>> scapp.model.APP.setup_anndata(effects, control=None, layer="lfc")
+    >>> scapp.model.APP.setup_anndata(effects)
     >>> model = scapp.model.APP(effects)
     >>> model.train()
     >>> predicted = model.predict(["KLF1+CEBPA", "GATA1"])

@@ -62,7 +62,7 @@ class SetupMixin:
             Column of `obs` with labels such as ``"KLF1"``, ``"KLF1+CEBPA"``. Effects of :func:`scapp.pp.pseudobulk` and
             :func:`scapp.pp.read_effects` remember theirs.
         control
-            Label of the control cells; None for effects that were made by hand. Those of scapp are known to be effects.
+            Label of the control cells. Effects are known by their ``layers["lfc"]``, or by None.
         layer
             Layer with counts or log-normalised expression of cells, or the log-fold-changes of effects. None: `X` of cells,
             ``layers["lfc"]`` of effects.
@@ -95,7 +95,8 @@ class SetupMixin:
                 "Expected an AnnData, found MuData; for a MuData there is setup_mudata(mdata, modalities={…})."
             )
         check_no_view(adata, "scapp.model.APP.setup_anndata")
-        perturbation_key, control = label_column(adata, perturbation_key), control_label(adata, control)
+        perturbation_key = label_column(adata, perturbation_key)
+        control = control_label(adata, control, perturbation_key)
         layer = effects_layer(adata, control, layer)
         network_key, gene_features_key = _evidence_keys(adata, network_key, gene_features_key)
         _check(network_key, control, batch_key)
@@ -169,7 +170,8 @@ class SetupMixin:
         expression = _check_modalities(mdata, modalities)
         check_no_view(mdata, "scapp.model.APP.setup_mudata")
         of = mdata.mod[expression]
-        perturbation_key, control = label_column(of, perturbation_key), control_label(of, control)
+        perturbation_key = label_column(of, perturbation_key)
+        control = control_label(of, control, perturbation_key)
         layer = effects_layer(of, control, layer)
         network_key, gene_features_key = _evidence_keys(of, network_key, gene_features_key)
         _check(network_key, control, batch_key)
