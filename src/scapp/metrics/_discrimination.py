@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 from scipy.spatial.distance import cdist
 
+from scapp.metrics._align import by_label
 from scapp.metrics._arrays import check_finite, choose_genes, read_array, read_pair
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 Metric = Literal["l1", "l2", "cosine"]
 
 
+@by_label
 def perturbation_discrimination(
     predicted: ArrayLike,
     observed: ArrayLike,
@@ -81,6 +83,7 @@ def perturbation_discrimination(
     return 1 - _n_closer(distances) / len(others)
 
 
+@by_label
 def rank(
     predicted: ArrayLike,
     observed: ArrayLike,
@@ -130,6 +133,7 @@ def rank(
     return _n_closer(distances) / (len(predicted_rows) - 1)
 
 
+@by_label
 def kept_spread(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = None) -> float:
     r"""Compute the share of the measured spread between perturbations that the predictions keep.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
+from scapp.metrics._align import by_label
 from scapp.metrics._arrays import read_same_shape
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 Kind = Literal["synergy", "buffering", "opposite"]
 
 
+@by_label
 def interaction_classes(
     observed: ArrayLike,
     additive: ArrayLike,
@@ -66,6 +68,7 @@ def interaction_classes(
     return np.where(_interacting(observation, total, share), _kinds(observation, total, single), "additive")
 
 
+@by_label
 def interaction_auprc(
     predicted: ArrayLike,
     observed: ArrayLike,
@@ -125,6 +128,7 @@ def interaction_auprc(
     return float(average_precision_score(interacting.ravel(), score.ravel()))
 
 
+@by_label
 def interaction_tpr_at_fdp(
     predicted: ArrayLike,
     observed: ArrayLike,
@@ -174,6 +178,7 @@ def interaction_tpr_at_fdp(
     return float(recall[precision >= 1 - fdp - 1e-12].max())
 
 
+@by_label
 def interaction_sign_match(
     predicted: ArrayLike,
     observed: ArrayLike,

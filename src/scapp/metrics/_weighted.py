@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scapp.metrics._align import by_label
 from scapp.metrics._arrays import as_number, check_finite, choose_genes, read_array, read_pair, read_profile
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
+@by_label
 def effect_weights(
     effects: ArrayLike,
     standard_errors: ArrayLike | None = None,
@@ -82,6 +84,7 @@ def effect_weights(
     return everywhere
 
 
+@by_label
 def weighted_mse(
     predicted: ArrayLike, observed: ArrayLike, weights: ArrayLike, *, genes: ArrayLike | None = None
 ) -> float | NDArray[np.float64]:
@@ -118,6 +121,7 @@ def weighted_mse(
     return as_number(np.sum(shares * (prediction - observation) ** 2, axis=-1))
 
 
+@by_label
 def weighted_r2(
     predicted: ArrayLike,
     observed: ArrayLike,
