@@ -12,6 +12,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from scapp._checked import checked
 from scapp._genes import check_gene_names, measured_mask, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, Perturbation, format_label, parse_labels
@@ -50,6 +51,7 @@ class Baseline(ABC):
 
     _shape: tuple[int, int] | None = None
 
+    @checked
     def fit(
         self,
         effects: AnnData,
@@ -90,6 +92,7 @@ class Baseline(ABC):
         self._var, self._measured = effects.var.copy(), measured_mask(effects)
         return self
 
+    @checked
     def predict(self, perturbations: Iterable[str]) -> AnnData:
         """Predict the effects of perturbations of one gene or more.
 

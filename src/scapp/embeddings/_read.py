@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from scapp._checked import checked
 from scapp._genes import shorten
 from scapp.embeddings._models import read_geneformer, read_genept, read_scbert, read_scfoundation, read_scgpt
 from scapp.embeddings._tables import FORMATS, read_table
@@ -29,6 +30,7 @@ _READERS: dict[str, tuple[Any, tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
+@checked
 def read(
     path: PathLike,
     format: Format | None = None,

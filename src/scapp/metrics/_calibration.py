@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from scapp._checked import checked
 from scapp.metrics._align import by_label
 from scapp.metrics._arrays import as_number, read_same_shape
 from scapp.metrics._hits import check_binary
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
+@checked
 @by_label
 def interval_coverage(
     predicted: ArrayLike,
@@ -73,6 +75,7 @@ def interval_coverage(
     return as_number(np.mean(inside, axis=-1))
 
 
+@checked
 @by_label
 def spread_error_spearman(
     std: ArrayLike, predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = None
@@ -116,6 +119,7 @@ def spread_error_spearman(
     return float(stats.spearmanr(mean_spread, error).statistic)
 
 
+@checked
 @by_label
 def reliability(
     probabilities: ArrayLike, outcomes: ArrayLike, *, n_bins: int = 10, genes: ArrayLike | None = None
@@ -181,6 +185,7 @@ def reliability(
     return pd.DataFrame({"predicted": means[0], "observed": means[1], "n": n[filled]})
 
 
+@checked
 @by_label
 def expected_calibration_error(
     probabilities: ArrayLike, outcomes: ArrayLike, *, n_bins: int = 10, genes: ArrayLike | None = None

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scapp._checked import checked
 from scapp.metrics._align import by_label
 from scapp.metrics._arrays import as_number, read_pair, read_profile
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
+@checked
 @by_label
 def pearson_delta(
     predicted: ArrayLike,
@@ -64,6 +66,7 @@ def pearson_delta(
     return as_number(np.clip(np.sum(x * y, axis=-1), -1, 1))
 
 
+@checked
 @by_label
 def cosine(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = None) -> float | NDArray[np.float64]:
     r"""Cosine of the angle between each predicted change and the observed one.

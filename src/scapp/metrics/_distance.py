@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scapp._checked import checked
 from scapp.metrics._align import by_label
 from scapp.metrics._arrays import as_number, read_pair
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
+@checked
 @by_label
 def l2(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = None) -> float | NDArray[np.float64]:
     r"""Euclidean distance of each prediction from what was observed.
@@ -46,6 +48,7 @@ def l2(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = N
     return as_number(np.sqrt(np.sum((predicted - observed) ** 2, axis=-1)))
 
 
+@checked
 @by_label
 def rmse(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = None) -> float | NDArray[np.float64]:
     r"""Root mean square error of each prediction.
@@ -74,6 +77,7 @@ def rmse(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None =
     return as_number(np.sqrt(np.mean((predicted - observed) ** 2, axis=-1)))
 
 
+@checked
 @by_label
 def mae(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = None) -> float | NDArray[np.float64]:
     r"""Mean absolute error of each prediction.

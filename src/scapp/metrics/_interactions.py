@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
+from scapp._checked import checked
 from scapp.metrics._align import by_label
 from scapp.metrics._arrays import read_same_shape
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 Kind = Literal["synergy", "buffering", "opposite"]
 
 
+@checked
 @by_label
 def interaction_classes(
     observed: ArrayLike,
@@ -68,6 +70,7 @@ def interaction_classes(
     return np.where(_interacting(observation, total, share), _kinds(observation, total, single), "additive")
 
 
+@checked
 @by_label
 def interaction_auprc(
     predicted: ArrayLike,
@@ -128,6 +131,7 @@ def interaction_auprc(
     return float(average_precision_score(interacting.ravel(), score.ravel()))
 
 
+@checked
 @by_label
 def interaction_tpr_at_fdp(
     predicted: ArrayLike,
@@ -178,6 +182,7 @@ def interaction_tpr_at_fdp(
     return float(recall[precision >= 1 - fdp - 1e-12].max())
 
 
+@checked
 @by_label
 def interaction_sign_match(
     predicted: ArrayLike,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scapp._checked import checked
 from scapp.metrics._align import by_label
 from scapp.metrics._arrays import as_number, check_finite, choose_genes, read_array, read_pair, read_profile
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
+@checked
 @by_label
 def effect_weights(
     effects: ArrayLike,
@@ -84,6 +86,7 @@ def effect_weights(
     return everywhere
 
 
+@checked
 @by_label
 def weighted_mse(
     predicted: ArrayLike, observed: ArrayLike, weights: ArrayLike, *, genes: ArrayLike | None = None
@@ -121,6 +124,7 @@ def weighted_mse(
     return as_number(np.sum(shares * (prediction - observation) ** 2, axis=-1))
 
 
+@checked
 @by_label
 def weighted_r2(
     predicted: ArrayLike,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from anndata import AnnData
 
+from scapp._checked import checked
 from scapp._genes import shorten
 from scapp.model._saving import moved_when_whole
 
@@ -24,6 +25,7 @@ WEIGHTS, ANNDATA, MUDATA = "model.pt", "adata.h5ad", "mdata.h5mu"
 FILES = (ANNDATA, MUDATA, METADATA, CARD, WEIGHTS)
 
 
+@checked
 def save_for_hub(
     model: APP,
     folder: str | Path,

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from scapp._checked import checked
 from scapp._genes import check_no_view, shorten
 from scapp._keys import Key
 from scapp._perturbations import check_known, parse_labels
@@ -63,6 +64,7 @@ class PredictionMixin:
         change_threshold: float | None = None,
     ) -> None: ...
 
+    @checked(own=("perturbations", "change_threshold"))
     def predict(
         self,
         perturbations: Iterable[str] | None = None,
@@ -159,6 +161,7 @@ class PredictionMixin:
         modalities = self.registry["setup_args"].get("modalities")
         return genes if modalities is None or legacy_mudata_format else {modalities["layer"]: genes}
 
+    @checked(own=("perturbations",))
     def get_attention(
         self, perturbations: Iterable[str], *, of: Literal["genes", "perturbations"] = "genes"
     ) -> pd.DataFrame:
@@ -202,6 +205,7 @@ class PredictionMixin:
         values = self.module.gene_embeddings()
         return pd.DataFrame(values.cpu().numpy(), index=self.genes)
 
+    @checked(own=("perturbations",))
     def get_perturbation_embeddings(self, perturbations: Iterable[str]) -> pd.DataFrame:
         """Return the cell states :math:`s` of perturbations: means of the embeddings that their attention weighs.
 

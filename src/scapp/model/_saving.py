@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from anndata import AnnData
 
+from scapp._checked import checked
+
 if TYPE_CHECKING:
     from mudata import MuData
 
@@ -26,6 +28,7 @@ class SavingMixin:
 
     adata: AnnData | MuData | None
 
+    @checked
     def save(
         self,
         dir_path: str | os.PathLike[str],

@@ -10,6 +10,7 @@ from anndata import AnnData
 from mudata import MuData
 from scvi.data import AnnDataManager
 
+from scapp._checked import checked
 from scapp._genes import check_no_view, shorten
 from scapp._keys import Key
 from scapp.data import EffectsField, GeneFeaturesField, GenesField, NetworkField
@@ -35,6 +36,7 @@ class SetupMixin:
         register_manager: Callable[[AnnDataManager], None]
 
     @classmethod
+    @checked
     def setup_anndata(
         cls,
         adata: AnnData,
@@ -114,6 +116,7 @@ class SetupMixin:
         cls.register_manager(manager)
 
     @classmethod
+    @checked(own=("mdata",))
     def setup_mudata(
         cls,
         mdata: MuData,

@@ -8,6 +8,7 @@ from typing import Literal
 
 from rich.progress import track
 
+from scapp._checked import checked
 from scapp._keys import Key
 from scapp.model._prediction import PredictionMixin
 from scapp.model._results import new_anndata, over_all_genes
@@ -18,6 +19,7 @@ from scapp.module import Wanted
 class StreamingMixin(PredictionMixin):
     """What :class:`scapp.model.APP` predicts into files."""
 
+    @checked(own=("perturbations",))
     def predict_to_zarr(
         self,
         path: str | os.PathLike[str],

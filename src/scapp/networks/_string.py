@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scapp._checked import checked
 from scapp._download import RemoteFile, fetch
 from scapp.networks._note import noted, taxon
 from scapp.pp._tables import existing_file, is_gzipped
@@ -34,6 +35,7 @@ _ROWS = 1_000_000
 _HOST = "https://stringdb-downloads.org/download"
 
 
+@checked(own=("min_score",))
 def string(
     *,
     organism: str = "human",

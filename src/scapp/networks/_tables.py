@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from scapp._checked import checked
 from scapp._download import RemoteFile, fetch
 from scapp._genes import shorten
 from scapp.networks._note import noted
@@ -91,6 +92,7 @@ _HGNC = RemoteFile(
 _HGNC_COLUMNS = ["hgnc_id", "symbol", "alias_symbol", "prev_symbol", "entrez_id", "ensembl_gene_id"]
 
 
+@checked
 def from_table(
     table: pd.DataFrame | PathLike,
     *,
@@ -281,6 +283,7 @@ def _check_header(table: pd.DataFrame) -> None:
         )
 
 
+@checked
 def hgnc(
     *,
     file: PathLike | None = None,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, near_matches, parse_label
@@ -26,6 +27,7 @@ SCORES = {
 }
 
 
+@checked
 def attention(
     adata: AnnData,
     perturbation: str,

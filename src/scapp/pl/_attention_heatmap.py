@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib import colormaps, colors
 from scipy import sparse
 
+from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, parse_label
@@ -28,6 +29,7 @@ MAX_PERTURBATIONS, MAX_GENES = 50, 80
 FLOOR = 1e-6  # below, a gene is not attended to; the least that a softmax leaves would take up the whole scale
 
 
+@checked
 def attention_heatmap(
     adata: AnnData,
     perturbations: Sequence[str] | None = None,

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from scapp._checked import checked
 from scapp._genes import measured_mask, scapp_uns, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, parse_labels, perturbed_genes
@@ -26,6 +27,7 @@ LINE = 48  # letters that fit below the bars
 PERTURBED, ALL = ("perturbed genes", VERMILION), ("all genes", BLUE)
 
 
+@checked
 def network_coverage(
     adata: AnnData,
     *,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR
@@ -28,6 +29,7 @@ MAX_CATEGORIES = 2 * len(COLORS)
 MAX_NAMED = 40
 
 
+@checked
 def perturbation_embedding(
     adata: AnnData,
     *,

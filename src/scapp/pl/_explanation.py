@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.patches import Patch
 
+from scapp._checked import checked
 from scapp.pl._figure import BLACK, GREEN, GREY, LFC_UNIT, ORANGE, SKY, axes, done
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ NAMES = {
 NEEDED = ("perturbation", "gene", "source", "term", "name", "contribution")
 
 
+@checked
 def explanation(
     table: pd.DataFrame,
     *,

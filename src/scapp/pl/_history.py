@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.ticker import MaxNLocator
 
+from scapp._checked import checked
 from scapp.pl._figure import BLUE, GREEN, VERMILION, axes, done
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@checked
 def training_history(
     history: dict[str, pd.DataFrame],
     *,

@@ -12,6 +12,7 @@ from matplotlib.colors import BoundaryNorm, ListedColormap, Normalize, TwoSlopeN
 from matplotlib.patches import Patch
 from scipy.cluster.hierarchy import leaves_list, linkage
 
+from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp.pl._figure import BLUE, GREEN, GREY, ORANGE, SKY, VERMILION, axes, done
@@ -46,6 +47,7 @@ LABELS = {
 LEAST_POINTS = 4.0
 
 
+@checked
 def interaction_map(
     data: AnnData | pd.DataFrame,
     *,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scapp._checked import checked
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, parse_label
 from scapp.pl._figure import BLACK, BLUE, GREY, LFC_UNIT, VERMILION, axes, done
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@checked
 def predicted_vs_observed(
     adata: AnnData,
     perturbation: str,

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.transforms import ScaledTranslation
 from scipy import stats
 
+from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, parse_label
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@checked
 def predicted_profile(
     adata: AnnData,
     perturbation: str,

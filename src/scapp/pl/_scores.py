@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from scapp._checked import checked
 from scapp.pl._figure import BLACK, PALETTE, axes, done
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 LABELS = {"l2": "L2 distance to the observed effect", "pearson_delta": "Pearson correlation of the changes"}
 
 
+@checked
 def scores(
     table: pd.DataFrame,
     *,

@@ -8,6 +8,7 @@ import numpy as np
 from anndata import AnnData
 from matplotlib.colors import Normalize
 
+from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp.pl._figure import BLACK, GREY, LFC_UNIT, PALETTE, VERMILION, axes, done
@@ -25,6 +26,7 @@ NAMES = {"path": "on a path"}
 SMALLEST, LARGEST = 18.0, 170.0  # areas of nodes, in square points
 
 
+@checked
 def attention_subnetwork(
     data: AnnData | nx.DiGraph,
     perturbation: str | None = None,

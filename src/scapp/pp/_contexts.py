@@ -11,6 +11,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from scapp._checked import checked
 from scapp._genes import check_gene_names, measured_mask, scapp_uns, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, Perturbation
@@ -81,6 +82,7 @@ def effects_by_context(
     )
 
 
+@checked
 def select_context(effects: AnnData, context: object) -> AnnData:
     """The effects in one context, in the form of those of a screen in that context alone.
 
@@ -144,6 +146,7 @@ def select_context(effects: AnnData, context: object) -> AnnData:
     return one
 
 
+@checked
 def add_effects_as_features(
     adata: AnnData,
     effects: AnnData,

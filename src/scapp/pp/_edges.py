@@ -53,6 +53,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# Weights are kept in single precision, and those of repeated edges are summed.
+LARGEST_WEIGHT = 1e30
+
 
 @dataclass(frozen=True)
 class EdgeTable:
@@ -337,8 +340,16 @@ def _from_graph(graph: networkx.Graph, weight: str | None) -> EdgeTable:
 
 
 def _check_weights(edges: pd.DataFrame, weights: np.ndarray, given: np.ndarray, where: str) -> None:
-    """Raise unless all weights are finite, and show what was given in their place."""
+    """Raise unless all weights are numbers that single precision holds, and show what was given in their place."""
     bad = ~np.isfinite(weights)
+    large = ~bad & (np.abs(weights) > LARGEST_WEIGHT)
+    if large.any():
+        i = int(np.flatnonzero(large)[0])
+        raise ValueError(
+            f"{int(large.sum())} of {len(large)} edges have a weight beyond {LARGEST_WEIGHT:g}{where}, the first: "
+            f"{edges['source'].iloc[i]} -> {edges['target'].iloc[i]}: {weights[i]:g}.\nExpected weights that single precision "
+            "holds.\nDivide them by their largest magnitude, or choose another column with weight='…'."
+        )
     if bad.any():
         ends = edges[["source", "target"]].to_numpy()
         first = "; ".join(

@@ -37,6 +37,8 @@ SMALLEST_LENGTH = 1e-4
 # Every connected component of a network has an eigenvector of eigenvalue one, before all that say something about the
 # others, so that many small ones would leave nothing for the large.
 SMALLEST_COMPONENT = 0.05
+# Features are kept in single precision, and their squares are summed.
+LARGEST_FEATURE = 1e15
 
 logger = logging.getLogger(__name__)
 
@@ -166,6 +168,13 @@ def _from_table(
         raise ValueError(
             f"{int(bad.sum())} values of the feature table are missing or infinite, in the genes "
             f"{shorten(genes[bad.any(axis=1)])}. Fill them in, or leave these genes or columns out."
+        )
+    large = np.abs(np.where(missing, 0, values)) > LARGEST_FEATURE
+    if large.any():
+        raise ValueError(
+            f"{int(large.sum())} values of the feature table are beyond {LARGEST_FEATURE:g}, in the genes "
+            f"{shorten(genes[large.any(axis=1)])}.\nExpected numbers whose squares single precision can add up.\n"
+            "Rescale the columns, for example with `(table - table.mean()) / table.std()`, or correct these values."
         )
     if empty.all():
         raise ValueError("There are no features in what was given: the table has no rows, or all are NaN.")

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from scapp._checked import checked
 from scapp._controls import Control
 from scapp._genes import check_gene_names, check_no_view, shorten
 from scapp._keys import Key
@@ -34,6 +35,7 @@ OnCollision = Literal["keep", "error", "merge"]
 _ENOUGH = 20
 
 
+@checked
 def harmonize_genes(
     data: AnnData | pd.DataFrame,
     *,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from scapp._checked import checked
 from scapp._genes import check_gene_names, check_no_view
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from scapp.pp._gene_names import Aliases
 
 
+@checked
 def add_network(
     adata: AnnData,
     edges: Edges,

@@ -12,6 +12,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from scapp._checked import checked
 from scapp._genes import check_gene_names, measured_mask, scapp_uns
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, perturbed_genes
@@ -28,6 +29,7 @@ REASONS = ["unmeasured", "highly variable", "perturbed"]
 Flavor = Literal["seurat", "cell_ranger", "seurat_v3", "seurat_v3_paper"]
 
 
+@checked
 def select_genes(
     adata: AnnData,
     n_top_genes: int = 2000,

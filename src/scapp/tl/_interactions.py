@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
+from scapp._checked import checked
 from scapp._genes import check_gene_names, check_no_view, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, Perturbation, format_label, parse_labels
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 Cutoffs = Literal["screen", "gears"] | Mapping[str, float]
 
 
+@checked
 def genetic_interactions(
     adata: AnnData,
     pairs: Iterable[str | tuple[str, str]] | None = None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 import pandas as pd
 
+from scapp._checked import checked
 from scapp._genes import check_gene_names, check_no_view, shorten
 from scapp._keys import Key
 from scapp._perturbations import is_control, near_matches
@@ -22,6 +23,7 @@ Score = Literal["attention", "relative", "z_score"]
 Of = Literal["genes", "perturbations"]
 
 
+@checked
 def rank_attention_genes(
     adata: AnnData,
     *,

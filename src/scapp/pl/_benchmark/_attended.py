@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import ticker
 
+from scapp._checked import checked
 from scapp.pl._benchmark._table import check_columns
 from scapp.pl._figure import BLUE, VERMILION, done
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@checked
 def benchmark_attention(
     attended: pd.DataFrame,
     *,

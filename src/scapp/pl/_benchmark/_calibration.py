@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from scapp._checked import checked
 from scapp.pl._benchmark._table import SERIES, check_columns, listed
 from scapp.pl._figure import BLACK, GREY, axes, done
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@checked
 def benchmark_calibration(
     calibration: pd.DataFrame,
     *,

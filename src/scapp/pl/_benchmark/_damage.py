@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from scapp._checked import checked
 from scapp.pl._benchmark._table import SERIES, check_columns
 from scapp.pl._figure import BLACK, axes, done
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@checked
 def benchmark_network_damage(
     damage: pd.DataFrame,
     *,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scapp._checked import checked
 from scapp.pl._benchmark._table import ceiling_of, chosen
 from scapp.pl._figure import BLACK, BLUE, COLUMN, GREEN, GREY, ORANGE, SKY, VERMILION, axes, done
 
@@ -35,6 +36,7 @@ NAMES = {
 }
 
 
+@checked
 def benchmark_ratios(
     summary: pd.DataFrame,
     *,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from scapp._checked import checked
 from scapp.pl._benchmark._table import chosen
 from scapp.pl._figure import BLACK, BLUE, VERMILION, axes, done
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@checked
 def benchmark_scatter(
     results: pd.DataFrame,
     method: str,

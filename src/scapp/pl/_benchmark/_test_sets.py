@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from scapp._checked import checked
 from scapp.pl._benchmark._table import SERIES, ceiling_of, chosen
 from scapp.pl._figure import BLACK, BLUE, COLUMN, axes, done
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@checked
 def benchmark_by_test_set(
     strata: pd.DataFrame,
     *,
