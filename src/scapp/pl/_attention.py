@@ -10,6 +10,7 @@ from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, near_matches, parse_label
+from scapp._ranking import read_group
 from scapp.pl._figure import BLUE, VERMILION, axes, done
 from scapp.pl._rows import PREDICT, row_of
 
@@ -57,7 +58,8 @@ def attention(
         Layer of the attention.
     key
         Show the scores of this ranking in `uns` instead of the layer. It is in the form of scanpy's
-        ``rank_genes_groups``, as ``uns["attention_genes"]`` is.
+        ``rank_genes_groups``, as ``uns["attention_genes"]`` is, or the complete one that stands for it beyond 500
+        perturbations.
     sep
         What joins the genes of the label.
     ax, figsize
@@ -113,19 +115,17 @@ def attention(
 
 def _ranked(adata: AnnData, perturbation: str, key: str, n_genes: int) -> tuple[np.ndarray, np.ndarray, str]:
     """Names and scores of the first genes of a ranking, and what the scores are."""
-    ranking = adata.uns.get(key)
-    if ranking is None or not {"names", "scores"} <= set(ranking):
-        has = shorten(repr(k) for k, value in adata.uns.items() if hasattr(value, "keys") and "names" in value)
-        raise ValueError(
-            f"adata.uns has no ranking of genes {key!r}; it has {has or 'none'}. `model.predict()` without names writes "
-            f"uns[{Key.uns.ATTENTION_GENES!r}]."
-        )
-    groups = ranking["names"].dtype.names
-    if perturbation not in groups:
+    try:
+        names, scores, method = read_group(adata, key, perturbation)
+    except KeyError as error:
+        if len(error.args) == 1:
+            has = shorten(repr(k) for k, value in adata.uns.items() if hasattr(value, "keys") and "names" in value)
+            raise ValueError(
+                f"adata.uns has no ranking of genes {key!r}; it has {has or 'none'}. `model.predict()` without names writes "
+                f"uns[{Key.uns.ATTENTION_GENES!r}]."
+            ) from None
+        groups = error.args[1]
         like = near_matches(perturbation, groups)
         hint = f" Did you mean {' or '.join(map(repr, like))}?" if like else f" Its groups are {shorten(groups)}."
-        raise ValueError(f"The ranking uns[{key!r}] has no group {perturbation!r}.{hint}")
-    scores = np.asarray(ranking["scores"][perturbation], dtype=float)[:n_genes]
-    names = np.asarray(ranking["names"][perturbation], dtype=object)[:n_genes]
-    method = str(ranking.get("params", {}).get("method", "score"))
-    return names, scores, SCORES.get(method, method)
+        raise ValueError(f"The ranking uns[{key!r}] has no group {perturbation!r}.{hint}") from None
+    return names[:n_genes], scores[:n_genes], SCORES.get(method, method)

@@ -12,7 +12,7 @@ from scapp._checked import checked
 from scapp._genes import check_gene_names, check_no_view, shorten
 from scapp._keys import Key
 from scapp._perturbations import is_control, near_matches
-from scapp._ranking import rank_genes
+from scapp._ranking import write_ranking
 from scapp.tl._rows import check_layer, labels_of, mean_of, mean_rows
 
 if TYPE_CHECKING:
@@ -81,7 +81,11 @@ def rank_attention_genes(
     -------
     None, or the copy. It gains ``uns[key_added]``: `params`, and the structured arrays `names`, `scores`,
     `logfoldchanges` (predicted, natural logarithm, NaN for genes not measured), `pvals` and `pvals_adj` (NaN: attention
-    has none) with one field for each perturbation.
+    has none) with one field for each perturbation. ``obs[groupby]`` becomes categorical, as scanpy's plots want it.
+
+    An h5ad file holds some 500 perturbations in that form. Of more, ``uns["attention_genes_complete"]`` (`key_added` with
+    ``"_complete"``) is written in its place, with a warning: `groups` and `genes`, the `order` of the genes for each group
+    and their `scores`, of shape (n_groups, n_genes).
 
     Raises
     ------
@@ -133,19 +137,26 @@ def rank_attention_genes(
         )
     rows = [row[name] for name in chosen]
     target = adata.copy() if copy else adata
-    target.uns[key_added] = rank_genes(
+    ranked = (
         _scores(attention[rows], attention[known], score),
         mean_rows(adata, lfc_layer, labels, chosen)
         if of == "genes"
         else np.full((len(rows), len(ranked_names)), np.nan),
         chosen,
         ranked_names,
+    )
+    write_ranking(
+        target,
+        key_added,
+        *ranked,
         groupby=groupby,
-        reference=control or "control",
         layer=lfc_layer,
         method="attention" if score == "attention" else f"attention_{score}",
         n_genes=n_genes,
     )
+    # scanpy's plots group by categories.
+    if not isinstance(target.obs[groupby].dtype, pd.CategoricalDtype):
+        target.obs[groupby] = pd.Categorical(labels, categories=list(dict.fromkeys(labels)))
     return target if copy else None
 
 
