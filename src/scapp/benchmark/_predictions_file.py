@@ -14,7 +14,7 @@ from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, format_label, near_matches, parse_labels
 from scapp.benchmark._predictions_formats import EXPECTED, SEED, Content, read, suffix_of, write_h5ad
-from scapp.pp._tables import PathLike, existing_file
+from scapp.pp._tables import PathLike, existing_file, to_numbers
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -212,7 +212,7 @@ def _of_seed(content: Content, seed: int | None, file: Path) -> Content:
     """The rows of a split, where the file says to which each belongs."""
     if content.seed is None:
         return content
-    found = pd.to_numeric(pd.Series(np.asarray(content.seed).ravel()), errors="coerce")
+    found = to_numbers(pd.Series(np.asarray(content.seed).ravel()))
     if len(found) != len(content.labels) or found.isna().any():
         raise ValueError(f"The seeds in {str(file)!r} should be one whole number a row. {EXPECTED}")
     seeds = sorted({int(value) for value in found})

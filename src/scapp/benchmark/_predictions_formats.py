@@ -13,7 +13,7 @@ import pandas as pd
 
 from scapp._genes import shorten
 from scapp._keys import Key
-from scapp.pp._tables import find_column, read_table
+from scapp.pp._tables import find_column, read_table, to_numbers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -122,7 +122,7 @@ def _from_table(file: Path) -> Content:
         seed = table[column].to_numpy()
         table = table.drop(columns=column)
     genes = [str(name) for name in table.columns]
-    numbers = table.apply(pd.to_numeric, errors="coerce") if table.shape[1] else table
+    numbers = table.apply(to_numbers) if table.shape[1] else table
     return Content(labels, genes, numbers.to_numpy(dtype=np.float64), seed=seed)
 
 

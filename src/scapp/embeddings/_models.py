@@ -233,7 +233,7 @@ def read_genept(path: PathLike, *, duplicates: Duplicates = "error") -> pd.DataF
 
 def _in_folder(path: PathLike, names: tuple[str, ...], model: str) -> Path:
     """The file of a model, where its folder or the file itself may be given."""
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_dir():
         return existing_file(path)
     found = next((path / name for name in names if (path / name).is_file()), None)

@@ -83,7 +83,7 @@ def read(
     >>> scapp.pp.add_gene_features(effects, table, key_added="scgpt")
     """
     if format is None:
-        format = _recognise(Path(path))
+        format = _recognise(Path(path).expanduser())
     elif format not in get_args(Format):
         raise ValueError(f"format must be one of {', '.join(map(repr, get_args(Format)))}, found {format!r}.")
     given = {

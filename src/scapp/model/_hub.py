@@ -95,7 +95,7 @@ def save_for_hub(
     model._check_trained()
     if model.adata is None:
         raise ValueError("A hub model needs its data: load it with `APP.load(folder, adata=…)` first.")
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{str(folder)!r} is a file. Name a folder.")
     there = [name for name in FILES if (folder / name).exists()]

@@ -16,11 +16,19 @@ from scapp.network._adjacency import (
     top_k,
 )
 from scapp.network._damage import add_random_edges, remove_edges, rewire
-from scapp.network._diffusion import diffusion, diffusion_embedding, hellinger_embedding, tf_idf, truncated_svd
+from scapp.network._diffusion import (
+    check_restart,
+    diffusion,
+    diffusion_embedding,
+    hellinger_embedding,
+    tf_idf,
+    truncated_svd,
+)
 from scapp.network._nearest import nearest_neighbors
 
 __all__ = [
     "add_random_edges",
+    "check_restart",
     "csr_to_edge_index",
     "diffusion",
     "diffusion_embedding",

@@ -40,7 +40,7 @@ def attention(
     ax: Axes | None = None,
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
-    save: str | Path | None = None,
+    save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
     """Genes ranked by the attention of one perturbation; the perturbed genes stand out.
@@ -65,7 +65,8 @@ def attention(
     ax, figsize
         Where to draw, or the size of a new figure in inches; by default as high as the genes need.
     show, save, return_fig
-        As in scanpy: show the figure, save it to this path, return the figure.
+        As in scanpy: show the figure, save it to this path (or with a suffix such as
+        ``".pdf"``, or True, in scanpy's folder of figures), return the figure.
 
     Returns
     -------

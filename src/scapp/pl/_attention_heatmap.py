@@ -41,7 +41,7 @@ def attention_heatmap(
     ax: Axes | None = None,
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
-    save: str | Path | None = None,
+    save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
     r"""Attention of perturbations (columns) to the genes that one of them attends to most (rows).
@@ -67,7 +67,8 @@ def attention_heatmap(
         Where to draw, or the size of a new figure in inches; by default one column of a journal wide (3.5 inches), and
         wider where there are more perturbations than fit.
     show, save, return_fig
-        As in scanpy: show the figure, save it to this path, return the figure.
+        As in scanpy: show the figure, save it to this path (or with a suffix such as
+        ``".pdf"``, or True, in scanpy's folder of figures), return the figure.
 
     Returns
     -------

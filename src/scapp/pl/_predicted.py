@@ -35,7 +35,7 @@ def predicted_vs_observed(
     ax: Axes | None = None,
     figsize: tuple[float, float] = (3.5, 3.7),
     show: bool | None = None,
-    save: str | Path | None = None,
+    save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
     """Predicted against observed log-fold-change of each gene; what changes most and what is missed most is named.
@@ -60,7 +60,8 @@ def predicted_vs_observed(
     ax, figsize
         Where to draw, or the size of a new figure in inches.
     show, save, return_fig
-        As in scanpy: show the figure, save it to this path, return the figure.
+        As in scanpy: show the figure, save it to this path (or with a suffix such as
+        ``".pdf"``, or True, in scanpy's folder of figures), return the figure.
 
     Returns
     -------

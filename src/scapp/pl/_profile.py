@@ -40,7 +40,7 @@ def predicted_profile(
     ax: Axes | None = None,
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
-    save: str | Path | None = None,
+    save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
     """Predicted log-fold-changes of the most changed genes with their intervals, and the observed ones where there are any.
@@ -69,7 +69,8 @@ def predicted_profile(
     ax, figsize
         Where to draw, or the size of a new figure in inches; by default as high as the genes need.
     show, save, return_fig
-        As in scanpy: show the figure, save it to this path, return the figure.
+        As in scanpy: show the figure, save it to this path (or with a suffix such as
+        ``".pdf"``, or True, in scanpy's folder of figures), return the figure.
 
     Returns
     -------

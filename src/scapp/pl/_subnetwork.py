@@ -37,7 +37,7 @@ def attention_subnetwork(
     ax: Axes | None = None,
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
-    save: str | Path | None = None,
+    save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
     """Paths from the perturbed genes outward: one column for each step, genes without a path in a column of their own.
@@ -58,7 +58,8 @@ def attention_subnetwork(
     ax, figsize
         Where to draw, or the size of a new figure in inches; by default as large as the names need.
     show, save, return_fig
-        As in scanpy: show the figure, save it to this path, return the figure.
+        As in scanpy: show the figure, save it to this path (or with a suffix such as
+        ``".pdf"``, or True, in scanpy's folder of figures), return the figure.
 
     Returns
     -------

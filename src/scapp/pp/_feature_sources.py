@@ -19,7 +19,7 @@ from scapp._genes import shorten
 from scapp.network import diffusion_embedding, edges_to_csr, tf_idf, truncated_svd
 from scapp.pp._annotations import read_annotations
 from scapp.pp._edges import looks_like_edges, read_edges
-from scapp.pp._tables import existing_file, is_gmt, is_path, read_table
+from scapp.pp._tables import LARGEST_RATIO, LARGEST_SMALL, existing_file, is_gmt, is_path, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -251,6 +251,10 @@ def _read_npz(path: PathLike) -> pd.DataFrame:
     """
     path = existing_file(path)
     try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(part.file_size for part in archive.infolist())
+        if size > max(LARGEST_SMALL, LARGEST_RATIO * path.stat().st_size):
+            raise ValueError(f"it unpacks to {size:,} bytes, over {LARGEST_RATIO} times its size")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:

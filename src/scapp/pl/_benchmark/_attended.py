@@ -29,7 +29,7 @@ def benchmark_attention(
     ax: Sequence[Axes] | None = None,
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
-    save: str | Path | None = None,
+    save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Sequence[Axes] | Figure | None:
     """The genes that predictions attend to most, a panel for each perturbation.
@@ -44,7 +44,8 @@ def benchmark_attention(
     ax, figsize
         Where to draw, an axes for each panel, or the size of a new figure in inches.
     show, save, return_fig
-        As in scanpy: show the figure, save it to this path, return the figure.
+        As in scanpy: show the figure, save it to this path (or with a suffix such as
+        ``".pdf"``, or True, in scanpy's folder of figures), return the figure.
 
     Returns
     -------

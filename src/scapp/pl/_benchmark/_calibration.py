@@ -26,7 +26,7 @@ def benchmark_calibration(
     ax: Axes | None = None,
     figsize: tuple[float, float] = (3.5, 3.5),
     show: bool | None = None,
-    save: str | Path | None = None,
+    save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
     """Share of observed values inside predicted intervals, against the share that the intervals promise.
@@ -43,7 +43,8 @@ def benchmark_calibration(
     ax, figsize
         Where to draw, or the size of a new figure in inches.
     show, save, return_fig
-        As in scanpy: show the figure, save it to this path, return the figure.
+        As in scanpy: show the figure, save it to this path (or with a suffix such as
+        ``".pdf"``, or True, in scanpy's folder of figures), return the figure.
 
     Returns
     -------

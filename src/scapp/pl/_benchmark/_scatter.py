@@ -28,7 +28,7 @@ def benchmark_scatter(
     ax: Axes | None = None,
     figsize: tuple[float, float] = (3.5, 3.5),
     show: bool | None = None,
-    save: str | Path | None = None,
+    save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
     """Error of one method against that of another, a point for each held-out perturbation and split.
@@ -46,7 +46,8 @@ def benchmark_scatter(
     ax, figsize
         Where to draw, or the size of a new figure in inches.
     show, save, return_fig
-        As in scanpy: show the figure, save it to this path, return the figure.
+        As in scanpy: show the figure, save it to this path (or with a suffix such as
+        ``".pdf"``, or True, in scanpy's folder of figures), return the figure.
 
     Returns
     -------

@@ -30,7 +30,7 @@ def benchmark_by_test_set(
     ax: Axes | None = None,
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
-    save: str | Path | None = None,
+    save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
     """Score of a few methods relative to a reference in each split and each stratum of the held-out perturbations.
@@ -47,7 +47,8 @@ def benchmark_by_test_set(
     ax, figsize
         Where to draw, or the size of a new figure in inches; by default as wide as the strata need.
     show, save, return_fig
-        As in scanpy: show the figure, save it to this path, return the figure.
+        As in scanpy: show the figure, save it to this path (or with a suffix such as
+        ``".pdf"``, or True, in scanpy's folder of figures), return the figure.
 
     Returns
     -------
