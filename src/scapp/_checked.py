@@ -91,7 +91,7 @@ def checked(function: Any = None, /, *, own: Sequence[str] = ()) -> Any:
     """Refuse arguments that are not what their annotation says, before anything else happens.
 
     Annotations of simple types are checked; those of richer ones (tables of edges, guides) by the function itself.
-    True is no number, and ``"no"`` is not False.
+    True is no number, and ``"no"`` is not False. Tables of polars become those of pandas.
 
     Parameters
     ----------
@@ -121,6 +121,8 @@ def checked(function: Any = None, /, *, own: Sequence[str] = ()) -> Any:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
+        args = tuple(map(_of_pandas, args))
+        kwargs = {name: _of_pandas(value) for name, value in kwargs.items()}
         try:
             given = signature.bind(*args, **kwargs).arguments
         except TypeError:
@@ -132,6 +134,17 @@ def checked(function: Any = None, /, *, own: Sequence[str] = ()) -> Any:
         return function(*args, **kwargs)
 
     return call
+
+
+def _of_pandas(value: Any) -> Any:
+    """Return a table of polars as one of pandas, and anything else as it is."""
+    if type(value).__module__.split(".")[0] != "polars":
+        return value
+    if hasattr(value, "collect"):
+        value = value.collect()
+    if not hasattr(value, "to_dict"):
+        return pd.Series(value.to_list(), name=value.name)  # a column
+    return pd.DataFrame(value.to_dict(as_series=False))
 
 
 def _read(annotation: str, function: Callable[..., Any]) -> list[Kind]:
