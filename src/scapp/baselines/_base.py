@@ -119,7 +119,7 @@ class Baseline(ABC):
         if self._shape is None:
             raise RuntimeError(f"This {type(self).__name__} has not been fitted: call .fit(effects) first.")
         names = _check_names(perturbations)
-        parsed = parse_labels(names, control=None, sep=self._sep)
+        parsed = parse_labels(names, control=None, sep=self._sep, genes=self._var.index)
         controls = [name for name, genes in zip(names, parsed, strict=True) if not genes]
         if controls:
             raise ValueError(f"Expected perturbations, found the control: {shorten(controls)}. Its effect is 0.")

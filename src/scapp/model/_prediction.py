@@ -282,7 +282,7 @@ class PredictionMixin:
 
     def _parse(self, names: Sequence[str]) -> list[tuple[int, ...]]:
         args = self.registry["setup_args"]
-        parsed = parse_labels(names, control=args["control"], sep=args["combination_sep"])
+        parsed = parse_labels(names, control=args["control"], sep=args["combination_sep"], genes=self.genes)
         controls = [name for name, genes in zip(names, parsed, strict=True) if not genes]
         if controls:
             raise ValueError(f"Expected perturbations, found the control ({shorten(controls)}), which has no effect.")
@@ -392,7 +392,7 @@ class PredictionMixin:
         """Return the distinct perturbations of observations, and which of these are controls."""
         args = self.registry["setup_args"]
         labels = labels.astype(str)
-        parsed = parse_labels(labels, control=args["control"], sep=args["combination_sep"])
+        parsed = parse_labels(labels, control=args["control"], sep=args["combination_sep"], genes=self.genes)
         is_control = np.array([not genes for genes in parsed])
         names = list(dict.fromkeys(labels[~is_control]))
         if not names:

@@ -42,7 +42,7 @@ class SetupMixin:
         adata: AnnData,
         *,
         perturbation_key: str = Key.obs.PERTURBATION,
-        control: str | None = "control",
+        control: str | Sequence[str] | None = "control",
         layer: str | None = None,
         network_key: str | Sequence[str] = Key.varp.NETWORK,
         gene_features_key: str | Sequence[str] | None = None,
@@ -122,7 +122,7 @@ class SetupMixin:
         mdata: MuData,
         *,
         perturbation_key: str = Key.obs.PERTURBATION,
-        control: str | None = "control",
+        control: str | Sequence[str] | None = "control",
         layer: str | None = None,
         network_key: str | Sequence[str] = Key.varp.NETWORK,
         gene_features_key: str | Sequence[str] | None = None,
@@ -191,7 +191,7 @@ def _keys(keys: str | Sequence[str] | None) -> list[str]:
     return [keys] if isinstance(keys, str) else list(keys or [])
 
 
-def _check(networks: list[str], control: str | None, batch_key: str | None) -> None:
+def _check(networks: list[str], control: str | Sequence[str] | None, batch_key: str | None) -> None:
     if not networks:
         raise ValueError("APP needs at least one network: name it with network_key=….")
     if control is None and batch_key is not None:

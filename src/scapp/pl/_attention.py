@@ -94,7 +94,7 @@ def attention(
     else:
         names, values, label = _ranked(adata, perturbation, key, n_genes)
     names, values = names[::-1], values[::-1]
-    perturbed = set(parse_label(perturbation, control=None, sep=sep))
+    perturbed = set(parse_label(perturbation, control=(), sep=sep))
     y = np.arange(len(values))
     logarithmic = bool((values > 0).all())
     ax = axes(ax, figsize or (3.5, 0.9 + 0.165 * len(values)))

@@ -109,7 +109,7 @@ def attention_heatmap(
         palette, norm = "viridis", colors.LogNorm(shown.min(), shown.max())
     image = ax.pcolormesh(shown, cmap=colormaps[palette].with_extremes(bad="#cccccc"), norm=norm, rasterized=True)
     for column, name in enumerate(names):
-        perturbed = np.flatnonzero(genes.isin(parse_label(name, control=None, sep=sep))) + 0.5
+        perturbed = np.flatnonzero(genes.isin(parse_label(name, control=(), sep=sep))) + 0.5
         ax.scatter(np.full(len(perturbed), column + 0.5), perturbed, s=9, color=BLACK, edgecolor="white", linewidth=0.5)
     ax.set_xticks(np.arange(len(names)) + 0.5, names, rotation=90, fontsize=6)
     ax.set_yticks(np.arange(len(rows)) + 0.5, genes, fontsize=6)

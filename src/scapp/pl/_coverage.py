@@ -34,7 +34,7 @@ def network_coverage(
     network_key: str | Sequence[str] = Key.varp.NETWORK,
     gene_features_key: str | Sequence[str] | None = None,
     perturbation_key: str = Key.obs.PERTURBATION,
-    control: str | None = "control",
+    control: str | Sequence[str] | None = "control",
     sep: str = SEPARATOR,
     ax: Sequence[Axes] | None = None,
     figsize: tuple[float, float] = (COLUMN, 4.4),
@@ -117,7 +117,7 @@ def _degree(adata: AnnData, keys: list[str]) -> np.ndarray:
     return np.asarray(joined.tocsr().sum(axis=1)).ravel()
 
 
-def _perturbed(adata: AnnData, key: str, control: str | None, sep: str) -> list[str]:
+def _perturbed(adata: AnnData, key: str, control: str | Sequence[str] | None, sep: str) -> list[str]:
     if key not in adata.obs:
         raise ValueError(
             f"adata.obs has no column {key!r} that names the perturbations; it has {shorten(map(repr, adata.obs)) or 'none'}. "

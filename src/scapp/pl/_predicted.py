@@ -107,6 +107,6 @@ def predicted_vs_observed(
         list(names[named]),
         others=points,
         colors=np.where(is_missed[named], VERMILION, BLACK).tolist(),
-        bold=names[named].isin(parse_label(perturbation, control=None, sep=sep)).tolist(),
+        bold=names[named].isin(parse_label(perturbation, control=(), sep=sep)).tolist(),
     )
     return done(ax, show=show, save=save, return_fig=return_fig)

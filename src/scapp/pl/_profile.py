@@ -102,7 +102,7 @@ def predicted_profile(
 
     ax = axes(ax, figsize or (3.5, 1.25 + 0.165 * len(rows)))
     y, names = np.arange(len(rows)), adata.var_names[rows]
-    perturbed = names.isin(parse_label(perturbation, control=None, sep=sep))
+    perturbed = names.isin(parse_label(perturbation, control=(), sep=sep))
     colors = np.where(perturbed, VERMILION, BLUE).tolist()
     ax.axvline(0, color=BLACK, linewidth=0.6, zorder=1)
     if std is not None:

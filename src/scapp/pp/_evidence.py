@@ -57,7 +57,7 @@ def add_evidence(
     max_genes: int | None = 1000,
     n_components: int = 256,
     perturbation_key: str | None = Key.obs.PERTURBATION,
-    control: str | None = "control",
+    control: str | Sequence[str] | None = "control",
     sep: str = SEPARATOR,
     progress_bar: bool = True,
     copy: bool = False,

@@ -151,4 +151,4 @@ def perturbed_genes_in(
     if perturbation_key is None or perturbation_key not in adata.obs:
         return []
     labels = [str(label) for label in adata.obs[perturbation_key].dropna().unique()]
-    return perturbed_genes(parse_labels(labels, control=control, sep=sep))
+    return perturbed_genes(parse_labels(labels, control=control, sep=sep, genes=adata.var_names))

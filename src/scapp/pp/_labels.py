@@ -68,7 +68,7 @@ def read_perturbations(
         raise TypeError(f"Expected an AnnData, found {type(adata).__name__}.")
     labels = column_of_obs(adata, perturbation_key, "perturbation_key")
     check_labels(labels, adata.var_names, perturbation_key=perturbation_key, control=control, sep=sep)
-    perturbations = parse_labels(labels, control=control, sep=sep)
+    perturbations = parse_labels(labels, control=control, sep=sep, genes=adata.var_names)
     if control is None:
         _warn_of_controls(labels)
     elif not (effects_allowed and is_effects(perturbations)):

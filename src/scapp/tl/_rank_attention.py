@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
 from scapp._checked import checked
+from scapp._controls import Control
 from scapp._genes import check_gene_names, check_no_view, shorten
 from scapp._keys import Key
 from scapp._perturbations import is_control, near_matches
@@ -34,7 +35,7 @@ def rank_attention_genes(
     score: Score = "attention",
     layer: str = Key.layers.ATTENTION,
     lfc_layer: str = Key.layers.PREDICTED_LFC,
-    control: str | None = "control",
+    control: str | Sequence[str] | None = "control",
     key_added: str = Key.uns.ATTENTION_GENES,
     copy: bool = False,
 ) -> AnnData | None:
@@ -113,7 +114,7 @@ def rank_attention_genes(
     labels = labels_of(adata, groupby, "groupby")
     for name in (layer, lfc_layer) if of == "genes" else ():
         check_layer(adata, name, "`APP.predict`")
-    perturbations = _perturbations(adata.obs[groupby], control)
+    perturbations = _perturbations(adata.obs[groupby], control, adata.var_names)
     asked = _asked(groups, perturbations, control)
     if of == "perturbations":
         ranked_names, attention = _attended_perturbations(adata, labels, perturbations)
@@ -171,7 +172,7 @@ def _attended_perturbations(
     return [str(name) for name in names], mean_of(np.asarray(adata.obsm[key]), labels, perturbations)
 
 
-def _perturbations(column: pd.Series, control: str | None) -> list[str]:
+def _perturbations(column: pd.Series, control: Control, known: Collection[str]) -> list[str]:
     """Labels that are no control, in the order of the categories or of the observations."""
     labels = column.astype(str)
     if isinstance(column.dtype, pd.CategoricalDtype):
@@ -179,10 +180,10 @@ def _perturbations(column: pd.Series, control: str | None) -> list[str]:
         distinct = [str(label) for label in column.cat.categories if str(label) in present]
     else:
         distinct = list(dict.fromkeys(labels))
-    return [label for label in distinct if not is_control(label, control)]
+    return [label for label in distinct if (control is None and label in known) or not is_control(label, control)]
 
 
-def _asked(groups: Iterable[str] | None, perturbations: list[str], control: str | None) -> list[str] | None:
+def _asked(groups: Iterable[str] | None, perturbations: list[str], control: Control) -> list[str] | None:
     if groups is None:
         return None
     if isinstance(groups, str):

@@ -114,7 +114,7 @@ def sample_cells(
             f"Expected predictions as an AnnData, found {type(predictions).__name__}. Pass what `model.predict(names)` returns."
         )
     labels = _labels(predictions, perturbation_key)
-    parsed = parse_labels(labels, control=control, sep=sep)
+    parsed = parse_labels(labels, control=control, sep=sep, genes=adata.var_names)
     numbers = _numbers(n_cells, labels)
     genes, lfc = _effects(predictions, adata)
     controls = adata[[not p for p in perturbations]].to_memory()

@@ -39,7 +39,7 @@ def attention_subnetwork(
     perturbation_key: str = Key.obs.PERTURBATION,
     layer: str = Key.layers.ATTENTION,
     lfc_layer: str = Key.layers.PREDICTED_LFC,
-    control: str | None = "control",
+    control: str | Sequence[str] | None = "control",
     sep: str = SEPARATOR,
     key_added: str | None = Key.uns.ATTENTION_SUBNETWORK,
 ) -> nx.DiGraph:
@@ -109,7 +109,7 @@ def attention_subnetwork(
     if key_added is not None:
         check_no_view(adata, "scapp.tl.attention_subnetwork")
     networks = _networks(adata, network_key, network)
-    genes = parse_label(perturbation, control=control, sep=sep)
+    genes = parse_label(perturbation, control=control, sep=sep, genes=adata.var_names)
     if not genes:
         raise ValueError(f"Expected a perturbation, found the control ({perturbation!r}), which perturbs nothing.")
     label, attention, lfc = _row(adata, perturbation, genes, perturbation_key, layer, lfc_layer, control, sep)
@@ -185,14 +185,14 @@ def _networks(
 
 def _row(
     adata: AnnData, perturbation: str, genes: Perturbation, key: str, layer: str, lfc_layer: str,
-    control: str | None, sep: str,
+    control: str | Sequence[str] | None, sep: str,
 ) -> tuple[str, NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
     """The label as adata spells it, attention and log-fold-changes of one perturbation."""
     for name in (layer, lfc_layer):
         check_layer(adata, name, "`APP.predict`")
     labels = labels_of(adata, key, "perturbation_key")
     distinct = list(dict.fromkeys(labels))
-    same = [label for label in distinct if parse_label(label, control=control, sep=sep) == genes]
+    same = [label for label in distinct if parse_label(label, control=control, sep=sep, genes=adata.var_names) == genes]
     if not same:
         like = near_matches(perturbation, distinct)
         hint = f" Did you mean {' or '.join(map(repr, like))}?" if like else ""
