@@ -39,9 +39,10 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_texts(value: Any) -> bool:
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, list | tuple | set | frozenset | pd.Series | pd.Index | np.ndarray):
         return all(isinstance(part, str) for part in value)
-    return isinstance(value, Iterable) and not isinstance(value, bytes)
+    # Generators are not used up; matrices and AnnData are no lists.
+    return isinstance(value, Iterable) and not (isinstance(value, bytes) or hasattr(value, "shape"))
 
 
 def _is_pair(value: Any) -> bool:
@@ -73,6 +74,8 @@ _KINDS = {
     "pd.Series": Kind("a Series", lambda value: isinstance(value, pd.Series)),
     "AnnData": Kind("an AnnData", _named("AnnData")),
     "MuData": Kind("a MuData", _named("MuData")),
+    "Axes": Kind("axes of matplotlib", _named("Axes")),
+    "Folder": Kind("a path or None", lambda value: value is None or isinstance(value, str | os.PathLike)),
     "nx.DiGraph": Kind("a directed graph of networkx", _named("DiGraph")),
     "dict": _MAPPING,
     "APP": Kind("a model (scapp.model.APP)", _named("APP")),

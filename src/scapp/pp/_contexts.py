@@ -42,7 +42,7 @@ def effects_by_context(
     effects_of
         Turns the cells of one context into effects.
     """
-    if context_key == perturbation_key:
+    if isinstance(context_key, str) and context_key == perturbation_key:
         raise ValueError(f"context_key and perturbation_key name the same column, {context_key!r}.")
     column = column_of_obs(adata, context_key, "context_key").astype(str)
     contexts = sorted(column.unique())

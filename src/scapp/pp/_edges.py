@@ -172,7 +172,7 @@ def table_of(edges: Mapping[Any, Any] | Iterable[Any]) -> pd.DataFrame:
                 rows.append((*one, others))
             elif isinstance(others, Mapping):
                 rows.extend((one, other, weight) for other, weight in others.items())
-            elif isinstance(others, str):
+            elif isinstance(others, str) or not isinstance(others, Iterable):
                 rows.append((one, others))
             else:
                 rows.extend((one, other) for other in others)

@@ -219,7 +219,7 @@ def is_effects(perturbations: list[Perturbation]) -> bool:
 
 def column_of_obs(adata: AnnData, key: str, argument: str) -> pd.Series:
     """A column of ``adata.obs`` without missing values, or an error that names the argument and the columns there are."""
-    if isinstance(key, list | tuple):
+    if not isinstance(key, str):
         raise TypeError(
             f"{argument} names one column of adata.obs, found the {type(key).__name__} {key!r}. Join several into one first, as in "
             "`adata.obs['both'] = adata.obs['a'].astype(str) + '-' + adata.obs['b'].astype(str)`."

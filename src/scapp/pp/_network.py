@@ -14,6 +14,7 @@ from scapp._keys import Key
 from scapp._perturbations import SEPARATOR
 from scapp.network import edges_to_csr, scale_weights
 from scapp.network import top_k as keep_top_k
+from scapp.network._adjacency import Duplicates
 from scapp.pp._edges import read_edges
 from scapp.pp._gene_names import GeneMatcher, NameMatch, perturbed_genes_in
 from scapp.pp._network_report import NetworkReport, check_key_added, count_edges, origin_of, write_network
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from scapp.network._adjacency import Duplicates
     from scapp.pp._edges import Edges
     from scapp.pp._gene_names import Aliases
 

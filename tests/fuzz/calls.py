@@ -1,0 +1,210 @@
+"""Plausible calls of the public API with random data, each with an independent calculation of what is right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from scipy import sparse, stats
+
+import scapp
+
+Arguments = dict[str, Any]
+NAMES = [
+    "KLF1",
+    "GATA1",
+    "HBB",
+    "ALAS2",
+    "SPI1",
+    "MYC",
+    "TAL1",
+    "CEBPA",
+    "HLA-A",
+    "C10orf88",
+    "NT5E",
+    "MT-ND1",
+    "A+B"[:1],
+    "7SK",
+]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One function, arguments for it, and a check of its result against a calculation of its own."""
+
+    name: str
+    function: Callable[..., Any]
+    arguments: Callable[[np.random.Generator, Path], Arguments]
+    check: Callable[[Arguments, Any], None]
+
+
+def _genes(rng: np.random.Generator, least: int = 5) -> list[str]:
+    return [str(name) for name in rng.permutation(NAMES)[: rng.integers(least, len(NAMES) + 1)]]
+
+
+# Metrics
+
+
+def _tables(rng: np.random.Generator, _: Path) -> Arguments:
+    genes, rows = _genes(rng), [f"p{i}" for i in range(rng.integers(2, 6))]
+    first = pd.DataFrame(rng.normal(size=(len(rows), len(genes))), rows, genes)
+    second = pd.DataFrame(rng.normal(size=first.shape), rows, genes)
+    if rng.random() < 0.5:
+        second = second.iloc[rng.permutation(len(rows)), rng.permutation(len(genes))]
+    elif rng.random() < 0.5:
+        first, second = first.to_numpy(), second.to_numpy()
+    return {"predicted": first, "observed": second}
+
+
+def _aligned(arguments: Arguments) -> tuple[np.ndarray, np.ndarray]:
+    first, second = arguments["predicted"], arguments["observed"]
+    if isinstance(first, pd.DataFrame):
+        second = second.reindex(index=first.index, columns=first.columns)
+    return np.asarray(first), np.asarray(second)
+
+
+def _metric(calculate: Callable[[np.ndarray, np.ndarray], float]) -> Callable[[Arguments, Any], None]:
+    def check(arguments: Arguments, found: Any) -> None:
+        expected = [calculate(a, b) for a, b in zip(*_aligned(arguments), strict=True)]
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+    return check
+
+
+# Networks
+
+
+def _network(rng: np.random.Generator, folder: Path) -> Arguments:
+    genes = _genes(rng)
+    n = int(rng.integers(1, 12))
+    pairs = {tuple(map(str, rng.choice(genes, size=2, replace=False))) for _ in range(n)}
+    edges = [(a, b, float(rng.choice([-2, -1, 0.5, 1, 3]))) for a, b in sorted(pairs)]
+    table = pd.DataFrame(edges, columns=["source", "target", "weight"])
+    form = rng.choice(["table", "tf", "list", "dict", "csv", "tsv", "matrix"])
+    given: Any = table
+    if form == "tf":
+        given = table.set_axis(["TF", "target", "weight"], axis=1)
+    elif form == "list":
+        given = edges
+    elif form == "dict":
+        given = {(a, b): w for a, b, w in edges}
+    elif form in ("csv", "tsv"):
+        given = folder / f"edges.{form}"
+        table.to_csv(given, sep="," if form == "csv" else "\t", index=False)
+    elif form == "matrix":
+        place = {gene: i for i, gene in enumerate(genes)}
+        ends = [place[a] for a, _, _ in edges], [place[b] for _, b, _ in edges]
+        given = sparse.csr_matrix((table["weight"], ends), shape=(len(genes),) * 2)
+    adata = ad.AnnData(np.zeros((1, len(genes)), dtype=np.float32), var=pd.DataFrame(index=genes))
+    adata.uns["expected"] = {"edges": np.array([[a, b, str(w)] for a, b, w in edges], dtype=object)}
+    return {"adata": adata, "edges": given, "directed": True, "scale": False}
+
+
+def _check_network(arguments: Arguments, _: Any) -> None:
+    adata = arguments["adata"]
+    expected = pd.DataFrame(0.0, adata.var_names, adata.var_names)
+    for a, b, w in adata.uns["expected"]["edges"]:
+        expected.loc[a, b] = float(w)
+    np.testing.assert_allclose(adata.varp["network"].toarray(), expected, rtol=1e-6)
+
+
+# Effects
+
+
+def _cells(rng: np.random.Generator, _: Path) -> Arguments:
+    genes = [*_genes(rng), *[f"G{i}" for i in range(20)]]
+    perturbed = [str(gene) for gene in rng.choice(genes, size=rng.integers(2, 5), replace=False)]
+    control = str(rng.choice(["control", "NTC", "non-targeting", "ctrl"]))
+    labels = [control] * int(rng.integers(8, 20))
+    for gene in [*perturbed, "+".join(perturbed[:2])]:
+        labels += [gene] * int(rng.integers(5, 12))
+    counts = rng.poisson(rng.uniform(0.5, 8, size=len(genes)), size=(len(labels), len(genes))).astype(np.float32)
+    counts[:, 0] += 1
+    order = rng.permutation(len(labels))
+    matrix = sparse.csr_matrix(counts[order]) if rng.random() < 0.5 else counts[order]
+    obs = pd.DataFrame({"perturbation": np.array(labels, dtype=object)[order]}, [f"c{i}" for i in range(len(labels))])
+    return {"adata": ad.AnnData(matrix, obs=obs, var=pd.DataFrame(index=genes)), "control": control}
+
+
+def _check_effects(arguments: Arguments, found: ad.AnnData) -> None:
+    adata = arguments["adata"]
+    counts = adata.X.toarray() if sparse.issparse(adata.X) else np.asarray(adata.X)
+    logged = pd.DataFrame(np.log1p(counts / counts.sum(axis=1, keepdims=True) * 1e4), columns=adata.var_names)
+    means = logged.groupby(adata.obs["perturbation"].to_numpy()).mean()
+    means.index = ["+".join(sorted(label.split("+"))) for label in means.index]
+    expected = means - means.loc[arguments["control"]]
+    np.testing.assert_allclose(found.to_df("lfc"), expected.loc[found.obs_names, found.var_names], rtol=1e-4, atol=1e-4)
+    assert len(found) == len(expected) - 1
+
+
+def _effects_table(rng: np.random.Generator, folder: Path) -> Arguments:
+    genes = _genes(rng)
+    rows = [str(name) for name in rng.choice(genes, size=rng.integers(2, 4), replace=False)]
+    wide = pd.DataFrame(rng.normal(size=(len(rows), len(genes))).round(4), pd.Index(rows, name="perturbation"), genes)
+    form = rng.choice(["wide", "long", "csv"])
+    given: Any = wide.reset_index()
+    if form == "long":
+        given = wide.stack().rename("lfc").rename_axis(["perturbation", "gene"]).reset_index()
+        given = given.sample(frac=1, random_state=int(rng.integers(1000)))
+    elif form == "csv":
+        given = folder / "effects.csv"
+        wide.to_csv(given)
+    base = [2, "e", 10][rng.integers(3)]
+    _effects_table.expected = wide * {2: np.log(2), "e": 1, 10: np.log(10)}[base]  # type: ignore[attr-defined]
+    return {"effects": given, "base": base}
+
+
+def _check_read(_: Arguments, found: ad.AnnData) -> None:
+    expected = _effects_table.expected  # type: ignore[attr-defined]
+    assert set(found.obs_names) == set(expected.index)
+    np.testing.assert_allclose(found.to_df("lfc"), expected.loc[found.obs_names, found.var_names], rtol=1e-5, atol=1e-6)
+
+
+def _predictions(rng: np.random.Generator, _: Path) -> Arguments:
+    genes = _genes(rng)
+    names = [str(name) for name in rng.choice(genes, size=3, replace=False)]
+    layers = {
+        "attention": rng.dirichlet(np.ones(len(genes)), size=3),
+        "predicted_lfc": rng.normal(size=(3, len(genes))),
+    }
+    obs = pd.DataFrame({"perturbation": pd.Categorical(names, categories=names)}, names)
+    return {"adata": ad.AnnData(obs=obs, var=pd.DataFrame(index=genes), layers=layers)}
+
+
+def _check_ranked(arguments: Arguments, _: Any) -> None:
+    adata = arguments["adata"]
+    for row, name in enumerate(adata.obs_names):
+        order = np.argsort(-adata.layers["attention"][row], kind="stable")
+        assert list(adata.uns["attention_genes"]["names"][name]) == [adata.var_names[i] for i in order]
+
+
+def _renamed(rng: np.random.Generator, _: Path) -> Arguments:
+    genes = _genes(rng)
+    old = {f"OLD{i}": gene for i, gene in enumerate(genes)}
+    there = [f"OLD{i}" if rng.random() < 0.5 else gene for i, gene in enumerate(genes)]
+    there[0] = "OLD0"
+    adata = ad.AnnData(np.zeros((1, len(there)), dtype=np.float32), var=pd.DataFrame(index=there))
+    return {"data": adata, "aliases": old}
+
+
+def _check_renamed(arguments: Arguments, _: Any) -> None:
+    assert arguments["data"].var_names.tolist() == list(arguments["aliases"].values())
+
+
+CALLS = [
+    Call("l2", scapp.metrics.l2, _tables, _metric(lambda a, b: float(np.linalg.norm(a - b)))),
+    Call("rmse", scapp.metrics.rmse, _tables, _metric(lambda a, b: float(np.sqrt(np.mean((a - b) ** 2))))),
+    Call("mae", scapp.metrics.mae, _tables, _metric(lambda a, b: float(np.abs(a - b).mean()))),
+    Call("pearson_delta", scapp.metrics.pearson_delta, _tables, _metric(lambda a, b: stats.pearsonr(a, b)[0])),
+    Call("cosine", scapp.metrics.cosine, _tables, _metric(lambda a, b: a @ b / np.linalg.norm(a) / np.linalg.norm(b))),
+    Call("add_network", scapp.pp.add_network, _network, _check_network),
+    Call("pseudobulk", scapp.pp.pseudobulk, _cells, _check_effects),
+    Call("read_effects", scapp.pp.read_effects, _effects_table, _check_read),
+    Call("rank_attention_genes", scapp.tl.rank_attention_genes, _predictions, _check_ranked),
+    Call("harmonize_genes", scapp.pp.harmonize_genes, _renamed, _check_renamed),
+]
