@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import anndata as ad
+import networkx as nx
 import numpy as np
 import pandas as pd
 from scipy import sparse, stats
@@ -196,6 +197,105 @@ def _check_renamed(arguments: Arguments, _: Any) -> None:
     assert arguments["data"].var_names.tolist() == list(arguments["aliases"].values())
 
 
+# Features, annotations, guides, paths
+
+
+def _features(rng: np.random.Generator, folder: Path) -> Arguments:
+    genes = _genes(rng)
+    known = [str(gene) for gene in rng.choice(genes, size=rng.integers(3, len(genes) + 1), replace=False)]
+    table = pd.DataFrame(rng.normal(size=(len(known), 3)), pd.Index(known, name="gene"), ["a", "b", "c"])
+    given: Any = table
+    if rng.random() < 0.5:
+        given = folder / "features.csv"
+        table.to_csv(given)
+    adata = ad.AnnData(np.zeros((1, len(genes)), dtype=np.float32), var=pd.DataFrame(index=genes))
+    adata.uns["expected"] = table
+    return {"adata": adata, "features": given, "key_added": "x", "kind": "table"}
+
+
+def _check_features(arguments: Arguments, _: Any) -> None:
+    adata = arguments["adata"]
+    expected = adata.uns["expected"].reindex(adata.var_names)
+    np.testing.assert_allclose(adata.varm["x"], expected, rtol=1e-6)
+
+
+def _annotations(rng: np.random.Generator, _: Path) -> Arguments:
+    genes = _genes(rng, 8)
+    sets = {f"t{i}": [str(g) for g in rng.choice(genes, size=rng.integers(2, 5), replace=False)] for i in range(6)}
+    adata = ad.AnnData(np.zeros((1, len(genes)), dtype=np.float32), var=pd.DataFrame(index=genes))
+    return {"adata": adata, "annotations": sets, "key_added": "x", "n_neighbors": 100, "min_similarity": 1e-6}
+
+
+def _check_annotations(arguments: Arguments, _: Any) -> None:
+    adata, sets = arguments["adata"], arguments["annotations"]
+    member = pd.DataFrame(0.0, adata.var_names, list(sets))
+    for term, names in sets.items():
+        member.loc[names, term] = 1
+    n = (member.sum(axis=1) > 0).sum()
+    weights = (member * np.log(n / member.sum())).to_numpy()
+    length = np.linalg.norm(weights, axis=1, keepdims=True)
+    unit = np.divide(weights, length, out=np.zeros_like(weights), where=length > 0)
+    expected = unit @ unit.T
+    np.fill_diagonal(expected, 0)
+    found = adata.varp["x"].toarray()
+    assert ((found > 0) <= (expected > 1e-9)).all() and ((expected > 1e-5) <= (found > 0)).all()
+
+
+def _guides(rng: np.random.Generator, _: Path) -> Arguments:
+    genes = [gene for gene in _genes(rng) if "-" not in gene]
+    calls = []
+    for _i in range(int(rng.integers(20, 40))):
+        gene = str(rng.choice([*genes, "non-targeting"]))
+        calls.append(f"{gene}_{rng.integers(1, 4)}")
+    calls += ["non-targeting_1", f"{genes[0]}_1"]
+    obs = pd.DataFrame({"call": calls}, [f"c{i}" for i in range(len(calls))])
+    adata = ad.AnnData(np.ones((len(calls), len(genes)), dtype=np.float32), obs=obs, var=pd.DataFrame(index=genes))
+    return {"adata": adata, "calls_key": "call", "targets": r"(.+)_\d+", "key_added": "label", "min_cells": 1}
+
+
+def _check_guides(arguments: Arguments, _: Any) -> None:
+    obs = arguments["adata"].obs
+    expected = obs["call"].str.rsplit("_", n=1).str[0].replace("non-targeting", "control")
+    assert obs["label"].astype(str).tolist() == expected.tolist()
+
+
+def _paths(rng: np.random.Generator, folder: Path) -> Arguments:
+    arguments = _predictions(rng, folder)
+    adata = arguments["adata"]
+    n = adata.n_vars
+    adata.varp["network"] = sparse.csr_matrix(np.triu(rng.random((n, n)) < 0.4, 1).astype(float))
+    adata.varp["network"][0, 1] = 1.0
+    return {
+        "adata": adata,
+        "perturbation": str(adata.obs_names[0]),
+        "by": "hops",
+        "max_length": int(rng.integers(1, 5)),
+    }
+
+
+def _check_paths(arguments: Arguments, found: nx.DiGraph) -> None:
+    adata, start = arguments["adata"], arguments["perturbation"]
+    whole = nx.from_scipy_sparse_array(adata.varp["network"], create_using=nx.DiGraph)
+    place = {name: i for i, name in enumerate(adata.var_names)}
+    steps = nx.single_source_shortest_path_length(whole, place[start], cutoff=arguments["max_length"])
+    for name, node in found.nodes(data=True):
+        assert node["step"] == steps.get(place[name], -1), name
+
+
+def _chosen(rng: np.random.Generator, folder: Path) -> Arguments:
+    return {**_cells(rng, folder), "n_top_genes": int(rng.integers(1, 15))}
+
+
+def _check_chosen(arguments: Arguments, found: ad.AnnData) -> None:
+    adata = arguments["adata"]
+    perturbed = {g for label in adata.obs["perturbation"] for g in label.split("+")} - {arguments["control"]}
+    assert perturbed <= set(found.var_names) <= set(adata.var_names)
+    # scanpy keeps all that tie at the last place, and bins of means decide by the last digits: so no exact set is asked.
+    assert found.var["highly_variable"].sum() >= min(arguments["n_top_genes"], adata.n_vars)
+    assert set(found.var_names) == perturbed | set(found.var_names[found.var["highly_variable"]])
+    np.testing.assert_array_equal(found[:, list(perturbed)].to_df(), adata[:, list(perturbed)].to_df())
+
+
 CALLS = [
     Call("l2", scapp.metrics.l2, _tables, _metric(lambda a, b: float(np.linalg.norm(a - b)))),
     Call("rmse", scapp.metrics.rmse, _tables, _metric(lambda a, b: float(np.sqrt(np.mean((a - b) ** 2))))),
@@ -206,5 +306,10 @@ CALLS = [
     Call("pseudobulk", scapp.pp.pseudobulk, _cells, _check_effects),
     Call("read_effects", scapp.pp.read_effects, _effects_table, _check_read),
     Call("rank_attention_genes", scapp.tl.rank_attention_genes, _predictions, _check_ranked),
+    Call("add_gene_features", scapp.pp.add_gene_features, _features, _check_features),
+    Call("similarity_network", scapp.pp.similarity_network, _annotations, _check_annotations),
+    Call("guides_to_perturbations", scapp.pp.guides_to_perturbations, _guides, _check_guides),
+    Call("attention_subnetwork", scapp.tl.attention_subnetwork, _paths, _check_paths),
+    Call("select_genes", scapp.pp.select_genes, _chosen, _check_chosen),
     Call("harmonize_genes", scapp.pp.harmonize_genes, _renamed, _check_renamed),
 ]

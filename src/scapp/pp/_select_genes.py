@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -85,6 +85,8 @@ def select_genes(
     """
     if n_top_genes < 1:
         raise ValueError(f"n_top_genes must be at least 1, found {n_top_genes}.")
+    if flavor not in get_args(Flavor):
+        raise ValueError(f"flavor must be one of {', '.join(map(repr, get_args(Flavor)))}, found {flavor!r}.")
     perturbations = read_perturbations(adata, perturbation_key=perturbation_key, control=control, sep=sep)
     check_gene_names(adata)
     if batch_key is not None:

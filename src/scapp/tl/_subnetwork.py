@@ -175,6 +175,11 @@ def _networks(
     else:
         found = dict(given) if isinstance(given, Mapping) else {Key.varp.NETWORK: given}
     for name, matrix in found.items():
+        if not (sparse.issparse(matrix) or isinstance(matrix, np.ndarray)):
+            raise TypeError(
+                f"The network {name!r} must be a sparse matrix over adata.var_names, such as model.network, found "
+                f"{type(matrix).__name__}. Add other forms with `scapp.pp.add_network(adata, edges)`."
+            )
         if matrix.shape != (adata.n_vars,) * 2:
             raise ValueError(
                 f"The network {name!r} has the shape {matrix.shape}, expected ({adata.n_vars}, {adata.n_vars}): one row and "
