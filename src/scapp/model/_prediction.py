@@ -332,7 +332,7 @@ class PredictionMixin:
 
     def _results(self, names: Sequence[str], kind: str | None = None, threshold: float | None = None) -> Results:
         perturbations = self._parse(names)
-        obs = self._describe(names, perturbations)
+        obs = self._grouped(self._describe(names, perturbations))
         measured = self._registered.measured
         parts = [arrays for _, arrays in self.predictions(perturbations, Wanted(change=threshold), kind=kind)]
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -351,8 +351,7 @@ class PredictionMixin:
         informed, measured, trained = self._informed().tolist(), module.single_row, set(module.perturbations)
         obs = pd.DataFrame(
             {
-                # scanpy's plots group by categories, in this order.
-                self.registry["setup_args"]["perturbation_key"]: pd.Categorical(names, categories=list(names)),
+                self.registry["setup_args"]["perturbation_key"]: np.array(names, dtype=object),
                 Key.obs.N_PERTURBED_GENES: [len(p) for p in perturbations],
                 Key.obs.IN_TRAINING: [p in trained for p in perturbations],
                 Key.obs.SINGLES_MEASURED: [sum(g in measured for g in p) for p in perturbations],
@@ -367,6 +366,11 @@ class PredictionMixin:
                 f"{shorten(unknown)}. They are predicted like an average gene; see obs['{Key.obs.UNINFORMED}'].",
             )
         return obs
+
+    def _grouped(self, obs: pd.DataFrame) -> pd.DataFrame:
+        """Return a description with categorical labels in its order, by which scanpy's plots group."""
+        key = self.registry["setup_args"]["perturbation_key"]
+        return obs.assign(**{key: pd.Categorical(obs[key], categories=obs[key].tolist())})
 
     def _own_effects(self, kind: str | None) -> OwnEffects | None:
         """Return what puts the changes of perturbed genes themselves into predictions; None if no kind was named."""

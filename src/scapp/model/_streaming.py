@@ -86,7 +86,7 @@ class StreamingMixin(PredictionMixin):
             raise ValueError(f"dtype must be 'float32' or 'float16', found {dtype!r}.")
         place = check_place(path, overwrite=overwrite)
         names, parsed = self._read_labels(perturbations)
-        r, obs = self._registered, self._describe(names, parsed)
+        r, obs = self._registered, self._grouped(self._describe(names, parsed))
         skeleton = new_anndata(obs, r.genes, r.measured, r.control_mean)
         threshold = self._threshold(None)
         skeleton.uns[Key.uns.SCAPP] = {Key.uns.PREDICTION: self._provenance(threshold)}
