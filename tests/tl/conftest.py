@@ -27,7 +27,7 @@ def predicted() -> ad.AnnData:
     lfc[:, 8] = np.nan
     return ad.AnnData(
         X=np.maximum(1 + lfc, 0).astype(np.float32),
-        obs=pd.DataFrame({"perturbation": np.array(LABELS, dtype=object)}, index=LABELS),
+        obs=pd.DataFrame({"perturbation": pd.Categorical(LABELS, categories=LABELS)}, index=LABELS),
         var=pd.DataFrame({"measured": [True] * 8 + [False]}, index=GENES),
         layers={"attention": attention.astype(np.float32), "predicted_lfc": lfc.astype(np.float32)},
     )

@@ -12,6 +12,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from scapp._checked import checked
 from scapp._effects import label_column
 from scapp._genes import check_gene_names, measured_mask, shorten
 from scapp._keys import Key
@@ -51,6 +52,7 @@ class Baseline(ABC):
 
     _shape: tuple[int, int] | None = None
 
+    @checked
     def fit(
         self,
         effects: AnnData,
@@ -92,6 +94,7 @@ class Baseline(ABC):
         self._var, self._measured = effects.var.copy(), measured_mask(effects)
         return self
 
+    @checked
     def predict(self, perturbations: Iterable[str]) -> AnnData:
         """Predict the effects of perturbations of one gene or more.
 
@@ -118,7 +121,7 @@ class Baseline(ABC):
         if self._shape is None:
             raise RuntimeError(f"This {type(self).__name__} has not been fitted: call .fit(effects) first.")
         names = _check_names(perturbations)
-        parsed = parse_labels(names, control=None, sep=self._sep)
+        parsed = parse_labels(names, control=None, sep=self._sep, genes=self._var.index)
         controls = [name for name, genes in zip(names, parsed, strict=True) if not genes]
         if controls:
             raise ValueError(f"Expected perturbations, found the control: {shorten(controls)}. Its effect is 0.")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, format_label
@@ -54,6 +55,7 @@ class CarriedOver(Baseline):
     >>> CarriedOver(rpe1).fit(k562).predict(["KLF1"])
     """
 
+    @checked
     def __init__(
         self,
         other: AnnData,

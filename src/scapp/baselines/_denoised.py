@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scapp._checked import checked
 from scapp._warn import warn_user
 from scapp.baselines._additive import Additive
 from scapp.baselines._base import TrainingEffects
@@ -47,6 +48,7 @@ class DenoisedAdditive(Additive):
     >>> DenoisedAdditive().fit(effects).threshold
     """
 
+    @checked(own=("threshold",))
     def __init__(self, *, threshold: float | None = None) -> None:
         if threshold is not None and not 0 <= threshold < 1:
             raise ValueError(

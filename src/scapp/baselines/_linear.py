@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._perturbations import perturbed_genes
 from scapp._warn import warn_user
@@ -108,6 +109,7 @@ class LinearModel(BilinearModel):
     >>> LinearModel().fit(effects).predict(["KLF1"])
     """
 
+    @checked
     def __init__(self, *, n_components: int = 10, ridge: float = 0.1) -> None:
         _check_options(n_components, ridge)
         self.n_components = n_components
@@ -168,6 +170,7 @@ class EmbeddingLinear(BilinearModel):
     >>> EmbeddingLinear(table).fit(effects).predict(["KLF1"])
     """
 
+    @checked
     def __init__(
         self,
         embeddings: pd.DataFrame,

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from scapp._checked import checked
 from scapp.network import diffusion, edges_to_csr, tf_idf
 from scapp.pp._annotations import read_annotations
 from scapp.pp._edges import read_edges
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from scapp.pp._tables import PathLike
 
 
+@checked
 def annotation_similarity(
     annotations: Annotations,
     genes: Iterable[str],
@@ -69,6 +71,7 @@ def annotation_similarity(
     return _over(names, row >= 0, (vectors @ vectors.T).toarray())
 
 
+@checked
 def diffusion_similarity(
     edges: Edges, genes: Iterable[str], *, restart: float = 0.5, aliases: Aliases | None = None
 ) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from scipy import sparse
 
 from scapp._genes import shorten
 from scapp.baselines._base import Baseline, TrainingEffects
-from scapp.network import diffusion
+from scapp.network import check_restart, diffusion
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -127,8 +127,7 @@ class SimilarityBaseline(Baseline):
         similarities: pd.DataFrame | Iterable[pd.DataFrame] | None,
         restart: float,
     ) -> None:
-        if not 0 < restart <= 1:
-            raise ValueError(f"restart must be a probability above 0 and at most 1, found {restart}.")
+        check_restart(restart)
         self.networks_key = _as_tuple(networks_key)
         self.features_key = _as_tuple(features_key)
         self.similarity_key = _as_tuple(similarity_key)

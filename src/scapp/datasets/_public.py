@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from scapp._checked import checked
 from scapp._download import RemoteFile, fetch
 from scapp._keys import Key
 from scapp._perturbations import format_label, parse_labels
@@ -33,6 +34,7 @@ logger = logging.getLogger(__name__)
 _EFFECT_ARRAYS = ("lfc_s", "lfc_d", "sing_labels", "doub_labels", "genes_hvg", "comp_ok")
 
 
+@checked
 def norman_2019_effects(*, folder: Folder = None, base_url: str | None = None, progress: bool = True) -> AnnData:
     """Effects of 104 single and 130 double activations in K562 cells :cite:p:`Norman2019`, a file of 3.4 MB.
 
@@ -93,6 +95,7 @@ def norman_2019_effects(*, folder: Folder = None, base_url: str | None = None, p
     )
 
 
+@checked
 def norman_2019_cells_subset(*, folder: Folder = None, base_url: str | None = None, progress: bool = True) -> AnnData:
     """3,375 cells of the screen of :cite:t:`Norman2019`, a file of 1.1 MB.
 
@@ -127,6 +130,7 @@ def norman_2019_cells_subset(*, folder: Folder = None, base_url: str | None = No
     return cells
 
 
+@checked
 def norman_2019(
     *, folder: Folder = None, base_url: str | None = None, progress: bool = True, backed: bool = False
 ) -> AnnData:
@@ -157,6 +161,7 @@ def norman_2019(
     return _cells(_sources.NORMAN, folder, base_url, progress, backed)
 
 
+@checked
 def adamson_2016(
     *,
     screen: Screen = "upr",
@@ -192,6 +197,7 @@ def adamson_2016(
     return _cells(_sources.ADAMSON[screen], folder, base_url, progress, backed)
 
 
+@checked
 def replogle_2022_k562_essential(
     *, folder: Folder = None, base_url: str | None = None, progress: bool = True, backed: bool = False
 ) -> AnnData:
@@ -218,6 +224,7 @@ def replogle_2022_k562_essential(
     return _cells(_sources.REPLOGLE_ESSENTIAL, folder, base_url, progress, backed)
 
 
+@checked
 def replogle_2022_rpe1(
     *, folder: Folder = None, base_url: str | None = None, progress: bool = True, backed: bool = False
 ) -> AnnData:
@@ -244,6 +251,7 @@ def replogle_2022_rpe1(
     return _cells(_sources.REPLOGLE_RPE1, folder, base_url, progress, backed)
 
 
+@checked
 def replogle_2022_k562_gwps(
     *, folder: Folder = None, base_url: str | None = None, progress: bool = True, backed: bool = True
 ) -> AnnData:
@@ -271,6 +279,7 @@ def replogle_2022_k562_gwps(
     return _cells(_sources.REPLOGLE_GWPS, folder, base_url, progress, backed)
 
 
+@checked
 def papalexi_2021(
     *,
     folder: Folder = None,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import pandas as pd
 
+from scapp._checked import checked
 from scapp._genes import shorten
 from scapp.embeddings._frame import Duplicates, PathLike, to_frame
 from scapp.embeddings._safe import is_pickle, read_arrays, read_json, read_tensor, read_tensors, refuse_pickle
@@ -33,6 +34,7 @@ SCFOUNDATION_EXTRA = 3
 LAYER_NORM_EPS = 1e-5  # of torch.nn.LayerNorm
 
 
+@checked
 def read_geneformer(
     path: PathLike,
     token_dictionary: Vocabulary,
@@ -75,6 +77,7 @@ def read_geneformer(
     return to_frame(names, values, source=checkpoint, format="geneformer", ensembl_ids=ensembl_ids)
 
 
+@checked
 def read_scgpt(path: PathLike, *, layer_norm: bool = True) -> pd.DataFrame:
     """The gene embedding of scGPT.
 
@@ -115,6 +118,7 @@ def read_scgpt(path: PathLike, *, layer_norm: bool = True) -> pd.DataFrame:
     return to_frame(names, values, source=checkpoint, format="scgpt", layer_norm=layer_norm)
 
 
+@checked
 def read_scfoundation(checkpoint: PathLike, gene_list: GeneList) -> pd.DataFrame:
     """The gene embedding of scFoundation.
 
@@ -157,6 +161,7 @@ def read_scfoundation(checkpoint: PathLike, gene_list: GeneList) -> pd.DataFrame
     return to_frame(names, values[: len(names)], source=file, format="scfoundation", n_extra_rows=SCFOUNDATION_EXTRA)
 
 
+@checked
 def read_scbert(gene2vec: PathLike, gene_list: GeneList) -> pd.DataFrame:
     """The gene2vec embedding that scBERT takes its genes from.
 
@@ -195,6 +200,7 @@ def read_scbert(gene2vec: PathLike, gene_list: GeneList) -> pd.DataFrame:
     return to_frame(names, values, source=file, format="scbert")
 
 
+@checked
 def read_genept(path: PathLike, *, duplicates: Duplicates = "error") -> pd.DataFrame:
     """GenePT: embeddings of what is written about each gene.
 
@@ -227,7 +233,7 @@ def read_genept(path: PathLike, *, duplicates: Duplicates = "error") -> pd.DataF
 
 def _in_folder(path: PathLike, names: tuple[str, ...], model: str) -> Path:
     """The file of a model, where its folder or the file itself may be given."""
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_dir():
         return existing_file(path)
     found = next((path / name for name in names if (path / name).is_file()), None)

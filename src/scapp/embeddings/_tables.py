@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from scapp._checked import checked
 from scapp._genes import shorten
 from scapp.embeddings._frame import Duplicates, PathLike, to_frame
 from scapp.embeddings._safe import is_pickle, read_arrays, read_json, refuse_pickle
@@ -28,6 +29,7 @@ np.savez({new!r}, genes=np.array(list(found), str), embedding=np.array(list(foun
 _DECIMAL = re.compile(r"^-?\d*\.\d+(e[+-]?\d+)?$", re.IGNORECASE)
 
 
+@checked
 def read_table(
     path: PathLike,
     *,

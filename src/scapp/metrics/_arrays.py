@@ -68,7 +68,10 @@ def choose_genes(array: NDArray[Scalar], genes: ArrayLike | None) -> NDArray[Sca
         if not n_genes:
             raise ValueError("There are no genes to score.")
         return array
-    chosen = np.asarray(genes)
+    try:
+        chosen = np.asarray(genes)
+    except ValueError as error:
+        raise TypeError(f"genes must be a mask or indices, found {type(genes).__name__}: {error}.") from error
     if chosen.ndim != 1 or not (chosen.dtype == bool or np.issubdtype(chosen.dtype, np.integer)) or not chosen.size:
         raise ValueError(
             f"genes must be a mask or the indices of at least one gene, found {chosen.dtype} values of shape "

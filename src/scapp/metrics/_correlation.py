@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scapp._checked import checked
+from scapp.metrics._align import by_label
 from scapp.metrics._arrays import as_number, read_pair, read_profile
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
+@checked
+@by_label
 def pearson_delta(
     predicted: ArrayLike,
     observed: ArrayLike,
@@ -62,6 +66,8 @@ def pearson_delta(
     return as_number(np.clip(np.sum(x * y, axis=-1), -1, 1))
 
 
+@checked
+@by_label
 def cosine(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = None) -> float | NDArray[np.float64]:
     r"""Cosine of the angle between each predicted change and the observed one.
 

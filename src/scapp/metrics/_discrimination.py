@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 from scipy.spatial.distance import cdist
 
+from scapp._checked import checked
+from scapp.metrics._align import by_label
 from scapp.metrics._arrays import check_finite, choose_genes, read_array, read_pair
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 Metric = Literal["l1", "l2", "cosine"]
 
 
+@checked
+@by_label
 def perturbation_discrimination(
     predicted: ArrayLike,
     observed: ArrayLike,
@@ -81,6 +85,8 @@ def perturbation_discrimination(
     return 1 - _n_closer(distances) / len(others)
 
 
+@checked
+@by_label
 def rank(
     predicted: ArrayLike,
     observed: ArrayLike,
@@ -130,6 +136,8 @@ def rank(
     return _n_closer(distances) / (len(predicted_rows) - 1)
 
 
+@checked
+@by_label
 def kept_spread(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = None) -> float:
     r"""Compute the share of the measured spread between perturbations that the predictions keep.
 

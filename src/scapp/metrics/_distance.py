@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scapp._checked import checked
+from scapp.metrics._align import by_label
 from scapp.metrics._arrays import as_number, read_pair
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
+@checked
+@by_label
 def l2(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = None) -> float | NDArray[np.float64]:
     r"""Euclidean distance of each prediction from what was observed.
 
@@ -44,6 +48,8 @@ def l2(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = N
     return as_number(np.sqrt(np.sum((predicted - observed) ** 2, axis=-1)))
 
 
+@checked
+@by_label
 def rmse(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = None) -> float | NDArray[np.float64]:
     r"""Root mean square error of each prediction.
 
@@ -71,6 +77,8 @@ def rmse(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None =
     return as_number(np.sqrt(np.mean((predicted - observed) ** 2, axis=-1)))
 
 
+@checked
+@by_label
 def mae(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = None) -> float | NDArray[np.float64]:
     r"""Mean absolute error of each prediction.
 

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scapp._checked import checked
 from scapp.metrics._arrays import read_array
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
+@checked
 def top_expressed_genes(control_mean: ArrayLike, n: int = 1000) -> NDArray[np.intp]:
     """The genes of the highest mean expression in control cells, as the published benchmark scores them.
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
+from scapp._checked import checked
+from scapp.metrics._align import by_label
 from scapp.metrics._arrays import read_same_shape
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 Kind = Literal["synergy", "buffering", "opposite"]
 
 
+@checked
+@by_label
 def interaction_classes(
     observed: ArrayLike,
     additive: ArrayLike,
@@ -66,6 +70,8 @@ def interaction_classes(
     return np.where(_interacting(observation, total, share), _kinds(observation, total, single), "additive")
 
 
+@checked
+@by_label
 def interaction_auprc(
     predicted: ArrayLike,
     observed: ArrayLike,
@@ -125,6 +131,8 @@ def interaction_auprc(
     return float(average_precision_score(interacting.ravel(), score.ravel()))
 
 
+@checked
+@by_label
 def interaction_tpr_at_fdp(
     predicted: ArrayLike,
     observed: ArrayLike,
@@ -174,6 +182,8 @@ def interaction_tpr_at_fdp(
     return float(recall[precision >= 1 - fdp - 1e-12].max())
 
 
+@checked
+@by_label
 def interaction_sign_match(
     predicted: ArrayLike,
     observed: ArrayLike,

@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scapp._checked import checked
+from scapp.metrics._align import by_label
 from scapp.metrics._arrays import as_number, read_pair
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
+@checked(own=("k",))
+@by_label
 def top_k_overlap(
     predicted: ArrayLike, observed: ArrayLike, k: int, *, genes: ArrayLike | None = None
 ) -> float | NDArray[np.float64]:
@@ -60,6 +64,8 @@ def top_k_overlap(
     return as_number(found / np.where(total > 0, total, np.nan))
 
 
+@checked
+@by_label
 def direction_match(
     predicted: ArrayLike,
     observed: ArrayLike,

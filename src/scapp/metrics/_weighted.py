@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scapp._checked import checked
+from scapp.metrics._align import by_label
 from scapp.metrics._arrays import as_number, check_finite, choose_genes, read_array, read_pair, read_profile
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
+@checked
+@by_label
 def effect_weights(
     effects: ArrayLike,
     standard_errors: ArrayLike | None = None,
@@ -82,6 +86,8 @@ def effect_weights(
     return everywhere
 
 
+@checked
+@by_label
 def weighted_mse(
     predicted: ArrayLike, observed: ArrayLike, weights: ArrayLike, *, genes: ArrayLike | None = None
 ) -> float | NDArray[np.float64]:
@@ -118,6 +124,8 @@ def weighted_mse(
     return as_number(np.sum(shares * (prediction - observation) ** 2, axis=-1))
 
 
+@checked
+@by_label
 def weighted_r2(
     predicted: ArrayLike,
     observed: ArrayLike,

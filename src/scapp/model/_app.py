@@ -9,6 +9,7 @@ import rich.pretty  # noqa: F401  scvi-tools 1.4 forgets it where it shows its r
 from anndata import AnnData
 from scvi.model.base import BaseModelClass
 
+from scapp._checked import checked
 from scapp._keys import Key
 from scapp.data._effects import DEPTH
 from scapp.data._mudata import effects_of
@@ -93,6 +94,7 @@ class APP(SetupMixin, TrainingMixin, StreamingMixin, SavingMixin, BaseModelClass
 
     _module_cls = APPModule
 
+    @checked(own=("closed_form", "attention", "known_noise"))
     def __init__(
         self,
         adata: AnnData | MuData | None = None,

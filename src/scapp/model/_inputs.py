@@ -33,7 +33,7 @@ class Registered:
         node = {gene: i for i, gene in enumerate(genes)}
         effects = states[EFFECTS]
         labels = effects["perturbations"].tolist()
-        perturbations = [tuple(node[gene] for gene in p) for p in parse_labels(labels, control=None)]
+        perturbations = [tuple(node[gene] for gene in p) for p in parse_labels(labels, control=None, genes=genes)]
         shape = (len(genes),) * 2
         networks = [
             sparse.csr_matrix((s["edge_weight"], tuple(s["edge_index"])), shape=shape)

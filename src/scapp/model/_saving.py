@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from anndata import AnnData
 
+from scapp._checked import checked
+
 if TYPE_CHECKING:
     from mudata import MuData
 
@@ -26,6 +28,7 @@ class SavingMixin:
 
     adata: AnnData | MuData | None
 
+    @checked
     def save(
         self,
         dir_path: str | os.PathLike[str],
@@ -61,7 +64,8 @@ class SavingMixin:
         OSError
             If the disk is full; what was there before is there still.
         """
-        if Path(dir_path).exists() and not overwrite:
+        dir_path = Path(dir_path).expanduser()
+        if dir_path.exists() and not overwrite:
             raise ValueError(f"{str(dir_path)!r} exists already. Pass overwrite=True, or name another folder.")
         if save_anndata and self.adata is None:
             raise ValueError(
@@ -69,12 +73,25 @@ class SavingMixin:
             )
         backing = self.adata.filename if isinstance(self.adata, AnnData) else None
         try:
-            with moved_when_whole(Path(dir_path)) as hidden:
+            with moved_when_whole(dir_path) as hidden:
                 options = {"prefix": prefix, "save_anndata": save_anndata, "save_kwargs": save_kwargs, **kwargs}
                 super().save(str(hidden), **options)  # type: ignore[misc]
         finally:
             if backing is not None:  # anndata takes the copy for the file of the user's data
                 self.adata.file.filename = backing
+
+    @classmethod
+    def load(cls, dir_path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:
+        """Load a saved model.
+
+        Parameters
+        ----------
+        dir_path
+            Folder of the model; ``~`` is the home folder.
+        *args, **kwargs
+            As in :meth:`scvi.model.base.BaseModelClass.load`.
+        """
+        return super().load(str(Path(dir_path).expanduser()), *args, **kwargs)  # type: ignore[misc]
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from anndata import AnnData
 from mudata import MuData
 from scvi.data import AnnDataManager
 
+from scapp._checked import checked
 from scapp._effects import added_keys, control_label, effects_layer, label_column
 from scapp._genes import check_no_view, shorten
 from scapp._keys import Key
@@ -36,12 +37,13 @@ class SetupMixin:
         register_manager: Callable[[AnnDataManager], None]
 
     @classmethod
+    @checked
     def setup_anndata(
         cls,
         adata: AnnData,
         *,
         perturbation_key: str = Key.obs.PERTURBATION,
-        control: str | None = "control",
+        control: str | Sequence[str] | None = "control",
         layer: str | None = None,
         network_key: str | Sequence[str] | None = None,
         gene_features_key: str | Sequence[str] | None = None,
@@ -121,12 +123,13 @@ class SetupMixin:
         cls.register_manager(manager)
 
     @classmethod
+    @checked(own=("mdata",))
     def setup_mudata(
         cls,
         mdata: MuData,
         *,
         perturbation_key: str = Key.obs.PERTURBATION,
-        control: str | None = "control",
+        control: str | Sequence[str] | None = "control",
         layer: str | None = None,
         network_key: str | Sequence[str] | None = None,
         gene_features_key: str | Sequence[str] | None = None,
@@ -213,7 +216,7 @@ def _keys(keys: str | Sequence[str] | None) -> list[str]:
     return [keys] if isinstance(keys, str) else list(keys or [])
 
 
-def _check(networks: list[str], control: str | None, batch_key: str | None) -> None:
+def _check(networks: list[str], control: str | Sequence[str] | None, batch_key: str | None) -> None:
     if not networks:
         raise ValueError("APP needs at least one network: name it with network_key=….")
     if control is None and batch_key is not None:

@@ -38,7 +38,7 @@ def check_place(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
     FileExistsError
         If something is there already that may not be overwritten.
     """
-    place = Path(path)
+    place = Path(path).expanduser()
     if place.is_symlink():
         place = place.resolve()  # what the link points at is written, and the link stays
     if not place.parent.is_dir():

@@ -16,6 +16,7 @@ from scapp.network._adjacency import as_csr, is_symmetric, normalize
 
 # Chunks of profiles that are computed side by side: each takes n_nodes x chunk_size numbers, twice.
 MAX_THREADS = 8
+SMALLEST_RESTART = 1e-3
 
 
 def diffusion(
@@ -41,7 +42,7 @@ def diffusion(
     seeds
         The nodes from which the walks start; all if omitted.
     restart
-        Probability :math:`r` of going back to the start at each step, in (0, 1]: the larger, the more local.
+        Probability :math:`r` of going back to the start at each step, from 0.001 to 1: the larger, the more local.
     normalization
         ``"row"`` for transition probabilities, ``"sym"`` for the symmetric form, which damps hubs and is a
         kernel (symmetric, positive definite) if the network is symmetric.
@@ -60,7 +61,7 @@ def diffusion(
     ----------
     Tong, Faloutsos, Pan. Fast random walk with restart and its applications. ICDM 2006.
     """
-    _check_restart(restart)
+    check_restart(restart)
     transition_t = sparse.csr_matrix(_transition(adjacency, normalization).T)
     n_nodes = transition_t.shape[0]
     starts = np.arange(n_nodes) if seeds is None else np.atleast_1d(np.asarray(seeds, dtype=np.int64))
@@ -118,7 +119,7 @@ def diffusion_embedding(
     ValueError
         If the network is not symmetric.
     """
-    _check_restart(restart)
+    check_restart(restart)
     if not is_symmetric(adjacency):
         raise ValueError("The diffusion embedding needs a symmetric network; pass symmetrize(adjacency).")
     walk = _transition(adjacency, "sym")
@@ -257,6 +258,16 @@ def _transition(adjacency: sparse.spmatrix, normalization: Literal["row", "sym"]
     return normalize(magnitude + sparse.diags(dangling), normalization)
 
 
-def _check_restart(restart: float) -> None:
-    if not 0 < restart <= 1:
-        raise ValueError(f"restart must be a probability above 0 and at most 1, found {restart!r}.")
+def check_restart(restart: float) -> None:
+    """Raise unless a restart probability is one that a walk can be followed with.
+
+    Raises
+    ------
+    ValueError
+        Naming the smallest.
+    """
+    if not SMALLEST_RESTART <= restart <= 1:
+        raise ValueError(
+            f"restart must be a probability above 0 and at most 1, found {restart!r}.\nBelow {SMALLEST_RESTART:g} a walk takes more "
+            "than ten thousand steps and forgets its start.\nPass for example restart=0.5."
+        )

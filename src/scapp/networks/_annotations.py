@@ -10,6 +10,7 @@ from typing import Final
 
 import pandas as pd
 
+from scapp._checked import checked
 from scapp._download import RemoteFile, fetch
 from scapp.networks._note import noted, taxon
 from scapp.networks._obo import Ontology, read_obo
@@ -38,6 +39,7 @@ _REACTOME = RemoteFile("ReactomePathways.gmt.zip", "https://reactome.org/downloa
 _SYMBOL, _QUALIFIER, _TERM, _EVIDENCE, _ASPECT, _N_COLUMNS = 2, 3, 4, 6, 8, 15
 
 
+@checked
 def from_gmt(file: PathLike, *, source: str = "", licence: str = "", version: str = "") -> pd.DataFrame:
     """Gene sets from a GMT file: name, description, genes, separated by tabs; gzipped or not.
 
@@ -62,6 +64,7 @@ def from_gmt(file: PathLike, *, source: str = "", licence: str = "", version: st
     return noted(_sets(path, unique=True), source=source or path.name, licence=licence, version=version, path=path)
 
 
+@checked
 def reactome(
     *,
     organism: str = "human",
@@ -113,6 +116,7 @@ def reactome(
     )
 
 
+@checked
 def gene_ontology(
     *,
     organism: str = "human",
@@ -175,6 +179,7 @@ def gene_ontology(
     return table
 
 
+@checked
 def from_gaf(
     file: PathLike,
     *,

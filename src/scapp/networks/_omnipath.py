@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scapp._checked import checked
 from scapp._download import RemoteFile, fetch
 from scapp.networks._note import noted, taxon
 from scapp.pp._edges import read_edges
@@ -32,6 +33,7 @@ _COLLECTRI = RemoteFile(
 )
 
 
+@checked
 def collectri(
     *,
     organism: str = "human",
@@ -87,6 +89,7 @@ def collectri(
     )
 
 
+@checked
 def dorothea(
     *,
     organism: str = "human",
@@ -150,6 +153,7 @@ def dorothea(
     )
 
 
+@checked
 def omnipath(
     *,
     organism: str = "human",

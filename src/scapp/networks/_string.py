@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import logging
 import os
 import zlib
@@ -16,9 +15,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scapp._checked import checked
 from scapp._download import RemoteFile, fetch
 from scapp.networks._note import noted, taxon
-from scapp.pp._tables import existing_file, is_gzipped
+from scapp.pp._tables import BoundedGzip, existing_file, is_gzipped
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ _ROWS = 1_000_000
 _HOST = "https://stringdb-downloads.org/download"
 
 
+@checked(own=("min_score",))
 def string(
     *,
     organism: str = "human",
@@ -183,7 +184,15 @@ def _read_links(path: Path, number: int, channels: list[str], min_score: int, pr
     kept = []
     dtype = {"protein1": str, "protein2": str} | dict.fromkeys(channels, np.int16)
     with _reading(path), _opened(path, progress) as file:
-        for block in pd.read_csv(file, sep=" ", usecols=list(dtype), dtype=dtype, na_filter=False, chunksize=_ROWS):
+        for block in pd.read_csv(
+            file,
+            sep=" ",
+            usecols=list(dtype),
+            dtype=dtype,
+            na_filter=False,
+            chunksize=_ROWS,
+            float_precision="round_trip",
+        ):
             weight = combined_score(block[channels].to_numpy())
             strong = (weight >= min_score) & (weight > 0)
             kept.append(block[strong].assign(weight=weight[strong]))
@@ -229,7 +238,7 @@ def _opened(path: Path, progress: bool = False) -> Iterator[IO[bytes]]:
     bar = open_with_progress(path, "rb", description=path.name, console=Console(stderr=True), disable=not progress)
     with bar as packed:
         if is_gzipped(path):
-            with gzip.open(packed) as file:
+            with BoundedGzip(path, packed) as file:
                 yield file  # type: ignore[misc]
         else:
             yield packed

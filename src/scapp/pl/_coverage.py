@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from scapp._checked import checked
 from scapp._controls import Control
 from scapp._effects import control_label, label_column
 from scapp._genes import measured_mask, scapp_uns, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, parse_labels, perturbed_genes
-from scapp.pl._figure import BLUE, COLUMN, VERMILION, done
+from scapp.pl._figure import BLUE, COLUMN, VERMILION, done, literal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,18 +29,19 @@ LINE = 48  # letters that fit below the bars
 PERTURBED, ALL = ("perturbed genes", VERMILION), ("all genes", BLUE)
 
 
+@checked
 def network_coverage(
     adata: AnnData,
     *,
     network_key: str | Sequence[str] = Key.varp.NETWORK,
     gene_features_key: str | Sequence[str] | None = None,
     perturbation_key: str = Key.obs.PERTURBATION,
-    control: str | None = "control",
+    control: str | Sequence[str] | None = "control",
     sep: str = SEPARATOR,
     ax: Sequence[Axes] | None = None,
     figsize: tuple[float, float] = (COLUMN, 4.4),
     show: bool | None = None,
-    save: str | Path | None = None,
+    save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Sequence[Axes] | Figure | None:
     """How many neighbours the perturbed genes and all genes have, and for which of them something is lacking.
@@ -58,7 +60,8 @@ def network_coverage(
     ax, figsize
         Where to draw, two axes, or the size of a new figure in inches.
     show, save, return_fig
-        As in scanpy: show the figure, save it to this path, return the figure.
+        As in scanpy: show the figure, save it to this path (or with a suffix such as
+        ``".pdf"``, or True, in scanpy's folder of figures), return the figure.
 
     Returns
     -------
@@ -88,6 +91,7 @@ def network_coverage(
 
     _draw_degrees(upper, {PERTURBED: degree[is_perturbed], ALL: degree})
     _draw_lacks(lower, adata.var_names, lacks, is_perturbed, outside, n_perturbed=len(known))
+    literal(lower)
     drawn = done(upper, show=show, save=save, return_fig=return_fig)
     return (upper, lower) if drawn is upper else drawn  # type: ignore[return-value]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR
@@ -28,6 +29,7 @@ MAX_CATEGORIES = 2 * len(COLORS)
 MAX_NAMED = 40
 
 
+@checked
 def perturbation_embedding(
     adata: AnnData,
     *,
@@ -38,7 +40,7 @@ def perturbation_embedding(
     ax: Axes | None = None,
     figsize: tuple[float, float] = (COLUMN, 3.3),
     show: bool | None = None,
-    save: str | Path | None = None,
+    save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
     """Perturbations in two dimensions, a point for each, coloured by module or by another column.
@@ -60,7 +62,8 @@ def perturbation_embedding(
     ax, figsize
         Where to draw, or the size of a new figure in inches.
     show, save, return_fig
-        As in scanpy: show the figure, save it to this path, return the figure.
+        As in scanpy: show the figure, save it to this path (or with a suffix such as
+        ``".pdf"``, or True, in scanpy's folder of figures), return the figure.
 
     Returns
     -------

@@ -63,8 +63,11 @@ def index_of(adata: AnnData, perturbation: str, *, sep: str = SEPARATOR) -> int:
     """Where a perturbation stands in ``adata.obs_names``, in this spelling or with its genes in another order."""
     rows = np.flatnonzero(adata.obs_names == perturbation)
     if not len(rows):
-        wanted = _genes_of(perturbation, sep)
-        rows = np.array([i for i, name in enumerate(adata.obs_names) if wanted and _genes_of(name, sep) == wanted])
+        known = set(adata.var_names)
+        wanted = _genes_of(perturbation, sep, known)
+        rows = np.array(
+            [i for i, name in enumerate(adata.obs_names) if wanted and _genes_of(name, sep, known) == wanted]
+        )
     if len(rows) == 1:
         return int(rows[0])
     columns = [key for key in adata.obs if (adata.obs[key].astype(object) == perturbation).any()]
@@ -81,10 +84,10 @@ def index_of(adata: AnnData, perturbation: str, *, sep: str = SEPARATOR) -> int:
     )
 
 
-def _genes_of(label: object, sep: str) -> tuple[str, ...]:
+def _genes_of(label: object, sep: str, genes: set[str]) -> tuple[str, ...]:
     """The genes of a label in alphabetical order; none if it is not a label, as the barcode of a cell may be none."""
     try:
-        return parse_label(label, control=None, sep=sep)  # type: ignore[arg-type]
+        return parse_label(label, control=None, sep=sep, genes=genes)  # type: ignore[arg-type]
     except ValueError:
         return ()
 

@@ -8,6 +8,7 @@ import numpy as np
 from anndata import AnnData
 from matplotlib.colors import Normalize
 
+from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp.pl._figure import BLACK, GREY, LFC_UNIT, PALETTE, VERMILION, axes, done
@@ -25,6 +26,7 @@ NAMES = {"path": "on a path"}
 SMALLEST, LARGEST = 18.0, 170.0  # areas of nodes, in square points
 
 
+@checked
 def attention_subnetwork(
     data: AnnData | nx.DiGraph,
     perturbation: str | None = None,
@@ -35,7 +37,7 @@ def attention_subnetwork(
     ax: Axes | None = None,
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
-    save: str | Path | None = None,
+    save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
     """Paths from the perturbed genes outward: one column for each step, genes without a path in a column of their own.
@@ -56,7 +58,8 @@ def attention_subnetwork(
     ax, figsize
         Where to draw, or the size of a new figure in inches; by default as large as the names need.
     show, save, return_fig
-        As in scanpy: show the figure, save it to this path, return the figure.
+        As in scanpy: show the figure, save it to this path (or with a suffix such as
+        ``".pdf"``, or True, in scanpy's folder of figures), return the figure.
 
     Returns
     -------

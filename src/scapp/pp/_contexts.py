@@ -11,6 +11,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from scapp._checked import checked
 from scapp._effects import label_column
 from scapp._genes import check_gene_names, measured_mask, scapp_uns, shorten
 from scapp._keys import Key
@@ -42,7 +43,7 @@ def effects_by_context(
     effects_of
         Turns the cells of one context into effects.
     """
-    if context_key == perturbation_key:
+    if isinstance(context_key, str) and context_key == perturbation_key:
         raise ValueError(f"context_key and perturbation_key name the same column, {context_key!r}.")
     column = column_of_obs(adata, context_key, "context_key").astype(str)
     contexts = sorted(column.unique())
@@ -82,6 +83,7 @@ def effects_by_context(
     )
 
 
+@checked
 def select_context(effects: AnnData, context: object) -> AnnData:
     """The effects in one context, in the form of those of a screen in that context alone.
 
@@ -145,6 +147,7 @@ def select_context(effects: AnnData, context: object) -> AnnData:
     return one
 
 
+@checked
 def add_effects_as_features(
     adata: AnnData,
     effects: AnnData,

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from scapp._checked import checked
 from scapp._genes import check_gene_names, check_no_view, measured_mask, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, Perturbation, format_label
@@ -82,6 +83,7 @@ class EfficacyReport:
         return "\n".join(line for line in lines if line)
 
 
+@checked
 def check_efficacy(
     effects: AnnData,
     *,

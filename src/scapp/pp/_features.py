@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from scapp._checked import checked
 from scapp._genes import check_gene_names, check_no_view, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR
@@ -88,6 +89,7 @@ class GeneFeaturesReport:
         return "\n".join(lines)
 
 
+@checked
 def add_gene_features(
     adata: AnnData,
     features: Features,

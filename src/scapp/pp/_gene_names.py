@@ -156,4 +156,4 @@ def perturbed_genes_in(
         logger.info("adata.obs has no column %r, so perturbed genes are not reported.", perturbation_key)
         return []
     labels = [str(label) for label in adata.obs[perturbation_key].dropna().unique()]
-    return perturbed_genes(parse_labels(labels, control=control, sep=sep))
+    return perturbed_genes(parse_labels(labels, control=control, sep=sep, genes=adata.var_names))

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from scapp._checked import checked
 from scapp._genes import check_no_view, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, format_label
@@ -33,6 +34,7 @@ GUIDE_SEPARATOR = "|"
 PERTURBED, CONTROL, NONE, MANY, RARE = STATUS = ("perturbed", "control", "none", "many", "rare")
 
 
+@checked(own=("adata",))
 def guides_to_perturbations(
     adata: AnnData | MuData,
     *,

@@ -70,7 +70,7 @@ def read_perturbations(
     perturbation_key, control = label_column(adata, perturbation_key), control_label(adata, control)
     labels = column_of_obs(adata, perturbation_key, "perturbation_key")
     check_labels(labels, adata.var_names, perturbation_key=perturbation_key, control=control, sep=sep)
-    perturbations = parse_labels(labels, control=control, sep=sep)
+    perturbations = parse_labels(labels, control=control, sep=sep, genes=adata.var_names)
     if control is None:
         _warn_of_controls(labels)
     elif not (effects_allowed and is_effects(perturbations)):
@@ -221,7 +221,7 @@ def is_effects(perturbations: list[Perturbation]) -> bool:
 
 def column_of_obs(adata: AnnData, key: str, argument: str) -> pd.Series:
     """A column of ``adata.obs`` without missing values, or an error that names the argument and the columns there are."""
-    if isinstance(key, list | tuple):
+    if not isinstance(key, str):
         raise TypeError(
             f"{argument} names one column of adata.obs, found the {type(key).__name__} {key!r}. Join several into one first, as in "
             "`adata.obs['both'] = adata.obs['a'].astype(str) + '-' + adata.obs['b'].astype(str)`."

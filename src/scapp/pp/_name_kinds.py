@@ -75,7 +75,10 @@ def _mend(ours: str, theirs: str, what: str, var_columns: Sequence[str]) -> str:
     if kind == "Entrez ids":
         return f"Bring them to symbols with `scapp.pp.harmonize_genes({side}, aliases=table)`, a table of entrez and symbol."
     if "protein ids" in kind:
-        return "scapp.networks.string reads STRING's files and names proteins by the symbol of their gene."
+        return (
+            "scapp.networks.string reads STRING's files and names proteins by the symbol of their gene; or pass STRING's table of "
+            "names with it: aliases='….protein.info….txt.gz'."
+        )
     return f"Bring them to symbols with `scapp.pp.harmonize_genes({side}, aliases={{name: symbol, …}})`."
 
 

@@ -15,10 +15,11 @@ AliasTable: TypeAlias = Mapping[str, str] | pd.DataFrame | PathLike
 Aliases: TypeAlias = "AliasTable | Sequence[AliasTable] | NameTables"
 
 # Columns of the tables, in lower case: those of org.Hs.eg.db as it is exported, and of HGNC.
-SYMBOL = ["symbol", "approved_symbol", "approved symbol"]
+SYMBOL = ["symbol", "approved_symbol", "approved symbol", "preferred_name"]
 COLUMNS = {
     "previous": ["prev_symbol", "previous_symbol", "previous symbol", "previous symbols"],
-    "alias": ["alias_symbol", "alias", "alias symbol", "alias symbols"],
+    # STRING's table of proteins has their ids beside the preferred names, which are symbols.
+    "alias": ["alias_symbol", "alias", "alias symbol", "alias symbols", "string_protein_id"],
     "ensembl": ["ensembl_gene_id", "ensembl_id", "ensembl", "ensembl gene id"],
     "entrez": ["entrez_id", "entrez", "ncbi_gene_id", "ncbi gene id"],
 }

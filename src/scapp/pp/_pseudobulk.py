@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from scapp._checked import checked
 from scapp._controls import Control
 from scapp._genes import scapp_uns, shorten
 from scapp._keys import Key
@@ -33,6 +34,7 @@ logger = logging.getLogger(__name__)
 FEATURE_TYPES, GENE_EXPRESSION = "feature_types", "Gene Expression"  # as Cell Ranger names them
 
 
+@checked(own=("context_key", "batch_key"))
 def pseudobulk(
     adata: Screen | Sequence[Screen],
     *,

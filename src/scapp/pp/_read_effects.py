@@ -15,6 +15,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from scapp._checked import checked
 from scapp._controls import Control, is_control, missing_kind
 from scapp._genes import check_gene_names, scapp_uns, shorten
 from scapp._keys import Key
@@ -103,6 +104,7 @@ class _Effects:
     canonical: bool = False
 
 
+@checked
 def read_effects(
     effects: Given,
     *,

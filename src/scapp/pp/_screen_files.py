@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import h5py
 import numpy as np
 import pandas as pd
-from anndata import AnnData
+from anndata import AnnData, read_h5ad
 
 from scapp._genes import check_gene_names, shorten
 from scapp._keys import Key
@@ -99,7 +99,12 @@ def _open(screen: Any, layer: str | None, opened: ExitStack) -> AnnData:
     if path.is_file() and not h5py.is_hdf5(path):
         _say_what_it_is(path)
     try:
-        return _read(_store(path, opened), layer)
+        store = _store(path, opened)
+        if isinstance(store.get("obs"), h5py.Dataset):
+            # Before version 0.7, anndata wrote tables as one array, which it alone reads.
+            logger.info("%s was written by anndata below 0.7: it is read into memory.", path.name)
+            return read_h5ad(path)
+        return _read(store, layer)
     except (OSError, KeyError, TypeError) as error:
         raise ValueError(
             f"{str(path)!r} cannot be read as an AnnData: it is truncated, damaged or of another kind ({error}). "

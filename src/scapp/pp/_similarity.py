@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from scipy import sparse, stats
 
+from scapp._checked import checked
 from scapp._genes import check_gene_names, check_no_view
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, perturbed_genes
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 MIN_CELLS = 10
 
 
+@checked
 def coexpression_network(
     adata: AnnData,
     *,
@@ -141,6 +143,7 @@ def coexpression_network(
     )
 
 
+@checked
 def similarity_network(
     adata: AnnData,
     annotations: Annotations,

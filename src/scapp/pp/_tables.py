@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import re
 import zlib
@@ -39,9 +40,53 @@ def is_gzipped(path: Path) -> bool:
         return file.read(2) == b"\x1f\x8b"
 
 
+# What a packed file may hold: text of tables packs 5 to 50 times, and small files may hold anything.
+LARGEST_SMALL = 2**30
+LARGEST_RATIO = 100
+
+
+class BoundedGzip(gzip.GzipFile):
+    """A gzip file that is not read beyond a hundred times its size: a few bytes can be packed to hold terabytes."""
+
+    def __init__(self, path: Path, fileobj: IO[bytes] | None = None) -> None:
+        super().__init__(path if fileobj is None else None, "rb", fileobj=fileobj)
+        self.path = path
+        self.largest = max(LARGEST_SMALL, LARGEST_RATIO * path.stat().st_size)
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read, in pieces where all is asked for."""
+        if size is not None and size >= 0:
+            return self._bounded(super().read(size))
+        pieces = []
+        while piece := self.read(2**20):
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def read1(self, size: int = -1) -> bytes:
+        """Read what can be read at once."""
+        return self._bounded(super().read1(size))
+
+    def readline(self, size: int | None = -1) -> bytes:
+        """Read one line."""
+        return self._bounded(super().readline(-1 if size is None else size))
+
+    def _bounded(self, data: bytes) -> bytes:
+        if self.tell() > self.largest:
+            raise ValueError(
+                f"{str(self.path)!r} unpacks to more than {self.largest:,} bytes, over {LARGEST_RATIO} times its size, and was not "
+                "read on.\nExpected is a packed table.\nIf it is one, unpack it (`gunzip`) and pass the unpacked file."
+            )
+        return data
+
+
+def open_bytes(path: Path) -> IO[bytes]:
+    """Open a file, unpacked if it is gzipped."""
+    return BoundedGzip(path) if is_gzipped(path) else path.open("rb")  # type: ignore[return-value]
+
+
 def open_text(path: Path) -> IO[str]:
     """Open a text file, gzipped or not."""
-    return gzip.open(path, "rt", encoding="utf-8-sig") if is_gzipped(path) else path.open(encoding="utf-8-sig")
+    return io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig")
 
 
 @contextmanager
@@ -125,10 +170,12 @@ def read_table(path: PathLike, *, header: bool = True) -> pd.DataFrame:
         if not lines or not lines[0].strip():
             raise ValueError(f"The file {str(path)!r} is empty, or its first line is.")
         separator = _separator(lines[0])
+        if header:
+            check_header(path, lines[0].split(separator))
+    with whole(path), open_bytes(path) as file:
         return pd.read_csv(
-            path,
+            file,
             sep=separator,
-            compression="gzip" if is_gzipped(path) else None,
             na_filter=False,
             encoding="utf-8-sig",
             skipinitialspace=separator == " ",
@@ -137,6 +184,19 @@ def read_table(path: PathLike, *, header: bool = True) -> pd.DataFrame:
             low_memory=False,
             # The faster parser ends the interpreter at exponents of many digits, and rounds otherwise.
             float_precision="round_trip",
+        )
+
+
+MOST_NAMELESS = 1000
+
+
+def check_header(path: Path, names: Sequence[str]) -> None:
+    """Raise if a header is no header: pandas takes minutes to number thousands of columns of one name."""
+    n_nameless = len(names) - len(set(names))
+    if n_nameless > MOST_NAMELESS:
+        raise ValueError(
+            f"{n_nameless:,} of the {len(names):,} columns in the first line of {str(path)!r} have no name of their own.\nExpected a "
+            "header with one name a column.\nRemove the line, or write the table again."
         )
 
 

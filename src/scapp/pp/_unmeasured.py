@@ -12,6 +12,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from scapp._checked import checked
 from scapp._genes import check_gene_names, measured_mask, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, perturbed_genes
@@ -20,6 +21,7 @@ from scapp.pp._labels import read_perturbations
 logger = logging.getLogger(__name__)
 
 
+@checked(own=("genes",))
 def add_unmeasured_genes(
     adata: AnnData,
     genes: Iterable[str] | None = None,

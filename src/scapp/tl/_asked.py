@@ -37,7 +37,7 @@ def nodes_of(model: APP, labels: Iterable[str]) -> list[tuple[int, ...]]:
     """
     labels = list(labels)
     args = model.registry["setup_args"]
-    parsed = parse_labels(labels, control=args["control"], sep=args["sep"])
+    parsed = parse_labels(labels, control=args["control"], sep=args["sep"], genes=model.genes)
     for label, perturbation in zip(labels, parsed, strict=True):
         if not perturbation:
             raise ValueError(f"Expected a perturbation, found the control ({label}), which has no effect.")

@@ -10,6 +10,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from scapp._checked import checked
 from scapp._effects import label_column
 from scapp._genes import check_no_view, measured_mask, shorten
 from scapp._keys import Key
@@ -26,6 +27,7 @@ class EmbedsPerturbations(Protocol):
         ...
 
 
+@checked
 def perturbation_embedding(
     adata: AnnData,
     model: EmbedsPerturbations | None = None,

@@ -74,7 +74,7 @@ def shortest_paths(
     last: list[NDArray[np.int64]] = []
     begins = np.flatnonzero(np.r_[True, edges.target[1:] != edges.target[:-1]][: len(edges.target)])
     targets = edges.target[begins]
-    for _ in range(max_length):
+    for _ in range(min(max_length, n_nodes)):
         edge = np.full(n_nodes, -1, dtype=np.int64)
         if len(begins):
             candidate = distance[edges.source] + cost
@@ -86,6 +86,8 @@ def shortest_paths(
             edge[targets[better]] = first[better]
             distance = distance.copy()
             distance[targets[better]] = best[better]
+        if (edge < 0).all():
+            break  # no path of more edges is cheaper
         last.append(edge)
     return distance, last
 

@@ -12,6 +12,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from scapp._checked import checked
 from scapp._genes import check_gene_names, measured_mask, shorten
 from scapp._keys import Key
 from scapp._perturbations import parse_labels
@@ -22,6 +23,7 @@ from scapp.tl._hurdle import ControlCells
 logger = logging.getLogger(__name__)
 
 
+@checked(own=("predictions", "n_cells"))
 def sample_cells(
     adata: AnnData,
     predictions: AnnData,
@@ -112,7 +114,7 @@ def sample_cells(
             f"Expected predictions as an AnnData, found {type(predictions).__name__}. Pass what `model.predict(names)` returns."
         )
     labels = _labels(predictions, perturbation_key)
-    parsed = parse_labels(labels, control=control, sep=sep)
+    parsed = parse_labels(labels, control=control, sep=sep, genes=adata.var_names)
     numbers = _numbers(n_cells, labels)
     genes, lfc = _effects(predictions, adata)
     controls = adata[[not p for p in perturbations]].to_memory()

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from rich.progress import track
 
+from scapp._checked import checked
 from scapp._keys import Key
 from scapp._settings import settings
 from scapp.tl._candidates import Candidates, Genes
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 N_DRAWS = 256
 
 
+@checked(own=("model", "n_best"))
 def screen(
     model: APP,
     pairs: Iterable[str] | str = "all",

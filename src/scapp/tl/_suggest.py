@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
+from scapp._checked import checked
 from scapp._genes import shorten
 from scapp.tl._candidates import Candidates, Genes, check_model
 
@@ -20,6 +21,7 @@ MAX_TARGETS, MIN_TARGETS, MAX_COVARIANCES = 2000, 200, 2**26
 STRATEGIES = ("variance", "uncertainty")
 
 
+@checked(own=("n",))
 def suggest_perturbations(
     model: APP,
     n: int,
