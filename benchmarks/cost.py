@@ -51,7 +51,9 @@ def main() -> None:
             begin = time.perf_counter()
             model.predict(pairs)
             seconds = time.perf_counter() - begin
-            rows.append((f"predict all {len(pairs):,} pairs, ms a perturbation", f"{1000 * seconds / len(pairs):.3f}"))
+            rows.append(
+                (f"predict all {len(pairs):,} pairs, ms per perturbation", f"{1000 * seconds / len(pairs):.3f}")
+            )
     print("| what | measured |\n|---|---|")
     for name, value in rows:
         print(f"| {name} | {value} |")

@@ -95,7 +95,7 @@ def main() -> None:
         print("RESULT " + json.dumps(measure(folder, way, int(n_pairs), args.threads)))
         return
     header = (
-        "| way | pairs | genes | CPU seconds | pairs a second | ms a pair | memory before, GB | peak, GB | file, GB |"
+        "| way | pairs | genes | CPU seconds | pairs a second | ms per pair | memory before, GB | peak, GB | file, GB |"
     )
     print(header + "\n|---|---|---|---|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as folder:

@@ -229,7 +229,7 @@ scapp.pl.scores(table)""",
 
 
 def page() -> str:
-    """The page, in MyST Markdown."""
+    """Write the page, in MyST Markdown."""
     return f"""\
 # Gallery
 

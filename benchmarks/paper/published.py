@@ -132,7 +132,7 @@ def published_interaction_curves(folder: PathLike) -> pd.DataFrame:
 
     Returns
     -------
-    One row a method and ``fdp`` (false discovery proportion, 0 to 1 in steps of 0.01): ``method``, ``fdp``, ``tpr`` (true
+    One row per method and ``fdp`` (false discovery proportion, 0 to 1 in steps of 0.01): ``method``, ``fdp``, ``tpr`` (true
     positive rate) and ``note``.
 
     Raises

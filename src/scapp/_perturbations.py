@@ -118,7 +118,7 @@ def parse_labels(
 
 
 def format_label(genes: Iterable[str], *, sep: str = SEPARATOR) -> str:
-    """The canonical label of some genes: alphabetical, joined by `sep`."""
+    """Return the canonical label of some genes: alphabetical, joined by `sep`."""
     return sep.join(sorted(genes))
 
 
@@ -248,12 +248,12 @@ def _or(names: tuple[str, ...]) -> str:
 
 
 def perturbed_genes(perturbations: Iterable[Perturbation]) -> list[str]:
-    """All genes that occur, sorted."""
+    """Return all genes that occur, sorted."""
     return sorted({gene for genes in perturbations for gene in genes})
 
 
 def encode(perturbations: Sequence[Perturbation], nodes: Sequence[str]) -> sparse.csr_matrix:
-    """Multi-hot matrix of perturbations over genes.
+    """Return the multi-hot matrix of perturbations over genes.
 
     Parameters
     ----------
@@ -301,7 +301,7 @@ def check_known(perturbations: Iterable[Perturbation], nodes: Sequence[str]) -> 
 
 
 def near_matches(name: str, choices: Iterable[str], n: int = 3) -> list[str]:
-    """Up to `n` choices that differ from `name` by case or by a few letters, the nearest first."""
+    """Return up to `n` choices that differ from `name` by case or by a few letters, the nearest first."""
     choices = list(choices)
     same_but_case = [choice for choice in choices if choice.lower() == name.lower()]
     similar = difflib.get_close_matches(name, choices, n=n, cutoff=0.75)

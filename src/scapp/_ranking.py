@@ -129,7 +129,7 @@ def rank_genes(
     method: str = "attention",
     n_genes: int | None = None,
 ) -> dict[str, Any]:
-    """Genes ranked by a score, in the form of scanpy's ``rank_genes_groups``.
+    """Return genes ranked by a score, in the form of scanpy's ``rank_genes_groups``.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ GENES = ["HUB", "HLA/A", "KLF1", "GATA1", "T1", "T2", "T3", "T4", "UNMEASURED"]
 
 @pytest.fixture
 def predicted() -> ad.AnnData:
-    """What `APP.predict(names)` returns: one observation a perturbation. HUB gets most attention everywhere."""
+    """What `APP.predict(names)` returns: one observation per perturbation. HUB gets most attention everywhere."""
     rng = np.random.default_rng(0)
     attention = rng.random((4, 9)) * 0.2
     attention[:, 0] = 5

@@ -66,7 +66,7 @@ class Baseline(ABC):
         Parameters
         ----------
         effects
-            One observation a perturbation, no controls, as :func:`scapp.pp.pseudobulk` returns. Not changed.
+            One observation per perturbation, no controls, as :func:`scapp.pp.pseudobulk` returns. Not changed.
         layer
             Layer that holds the log-fold-changes; `X` if None.
         perturbation_key
@@ -105,7 +105,7 @@ class Baseline(ABC):
 
         Returns
         -------
-        A new AnnData with one observation a label, in the order and the spelling asked, and the genes of the effects:
+        A new AnnData with one observation per label, in the order and the spelling asked, and the genes of the effects:
         ``layers["predicted_lfc"]`` of shape (n_labels, n_vars), float32, and in `X` the predicted mean expression
         where the mean of the controls is known. Both are NaN for genes that were not measured.
 
@@ -149,7 +149,7 @@ class Baseline(ABC):
 
     @abstractmethod
     def _predict(self, perturbations: list[Perturbation]) -> NDArray[np.float64]:
-        """Log-fold-changes of shape (n_perturbations, n_measured)."""
+        """Return log-fold-changes of shape (n_perturbations, n_measured)."""
 
     def __repr__(self) -> str:
         if self._shape is None:
@@ -159,7 +159,7 @@ class Baseline(ABC):
 
 
 def read_effects(effects: AnnData, *, layer: str | None, perturbation_key: str, sep: str) -> TrainingEffects:
-    """Log-fold-changes with their labels, checked; :meth:`Baseline.fit` says what is refused."""
+    """Return log-fold-changes with their labels, checked; :meth:`Baseline.fit` says what is refused."""
     perturbations = read_perturbations(effects, perturbation_key=perturbation_key, control=None, sep=sep)
     check_gene_names(effects)
     _check_perturbations(perturbations, perturbation_key)

@@ -35,7 +35,7 @@ class CarriedOver(Baseline):
     Parameters
     ----------
     other
-        Effects of the other screen: one observation a perturbation, no controls. Not changed.
+        Effects of the other screen: one observation per perturbation, no controls. Not changed.
     layer, perturbation_key, sep
         Where its log-fold-changes and labels stand, as in `fit`.
 

@@ -28,11 +28,11 @@ class SimilaritySource(ABC):
 
     @abstractmethod
     def knows(self, genes: Sequence[str]) -> NDArray[np.bool_]:
-        """Of which genes it holds anything."""
+        """Return for which genes it holds anything."""
 
     @abstractmethod
     def between(self, genes: Sequence[str], others: Sequence[str]) -> NDArray[np.float64]:
-        """Similarities of shape (n_genes, n_others)."""
+        """Return similarities of shape (n_genes, n_others)."""
 
 
 class VectorSource(SimilaritySource):
@@ -220,7 +220,7 @@ def sources_of(
 
 
 def check_similarity_table(table: Any) -> pd.DataFrame:
-    """A square, symmetric, finite table of numbers whose index and columns are the same genes, the columns in that order.
+    """Return a square, symmetric, finite table of numbers whose index and columns are the same genes, the columns in that order.
 
     Raises
     ------

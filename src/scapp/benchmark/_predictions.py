@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".h5ad", ".npz", ".csv", ".csv.gz", ".parquet")
 SEED = "seed"
 EXPECTED = (
-    "Expected one row a perturbation and one column a gene: h5ad (layers['predicted_lfc'] or X, obs['perturbation'], "
+    "Expected one row per perturbation and one column per gene: h5ad (layers['predicted_lfc'] or X, obs['perturbation'], "
     "optionally layers['predicted_lfc_std'] and obs['seed']), npz (labels, genes, lfc, optionally std and seed), or csv "
     "or parquet (first column the perturbation, optionally a column 'seed', the other columns genes). "
     "scapp.benchmark.write_predictions writes all of them."

@@ -35,7 +35,7 @@ def read_effects(
     sep: str,
     batch_key: str | None,
 ) -> AnnData:
-    """Effects of the perturbations in `adata`, with the genes perturbed checked to be nodes.
+    """Return effects of the perturbations in `adata`, with the genes perturbed checked to be nodes.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def read_effects(
 
     Returns
     -------
-    AnnData with one observation a perturbation, ``layers["lfc"]`` and, where known, ``layers["lfc_se"]``.
+    AnnData with one observation per perturbation, ``layers["lfc"]`` and, where known, ``layers["lfc_se"]``.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def read_effects(
 def read_kinds(
     adata: AnnData, effects: AnnData, *, perturbation_key: str, control: Control, sep: str, kind: str
 ) -> np.ndarray:
-    """Kind of each perturbation of `effects`; "" for a combination of several.
+    """Return the kind of each perturbation of `effects`; "" for a combination of several.
 
     Parameters
     ----------

@@ -41,7 +41,7 @@ def read_geneformer(
     *,
     ensembl_ids: pd.DataFrame | PathLike | None = None,
 ) -> pd.DataFrame:
-    """The input embedding of Geneformer's genes.
+    """Read the input embedding of Geneformer's genes.
 
     It is the tensor ``bert.embeddings.word_embeddings.weight`` :cite:p:`Theodoris2023`.
 
@@ -79,7 +79,7 @@ def read_geneformer(
 
 @checked
 def read_scgpt(path: PathLike, *, layer_norm: bool = True) -> pd.DataFrame:
-    """The gene embedding of scGPT.
+    """Read the gene embedding of scGPT.
 
     It is the tensor ``encoder.embedding.weight`` followed by the layer norm ``encoder.enc_norm``, which is what the
     model's gene encoder returns and so what its tutorials use as gene embedding :cite:p:`Cui2024`.
@@ -120,7 +120,7 @@ def read_scgpt(path: PathLike, *, layer_norm: bool = True) -> pd.DataFrame:
 
 @checked
 def read_scfoundation(checkpoint: PathLike, gene_list: GeneList) -> pd.DataFrame:
-    """The gene embedding of scFoundation.
+    """Read the gene embedding of scFoundation.
 
     It is ``["gene"]["state_dict"]["model.pos_emb.weight"]`` of the checkpoint without its last three rows, which stand
     for the two total counts and for padding :cite:p:`Hao2024`.
@@ -163,7 +163,7 @@ def read_scfoundation(checkpoint: PathLike, gene_list: GeneList) -> pd.DataFrame
 
 @checked
 def read_scbert(gene2vec: PathLike, gene_list: GeneList) -> pd.DataFrame:
-    """The gene2vec embedding that scBERT takes its genes from.
+    """Read the gene2vec embedding that scBERT takes its genes from.
 
     It comes as ``gene2vec_16906.npy``, of shape (16,906, 200), without names :cite:p:`Yang2022`.
 
@@ -202,7 +202,7 @@ def read_scbert(gene2vec: PathLike, gene_list: GeneList) -> pd.DataFrame:
 
 @checked
 def read_genept(path: PathLike, *, duplicates: Duplicates = "error") -> pd.DataFrame:
-    """GenePT: embeddings of what is written about each gene.
+    """Read GenePT: embeddings of what is written about each gene.
 
     They are offered as a pickle of symbol to vector, which is refused with the lines that convert it
     :cite:p:`Chen2024`.
@@ -232,7 +232,7 @@ def read_genept(path: PathLike, *, duplicates: Duplicates = "error") -> pd.DataF
 
 
 def _in_folder(path: PathLike, names: tuple[str, ...], model: str) -> Path:
-    """The file of a model, where its folder or the file itself may be given."""
+    """Return the file of a model, where its folder or the file itself may be given."""
     path = Path(path).expanduser()
     if not path.is_dir():
         return existing_file(path)
@@ -269,7 +269,7 @@ def _read_vocabulary(vocabulary: Vocabulary, what: str) -> dict[str, int]:
 
 
 def _rows(vocabulary: dict[str, int], n_rows: int, checkpoint: Path, *, what: str) -> list[str]:
-    """The names of a vocabulary in the order of their rows, each of which it must name once."""
+    """Return the names of a vocabulary in the order of their rows, each of which it must name once."""
     names = sorted(vocabulary, key=vocabulary.__getitem__)
     if [vocabulary[name] for name in names] == list(range(n_rows)):
         return names
@@ -344,7 +344,7 @@ def _layer_norm(
 
 
 def _resave(checkpoint: Path, *names: str, at: str = "") -> str:
-    """Lines that keep the wanted tensors of a torch checkpoint, and nothing else."""
+    """Return lines that keep the wanted tensors of a torch checkpoint, and nothing else."""
     return (
         "import torch; from safetensors.torch import save_file\n"
         f"found = torch.load({checkpoint.name!r}, map_location='cpu', weights_only=False){at}\n"

@@ -42,7 +42,7 @@ def read(
     key: str | None = None,
     duplicates: Duplicates | None = None,
 ) -> pd.DataFrame:
-    """Gene embeddings of any known format.
+    """Read gene embeddings of any known format.
 
     Parameters
     ----------

@@ -37,7 +37,7 @@ def read_table(
     ensembl_ids: pd.DataFrame | PathLike | None = None,
     duplicates: Duplicates = "error",
 ) -> pd.DataFrame:
-    """A table of gene embeddings: names and a matrix.
+    """Read a table of gene embeddings: names and a matrix.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ def _from_columns(file: Path) -> tuple[list[str], ArrayLike]:
 
 
 def _numbers(table: pd.DataFrame, file: Path) -> ArrayLike:
-    """The values as numbers, or an error that shows which are none."""
+    """Return the values as numbers, or an error that shows which are none."""
     values: Any = table.apply(to_numbers) if table.shape[1] else table
     bad = values.isna().to_numpy()
     if bad.any():

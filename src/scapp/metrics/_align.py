@@ -22,7 +22,7 @@ def by_label(metric: Callable[Given, Score]) -> Callable[Given, Score]:
     """Align all DataFrames and Series among the arguments of a metric by their labels.
 
     The first table that has labels of an axis decides the order: rows are perturbations, columns and the index of a Series are
-    genes (of a function of one number a perturbation: perturbations). Plain arrays are taken as they stand.
+    genes (of a function of one number per perturbation: perturbations). Plain arrays are taken as they stand.
     """
     signature = inspect.signature(metric)
 

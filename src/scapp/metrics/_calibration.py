@@ -28,7 +28,7 @@ def interval_coverage(
     genes: ArrayLike | None = None,
     n_largest: int | None = None,
 ) -> float | NDArray[np.float64]:
-    r"""Share of the genes whose observed change lies in the predicted interval.
+    r"""Return the share of the genes whose observed change lies in the predicted interval.
 
     .. math:: \frac{1}{G} \sum_g \left[\, |y_g - \hat y_g| \le z_{(1 + \text{level}) / 2}\; \hat\sigma_g \right]
 
@@ -145,7 +145,7 @@ def reliability(
 
     Returns
     -------
-    One row a group, from the least probable to the most: ``predicted``, the mean probability; ``observed``, the share that
+    One row per group, from the least probable to the most: ``predicted``, the mean probability; ``observed``, the share that
     happened; and ``n``, the number of predictions.
 
     Raises

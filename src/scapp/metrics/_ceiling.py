@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def noise_ceiling(
     half_1: ArrayLike, half_2: ArrayLike, *, genes: ArrayLike | None = None
 ) -> float | NDArray[np.float64]:
-    r"""The L2 that the noise of the measurement leaves to a perfect prediction.
+    r"""Compute the L2 that the noise of the measurement leaves to a perfect prediction.
 
     .. math:: \tfrac12 \sqrt{\sum_g (h_{1g} - h_{2g})^2}
 
@@ -70,7 +70,7 @@ def noise_ceiling(
 @checked
 @by_label
 def explained_gap(l2: ArrayLike, l2_no_change: ArrayLike, ceiling: ArrayLike) -> float | NDArray[np.float64]:
-    r"""Share of the gap between no change and the best possible that a method closes.
+    r"""Return the share of the gap between no change and the best possible that a method closes.
 
     .. math:: \frac{\text{L2}_\text{no change} - \text{L2}}{\text{L2}_\text{no change} - \text{L2}_\text{ceiling}}
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @checked
 @by_label
 def l2(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = None) -> float | NDArray[np.float64]:
-    r"""Euclidean distance of each prediction from what was observed.
+    r"""Return the Euclidean distance of each prediction from what was observed.
 
     .. math:: \sqrt{\sum_g (\hat y_g - y_g)^2}
 
@@ -34,7 +34,7 @@ def l2(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = N
 
     Returns
     -------
-    One number a perturbation, in the unit of the input; a float for 1-d input. Divided by the square root of the number
+    One number per perturbation, in the unit of the input; a float for 1-d input. Divided by the square root of the number
     of genes, it is :func:`rmse`.
 
     Raises
@@ -51,7 +51,7 @@ def l2(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = N
 @checked
 @by_label
 def rmse(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = None) -> float | NDArray[np.float64]:
-    r"""Root mean square error of each prediction.
+    r"""Return the root mean square error of each prediction.
 
     .. math:: \sqrt{\frac{1}{G} \sum_g (\hat y_g - y_g)^2}
 
@@ -64,7 +64,7 @@ def rmse(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None =
 
     Returns
     -------
-    One number a perturbation, in the unit of the input; a float for 1-d input.
+    One number per perturbation, in the unit of the input; a float for 1-d input.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def rmse(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None =
 @checked
 @by_label
 def mae(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = None) -> float | NDArray[np.float64]:
-    r"""Mean absolute error of each prediction.
+    r"""Return the mean absolute error of each prediction.
 
     .. math:: \frac{1}{G} \sum_g |\hat y_g - y_g|
 
@@ -96,7 +96,7 @@ def mae(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = 
 
     Returns
     -------
-    One number a perturbation, in the unit of the input; a float for 1-d input.
+    One number per perturbation, in the unit of the input; a float for 1-d input.
 
     Raises
     ------

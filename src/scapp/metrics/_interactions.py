@@ -27,7 +27,7 @@ def interaction_classes(
     share: float = 0.05,
     genes: ArrayLike | None = None,
 ) -> NDArray[np.str_]:
-    r"""The kind of interaction of each double perturbation and gene.
+    r"""Return the kind of interaction of each double perturbation and gene.
 
     ============ ====================================================================================
     "additive"   not among the `share` of largest :math:`|y - a|`
@@ -82,7 +82,7 @@ def interaction_auprc(
     share: float = 0.05,
     genes: ArrayLike | None = None,
 ) -> float:
-    r"""How well the predicted differences from additivity find the observed ones: area under precision and recall.
+    r"""Measure how well the predicted differences from additivity find the observed ones: area under precision and recall.
 
     All doubles and genes are ordered by :math:`|\hat y - a|`; right are the `share` of them of the largest
     :math:`|y - a|`. The area is scikit-learn's average precision. Compare it with that of the prediction of no change,
@@ -142,7 +142,7 @@ def interaction_tpr_at_fdp(
     share: float = 0.05,
     genes: ArrayLike | None = None,
 ) -> float:
-    r"""Share of the interactions that are found if at most the proportion `fdp` of what is called may be wrong.
+    r"""Return the share of the interactions that are found if at most the proportion `fdp` of what is called may be wrong.
 
     The largest true positive rate of any cutoff on :math:`|\hat y - a|` whose false discovery proportion is `fdp` or
     less, as in the curves of :cite:p:`AhlmannEltze2025`, who interpolate between cutoffs.
@@ -192,7 +192,7 @@ def interaction_sign_match(
     share: float = 0.05,
     genes: ArrayLike | None = None,
 ) -> float:
-    r"""Share of the rightly called interactions that are predicted to the right side of additivity.
+    r"""Return the share of the rightly called interactions that are predicted to the right side of additivity.
 
     Called are the `share` of doubles and genes of the largest :math:`|\hat y - a|`; rightly, if they are among the
     `share` of the largest :math:`|y - a|`. Most interactions fall short of the sum, so that the prediction of no change
@@ -232,7 +232,7 @@ def _named(singles: tuple[ArrayLike, ArrayLike] | None) -> dict[str, ArrayLike]:
 
 
 def _interacting(values: NDArray[np.float64], additive: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
-    """Whether a value is among the share of largest differences from additivity."""
+    """Return whether a value is among the share of largest differences from additivity."""
     if not 0 < share < 1:
         raise ValueError(f"share must be between 0 and 1, found {share}.")
     difference = np.abs(values - additive)
@@ -244,7 +244,7 @@ def _interacting(values: NDArray[np.float64], additive: NDArray[np.float64], sha
 def _kinds(
     values: NDArray[np.float64], additive: NDArray[np.float64], singles: list[NDArray[np.float64]]
 ) -> NDArray[np.str_]:
-    """The class of each value, as if all interacted."""
+    """Return the class of each value, as if all interacted."""
     # Along the direction of the sum, the control is at 0 and the sum at its size.
     along = values * np.sign(additive)
     kinds = np.select([along < 0, along < np.abs(additive)], ["opposite", "buffering"], "synergy")

@@ -103,7 +103,7 @@ class PredictionMixin:
 
         Returns
         -------
-        With names, a new AnnData with one observation a name, in the order and the spelling asked:
+        With names, a new AnnData with one observation per name, in the order and the spelling asked:
 
         - `X`: predicted mean expression, where the mean of the control cells is known (that of the training, or
           `control_mean`), at least zero
@@ -161,7 +161,7 @@ class PredictionMixin:
         return predicted
 
     def get_var_names(self, legacy_mudata_format: bool = False) -> np.ndarray | dict[str, np.ndarray]:
-        """The genes, as scvi-tools saves them; of a MuData, those of each modality.
+        """Return the genes, as scvi-tools saves them; of a MuData, those of each modality.
 
         Parameters
         ----------
@@ -250,7 +250,7 @@ class PredictionMixin:
             raise RuntimeError("This APP has not been trained: call model.train() first.")
 
     def _checked_adata(self, adata: AnnData | MuData | None) -> tuple[AnnData, pd.Series]:
-        """What is written into, and the label of each of its observations."""
+        """Return the AnnData that is written into, and the label of each of its observations."""
         target = self.adata if adata is None else adata
         if target is None:
             raise ValueError("This model was loaded without data: pass names of perturbations, or adata=….")
@@ -276,7 +276,7 @@ class PredictionMixin:
         return target, labels
 
     def _read_labels(self, perturbations: Iterable[str]) -> tuple[list[str], list[tuple[int, ...]]]:
-        """Labels, and the nodes that each names."""
+        """Return labels, and the nodes that each names."""
         names = _names(perturbations)
         return names, self._parse(names)
 
@@ -346,7 +346,7 @@ class PredictionMixin:
         return Results(layers, to_perturbations, obs)
 
     def _describe(self, names: Sequence[str], perturbations: Sequence[tuple[int, ...]]) -> pd.DataFrame:
-        """What is known of perturbations before they are predicted, one row each; warns of genes nothing is known of."""
+        """Return what is known of perturbations before they are predicted, one row each; warns of genes nothing is known of."""
         r, module = self._registered, self.module
         informed, measured, trained = self._informed().tolist(), module.single_row, set(module.perturbations)
         obs = pd.DataFrame(
@@ -418,7 +418,7 @@ class PredictionMixin:
         if adata.n_obs > len(names) and n_bytes > LARGE:
             warn_user(
                 f"Predictions for each of {adata.n_obs:,} cells take {n_bytes / 1e9:.1f} GB in four layers of {adata.n_vars:,} genes, for "
-                f"{len(names):,} distinct rows.\nWithout per_cell=True, `model.predict()` returns one row a perturbation."
+                f"{len(names):,} distinct rows.\nWithout per_cell=True, `model.predict()` returns one row per perturbation."
             )
         threshold = self._threshold(change_threshold)
         results = self._results(names, kind, threshold)

@@ -96,7 +96,7 @@ class SavingMixin:
 
 @contextmanager
 def moved_when_whole(folder: Path) -> Iterator[Path]:
-    """A hidden folder, yet to be made, whose files appear in `folder` when the block ends without error.
+    """Yield a hidden folder, not made yet, whose files appear in `folder` when the block ends without error.
 
     Raises
     ------

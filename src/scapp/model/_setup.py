@@ -59,7 +59,7 @@ class SetupMixin:
         Parameters
         ----------
         adata
-            Cells with controls among them, or effects (one observation a perturbation).
+            Cells with controls among them, or effects (one observation per perturbation).
         perturbation_key
             Column of `obs` with labels such as ``"KLF1"``, ``"KLF1+CEBPA"``. Effects of :func:`scapp.pp.pseudobulk` and
             :func:`scapp.pp.read_effects` remember theirs.
@@ -139,7 +139,7 @@ class SetupMixin:
         modalities: Mapping[str, str | None] | None = None,
         **kwargs: Any,
     ) -> None:
-        """The same as :meth:`setup_anndata`, for a MuData: the expression is a modality of it.
+        """Register a MuData as :meth:`setup_anndata` does an AnnData; the expression is one of its modalities.
 
         Networks and gene features are those of the expression modality, and predictions are written into its layers. Labels
         and batches may stand there, in another modality, or in ``mdata.obs``. All modalities must hold the same cells
@@ -224,7 +224,7 @@ def _check(networks: list[str], control: str | Sequence[str] | None, batch_key: 
 
 
 def _check_modalities(mdata: MuData, modalities: Mapping[str, str | None] | None) -> str:
-    """The expression modality, or an error where the mapping does not fit the MuData."""
+    """Return the expression modality, or an error where the mapping does not fit the MuData."""
     if not isinstance(mdata, MuData):
         raise TypeError(f"Expected a MuData, found {type(mdata).__name__}; for an AnnData there is setup_anndata.")
     named = {argument: name for argument, name in (modalities or {}).items() if name is not None}

@@ -29,7 +29,7 @@ def diffusion(
     tol: float = 1e-7,
     chunk_size: int = 512,
 ) -> NDArray[np.float32] | sparse.csr_matrix:
-    r"""Random walk with restart (personalised PageRank) from some nodes.
+    r"""Compute the random walk with restart (personalised PageRank) from some nodes.
 
     Solves :math:`P = r \, (I - (1 - r) W)^{-1}` by its series :math:`r \sum_k (1 - r)^k W^k`, where :math:`W`
     is the normalised network; signs of weights are ignored, direction is followed. A node that no edge
@@ -216,7 +216,7 @@ def tf_idf(membership: sparse.spmatrix) -> sparse.csr_matrix:
 
 
 def truncated_svd(matrix: sparse.spmatrix | NDArray, n_components: int, *, seed: int = 0) -> NDArray[np.float32]:
-    """Left singular vectors times singular values, strongest first, with fixed signs and a fixed start.
+    """Return the left singular vectors times singular values, strongest first, with fixed signs and a fixed start.
 
     Parameters
     ----------
@@ -250,7 +250,7 @@ def _fix_signs(scores: NDArray) -> NDArray:
 
 
 def _transition(adjacency: sparse.spmatrix, normalization: Literal["row", "sym"]) -> sparse.csr_matrix:
-    """The walk's matrix in float64: magnitudes, with a self-loop where no edge leaves, normalised."""
+    """Return the walk's matrix in float64: magnitudes, with a self-loop where no edge leaves, normalised."""
     if normalization not in ("row", "sym"):
         raise ValueError(f"normalization must be 'row' or 'sym', found {normalization!r}.")
     magnitude = abs(as_csr(adjacency)).astype(np.float64)

@@ -110,7 +110,7 @@ def from_table(
     licence: str = "",
     version: str = "",
 ) -> pd.DataFrame:
-    """A network or annotations from a table of any form, checked and in the form of the others of this module.
+    """Read a network or annotations from a table of any form, and check it.
 
     Parameters
     ----------
@@ -296,7 +296,7 @@ def hgnc(
     base_url: str | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """The names of human genes from HGNC :cite:p:`Seal2023`: symbols, previous symbols, aliases, Entrez and Ensembl ids.
+    """Return the names of human genes from HGNC :cite:p:`Seal2023`: symbols, previous symbols, aliases, Entrez and Ensembl ids.
 
     For ``aliases=`` of :func:`scapp.pp.harmonize_genes` and :func:`scapp.pp.add_network`.
 
@@ -309,7 +309,7 @@ def hgnc(
 
     Returns
     -------
-    One row a gene: ``hgnc_id``, ``symbol``, ``alias_symbol``, ``prev_symbol`` (several are joined by ``|``), ``entrez_id``
+    One row per gene: ``hgnc_id``, ``symbol``, ``alias_symbol``, ``prev_symbol`` (several are joined by ``|``), ``entrez_id``
     and ``ensembl_gene_id``, all text. Origin, licence and date are in ``attrs``.
 
     Raises

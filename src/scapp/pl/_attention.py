@@ -43,12 +43,12 @@ def attention(
     save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
-    """Genes ranked by the attention of one perturbation; the perturbed genes stand out.
+    """Plot the genes ranked by the attention of one perturbation; the perturbed genes stand out.
 
     Parameters
     ----------
     adata
-        Predictions with one observation a perturbation, as :meth:`scapp.model.APP.predict` returns; with `key`, any
+        Predictions with one observation per perturbation, as :meth:`scapp.model.APP.predict` returns; with `key`, any
         AnnData that holds a ranking.
     perturbation
         One of ``adata.obs_names``; with `key`, one of the groups of the ranking.
@@ -115,7 +115,7 @@ def attention(
 
 
 def _ranked(adata: AnnData, perturbation: str, key: str, n_genes: int) -> tuple[np.ndarray, np.ndarray, str]:
-    """Names and scores of the first genes of a ranking, and what the scores are."""
+    """Return names and scores of the first genes of a ranking, and what the scores are."""
     try:
         names, scores, method = read_group(adata, key, perturbation)
     except KeyError as error:

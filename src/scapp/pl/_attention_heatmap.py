@@ -44,12 +44,12 @@ def attention_heatmap(
     save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
-    r"""Attention of perturbations (columns) to the genes that one of them attends to most (rows).
+    r"""Plot the attention of perturbations (columns) to the genes that one of them attends to most (rows).
 
     Parameters
     ----------
     adata
-        Predictions with one observation a perturbation, as :meth:`scapp.model.APP.predict` returns.
+        Predictions with one observation per perturbation, as :meth:`scapp.model.APP.predict` returns.
     perturbations
         Which of ``adata.obs_names``, in this order; all if None, at most 50.
     n_genes
@@ -124,7 +124,7 @@ def attention_heatmap(
 
 
 def _attention_of(adata: AnnData, names: Sequence[str], layer: str, sep: str) -> np.ndarray:
-    """Attention of each perturbation, of shape (n_perturbations, n_vars)."""
+    """Return attention of each perturbation, of shape (n_perturbations, n_vars)."""
     check_layer(adata, layer, PREDICT)
     if not 1 <= len(names) <= MAX_PERTURBATIONS:
         raise ValueError(
@@ -141,13 +141,13 @@ def _attention_of(adata: AnnData, names: Sequence[str], layer: str, sep: str) ->
 
 
 def _mean_attention(adata: AnnData, layer: str) -> np.ndarray:
-    """Mean over the observations that have attention, of shape (n_vars,)."""
+    """Return the mean over the observations that have attention, of shape (n_vars,)."""
     values = adata.layers[layer]
     return np.asarray(values.mean(axis=0)).ravel() if sparse.issparse(values) else np.nanmean(values, axis=0)
 
 
 def _most_attended(values: np.ndarray, n_genes: int, *, n_groups: int) -> np.ndarray:
-    """Columns of the first genes of each row, each once: those of the first row, then what the second adds, …."""
+    """Return columns of the first genes of each row, each once: those of the first row, then what the second adds, …."""
     order = np.argsort(-values, axis=1, kind="stable")
     rows = pd.unique(order[:, :n_genes].ravel())
     if n_genes < 1 or len(rows) > MAX_GENES:

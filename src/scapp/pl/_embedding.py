@@ -43,12 +43,12 @@ def perturbation_embedding(
     save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
-    """Perturbations in two dimensions, a point for each, coloured by module or by another column.
+    """Plot perturbations in two dimensions, a point for each, coloured by module or by another column.
 
     Parameters
     ----------
     adata
-        One observation a perturbation, embedded by :func:`scapp.tl.perturbation_embedding`.
+        One observation per perturbation, embedded by :func:`scapp.tl.perturbation_embedding`.
     color
         Column of `obs`: numbers on a scale; anything else, and up to seven whole numbers, as categories, at most 14. None
         for no colour.
@@ -131,7 +131,7 @@ def _column(adata: AnnData, color: str) -> pd.Series:
 
 
 def _is_scale(column: pd.Series) -> bool:
-    """Whether the colors of a column are those of a scale, and not of categories."""
+    """Return whether the colors of a column are those of a scale, and not of categories."""
     kind = pd.api.types
     few = column.nunique() <= len(COLORS)
     return (
@@ -142,7 +142,7 @@ def _is_scale(column: pd.Series) -> bool:
 
 
 def _named(adata: AnnData, names: bool | Sequence[str] | None, sep: str) -> np.ndarray:
-    """Rows of the perturbations whose names are written."""
+    """Return rows of the perturbations whose names are written."""
     if names is None:
         names = adata.n_obs <= MAX_NAMED
     if isinstance(names, bool):

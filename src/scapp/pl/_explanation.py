@@ -44,7 +44,7 @@ def explanation(
     save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
-    """The largest contributions to one predicted value, each bar beginning where the one above ends.
+    """Plot the largest contributions to one predicted value, each bar beginning where the one above ends.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def explanation(
 
 
 def _bars(table: pd.DataFrame, n_top: int) -> pd.DataFrame:
-    """The largest contributions with their labels, and the sum of the others."""
+    """Return the largest contributions with their labels, and the sum of the others."""
     missing = [column for column in NEEDED if column not in table]
     if missing:
         raise ValueError(f"The table has no column {', '.join(missing)}; pass what `scapp.tl.explain` returns.")

@@ -41,7 +41,7 @@ def literal(ax: Axes) -> None:
 
 
 def axes(ax: Axes | None, figsize: tuple[float, float]) -> Axes:
-    """The axes given, or those of a new figure."""
+    """Return the axes given, or those of a new figure."""
     return plt.subplots(figsize=figsize, layout="constrained")[1] if ax is None else ax
 
 

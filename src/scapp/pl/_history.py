@@ -27,7 +27,7 @@ def training_history(
     save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
-    """Training and validation loss by epoch; the best epoch on held-out perturbations is marked.
+    """Plot training and validation loss by epoch; the best epoch on held-out perturbations is marked.
 
     Parameters
     ----------

@@ -65,7 +65,7 @@ def interaction_map(
     save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
-    """One score, or the class, of every pair of genes; pairs without one are grey.
+    """Plot one score, or the class, of every pair of genes; pairs without one are grey.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def _genes(table: pd.DataFrame, genes: Iterable[str] | None) -> list[str]:
 
 
 def _square(table: pd.DataFrame, score: str, names: list[str]) -> np.ndarray:
-    """Symmetric matrix of a score, NaN on the diagonal and for pairs without it."""
+    """Return the symmetric matrix of a score, NaN on the diagonal and for pairs without it."""
     row, column = (pd.Index(names).get_indexer(table[end].astype(str)) for end in ("first", "second"))
     known = (row >= 0) & (column >= 0)
     values = np.full((len(names),) * 2, np.nan)
@@ -197,7 +197,7 @@ def _scale(
 
 
 def _name(ax: Axes, names: list[str]) -> None:
-    """Names of the genes, as many as can be read."""
+    """Return names of the genes, as many as can be read."""
     figure = ax.get_figure(root=True)
     assert figure is not None
     room = 72 * figure.get_figheight() * ax.get_position().height / len(names)  # points a gene

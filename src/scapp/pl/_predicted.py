@@ -38,12 +38,12 @@ def predicted_vs_observed(
     save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
-    """Predicted against observed log-fold-change of each gene; what changes most and what is missed most is named.
+    """Plot the predicted against the observed log-fold-change of each gene; what changes most and what is missed most is named.
 
     Parameters
     ----------
     adata
-        Predictions with one observation a perturbation, as :meth:`scapp.model.APP.predict` returns.
+        Predictions with one observation per perturbation, as :meth:`scapp.model.APP.predict` returns.
     perturbation
         One of ``adata.obs_names``; the genes of a combination in any order.
     observed

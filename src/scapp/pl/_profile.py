@@ -43,12 +43,12 @@ def predicted_profile(
     save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
-    """Predicted log-fold-changes of the most changed genes with their intervals, and the observed ones where there are any.
+    """Plot predicted log-fold-changes of the most changed genes with their intervals, and the observed ones where there are any.
 
     Parameters
     ----------
     adata
-        Predictions with one observation a perturbation, as :meth:`scapp.model.APP.predict` returns.
+        Predictions with one observation per perturbation, as :meth:`scapp.model.APP.predict` returns.
     perturbation
         One of ``adata.obs_names``; the genes of a combination in any order.
     n_genes
@@ -149,7 +149,7 @@ def _most_changed(values: np.ndarray, n_genes: int) -> np.ndarray:
 
 
 def _named(adata: AnnData, genes: Sequence[str], values: np.ndarray) -> np.ndarray:
-    """Where genes stand; all must be there and have a prediction."""
+    """Return where genes stand; all must be there and have a prediction."""
     rows = adata.var_names.get_indexer(list(genes))
     if (rows < 0).any():
         raise ValueError(

@@ -32,12 +32,12 @@ def scores(
     save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
-    """Mean score of each method, one group of bars for each kind of held-out perturbation.
+    """Plot the mean score of each method, one group of bars for each kind of held-out perturbation.
 
     Parameters
     ----------
     table
-        One row a method and perturbation, with the columns ``method``, ``kind`` and the metric.
+        One row per method and perturbation, with the columns ``method``, ``kind`` and the metric.
     metric
         Column to show.
     ceiling

@@ -40,7 +40,7 @@ def attention_subnetwork(
     save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
-    """Paths from the perturbed genes outward: one column for each step, genes without a path in a column of their own.
+    """Plot paths from the perturbed genes outward: one column for each step, genes without a path in a column of their own.
 
     The area of a node is its attention, its color the predicted log-fold-change (grey: not measured), its shape why it is
     there. The width of an edge is its strength; with several networks its color says which.

@@ -94,7 +94,7 @@ class EdgeTable:
 
 
 def looks_like_edges(table: pd.DataFrame) -> bool:
-    """Whether the columns of a table have the usual names of the two ends of an edge."""
+    """Return whether the columns of a table have the usual names of the two ends of an edge."""
     return edge_ends(table) is not None
 
 

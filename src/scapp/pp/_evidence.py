@@ -76,7 +76,7 @@ def add_evidence(
     Parameters
     ----------
     effects
-        One observation a perturbation; changed in place unless `copy`. Genes that were perturbed but not measured can have
+        One observation per perturbation; changed in place unless `copy`. Genes that were perturbed but not measured can have
         evidence once :func:`add_unmeasured_genes` has made room for them; the summary names those that have none.
     species
         ``"human"``, ``"mouse"``, ``"rat"``, ``"zebrafish"``, ``"fly"``, ``"worm"`` or ``"yeast"``. Reactome can be downloaded

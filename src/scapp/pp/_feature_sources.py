@@ -223,7 +223,7 @@ def _from_network(
 
 
 def _large_components(adjacency: sparse.csr_matrix) -> NDArray[np.bool_]:
-    """Which nodes lie in a connected component that holds no negligible share of all."""
+    """Return which nodes lie in a connected component that holds no negligible share of all."""
     _, component = connected_components(adjacency, directed=False)
     return (np.bincount(component) >= SMALLEST_COMPONENT * len(component))[component]
 
@@ -242,7 +242,7 @@ def _known_rows(kind: Kind, genes: list[str], values: NDArray, params: dict[str,
 
 
 def _read_npz(path: PathLike) -> pd.DataFrame:
-    """An npz file as a table: its array of text names the rows of its array of two dimensions.
+    """Return an npz file as a table: its array of text names the rows of its array of two dimensions.
 
     Raises
     ------

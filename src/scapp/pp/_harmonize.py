@@ -160,7 +160,7 @@ class Naming:
         return found
 
     def plan(self, names: Iterable[str], perturbed: Iterable[str], on_collision: OnCollision) -> pd.DataFrame:
-        """The new name of each name, as the table of a report.
+        """Return the new name of each name, as the table of a report.
 
         Parameters
         ----------
@@ -205,7 +205,7 @@ class Naming:
         return pd.DataFrame(rows, columns=COLUMNS, dtype=object).astype(dict.fromkeys(FLAGS, np.bool_))
 
     def _look_up(self, name: str, by_upper: dict[str, set[str]], ids: dict[str, set[str]]) -> tuple[str, str, str]:
-        """New name, rule, candidates."""
+        """Return the new name, the rule, and the candidates."""
         if self.target == "ensembl" and (id_ := ENSEMBL_ID.match(PREFIX.sub("", name))):
             bare = id_[1]
             return bare, "official" if bare == name else "version", ""
@@ -326,7 +326,7 @@ def _write(adata: AnnData, report: GeneNamesReport, perturbation_key: str | None
 
 
 def _rename_label(label: str, new_name: dict[str, str], control: Control, sep: str) -> str:
-    """The label as it is, if its genes keep their names; else the canonical label of the new ones."""
+    """Return the label as it is if its genes keep their names, else the canonical label of the new ones."""
     genes = parse_label(label, control=control, sep=sep)
     renamed = [new_name[gene] for gene in genes]
     return label if renamed == list(genes) else format_label(renamed, sep=sep)

@@ -35,7 +35,7 @@ class GeneNamesReport:
     target
         ``"symbol"`` or ``"ensembl"``.
     names
-        One row a name that was given, with the columns ``name``; ``new_name`` (the same, where it was not renamed);
+        One row per name that was given, with the columns ``name``; ``new_name`` (the same, where it was not renamed);
         ``rule``: ``"official"`` (it was right), how it was found (``"given"``, ``"previous"``, ``"alias"``,
         ``"ensembl"``, ``"entrez"``, ``"prefix"``, ``"version"``, ``"case"``, ``"excel"``, ``"symbol"``), or why it was left as it is
         (``"ambiguous"``, ``"collision"``, ``"unknown"``); ``candidates``: what an ambiguous name could mean, joined by
@@ -70,7 +70,7 @@ class GeneNamesReport:
         return self.names[self.names["rule"] == rule]
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values that an h5ad file can hold; names that were right are only counted."""
+        """Return plain values that an h5ad file can hold; names that were right are only counted."""
         told = self.names[self.names["rule"] != "official"]
         values: dict[str, Any] = {
             column: told[column].to_numpy(dtype=bool if column in FLAGS else object) for column in told
@@ -78,7 +78,7 @@ class GeneNamesReport:
         return values | {"target": self.target, "n_names": len(self.names)}
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a name; see `names`."""
+        """Return one row per name; see `names`."""
         return self.names.copy()
 
     def __repr__(self) -> str:

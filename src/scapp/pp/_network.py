@@ -194,7 +194,7 @@ def _found(match: NameMatch) -> set[str]:
 
 
 def _by_gene(edges: pd.DataFrame, match: NameMatch) -> tuple[NDArray, NDArray, NDArray, NDArray]:
-    """Edges between genes of adata: source, target, weight, and whether the source calls both by one name.
+    """Return edges between genes of adata: source, target, weight, and whether the source calls both by one name.
 
     A gene that adata holds under two names has its edges under both.
     """

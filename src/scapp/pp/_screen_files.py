@@ -151,7 +151,7 @@ def _read(store: Any, layer: str | None) -> AnnData:
 
 
 def _with_annotation_in_memory(adata: AnnData) -> AnnData:
-    """The AnnData itself or, where it was read lazily, another one over the same matrices with `obs` and `var` in memory."""
+    """Return the AnnData itself or, where it was read lazily, another one over the same matrices with `obs` and `var` in memory."""
     if isinstance(adata.obs, pd.DataFrame) and isinstance(adata.var, pd.DataFrame):
         return adata
     frames = {slot: getattr(adata, slot) for slot in ("obs", "var")}
@@ -175,7 +175,7 @@ def _in_memory(value: Any) -> Any:
 
 
 def _order(first: AnnData, other: AnnData, name: str, first_name: str) -> np.ndarray | None:
-    """Where each gene of the first stands in the other; None if the order is the same."""
+    """Return where each gene of the first stands in the other; None if the order is the same."""
     expected, found = first.var_names, other.var_names
     if expected.equals(found):
         return None
@@ -193,7 +193,7 @@ def _order(first: AnnData, other: AnnData, name: str, first_name: str) -> np.nda
 
 
 def _joined(parts: list[AnnData], names: list[str]) -> AnnData:
-    """All cells, with the annotation of the genes that the first has."""
+    """Return all cells, with the annotation of the genes that the first has."""
     for k, part in enumerate(parts):
         for other, name in zip(parts[:k], names[:k], strict=True):
             shared = part.obs_names.intersection(other.obs_names)

@@ -48,7 +48,7 @@ def select_genes(
 
     Cells are ranked by :func:`scanpy.pp.highly_variable_genes`; raw counts are recognised and log-normalised for the
     ranking, on a copy (flavors ``"seurat_v3"`` and ``"seurat_v3_paper"`` take the counts as they are). Effects, one
-    observation a perturbation, are ranked by the mean square of their log-fold-changes.
+    observation per perturbation, are ranked by the mean square of their log-fold-changes.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def select_genes(
 def _highly_variable(
     adata: AnnData, layer: str | None, n_top_genes: int, flavor: Flavor, batch_key: str | None
 ) -> NDArray[np.bool_]:
-    """Which of the measured genes of these cells scanpy finds highly variable."""
+    """Return which of the measured genes of these cells scanpy finds highly variable."""
     expression = Expression(adata, layer=layer)
     wants_counts = flavor.startswith("seurat_v3")
     if wants_counts and expression.scale is not Scale.COUNTS:
@@ -177,7 +177,7 @@ def _check_variation(cells: AnnData, flavor: Flavor, batch_key: str | None) -> N
 
 
 def _in_memory(expression: Expression, *, normalise: bool) -> np.ndarray | sparse.csr_matrix:
-    """All blocks side by side, float32, sparse if they are."""
+    """Return all blocks side by side, float32, sparse if they are."""
     blocks = list(expression.blocks(normalise=normalise))
     small = [block.values.astype(np.float32) for block in blocks]
     by_genes = blocks[0].rows == blocks[-1].rows
@@ -187,7 +187,7 @@ def _in_memory(expression: Expression, *, normalise: bool) -> np.ndarray | spars
 
 
 def _most_changed(adata: AnnData, layer: str | None, n_top_genes: int) -> NDArray[np.bool_]:
-    """Which of the measured genes have the largest mean square log-fold-change."""
+    """Return which of the measured genes have the largest mean square log-fold-change."""
     if layer is None and Key.layers.LFC in adata.layers:
         layer = Key.layers.LFC
     matrix, name = get_matrix(adata, layer)

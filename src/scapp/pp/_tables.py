@@ -22,12 +22,12 @@ PathLike: TypeAlias = str | os.PathLike[str]
 
 
 def is_path(value: object) -> TypeGuard[PathLike]:
-    """Whether an argument names a file."""
+    """Return whether an argument names a file."""
     return isinstance(value, str | os.PathLike)
 
 
 def existing_file(path: PathLike) -> Path:
-    """The path, ``~`` for the home folder, or an error if there is no such file."""
+    """Return the path, ``~`` for the home folder, or an error if there is no such file."""
     path = Path(path).expanduser()
     if not path.is_file():
         raise ValueError(f"There is no file {str(path)!r} (looked in {str(Path.cwd())!r}).")
@@ -35,7 +35,7 @@ def existing_file(path: PathLike) -> Path:
 
 
 def is_gzipped(path: Path) -> bool:
-    """Whether a file is gzipped, by how it begins: browsers unpack files, or keep them packed, whatever they are called."""
+    """Return whether a file is gzipped, by how it begins: browsers unpack files, or keep them packed, whatever they are called."""
     with path.open("rb") as file:
         return file.read(2) == b"\x1f\x8b"
 
@@ -108,7 +108,7 @@ def whole(path: Path) -> Iterator[None]:
 
 
 def is_gmt(path: PathLike) -> bool:
-    """Whether a path names a file of gene sets."""
+    """Return whether a path names a file of gene sets."""
     return str(path).lower().endswith((".gmt", ".gmt.gz", ".gmt.zip"))
 
 
@@ -320,18 +320,18 @@ def to_number(value: object) -> float:
 
 
 def plain(column: object) -> str:
-    """A column name as it is compared: lower case, without the ``#`` that starts the header of some files."""
+    """Return a column name as it is compared: lower case, without the ``#`` that starts the header of some files."""
     return str(column).strip().lstrip("#").strip().lower()
 
 
 def find_column(table: pd.DataFrame, names: Sequence[str]) -> str | None:
-    """The first of `names` (in lower case) that is a column of the table, whatever its case; None if none is."""
+    """Return the first of `names` (in lower case) that is a column of the table, whatever its case; None if none is."""
     columns = {plain(column): column for column in reversed(list(table.columns))}
     return next((columns[name] for name in names if name in columns), None)
 
 
 def check_column(table: pd.DataFrame, column: Any, argument: str) -> Any:
-    """The column, or an error that names the argument and the columns there are."""
+    """Return the column, or an error that names the argument and the columns there are."""
     if column not in table.columns:
         raise ValueError(
             f"{argument}={column!r} is not a column. The columns are {', '.join(map(repr, table.columns))}."
@@ -350,7 +350,7 @@ def check_single(table: pd.DataFrame, columns: Iterable[object]) -> None:
 
 
 def names_of(column: pd.Series, what: str) -> pd.Series:
-    """A column of names as text without spaces around it, or an error if some are missing."""
+    """Return a column of names as text without spaces around it, or an error if some are missing."""
     missing = column.isna()
     if pd.api.types.is_float_dtype(column.dtype) and (column[~missing] % 1 == 0).all():
         column = column.astype("Int64")  # Entrez ids, of which some were missing: 10661, not 10661.0

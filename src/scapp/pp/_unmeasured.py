@@ -38,7 +38,7 @@ def add_unmeasured_genes(
     Parameters
     ----------
     adata
-        Cells, or effects (one observation a perturbation). It is not changed. Where it is backed, the result is in
+        Cells, or effects (one observation per perturbation). It is not changed. Where it is backed, the result is in
         memory.
     genes
         More genes to add, for example those that are to be predicted later. Genes that are there already are left.
@@ -104,7 +104,7 @@ def _check_names(genes: Iterable[str] | None) -> list[str]:
 
 
 def _extend(adata: AnnData, missing: list[str]) -> AnnData:
-    """A copy with more genes, in all slots that have a gene axis."""
+    """Return a copy with more genes, in all slots that have a gene axis."""
     n_new = len(missing)
     names = pd.Index([*adata.var_names, *missing], name=adata.var_names.name)
     result = AnnData(

@@ -28,7 +28,7 @@ def check_trained(model: APP) -> None:
 
 
 def nodes_of(model: APP, labels: Iterable[str]) -> list[tuple[int, ...]]:
-    """The nodes of some perturbations, by the grammar of labels that the model was set up with.
+    """Parse labels into nodes, by the grammar that the model was set up with.
 
     Raises
     ------
@@ -48,6 +48,6 @@ def nodes_of(model: APP, labels: Iterable[str]) -> list[tuple[int, ...]]:
 
 
 def label_of(model: APP, nodes: tuple[int, ...]) -> str:
-    """The canonical label of some nodes, with the model's separator."""
+    """Return the canonical label of some nodes, with the model's separator."""
     genes = model.genes
     return str(model.registry["setup_args"]["sep"]).join(genes[node] for node in nodes)

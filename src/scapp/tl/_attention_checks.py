@@ -178,7 +178,7 @@ def attention_checks(
 
 
 def look(model: APP, nodes: Sequence[tuple[int, ...]]) -> _checks.Looked:
-    """What a model attends to for some perturbations."""
+    """Look up what a model attends to for some perturbations."""
     attention, prior = (tensor.cpu().numpy()[None] for tensor in model.module.attended(nodes))
     perturbed = np.zeros(prior.shape[1:], dtype=bool)
     for row, genes in zip(perturbed, nodes, strict=True):

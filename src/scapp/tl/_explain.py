@@ -129,7 +129,7 @@ def _rows_by_genes(model: APP, nodes: tuple[int, ...], column: int) -> list[pd.D
 
 
 def _column(model: APP, perturbation: str, gene: str) -> int:
-    """Number of a gene among the measured ones."""
+    """Return the number of a gene among the measured ones."""
     measured = model.predict([perturbation]).var[Key.var.MEASURED]
     if gene not in measured.index:
         like = near_matches(gene, measured.index)

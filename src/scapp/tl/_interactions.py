@@ -110,8 +110,8 @@ def genetic_interactions(
 
     Returns
     -------
-    One row a pair: `perturbation` (canonical label), `first`, `second`, the scores, and `interaction`, the class.
-    ``adata.uns[key_added]`` holds it as ``["pairs"]``, and ``["genes"]``, one row a pair and gene, the largest deviation
+    One row per pair: `perturbation` (canonical label), `first`, `second`, the scores, and `interaction`, the class.
+    ``adata.uns[key_added]`` holds it as ``["pairs"]``, and ``["genes"]``, one row per pair and gene, the largest deviation
     first: `perturbation`, `gene`, `deviation`, `pair` and `additive` (:math:`ab` and :math:`a + b`); and ``["params"]`` with the
     cut-offs.
 
@@ -173,7 +173,7 @@ def genetic_interactions(
 
 
 def _by_perturbation(labels: pd.Series, control: str | Sequence[str] | None, sep: str) -> dict[Perturbation, str]:
-    """How adata spells each perturbation; of two spellings of one, the first."""
+    """Return how adata spells each perturbation; of two spellings of one, the first."""
     distinct = list(dict.fromkeys(labels))
     parsed = parse_labels(distinct, control=control, sep=sep)
     found: dict[Perturbation, str] = {}

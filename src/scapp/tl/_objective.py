@@ -138,7 +138,7 @@ def _signature(wanted: pd.Series, metric: Metric, genes: Sequence[str]) -> Signa
 
 
 def _positions(asked: pd.Index, genes: Sequence[str], what: str) -> np.ndarray:
-    """Positions of those genes that were measured, with a warning about the others; an error if there is none."""
+    """Return positions of those genes that were measured, with a warning about the others; an error if there is none."""
     if not len(asked):
         raise ValueError(f"There is nothing among {what}: name at least one gene.")
     column = {gene: i for i, gene in enumerate(genes)}

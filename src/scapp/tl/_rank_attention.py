@@ -175,7 +175,7 @@ def _attended_perturbations(
 
 
 def _perturbations(column: pd.Series, control: Control, known: Collection[str]) -> list[str]:
-    """Labels that are no control, in the order of the categories or of the observations."""
+    """Return labels that are no control, in the order of the categories or of the observations."""
     labels = column.astype(str)
     if isinstance(column.dtype, pd.CategoricalDtype):
         present = set(labels)

@@ -43,7 +43,7 @@ def attention_subnetwork(
     sep: str = SEPARATOR,
     key_added: str | None = Key.uns.ATTENTION_SUBNETWORK,
 ) -> nx.DiGraph:
-    r"""Paths in the network from the perturbed genes to the genes most attended to and most changed.
+    r"""Find paths in the network from the perturbed genes to the genes most attended to and most changed.
 
     A path is a possible story, not evidence: it says that the network could carry the effect this way. Attention begins at
     the network by construction, so that attended genes are near the perturbed ones.
@@ -135,7 +135,7 @@ def attention_subnetwork(
 
 
 def graph_of(paths: pd.DataFrame, genes: pd.DataFrame) -> nx.DiGraph:
-    """The graph of one perturbation from its tables."""
+    """Return the graph of one perturbation from its tables."""
     import networkx as nx
 
     graph = nx.DiGraph(perturbation=str(genes["perturbation"].iloc[0]))
@@ -192,7 +192,7 @@ def _row(
     adata: AnnData, perturbation: str, genes: Perturbation, key: str, layer: str, lfc_layer: str,
     control: str | Sequence[str] | None, sep: str,
 ) -> tuple[str, NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
-    """The label as adata spells it, attention and log-fold-changes of one perturbation."""
+    """Return the label as adata spells it, attention and log-fold-changes of one perturbation."""
     for name in (layer, lfc_layer):
         check_layer(adata, name, "`APP.predict`")
     labels = labels_of(adata, key, "perturbation_key")
@@ -217,7 +217,7 @@ def _row(
 def _roles(
     attention: NDArray[np.float64], lfc: NDArray[np.float64], starts: NDArray[np.int64], n_attended: int, n_changed: int
 ) -> dict[int, str]:
-    """The genes that paths lead to, the most attended first."""
+    """Return the genes that paths lead to, the most attended first."""
     other = np.ones(len(attention), dtype=bool)
     other[starts] = False
     attended = [g for g in np.argsort(-attention, kind="stable") if other[g]][:n_attended]

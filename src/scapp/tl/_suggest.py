@@ -125,7 +125,7 @@ def suggest_perturbations(
 def _candidates(
     model: APP, asked: Iterable[str] | str, genes: Iterable[str] | None, order: int
 ) -> tuple[list[str], list[Genes]]:
-    """Labels and nodes of what could be measured."""
+    """Return labels and nodes of what could be measured."""
     trained = set(model.module.perturbations)
     by_labels = not (isinstance(asked, str) and asked == "all")
     if not by_labels and genes is None and order == 1:
