@@ -92,7 +92,7 @@ def fetch(
     file
         What to fetch.
     folder
-        Where files are kept; see :func:`data_folder`. A file that is there is never written over.
+        Where files are kept, also in folders inside; see :func:`data_folder`. A file that is there is never written over.
     base_url
         A mirror that has the file under its name; else that of ``$SCAPP_DATA_URL``, else the public host.
     progress
@@ -112,9 +112,11 @@ def fetch(
     import pooch
 
     path = data_folder(folder) / file.name
-    if path.is_file():
-        _check_present(path, file)
-        return path
+    # Someone's collection may be sorted into folders, such as networks/.
+    for place in [path, *sorted(path.parent.glob(f"*/{file.name}"))]:
+        if place.is_file():
+            _check_present(place, file)
+            return place
     _check_folder(path.parent)
     mirror = base_url or os.environ.get(URL_VARIABLE)
     if mirror and not mirror.lower().startswith(("http://", "https://")):

@@ -41,6 +41,12 @@ def test_a_file_is_downloaded_once(site, remote, tmp_path):
     assert left_in(folder) == ["bundle.npz"]
 
 
+def test_a_file_in_a_folder_inside_is_found_and_not_downloaded(remote, tmp_path):
+    path = fetch(remote(), folder=tmp_path / "sorted" / "networks")
+    assert fetch(remote(), folder=tmp_path / "sorted") == path
+    assert left_in(tmp_path / "sorted") == ["bundle.npz", "networks"]
+
+
 def test_progress_is_shown_unless_it_is_not_wanted(remote, tmp_path, capsys):
     fetch(remote(), folder=tmp_path / "a")
     assert "300.0/300.0 kB" in capsys.readouterr().err

@@ -71,8 +71,8 @@ class SetupMixin:
         network_key
             Key of the network in `varp`, or several. None: all that scapp added, or else ``"network"``.
         gene_features_key
-            Key of gene features in `varm`, or several; a row of NaN marks a gene without. None: all that scapp added;
-            ``[]``: none.
+            Key of gene features in `varm`, or several; a row of NaN marks a gene without. None: all that scapp added,
+            or none where `network_key` is named.
         sep
             What joins the genes of a combination.
         batch_key
@@ -203,11 +203,11 @@ class SetupMixin:
 def _evidence_keys(
     adata: AnnData, network_key: str | Sequence[str] | None, gene_features_key: str | Sequence[str] | None
 ) -> tuple[list[str], list[str]]:
-    """Return the keys of networks and of gene features: those named, or all that scapp added."""
+    """Return the keys of networks and of gene features: those named, or all that scapp added if none is."""
     networks, features = _keys(network_key), _keys(gene_features_key)
     if network_key is None:
         networks = added_keys(adata, Key.uns.NETWORKS, adata.varp) or [Key.varp.NETWORK]
-    if gene_features_key is None:
+    if gene_features_key is None and network_key is None:
         features = added_keys(adata, Key.uns.GENE_FEATURES, adata.varm)
     return networks, features
 
