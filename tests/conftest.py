@@ -20,9 +20,14 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import settings
 from scipy import sparse
 
 from scapp import benchmark
+
+# The first example of a property may load a library, and a busy machine takes its time: neither is a failure.
+settings.register_profile("scapp", deadline=None)
+settings.load_profile("scapp")
 
 
 @pytest.fixture(scope="session")
