@@ -23,6 +23,7 @@ import pytest
 from hypothesis import settings
 from scipy import sparse
 
+import scapp
 from scapp import benchmark
 
 # The first example of a property may load a library, and a busy machine takes its time: neither is a failure.
@@ -82,13 +83,14 @@ def tasks() -> SimpleNamespace:
 
 @pytest.fixture(autouse=True)
 def _messages_reach_caplog(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let `caplog` see what scapp logs, whether or not scapp shows its messages by itself."""
-    logger = logging.getLogger("scapp")
-    level = logger.level
-    monkeypatch.setattr(logger, "propagate", True)
-    logger.setLevel(logging.INFO)
+    """Let `caplog` see what scapp logs, whether or not scapp shows its messages by itself; no test silences those after it."""
+    loggers = {logger: logger.level for logger in (logging.getLogger("scapp"), logging.getLogger("scvi"))}
+    monkeypatch.setattr(scapp.settings, "_verbosity", scapp.settings._verbosity)
+    monkeypatch.setattr(logging.getLogger("scapp"), "propagate", True)
+    logging.getLogger("scapp").setLevel(logging.INFO)
     yield
-    logger.setLevel(level)
+    for logger, level in loggers.items():
+        logger.setLevel(level)
 
 
 def _assert_same(found: Any, expected: Any) -> None:
