@@ -31,6 +31,13 @@ settings.register_profile("scapp", deadline=None)
 settings.load_profile("scapp")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what reads real data."""
+    for item in items:
+        if {"shared_data", "shared_cases"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("data")
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of the real data sets: ``$SCAPP_TEST_DATA``, or ``../shared/data`` beside the repository.
