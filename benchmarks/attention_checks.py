@@ -23,10 +23,8 @@ def trained(task: scapp.benchmark.Task) -> scapp.model.APP:
     train = task.training(task.splits[0], networks=True)
     scapp.model.APP.setup_anndata(
         train,
-        control=None,
-        layer="lfc",
         network_key=task.sources.network_keys,
-        gene_features_key=list(task.gene_features_key) or None,
+        gene_features_key=list(task.gene_features_key),
     )
     model = scapp.model.APP(train)
     model.train(enable_progress_bar=False)

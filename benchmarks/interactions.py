@@ -47,7 +47,7 @@ def predicted(task: Task, split: Split, name: str) -> pd.DataFrame:
     train = task.training(split, networks=networks)
     if networks:
         scvi.settings.seed = split.seed
-        scapp.model.APP.setup_anndata(train, control=None, layer="lfc")
+        scapp.model.APP.setup_anndata(train)
         model = scapp.model.APP(train)
         model.train(enable_progress_bar=False)
     else:

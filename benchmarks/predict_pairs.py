@@ -37,8 +37,6 @@ def train(data: Path, folder: str) -> None:
     effects = task.training(task.splits[0], networks=True)
     scapp.model.APP.setup_anndata(
         effects,
-        control=None,
-        layer="lfc",
         network_key=task.sources.network_keys,
         gene_features_key=list(task.gene_features_key),
     )
@@ -97,7 +95,7 @@ def main() -> None:
         print("RESULT " + json.dumps(measure(folder, way, int(n_pairs), args.threads)))
         return
     header = (
-        "| way | pairs | genes | CPU seconds | pairs a second | ms a pair | memory before, GB | peak, GB | file, GB |"
+        "| way | pairs | genes | CPU seconds | pairs a second | ms per pair | memory before, GB | peak, GB | file, GB |"
     )
     print(header + "\n|---|---|---|---|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as folder:

@@ -48,7 +48,7 @@ def simulated(seed: int) -> tuple[AnnData, list[str]]:
 
 def fit(effects: AnnData, labels: list[str], features: list[str]) -> scapp.model.APP:
     adata = effects[labels].copy()
-    scapp.model.APP.setup_anndata(adata, control=None, layer="lfc", gene_features_key=features or None)
+    scapp.model.APP.setup_anndata(adata, gene_features_key=features)
     model = scapp.model.APP(adata)
     with contextlib.redirect_stdout(io.StringIO()):  # where early stopping says that it stopped
         model.train(enable_progress_bar=False, enable_model_summary=False, logger=False)

@@ -84,7 +84,7 @@ def measure(n_perturbations: int, n_genes: int, n_edges: int, threads: int) -> d
     torch.set_num_threads(threads)
     effects, names, truth = simulate(n_perturbations, n_genes, n_edges)
     begin, processor = time.perf_counter(), time.process_time()
-    scapp.model.APP.setup_anndata(effects, control=None, layer="lfc")
+    scapp.model.APP.setup_anndata(effects)
     model = scapp.model.APP(effects)
     set_up = time.perf_counter() - begin
     model.train(enable_progress_bar=False)

@@ -38,7 +38,7 @@ doubles = [name for name in effects.obs_names if "+" in name]
 held_out = doubles[::4]
 train = effects[~effects.obs_names.isin(held_out)].copy()
 scvi.settings.seed = 0
-scapp.model.APP.setup_anndata(train, control=None, layer="lfc")
+scapp.model.APP.setup_anndata(train)
 model = scapp.model.APP(train)
 model.train()
 predicted = model.predict(held_out)
@@ -229,7 +229,7 @@ scapp.pl.scores(table)""",
 
 
 def page() -> str:
-    """The page, in MyST Markdown."""
+    """Write the page, in MyST Markdown."""
     return f"""\
 # Gallery
 

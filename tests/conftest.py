@@ -15,7 +15,9 @@ from typing import Any
 os.environ.setdefault("MPLBACKEND", "agg")
 # Tests run side by side; threads that wait for each other's cores take many times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # its first parallel loop sets the threads of OpenMP, and so of torch, to this
+os.environ.setdefault(
+    "NUMBA_NUM_THREADS", "1"
+)  # its first parallel loop sets the threads of OpenMP, and so of torch, to this
 
 import anndata as ad
 import numpy as np

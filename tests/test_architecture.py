@@ -32,6 +32,7 @@ PRIVATE_IMPORTS = frozenset(
         ("scapp.benchmark._predictions", "scapp.pp._tables.existing_file"),
         ("scapp.benchmark._predictions", "scapp.pp._tables.find_column"),
         ("scapp.benchmark._predictions", "scapp.pp._tables.read_table"),
+        ("scapp.benchmark._predictions", "scapp.pp._tables.to_numbers"),
         ("scapp.benchmark._screens", "scapp.datasets._labels.CONTROL"),
         ("scapp.benchmark._screens", "scapp.datasets._tidy.labelled_cells"),
         ("scapp.benchmark._screens", "scapp.datasets._tidy.load_h5ad"),
@@ -70,6 +71,7 @@ PRIVATE_IMPORTS = frozenset(
         ("scapp.networks._omnipath", "scapp.pp._edges.read_edges"),
         ("scapp.networks._omnipath", "scapp.pp._tables.existing_file"),
         ("scapp.networks._omnipath", "scapp.pp._tables.read_table"),
+        ("scapp.networks._string", "scapp.pp._tables.BoundedGzip"),
         ("scapp.networks._string", "scapp.pp._tables.existing_file"),
         ("scapp.networks._string", "scapp.pp._tables.is_gzipped"),
         ("scapp.networks._tables", "scapp.pp._annotations.read_annotations"),
@@ -82,15 +84,17 @@ PRIVATE_IMPORTS = frozenset(
         ("scapp.networks._tables", "scapp.pp._edges.is_effects_table"),
         ("scapp.networks._tables", "scapp.pp._edges.read_edge_file"),
         ("scapp.networks._tables", "scapp.pp._edges.read_edges"),
+        ("scapp.networks._tables", "scapp.pp._edges.table_of"),
         ("scapp.networks._tables", "scapp.pp._edges.unknown_ends"),
         ("scapp.networks._tables", "scapp.pp._name_kinds.kind_of"),
         ("scapp.networks._tables", "scapp.pp._tables.check_column"),
         ("scapp.networks._tables", "scapp.pp._tables.check_single"),
         ("scapp.networks._tables", "scapp.pp._tables.existing_file"),
         ("scapp.networks._tables", "scapp.pp._tables.find_column"),
-        ("scapp.networks._tables", "scapp.pp._tables.is_gzipped"),
         ("scapp.networks._tables", "scapp.pp._tables.is_path"),
         ("scapp.networks._tables", "scapp.pp._tables.names_of"),
+        ("scapp.networks._tables", "scapp.pp._tables.open_bytes"),
+        ("scapp.networks._tables", "scapp.pp._tables.open_text"),
         ("scapp.networks._tables", "scapp.pp._tables.read_table"),
         ("scapp.networks._tables", "scapp.pp._tables.to_number"),
         ("scapp.networks._tables", "scapp.pp._tables.whole"),
@@ -107,6 +111,7 @@ PRIVATE_IMPORTS = frozenset(
         ("scapp.tl._gene_sets", "scapp.pp._edges.read_edges"),
         ("scapp.tl._gene_sets", "scapp.pp._gene_names.Aliases"),
         ("scapp.tl._gene_sets", "scapp.pp._gene_names.GeneMatcher"),
+        ("scapp.tl._objective", "scapp.pp._tables.to_numbers"),
         ("scapp.tl._rows", "scapp.pp._labels.column_of_obs"),
         ("scapp.tl._sample_cells", "scapp.pp._expression.Expression"),
         ("scapp.tl._sample_cells", "scapp.pp._expression.Scale"),
@@ -172,10 +177,11 @@ def private_attributes(architecture: ModuleType) -> set[tuple[str, str]]:
     for name, tree in architecture.modules().items():
         if architecture.room_of(name) not in ("tl", "pl"):
             continue
+        # Neither modules of the same room nor other packages (`sys._getframe`).
         own = {
             each.name.split(".")[-1]
             for each in architecture.imports()
-            if each.module == name and len(set(each.rooms)) == 1
+            if each.module == name and (len(set(each.rooms)) == 1 or not each.name.startswith("scapp."))
         }
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):

@@ -224,3 +224,57 @@ def test_conditions_of_gears_are_named():
 def test_a_short_prefix_is_told_by_its_case():
     assert all(map(recognised, ["gNT", "shSCR", "siNC_2", "g_NT"]))
     assert not any(map(recognised, ["GNT", "SHSCR", "SGNTX"]))
+
+
+@pytest.fixture(scope="module")
+def screen_with_a_gene_called_ntc() -> ad.AnnData:
+    """Cells of a screen in which a gene is called NTC, as only a list of controls can say."""
+    rng = np.random.default_rng(0)
+    genes = ["NTC", "KLF1", "GATA1", "HBB", "ALAS2", *[f"G{i}" for i in range(15)]]
+    labels = np.repeat(["control", "NTC", "KLF1", "GATA1", "HBB", "ALAS2", "KLF1+NTC"], 30)
+    counts = rng.poisson(6, size=(len(labels), len(genes))).astype(np.float32)
+    for gene in genes[:5]:
+        counts[[gene in label.split("+") for label in labels], genes.index(gene)] = 0
+    cells = ad.AnnData(counts, obs=pd.DataFrame({"perturbation": labels}, index=[f"c{i}" for i in range(len(labels))]),
+                       var=pd.DataFrame(index=genes))  # fmt: skip
+    edges = pd.DataFrame({"source": genes[:-1], "target": genes[1:]})
+    scapp.pp.add_network(cells, edges, control=["control"])
+    return cells
+
+
+@pytest.mark.filterwarnings("ignore:.*taken as:UserWarning")
+@pytest.mark.parametrize("given", ["effects", "cells"])
+def test_a_gene_that_is_called_as_controls_are_is_not_dropped_by_the_model(screen_with_a_gene_called_ntc, given):
+    cells = screen_with_a_gene_called_ntc.copy()
+    effects = scapp.pp.pseudobulk(cells, control=["control"])
+    assert {"NTC", "KLF1+NTC"} <= set(effects.obs_names)
+    if given == "effects":
+        scapp.model.APP.setup_anndata(effects, control=None, layer="lfc")
+    else:
+        scapp.model.APP.setup_anndata(cells, control=["control"])
+    model = scapp.model.APP(effects if given == "effects" else cells)
+    node = {gene: i for i, gene in enumerate(model.genes)}
+    pair = tuple(sorted(["KLF1", "NTC"], key=str))
+    assert {(node["NTC"],), tuple(node[gene] for gene in pair)} <= set(model._registered.perturbations)
+    model.train(max_epochs=2, enable_progress_bar=False)
+    predicted = model.predict(["NTC", "KLF1+NTC", "ALAS2+NTC"])
+    assert predicted.obs["in_training"].tolist() == [True, True, False]
+    assert predicted.obs["n_perturbed_genes"].tolist() == [1, 2, 2]
+    assert predicted["NTC", "NTC"].layers["predicted_lfc"][0, 0] < -1
+    scapp.tl.rank_attention_genes(predicted, control=None)
+    assert predicted.uns["attention_genes"]["names"].dtype.names == ("NTC", "KLF1+NTC", "ALAS2+NTC")
+    graph = scapp.tl.attention_subnetwork(predicted, "NTC+KLF1", network=model.network, control=None)
+    assert graph.nodes["NTC"]["perturbed"]
+    assert len(scapp.tl.explain(model, "NTC", "KLF1"))
+    if given == "effects":
+        found = scapp.baselines.Additive().fit(effects, layer="lfc").predict(["ALAS2+NTC"]).layers["predicted_lfc"][0]
+        expected = effects["NTC"].layers["lfc"][0] + effects["ALAS2"].layers["lfc"][0]
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_names_of_controls_inside_a_combination_are_dropped_where_no_gene_has_them():
+    assert parse_label("KLF1+ctrl", control=None, genes={"KLF1"}) == ("KLF1",)
+    assert parse_label("KLF1+NTC", control=None) == ("KLF1",)
+    assert parse_label("KLF1+NTC", control=None, genes={"KLF1", "NTC"}) == ("KLF1", "NTC")
+    assert parse_label("KLF1+NTC", control="control", genes={"KLF1", "NTC"}) == ("KLF1",)
+    assert parse_label("non-targeting", control=None, genes={"NTC"}) == ()

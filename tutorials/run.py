@@ -60,7 +60,7 @@ def tidy(notebook: nbformat.NotebookNode) -> None:
 
 
 def _is_empty(output: nbformat.NotebookNode) -> bool:
-    """What a progress bar leaves that is gone."""
+    """Return whether an output is what a finished progress bar leaves behind."""
     return output.output_type == "display_data" and not output.data.get("text/plain", "x").strip()
 
 

@@ -81,7 +81,7 @@ def contests(folder: ResultsFolder) -> pd.DataFrame:
     Returns
     -------
     The columns ``task``, ``metric``, ``app``, ``rival``, ``value``, ``won`` (whether APP's mean is the better), ``verdict``
-    of the paired test between the two, or how many splits APP is better in where there is one number a split.
+    of the paired test between the two, or how many splits APP is better in where there is one number per split.
     """
     rows = []
     for task in folder.tasks:

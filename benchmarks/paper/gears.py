@@ -135,7 +135,7 @@ def run_gears(
 
     Returns
     -------
-    One observation a label of ``split["test"]``, in its order, and the measured genes: ``layers["predicted_lfc"]``, the
+    One observation per label of ``split["test"]``, in its order, and the measured genes: ``layers["predicted_lfc"]``, the
     predicted mean expression minus the mean of the controls. ``uns["gears"]`` says what GEARS left out.
 
     Raises

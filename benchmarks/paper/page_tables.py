@@ -188,7 +188,7 @@ def table_5(folder: ResultsFolder) -> Table:
             time = f"{number(hours)} ({number(3600 * hours)} s)" if math.isfinite(hours) else NOTHING
             name = f"APP, measured ({folder.short(task)})"
             rows.append((name, number(parameters), time, number(mean.get("predict_ms", float("nan")))))
-    columns = ["model", "parameters, millions", "training, hours", "ms a perturbation"]
+    columns = ["model", "parameters, millions", "training, hours", "ms per perturbation"]
     return Table("table_5", "Table 5", pd.DataFrame(rows, columns=columns))
 
 

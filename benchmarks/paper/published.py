@@ -14,7 +14,7 @@ import pandas as pd
 
 from scapp._genes import shorten
 from scapp._perturbations import format_label, parse_labels
-from scapp.pp._tables import existing_file
+from scapp.pp._tables import existing_file, to_numbers
 
 if TYPE_CHECKING:
     from scapp.pp._tables import PathLike
@@ -132,7 +132,7 @@ def published_interaction_curves(folder: PathLike) -> pd.DataFrame:
 
     Returns
     -------
-    One row a method and ``fdp`` (false discovery proportion, 0 to 1 in steps of 0.01): ``method``, ``fdp``, ``tpr`` (true
+    One row per method and ``fdp`` (false discovery proportion, 0 to 1 in steps of 0.01): ``method``, ``fdp``, ``tpr`` (true
     positive rate) and ``note``.
 
     Raises
@@ -150,7 +150,7 @@ def published_interaction_curves(folder: PathLike) -> pd.DataFrame:
 
 def _read(file: Path, columns: list[str]) -> pd.DataFrame:
     try:
-        table = pd.read_csv(file)
+        table = pd.read_csv(file, float_precision="round_trip")
     except (OSError, EOFError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(f"{str(file)!r} cannot be read ({error}). Is it complete?") from error
     missing = [column for column in columns if column not in table]
@@ -164,7 +164,7 @@ def _read(file: Path, columns: list[str]) -> pd.DataFrame:
 def _read_scores(file: Path, baseline: str) -> pd.DataFrame:
     scores = _read(file, COLUMNS)
     scores = scores.loc[scores["train"].isin(HELD_OUT), COLUMNS]
-    bad = ~np.isfinite(pd.to_numeric(scores["l2"], errors="coerce"))
+    bad = ~np.isfinite(to_numbers(scores["l2"]))
     if bad.any():
         raise ValueError(
             f"{int(bad.sum())} values of 'l2' in {str(file)!r} are not finite, of {shorten(scores.loc[bad, 'perturbation'])}."

@@ -40,7 +40,7 @@ class Screen:
 
 
 def simulated_screen(seed: int, report: Report, **options: Any) -> Screen:
-    """From simulated counts to effects."""
+    """Simulate a screen, and return its effects."""
     cells, truth = datasets.simulated_perturb_seq(seed=seed, **options)
     report(
         f"Simulated {cells.n_obs:,} cells x {cells.n_vars} genes, "
@@ -63,7 +63,7 @@ def screen_of(
     sep: str = "+",
     aliases: Path | None = None,
 ) -> Screen:
-    """From a file of cells, or of effects if `control` is None, to effects."""
+    """Read effects from a file of cells, or of effects if `control` is None."""
     for path in (data, network):
         if not Path(path).exists():
             raise FileNotFoundError(f"There is no file {str(path)!r}.")
@@ -97,7 +97,7 @@ def _given_effects(adata: ad.AnnData, key: str, layer: str | None, sep: str) -> 
 
 
 def hold_out(effects: ad.AnnData, seed: int) -> dict[str, list[str]]:
-    """A fifth of the combinations, and a fifth of the single perturbations whose gene then occurs nowhere in training.
+    """Hold out a fifth of the combinations, and a fifth of the single perturbations whose gene then occurs nowhere in training.
 
     Returns
     -------
@@ -204,7 +204,7 @@ def write(folder: Path, model: APP, predicted: ad.AnnData, scores: pd.DataFrame)
 
 @contextmanager
 def complete_folder(output: Path, *, overwrite: bool) -> Iterator[Path]:
-    """A folder that appears under its name only when everything is in it.
+    """Yield a folder that appears under its name only when everything is in it.
 
     Raises
     ------

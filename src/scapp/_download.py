@@ -67,7 +67,7 @@ class RemoteFile:
 
 
 def data_folder(folder: str | os.PathLike[str] | None = None) -> Path:
-    """The folder of downloaded files: `folder`, else ``$SCAPP_DATA_DIR``, else ``scanpy.settings.datasetdir``."""
+    """Return the folder of downloaded files: `folder`, else ``$SCAPP_DATA_DIR``, else ``scanpy.settings.datasetdir``."""
     chosen = folder or os.environ.get(DIR_VARIABLE)
     if not chosen:
         import scanpy
@@ -85,7 +85,7 @@ def fetch(
     timeout: float | None = None,
     retries: int | None = None,
 ) -> Path:
-    """The path of a file, which is downloaded if it is not there.
+    """Return the path of a file, which is downloaded if it is not there.
 
     Parameters
     ----------
@@ -268,7 +268,7 @@ class Downloader:
             raise requests.exceptions.ConnectionError(f"the transfer ended after {have:,} of {total:,} bytes.")
 
     def _unpacked_on_the_way(self, response: requests.Response) -> bool:
-        """Whether a server compresses although it was asked not to; one that calls a .gz file compressed text sends the file."""
+        """Return whether a server compresses although it was asked not to; one that calls a .gz file compressed text sends the file."""
         encoding = response.headers.get("Content-Encoding", "identity").lower()
         if encoding == "gzip" and self.name.endswith(".gz"):
             response.raw.headers.pop("Content-Encoding", None)  # so that nothing unpacks it
@@ -301,7 +301,7 @@ class Downloader:
 
 
 def _unpacked(path: Path, n: int) -> bytes:
-    """The first bytes of a gzip file, which is read to its end to see that it is whole."""
+    """Return the first bytes of a gzip file, which is read to its end to see that it is whole."""
     with gzip.open(path) as file:
         head = file.read(n)
         while file.read(CHUNK):
@@ -310,7 +310,7 @@ def _unpacked(path: Path, n: int) -> bytes:
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong with a transfer, in a sentence."""
+    """Return what went wrong with a transfer, in a sentence."""
     import requests
 
     response = getattr(error, "response", None)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from anndata import AnnData
 
+from scapp._controls import is_control
 from scapp._genes import scapp_uns
 from scapp._keys import Key
 
@@ -34,9 +35,18 @@ def label_column(adata: AnnData, perturbation_key: str) -> str:
     return recorded if isinstance(recorded, str) and recorded in adata.obs else perturbation_key
 
 
-def control_label(adata: AnnData, control: Control) -> Control:
-    """Return the label of the control cells, None for effects that scapp calculated: controls are no rows of them."""
-    return control if effects_record(adata) is None else None
+def control_label(adata: AnnData, control: Control, perturbation_key: str | None = None) -> Control:
+    """Return the label of the control cells, None for effects, of which controls are no rows.
+
+    With the column of labels, effects are also known by their form: ``layers["lfc"]``, each label once, and no control.
+    """
+    if effects_record(adata) is not None:
+        return None
+    if perturbation_key in adata.obs and Key.layers.LFC in adata.layers:
+        labels = adata.obs[perturbation_key].dropna().astype(str)
+        if len(labels) == adata.n_obs and labels.is_unique and not any(is_control(label, control) for label in labels):
+            return None
+    return control
 
 
 def effects_layer(adata: AnnData, control: Control, layer: str | None) -> str | None:

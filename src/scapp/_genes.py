@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def measured_mask(adata: AnnData) -> NDArray[np.bool_]:
-    """Which genes were measured, read from ``var["measured"]``; all of them if there is no such column.
+    """Return which genes were measured, read from ``var["measured"]``; all of them if there is no such column.
 
     Genes that were not measured are nodes of the network and possible targets. Their columns of `X` and of the
     layers hold no data and are never to be read.
@@ -122,7 +122,7 @@ def check_no_view(adata: AnnData, call: str) -> None:
 
 
 def shorten(names: Iterable[object], n: int = 5) -> str:
-    """The first `n` names, and how many more there are, for a message."""
+    """Return the first `n` names, and how many more there are, for a message."""
     names = list(names)
     more = f" and {len(names) - n} more" if len(names) > n else ""
     return ", ".join(map(str, names[:n])) + more

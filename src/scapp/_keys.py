@@ -61,6 +61,7 @@ class Key:
         SCAPP: Final = "scapp"
         N_CONTROL_CELLS: Final = "n_control_cells"
         ATTENTION_GENES: Final = "attention_genes"
+        COMPLETE: Final = "complete"  # behind the key of a ranking: that of any number of perturbations
         ATTENTION_SUBNETWORK: Final = "attention_subnetwork"
         GENETIC_INTERACTIONS: Final = "genetic_interactions"
         PSEUDOBULK: Final = "pseudobulk"

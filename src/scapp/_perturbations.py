@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -36,7 +36,9 @@ LONGEST_CONTROL = 5
 Perturbation = tuple[str, ...]
 
 
-def parse_label(label: str, *, control: Control = "control", sep: str = SEPARATOR) -> Perturbation:
+def parse_label(
+    label: str, *, control: Control = "control", sep: str = SEPARATOR, genes: Collection[str] = ()
+) -> Perturbation:
     """Read one label.
 
     Parameters
@@ -48,6 +50,8 @@ def parse_label(label: str, *, control: Control = "control", sep: str = SEPARATO
         no others are controls. None: no cells are, but the usual names inside a combination are dropped.
     sep
         What joins the genes of a combination.
+    genes
+        Names of genes, which stay genes where `control` is None, even if controls are often called so.
 
     Returns
     -------
@@ -70,21 +74,24 @@ def parse_label(label: str, *, control: Control = "control", sep: str = SEPARATO
             f"The perturbation label {label!r} has an empty part: genes are joined by {sep!r}, as in 'KLF1{sep}CEBPA'. "
             "Correct the label, or pass the separator that these labels use."
         )
-    genes = _drop_control(tokens, control, sep)
-    if len(set(genes)) < len(genes):
-        twice = sorted({gene for gene in genes if genes.count(gene) > 1})
+    kept = _drop_control(tokens, control, sep, genes if control is None else ())
+    if len(set(kept)) < len(kept):
+        twice = sorted({gene for gene in kept if kept.count(gene) > 1})
         raise ValueError(f"The perturbation label {label!r} names {', '.join(twice)} more than once.")
-    return tuple(sorted(genes))
+    return tuple(sorted(kept))
 
 
-def _drop_control(tokens: list[str], control: Control, sep: str) -> list[str]:
+def _drop_control(tokens: list[str], control: Control, sep: str, known: Collection[str]) -> list[str]:
     """Return the tokens without controls, each of which may be several tokens in a row."""
     longest = max(LONGEST_CONTROL, *(1 + name.count(sep) for name in named_controls(control) or ("",)))
     genes: list[str] = []
     rest = tokens
     while rest:
         lengths = range(min(longest, len(rest)), 0, -1)
-        dropped = next((n for n in lengths if _is_control(rest[:n], control, sep)), 0)
+        dropped = next(
+            (n for n in lengths if sep.join(rest[:n]) not in known and _is_control(rest[:n], control, sep)), 0
+        )
+        dropped = 0 if rest[0] in known else dropped
         if not dropped:
             genes.append(rest[0])
         rest = rest[dropped or 1 :]
@@ -98,17 +105,20 @@ def _is_control(tokens: list[str], control: Control, sep: str) -> bool:
     return is_control(name, control)
 
 
-def parse_labels(labels: Iterable[str], *, control: Control = "control", sep: str = SEPARATOR) -> list[Perturbation]:
+def parse_labels(
+    labels: Iterable[str], *, control: Control = "control", sep: str = SEPARATOR, genes: Iterable[str] = ()
+) -> list[Perturbation]:
     """Read many labels (each distinct one once); see :func:`parse_label`."""
-    labels = list(labels)
+    labels, known = list(labels), frozenset(genes)
     distinct = {
-        label: parse_label(label, control=control, sep=sep) for label in pd.unique(pd.Series(labels, dtype=object))
+        label: parse_label(label, control=control, sep=sep, genes=known)
+        for label in pd.unique(pd.Series(labels, dtype=object))
     }
     return [distinct[label] for label in labels]
 
 
 def format_label(genes: Iterable[str], *, sep: str = SEPARATOR) -> str:
-    """The canonical label of some genes: alphabetical, joined by `sep`."""
+    """Return the canonical label of some genes: alphabetical, joined by `sep`."""
     return sep.join(sorted(genes))
 
 
@@ -238,12 +248,12 @@ def _or(names: tuple[str, ...]) -> str:
 
 
 def perturbed_genes(perturbations: Iterable[Perturbation]) -> list[str]:
-    """All genes that occur, sorted."""
+    """Return all genes that occur, sorted."""
     return sorted({gene for genes in perturbations for gene in genes})
 
 
 def encode(perturbations: Sequence[Perturbation], nodes: Sequence[str]) -> sparse.csr_matrix:
-    """Multi-hot matrix of perturbations over genes.
+    """Return the multi-hot matrix of perturbations over genes.
 
     Parameters
     ----------
@@ -291,7 +301,7 @@ def check_known(perturbations: Iterable[Perturbation], nodes: Sequence[str]) -> 
 
 
 def near_matches(name: str, choices: Iterable[str], n: int = 3) -> list[str]:
-    """Up to `n` choices that differ from `name` by case or by a few letters, the nearest first."""
+    """Return up to `n` choices that differ from `name` by case or by a few letters, the nearest first."""
     choices = list(choices)
     same_but_case = [choice for choice in choices if choice.lower() == name.lower()]
     similar = difflib.get_close_matches(name, choices, n=n, cutoff=0.75)

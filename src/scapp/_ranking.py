@@ -2,13 +2,120 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scapp._keys import Key
+from scapp._warn import warn_user
+
 if TYPE_CHECKING:
+    from anndata import AnnData
     from numpy.typing import NDArray
+
+# scanpy's form has one field for each group, and HDF5 describes all fields of an array in 64 kB.
+MOST_GROUPS = 500
+MOST_BYTES = 60_000
+BYTES_OF_FIELD = 64  # beside the name
+
+
+def fits_scanpy(groups: Sequence[str]) -> bool:
+    """Return whether an h5ad file holds a ranking of these groups in scanpy's form."""
+    size = sum(len(group.encode()) + BYTES_OF_FIELD for group in groups)
+    return len(groups) <= MOST_GROUPS and size <= MOST_BYTES
+
+
+def write_ranking(
+    adata: AnnData,
+    key: str,
+    scores: NDArray[np.floating],
+    lfc: NDArray[np.floating],
+    groups: Sequence[str],
+    genes: Sequence[str],
+    **options: Any,
+) -> None:
+    """Write ranked genes into `uns`: in scanpy's form where a file holds it, else as arrays of any number of groups.
+
+    Parameters
+    ----------
+    adata
+        Annotated data that is written into.
+    key
+        Where scanpy's form goes; the arrays go to :func:`complete_key` of it.
+    scores, lfc, groups, genes, **options
+        As :func:`rank_genes` takes them.
+    """
+    if fits_scanpy(groups):
+        ranked = rank_genes(scores, lfc, groups, genes, **options)
+        adata.uns.pop(complete_key(key), None)
+        adata.uns[key] = ranked
+        return
+    complete = rank_all(scores, groups, genes, **options)
+    adata.uns.pop(key, None)  # of other perturbations
+    adata.uns[complete_key(key)] = complete
+    warn_user(
+        f"{len(groups)} perturbations are more than scanpy's form of ranked genes can keep in a file ({MOST_GROUPS}, fewer of long "
+        f"names): the ranking of all is in adata.uns[{complete_key(key)!r}].\nFor those that are to be drawn by scanpy, call "
+        f"`scapp.tl.rank_attention_genes(adata, groups=[{groups[0]!r}, …])`."
+    )
+
+
+def complete_key(key: str) -> str:
+    """Return where the ranking of any number of groups is, beside the key of scanpy's form."""
+    return f"{key}_{Key.uns.COMPLETE}"
+
+
+def rank_all(
+    scores: NDArray[np.floating],
+    groups: Sequence[str],
+    genes: Sequence[str],
+    *,
+    n_genes: int | None = None,
+    **params: Any,
+) -> dict[str, Any]:
+    """Rank genes in plain arrays, which a file holds for any number of groups.
+
+    Returns
+    -------
+    Dictionary for ``adata.uns``: `groups` (n_groups,), `genes` (n_columns,), `order` (n_groups, n_genes), the columns of
+    each group from the best on, their `scores` of the same shape, and `params`.
+    """
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :n_genes]
+    return {
+        "params": _params(**params),
+        "groups": np.array(groups, dtype=object),
+        "genes": np.array(genes, dtype=object),
+        "order": order.astype(np.int32),
+        "scores": np.take_along_axis(scores, order, 1).astype(np.float32),
+    }
+
+
+def read_group(adata: AnnData, key: str, group: str) -> tuple[NDArray[Any], NDArray[np.float64], str]:
+    """Return the genes of one group from the best on, their scores, and what the scores are.
+
+    Raises
+    ------
+    KeyError
+        If there is no such ranking, with the keys of those that there are; or if it has no such group, with its groups.
+    """
+    ranking = adata.uns.get(key)
+    if isinstance(ranking, Mapping) and {"names", "scores"} <= set(ranking):
+        groups = list(ranking["names"].dtype.names)
+        if group not in groups:
+            raise KeyError(group, groups)
+        names, scores = ranking["names"][group], ranking["scores"][group]
+    else:
+        ranking = adata.uns.get(complete_key(key))
+        if ranking is None:
+            raise KeyError(key)
+        groups = [str(name) for name in ranking["groups"]]
+        if group not in groups:
+            raise KeyError(group, groups)
+        row = groups.index(group)
+        names, scores = np.asarray(ranking["genes"], dtype=object)[ranking["order"][row]], ranking["scores"][row]
+    method = str(ranking.get("params", {}).get("method", "score"))
+    return np.asarray(names, dtype=object), np.asarray(scores, dtype=float), method
 
 
 def rank_genes(
@@ -18,12 +125,11 @@ def rank_genes(
     genes: Sequence[str],
     *,
     groupby: str,
-    reference: str,
     layer: str,
     method: str = "attention",
     n_genes: int | None = None,
 ) -> dict[str, Any]:
-    """Genes ranked by a score, in the form of scanpy's ``rank_genes_groups``.
+    """Return genes ranked by a score, in the form of scanpy's ``rank_genes_groups``.
 
     Parameters
     ----------
@@ -33,8 +139,8 @@ def rank_genes(
         Label of each row, as it stands in ``obs[groupby]``.
     genes
         Name of each column.
-    groupby, reference
-        Column of `obs`, and what the log-fold-changes are relative to.
+    groupby
+        Column of `obs` with the labels.
     layer
         Layer that holds the log-fold-changes.
     method
@@ -55,18 +161,23 @@ def rank_genes(
 
     nothing = np.full(order.shape, np.nan)
     return {
-        # scanpy reads these six, some of them in single plots only.
-        "params": {
-            "groupby": groupby,
-            "reference": reference,
-            "method": method,
-            "use_raw": False,
-            "layer": layer,
-            "corr_method": "none",
-        },
+        "params": _params(groupby=groupby, layer=layer, method=method),
         "names": record(names, "O"),
         "scores": record(np.take_along_axis(scores, order, 1), "float32"),
         "logfoldchanges": record(np.take_along_axis(lfc, order, 1), "float32"),
         "pvals": record(nothing, "float64"),
         "pvals_adj": record(nothing, "float64"),
+    }
+
+
+def _params(*, groupby: str, layer: str, method: str = "attention") -> dict[str, Any]:
+    """Return the six parameters that scanpy reads, some of them in single plots only."""
+    return {
+        "groupby": groupby,
+        # scanpy writes it into titles and compares with it in violins: the other perturbations.
+        "reference": "rest",
+        "method": method,
+        "use_raw": False,
+        "layer": layer,
+        "corr_method": "none",
     }

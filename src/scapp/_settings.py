@@ -13,7 +13,7 @@ class Settings:
 
     Examples
     --------
-    >>> scapp.settings.verbosity = "error"  # nothing but errors: no messages, warnings or progress bars
+    >>> scapp.settings.verbosity = "info"  # the default; with "error" there are no messages, warnings or progress bars
     """
 
     def __init__(self) -> None:

@@ -85,7 +85,7 @@ def test_x_is_read_where_there_is_no_layer(tmp_path):
     np.testing.assert_array_equal(read_predictions(tmp_path / "p.h5ad", LABELS, GENES)[0], LFC)
     del adata.obs["perturbation"]
     adata.write_h5ad(tmp_path / "p.h5ad")
-    with pytest.raises(ValueError, match="columns of obs none.*Expected one row a perturbation"):
+    with pytest.raises(ValueError, match="columns of obs none.*Expected one row per perturbation"):
         read_predictions(tmp_path / "p.h5ad", LABELS, GENES)
 
 
@@ -93,7 +93,7 @@ def refused(tmp_path, labels, genes, lfc, *, suffix=".npz", std=None) -> str:
     path = write_predictions(tmp_path / f"p{suffix}", labels, genes, lfc, std=std)
     with pytest.raises(ValueError) as error:
         read_predictions(path, LABELS, GENES)
-    assert "Expected one row a perturbation" in str(error.value)
+    assert "Expected one row per perturbation" in str(error.value)
     return str(error.value)
 
 

@@ -156,7 +156,7 @@ def test_what_is_no_array_of_numbers_is_refused(metric):
         (lambda: metrics.pearson_delta(PREDICTED, OBSERVED, reference=OBSERVED[0, :3]), "one value for each of 7"),
         (lambda: metrics.pearson_delta(PREDICTED, OBSERVED, reference=np.full(7, np.nan)), "values of reference"),
         (lambda: metrics.pearson_delta(PREDICTED, OBSERVED, genes=[2]), "two genes"),
-        (lambda: metrics.top_expressed_genes(OBSERVED), "one value a gene"),
+        (lambda: metrics.top_expressed_genes(OBSERVED), "one value per gene"),
         (lambda: metrics.top_expressed_genes([1, np.inf]), "infinite"),
         (lambda: metrics.top_expressed_genes([1, 2], n=0), "at least 1"),
     ],

@@ -330,10 +330,10 @@ def test_cells_and_their_pseudobulk_give_the_same_model(simulated, make):
         )
 
 
-def test_cells_get_the_prediction_of_their_perturbation_and_controls_none(simulated, make):
+def test_cells_get_the_prediction_of_their_perturbation_on_request_and_controls_none(simulated, make):
     cells = simulated[0].copy()
     model = make(cells, setup={"control": "control", "layer": None})
-    model.predict()
+    model.predict(per_cell=True)
     is_control = (cells.obs["perturbation"] == "control").to_numpy()
     assert (cells.layers["predicted_lfc"][is_control] == 0).all()
     assert np.isnan(cells.layers["attention"][is_control]).all()
@@ -387,3 +387,47 @@ def test_the_default_form_refuses_an_accelerator(effects):
     APP.setup_anndata(effects, control=None, layer="lfc")
     with pytest.raises(ValueError, match="solved on the processor"):
         APP(effects).train(accelerator="gpu")
+
+
+def test_predictions_of_cells_are_one_row_a_perturbation_and_leave_the_cells_as_they_were(simulated, make, assert_same):
+    cells = simulated[0].copy()
+    model = make(cells, setup={"control": "control", "layer": None})
+    before = cells.copy()
+    predicted = model.predict()
+    assert_same(cells, before)
+    labels = [label for label in dict.fromkeys(cells.obs["perturbation"].astype(str)) if label != "control"]
+    assert predicted.obs_names.tolist() == labels
+    expected = model.predict(labels)
+    for layer in LAYERS:
+        np.testing.assert_array_equal(predicted.layers[layer], expected.layers[layer])
+    assert_same(model.predict(adata=cells[cells.obs["perturbation"] != labels[0]].copy()), expected[labels[1:]].copy())
+    with pytest.raises(ValueError, match="leave out the names"):
+        model.predict(labels, per_cell=True)
+
+
+def test_writing_into_many_cells_warns_of_the_size_and_names_the_other_way(simulated, make, monkeypatch):
+    cells = simulated[0].copy()
+    model = make(cells, setup={"control": "control", "layer": None})
+    monkeypatch.setattr("scapp.model._prediction.LARGE", 1e6)
+    with pytest.warns(
+        UserWarning, match=rf"each of {cells.n_obs:,} cells take .* GB.*distinct rows.\n.*without|Without per_cell"
+    ):
+        model.predict(per_cell=True)
+
+
+def test_more_perturbations_than_scanpys_form_holds_are_predicted_and_written(effects, make, tmp_path):
+    model = make(effects)
+    genes = list(model.genes)
+    names = [f"{a}+{b}" for i, a in enumerate(genes) for b in genes[i + 1 :]]
+    many = ad.AnnData(
+        obs=pd.DataFrame({"perturbation": (names * 2)[:1200]}, index=[f"p{i}" for i in range(1200)]),
+        var=pd.DataFrame(index=genes),
+    )
+    many = many[~many.obs["perturbation"].duplicated()].copy()
+    assert many.n_obs > 500
+    with pytest.warns(UserWarning, match="attention_genes_complete"):
+        assert model.predict(adata=many) is None
+    many.write_h5ad(tmp_path / "a.h5ad")
+    again = ad.read_h5ad(tmp_path / "a.h5ad")
+    assert again.uns["attention_genes_complete"]["groups"].tolist() == many.obs["perturbation"].tolist()
+    np.testing.assert_array_equal(again.layers["predicted_lfc"], many.layers["predicted_lfc"])

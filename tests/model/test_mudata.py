@@ -68,7 +68,7 @@ def test_a_mudata_gives_the_numbers_of_its_modality(screen, trained):
 
 def test_predictions_are_written_into_the_expression_modality_only(trained):
     mdata, model = trained
-    model.predict()
+    model.predict(per_cell=True)
     rna = mdata["rna"]
     assert {"predicted_lfc", "predicted_lfc_std", "attention"} <= set(rna.layers)
     assert "attention_genes" in rna.uns
@@ -90,7 +90,7 @@ def test_11_labels_may_stand_in_another_modality_or_at_the_top(screen, trained, 
     modalities = {"layer": "rna", "batch_key": "rna", **({"perturbation_key": "gdo"} if where == "gdo" else {})}
     model = train(mdata, modalities, batch_key="batch")
     np.testing.assert_array_equal(lfc(model, screen[1]), lfc(trained[1], screen[1]))
-    model.predict()
+    model.predict(per_cell=True)
     label = labels[mdata["rna"].obs_names[-1]]
     np.testing.assert_allclose(mdata["rna"].layers["predicted_lfc"][-1], lfc(model, [label])[0], atol=1e-5)
 
@@ -125,7 +125,7 @@ def test_effects_in_a_modality_are_taken_as_they_are(screen):
     options = {"control": None, "layer": "lfc"}
     model = train(both, {"layer": "effects", "perturbation_key": "effects"}, **options)
     np.testing.assert_array_equal(lfc(model, unseen), lfc(train(effects, **options), unseen))
-    model.predict()
+    model.predict(per_cell=True)
     assert both["effects"].layers["predicted_lfc"].shape == effects.shape
 
 
@@ -135,15 +135,15 @@ def test_10_and_11_a_saved_model_is_loaded_with_its_data_with_other_data_and_wit
     model.save(tmp_path / "model", save_anndata=True)
     loaded = APP.load(tmp_path / "model")
     assert isinstance(loaded.adata, mudata.MuData)
-    loaded.predict()
+    loaded.predict(per_cell=True)
     assert "predicted_lfc" in loaded.adata["rna"].layers
     other = screen[0][200:].copy()
     del other["rna"].varp["network"]  # new data need no network
     for again in (loaded, APP.load(tmp_path / "model", adata=other), APP.load(tmp_path / "model", adata=False)):
         np.testing.assert_allclose(lfc(again, screen[1]), expected, atol=1e-6)
-    again.predict(adata=other)
+    again.predict(adata=other, per_cell=True)
     assert np.isfinite(other["rna"].layers["predicted_lfc"]).all()
-    again.predict(adata=(rna := other["rna"].copy()))
+    again.predict(adata=(rna := other["rna"].copy()), per_cell=True)
     np.testing.assert_allclose(rna.layers["predicted_lfc"], other["rna"].layers["predicted_lfc"])
 
 

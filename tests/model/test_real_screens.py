@@ -115,7 +115,7 @@ def test_from_the_cells_of_a_real_screen_to_a_file_with_predictions(shared_data,
     APP.setup_anndata(cells, perturbation_key=key, control=control)
     model = APP(cells)
     model.train(max_epochs=3, enable_progress_bar=False)
-    model.predict()
+    model.predict(per_cell=True)
     cells.write_h5ad(tmp_path / "predictions.h5ad")
     again = ad.read_h5ad(tmp_path / "predictions.h5ad")
     perturbed = (again.obs[key] != control).to_numpy()

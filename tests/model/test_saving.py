@@ -10,9 +10,12 @@ from pathlib import Path
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 
 import scapp
+from scapp.model._format import checksum
 
 
 @pytest.fixture
@@ -112,3 +115,91 @@ def test_a_new_model_of_the_data_that_a_saved_one_was_loaded_with_trains(effects
     scapp.model.APP.load(tmp_path / "model", adata=fewer)
     with pytest.raises(RuntimeError, match="setup_anndata"):
         scapp.model.APP(fewer).train(max_epochs=1, enable_progress_bar=False)
+
+
+def test_a_saved_model_holds_tensors_and_plain_values_only(model, tmp_path):
+    model.train(max_epochs=1, enable_progress_bar=False)
+    model.save(tmp_path / "model")
+    content = torch.load(tmp_path / "model" / "model.pt", weights_only=True)
+    assert content["scapp"]["version"] == scapp.__version__
+    again = scapp.model.APP.load(tmp_path / "model")
+    assert set(again.history) == set(model.history)
+    for name, table in model.history.items():
+        pd.testing.assert_frame_equal(again.history[name], table.astype(float), check_dtype=False, check_names=False)
+    again.save(tmp_path / "again")
+    np.testing.assert_array_equal(predicted(scapp.model.APP.load(tmp_path / "again")), predicted(model))
+
+
+def test_no_code_of_a_crafted_file_is_run(model, tmp_path):
+    class Code:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "was_run",)
+
+    model.save(tmp_path / "model")
+    file = tmp_path / "model" / "model.pt"
+    content = torch.load(file, weights_only=True)
+    content["attr_dict"]["init_params_"] = Code()
+    torch.save(content, file)
+    with pytest.raises(ValueError, match="Nothing of it was run"):
+        scapp.model.APP.load(tmp_path / "model")
+    assert not (tmp_path / "was_run").exists()
+
+
+def test_a_damaged_file_is_refused_wherever_a_byte_changed(model, tmp_path):
+    model.save(tmp_path / "model")
+    expected = predicted(model)
+    file = tmp_path / "model" / "model.pt"
+    whole = file.read_bytes()
+    n_refused = 0
+    for place in np.random.default_rng(0).integers(0, len(whole), 60):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        try:
+            again = scapp.model.APP.load(tmp_path / "model")
+        except ValueError as error:
+            assert "damaged" in str(error)
+            n_refused += 1
+        else:  # the byte was one of the padding between entries
+            np.testing.assert_array_equal(predicted(again), expected)
+    assert n_refused > 30
+    for n in (0, 100, len(whole) // 2, len(whole) - 1):
+        file.write_bytes(whole[:n])
+        with pytest.raises(ValueError, match="damaged"):
+            scapp.model.APP.load(tmp_path / "model")
+
+
+def test_weights_of_nan_and_later_formats_are_refused(model, tmp_path):
+    model.save(tmp_path / "model")
+    file = tmp_path / "model" / "model.pt"
+
+    def change(spoil):
+        content = torch.load(file, weights_only=True)
+        del content["scapp"]["checksum"]
+        spoil(content)
+        torch.save({**content, "scapp": {**content["scapp"], "checksum": checksum(content)}}, file)
+
+    change(lambda content: content["model_state_dict"]["targets"].fill_(np.nan))
+    with pytest.raises(ValueError, match="targets.*hold NaN"):
+        scapp.model.APP.load(tmp_path / "model")
+    model.save(tmp_path / "model", overwrite=True)
+    change(lambda content: content["scapp"].update(format=99, version="9.9"))
+    with pytest.raises(ValueError, match="scapp 9.9.*Update scapp"):
+        scapp.model.APP.load(tmp_path / "model")
+
+
+def test_data_of_another_save_are_refused(model, effects, make, tmp_path):
+    model.save(tmp_path / "one", save_anndata=True)
+    other = effects.copy()
+    other.layers["lfc"] *= 2
+    make(other).save(tmp_path / "two", save_anndata=True)
+    (tmp_path / "two" / "adata.h5ad").replace(tmp_path / "one" / "adata.h5ad")
+    with pytest.raises(ValueError, match="was not saved with"):
+        scapp.model.APP.load(tmp_path / "one")
+    assert scapp.model.APP.load(tmp_path / "one", adata=False).adata is None
+
+
+def test_leftovers_of_a_killed_save_are_removed_by_the_next(model, tmp_path):
+    for left in (tmp_path / ".model.0123abcd.partial", tmp_path / ".other.0123abcd.partial"):
+        left.mkdir()
+        (left / "model.pt").write_bytes(b"half")
+    model.save(tmp_path / "model")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".other.0123abcd.partial", "model"]

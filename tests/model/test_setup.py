@@ -88,3 +88,16 @@ def test_effects_read_from_a_table_are_set_up_without_options(screen):
     scapp.baselines.Mean().fit(effects)
     model.predict()
     assert scapp.tl.rank_attention_genes(effects) is None
+
+
+def test_effects_of_another_tool_are_known_by_their_form(screen, effects):
+    scapp.pp.add_network(effects, screen[1].network)
+    other = ad.AnnData(obs=effects.obs[["target"]], var=effects.var[[]], layers={"lfc": effects.layers["lfc"]})
+    other.varp["network"] = effects.varp["network"]
+    assert fitted(other, perturbation_key="target").registry["setup_args"]["control"] is None
+    # A row of controls means that these are cells, or that the row does not belong there.
+    with_control = other.copy()
+    with_control.obs["target"] = ["control", *with_control.obs["target"][1:]]
+    with_control.X = with_control.layers["lfc"]
+    with pytest.raises(ValueError, match="1 control cell"):
+        APP.setup_anndata(with_control, perturbation_key="target")

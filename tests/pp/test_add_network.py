@@ -462,8 +462,9 @@ def test_bad_input_is_explained_and_nothing_is_written(case, assert_same):
 
 
 def test_what_is_no_network_at_all_is_a_type_error():
-    with pytest.raises(TypeError, match="found list"):
-        add_network(data(), [("KLF1", "MYC")])
+    for value in (3, object(), b"KLF1"):
+        with pytest.raises(TypeError, match=f"found {type(value).__name__}"):
+            add_network(data(), value)
 
 
 def test_ensembl_ids_in_adata_point_to_the_column_of_symbols():

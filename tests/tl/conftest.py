@@ -17,7 +17,7 @@ GENES = ["HUB", "HLA/A", "KLF1", "GATA1", "T1", "T2", "T3", "T4", "UNMEASURED"]
 
 @pytest.fixture
 def predicted() -> ad.AnnData:
-    """What `APP.predict(names)` returns: one observation a perturbation. HUB gets most attention everywhere."""
+    """What `APP.predict(names)` returns: one observation per perturbation. HUB gets most attention everywhere."""
     rng = np.random.default_rng(0)
     attention = rng.random((4, 9)) * 0.2
     attention[:, 0] = 5
@@ -27,7 +27,7 @@ def predicted() -> ad.AnnData:
     lfc[:, 8] = np.nan
     return ad.AnnData(
         X=np.maximum(1 + lfc, 0).astype(np.float32),
-        obs=pd.DataFrame({"perturbation": np.array(LABELS, dtype=object)}, index=LABELS),
+        obs=pd.DataFrame({"perturbation": pd.Categorical(LABELS, categories=LABELS)}, index=LABELS),
         var=pd.DataFrame({"measured": [True] * 8 + [False]}, index=GENES),
         layers={"attention": attention.astype(np.float32), "predicted_lfc": lfc.astype(np.float32)},
     )

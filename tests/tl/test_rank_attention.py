@@ -38,20 +38,67 @@ def attention_of(predicted: ad.AnnData) -> pd.DataFrame:
 @pytest.mark.parametrize("plot", PLOTS)
 def test_every_plot_of_scanpy_takes_the_result(adata, plot):
     scapp.tl.rank_attention_genes(adata, score="relative")
-    adata.obs["perturbation"] = adata.obs["perturbation"].astype("category")
-    options = {"dendrogram": False} if plot not in ("", "_violin") else {}
     if plot == "_violin":
         adata = adata[:, :8].copy()  # seaborn draws no density of a gene without data
         scapp.tl.rank_attention_genes(adata, score="relative")
     groups = ["HLA/A+KLF1", "KLF1"] if plot != "_violin" else ["KLF1"]
-    getattr(sc.pl, f"rank_genes_groups{plot}")(
-        adata, groups=groups, n_genes=3, key="attention_genes", show=False, **options
-    )
+    getattr(sc.pl, f"rank_genes_groups{plot}")(adata, groups=groups, n_genes=3, key="attention_genes", show=False)
     drawn = plt.gcf()
     drawn.canvas.draw()
     texts = {text.get_text() for ax in drawn.axes for text in ax.findobj(plt.Text)}
     best = table(adata, groups[0]).index[0]
     assert best in texts
+    assert not any("control" in text and "vs." in text for text in texts)
+
+
+@pytest.mark.parametrize("plot", [plot for plot in PLOTS if plot != "_violin"])
+def test_every_plot_works_with_the_defaults_of_scanpy(adata, plot):
+    adata.obs["perturbation"] = adata.obs["perturbation"].astype(object)
+    scapp.tl.rank_attention_genes(adata)
+    categories = adata.obs["perturbation"].cat.categories.tolist()
+    assert set(LABELS) <= set(categories) and len(set(categories)) == len(categories)
+    getattr(sc.pl, f"rank_genes_groups{plot}")(adata, key="attention_genes", show=False)
+    plt.gcf().canvas.draw()
+
+
+def test_more_perturbations_than_scanpys_form_holds_are_written_and_read_back(tmp_path):
+    n, genes = 1200, [f"G{i}" for i in range(1200)]
+    attention = np.random.default_rng(0).dirichlet(np.ones(n), size=n).astype(np.float32)
+    adata = ad.AnnData(
+        obs=pd.DataFrame({"perturbation": genes}, index=genes),
+        var=pd.DataFrame(index=genes),
+        layers={"attention": attention, "predicted_lfc": attention},
+    )
+    with pytest.warns(UserWarning, match=r"1200 perturbations.*attention_genes_complete.*\n.*groups=\['G0'"):
+        scapp.tl.rank_attention_genes(adata)
+    assert "attention_genes" not in adata.uns
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    ranked = ad.read_h5ad(tmp_path / "a.h5ad").uns["attention_genes_complete"]
+    assert ranked["groups"].tolist() == genes
+    assert ranked["order"].shape == ranked["scores"].shape == (n, n)
+    np.testing.assert_array_equal(ranked["order"], np.argsort(-attention, axis=1, kind="stable"))
+    np.testing.assert_array_equal(ranked["scores"], np.sort(attention, axis=1)[:, ::-1])
+    drawn = scapp.pl.attention(adata, "G7", key="attention_genes", show=False, n_genes=3)
+    names = [text.get_text() for text in drawn.get_yticklabels()]
+    assert names == [genes[i] for i in ranked["order"][7][:3]][::-1]
+    # Those that are to be drawn, in scanpy's form.
+    scapp.tl.rank_attention_genes(adata, groups=["G7", "G3"])
+    assert adata.uns["attention_genes"]["names"].dtype.names == ("G7", "G3")
+    assert "attention_genes_complete" not in adata.uns
+    sc.pl.rank_genes_groups(adata, key="attention_genes", show=False)
+
+
+@pytest.mark.parametrize("length", [4, 60, 200])
+def test_as_many_groups_as_are_said_to_fit_do_fit_into_a_file(tmp_path, length):
+    from scapp._ranking import fits_scanpy, rank_genes
+
+    groups = [f"P{i:03d}".ljust(length, "x") for i in range(600)]
+    n = max(k for k in range(1, 601) if fits_scanpy(groups[:k]))
+    assert n >= (500 if length == 4 else 200)
+    values = np.ones((n, 2))
+    uns = {"r": rank_genes(values, values, groups[:n], ["A", "B"], groupby="p", layer="lfc")}
+    ad.AnnData(uns=uns, obs=pd.DataFrame(index=["a"])).write_h5ad(tmp_path / "a.h5ad")
+    assert ad.read_h5ad(tmp_path / "a.h5ad").uns["r"]["names"].dtype.names == tuple(groups[:n])
 
 
 @pytest.mark.parametrize("plot", ["_dotplot", "_matrixplot"])

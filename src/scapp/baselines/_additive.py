@@ -96,7 +96,7 @@ class ShrunkAdditive(Additive):
         )
 
     def _summable(self, perturbations: list[Perturbation]) -> list[int]:
-        """Which perturbations are combinations of genes that were all perturbed alone."""
+        """Return which perturbations are combinations of genes that were all perturbed alone."""
         return [
             i
             for i, genes in enumerate(perturbations)

@@ -12,6 +12,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from scapp._checked import checked
 from scapp._effects import label_column
 from scapp._genes import check_gene_names, measured_mask, shorten
 from scapp._keys import Key
@@ -51,6 +52,7 @@ class Baseline(ABC):
 
     _shape: tuple[int, int] | None = None
 
+    @checked
     def fit(
         self,
         effects: AnnData,
@@ -64,7 +66,7 @@ class Baseline(ABC):
         Parameters
         ----------
         effects
-            One observation a perturbation, no controls, as :func:`scapp.pp.pseudobulk` returns. Not changed.
+            One observation per perturbation, no controls, as :func:`scapp.pp.pseudobulk` returns. Not changed.
         layer
             Layer that holds the log-fold-changes; `X` if None.
         perturbation_key
@@ -92,6 +94,7 @@ class Baseline(ABC):
         self._var, self._measured = effects.var.copy(), measured_mask(effects)
         return self
 
+    @checked
     def predict(self, perturbations: Iterable[str]) -> AnnData:
         """Predict the effects of perturbations of one gene or more.
 
@@ -102,7 +105,7 @@ class Baseline(ABC):
 
         Returns
         -------
-        A new AnnData with one observation a label, in the order and the spelling asked, and the genes of the effects:
+        A new AnnData with one observation per label, in the order and the spelling asked, and the genes of the effects:
         ``layers["predicted_lfc"]`` of shape (n_labels, n_vars), float32, and in `X` the predicted mean expression
         where the mean of the controls is known. Both are NaN for genes that were not measured.
 
@@ -118,7 +121,7 @@ class Baseline(ABC):
         if self._shape is None:
             raise RuntimeError(f"This {type(self).__name__} has not been fitted: call .fit(effects) first.")
         names = _check_names(perturbations)
-        parsed = parse_labels(names, control=None, sep=self._sep)
+        parsed = parse_labels(names, control=None, sep=self._sep, genes=self._var.index)
         controls = [name for name, genes in zip(names, parsed, strict=True) if not genes]
         if controls:
             raise ValueError(f"Expected perturbations, found the control: {shorten(controls)}. Its effect is 0.")
@@ -146,7 +149,7 @@ class Baseline(ABC):
 
     @abstractmethod
     def _predict(self, perturbations: list[Perturbation]) -> NDArray[np.float64]:
-        """Log-fold-changes of shape (n_perturbations, n_measured)."""
+        """Return log-fold-changes of shape (n_perturbations, n_measured)."""
 
     def __repr__(self) -> str:
         if self._shape is None:
@@ -156,7 +159,7 @@ class Baseline(ABC):
 
 
 def read_effects(effects: AnnData, *, layer: str | None, perturbation_key: str, sep: str) -> TrainingEffects:
-    """Log-fold-changes with their labels, checked; :meth:`Baseline.fit` says what is refused."""
+    """Return log-fold-changes with their labels, checked; :meth:`Baseline.fit` says what is refused."""
     perturbations = read_perturbations(effects, perturbation_key=perturbation_key, control=None, sep=sep)
     check_gene_names(effects)
     _check_perturbations(perturbations, perturbation_key)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, format_label
@@ -34,7 +35,7 @@ class CarriedOver(Baseline):
     Parameters
     ----------
     other
-        Effects of the other screen: one observation a perturbation, no controls. Not changed.
+        Effects of the other screen: one observation per perturbation, no controls. Not changed.
     layer, perturbation_key, sep
         Where its log-fold-changes and labels stand, as in `fit`.
 
@@ -54,6 +55,7 @@ class CarriedOver(Baseline):
     >>> CarriedOver(rpe1).fit(k562).predict(["KLF1"])
     """
 
+    @checked
     def __init__(
         self,
         other: AnnData,

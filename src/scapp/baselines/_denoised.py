@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scapp._checked import checked
 from scapp._warn import warn_user
 from scapp.baselines._additive import Additive
 from scapp.baselines._base import TrainingEffects
@@ -47,6 +48,7 @@ class DenoisedAdditive(Additive):
     >>> DenoisedAdditive().fit(effects).threshold
     """
 
+    @checked(own=("threshold",))
     def __init__(self, *, threshold: float | None = None) -> None:
         if threshold is not None and not 0 <= threshold < 1:
             raise ValueError(
@@ -112,7 +114,7 @@ def _shrink(size: NDArray[np.float64], share: float) -> NDArray[np.float64]:
 def _scale_and_error(
     sums: NDArray[np.float64], in_basis: NDArray[np.float64], targets: NDArray[np.float64]
 ) -> tuple[float, float]:
-    """The scale of `sums`, and the squared error if each row is predicted with the scale of the others."""
+    """Return the scale of `sums`, and the squared error if each row is predicted with the scale of the others."""
     product = np.einsum("ij,ij->i", sums, in_basis)
     length = np.einsum("ij,ij->i", sums, sums)
     others = length.sum() - length
@@ -124,7 +126,7 @@ def _scale_and_error(
 
 
 def _noise_edge(shape: tuple[int, ...], size: NDArray[np.float64]) -> float:
-    """Largest singular value of the noise that has this median one, as a share of the largest of all (below 1)."""
+    """Return the largest singular value of the noise that has this median one, as a share of the largest of all (below 1)."""
     ratio = min(shape) / max(shape)
     # Gavish and Donoho: the optimal hard threshold in units of the median and of the noise.
     of_median = 0.56 * ratio**3 - 0.95 * ratio**2 + 1.82 * ratio + 1.43

@@ -16,14 +16,14 @@ RIDGES = tuple((2.0 ** np.arange(-8, 7)).tolist())
 
 
 def solve_ridge(kernel: NDArray[np.float64], targets: NDArray[np.float64], ridge: float) -> NDArray[np.float64]:
-    r"""Coefficients :math:`(K + \lambda I)^{-1} Y` of shape (n, n_targets), for :math:`\lambda > 0`."""
+    r"""Return the coefficients :math:`(K + \lambda I)^{-1} Y` of shape (n, n_targets), for :math:`\lambda > 0`."""
     return np.asarray(np.linalg.solve(kernel + ridge * np.eye(len(kernel)), targets), dtype=np.float64)
 
 
 def choose_ridge(
     kernel: NDArray[np.float64], targets_gram: NDArray[np.float64], ridges: Sequence[float] = RIDGES
 ) -> tuple[float, float]:
-    r"""The penalty with the least squared leave-one-out error, and that error, summed over rows and targets.
+    r"""Return the penalty with the least squared leave-one-out error, and that error, summed over rows and targets.
 
     With :math:`A = (K + \lambda I)^{-1}`, the residual of a row that is left out is :math:`(A Y)_i / A_{ii}`
     :cite:p:`Allen1974`. Only :math:`Y Y^\top` is needed, so the number of targets does not matter.

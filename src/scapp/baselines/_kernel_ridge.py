@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._perturbations import perturbed_genes
@@ -75,6 +76,7 @@ class KernelRidge(SimilarityBaseline):
     >>> KernelRidge(features_key="go").fit(effects).predict(["KLF1"])
     """
 
+    @checked
     def __init__(
         self,
         *,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._perturbations import perturbed_genes
 from scapp._warn import warn_user
@@ -63,11 +64,11 @@ class BilinearModel(Baseline):
 
     @abstractmethod
     def _embeddings(self, training: TrainingEffects) -> tuple[dict[str, int], NDArray[np.float64], NDArray[np.float64]]:
-        """Rows of the targets by name, their embeddings, and those of the measured genes (0 for a gene without one)."""
+        """Return rows of the targets by name, their embeddings, and those of the measured genes (0 for a gene without one)."""
 
     @abstractmethod
     def _refuse(self, training: TrainingEffects) -> str:
-        """What to say where no training perturbation has an embedding."""
+        """Return what to say where no training perturbation has an embedding."""
 
     @property
     @abstractmethod
@@ -108,6 +109,7 @@ class LinearModel(BilinearModel):
     >>> LinearModel().fit(effects).predict(["KLF1"])
     """
 
+    @checked
     def __init__(self, *, n_components: int = 10, ridge: float = 0.1) -> None:
         _check_options(n_components, ridge)
         self.n_components = n_components
@@ -168,6 +170,7 @@ class EmbeddingLinear(BilinearModel):
     >>> EmbeddingLinear(table).fit(effects).predict(["KLF1"])
     """
 
+    @checked
     def __init__(
         self,
         embeddings: pd.DataFrame,
@@ -234,7 +237,7 @@ class EmbeddingLinear(BilinearModel):
 
 
 def _gene_scores(training: TrainingEffects, n_components: int) -> NDArray[np.float64]:
-    """Scores of the genes on the principal components of the profiles; shape (n_measured, n_components)."""
+    """Return scores of the genes on the principal components of the profiles; shape (n_measured, n_components)."""
     control = np.zeros(len(training.genes)) if training.control_mean is None else training.control_mean
     profiles = np.vstack([training.lfc + control, control]).T
     if n_components > min(profiles.shape):
@@ -247,7 +250,7 @@ def _gene_scores(training: TrainingEffects, n_components: int) -> NDArray[np.flo
 
 
 def _ridge(design: NDArray[np.float64], targets: NDArray[np.float64], penalty: float) -> NDArray[np.float64]:
-    """Coefficients of ridge regression, by the smaller of the two systems of equations."""
+    """Return the coefficients of ridge regression, by the smaller of the two systems of equations."""
     n_rows, n_columns = design.shape
     if n_columns <= n_rows:
         return np.asarray(np.linalg.solve(design.T @ design + penalty * np.eye(n_columns), design.T @ targets))

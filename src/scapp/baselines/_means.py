@@ -135,7 +135,7 @@ class PartnerMean(Baseline):
 
 
 def geometric_median(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The point with the least sum of distances to the rows of `points`, of shape (n_points, n_dimensions)."""
+    """Return the point with the least sum of distances to the rows of `points`, of shape (n_points, n_dimensions)."""
     median = points.mean(axis=0)
     spread = float(np.linalg.norm(points - median, axis=1).mean())
     if spread == 0:

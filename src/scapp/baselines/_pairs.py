@@ -56,7 +56,7 @@ class ResidualKernel(ShrunkAdditive):
         return predicted
 
     def _takes(self, genes: Perturbation) -> bool:
-        """Whether the kernel is defined for a combination."""
+        """Return whether the kernel is defined for a combination."""
         return True
 
     @abstractmethod
@@ -67,7 +67,7 @@ class ResidualKernel(ShrunkAdditive):
 
     @abstractmethod
     def _between(self, asked: list[Perturbation], others: list[Perturbation]) -> NDArray[np.float64]:
-        """The kernel, of shape (n_asked, n_others)."""
+        """Return the kernel, of shape (n_asked, n_others)."""
 
 
 class PairKernel(ResidualKernel):
@@ -137,7 +137,7 @@ class PairKernel(ResidualKernel):
         return super()._predict(perturbations)
 
     def _cosines(self, asked: list[Perturbation], others: list[Perturbation]) -> NDArray[np.float64]:
-        """Cosines of the first and second gene of each pair with those of others: (2, 2, n_asked, n_others)."""
+        """Return cosines of the first and second gene of each pair with those of others: (2, 2, n_asked, n_others)."""
         left, right = self._directions(asked), self._directions(others)
         return np.einsum("ipg,jqg->ijpq", left, right, optimize=True)
 
@@ -207,7 +207,7 @@ class GaussianProcess(ResidualKernel):
         return _weighted(self._parts(asked, others), self._log_parameters)
 
     def _parts(self, asked: list[Perturbation], others: list[Perturbation]) -> list[NDArray[np.float64]]:
-        """The constant, the linear kernel, distances in their unit, and shared genes; each (n_asked, n_others)."""
+        """Return the constant, the linear kernel, distances in their unit, and shared genes; each (n_asked, n_others)."""
         left, right = self._sum(asked), self._sum(others)
         shared = [[len(set(p) & set(q)) / np.sqrt(len(p) * len(q)) for q in others] for p in asked]
         return [
@@ -242,7 +242,7 @@ def _weighted(parts: list[NDArray[np.float64]], log_parameters: NDArray[np.float
 def _negative_log_likelihood(
     log_parameters: NDArray[np.float64], parts: list[NDArray[np.float64]], gram: NDArray[np.float64], n_targets: int
 ) -> tuple[float, NDArray[np.float64]]:
-    """Of targets with the Gram matrix `gram`, but for a constant and over their number; and its gradient."""
+    """Return the negative log likelihood per target, without its constant, for the Gram matrix `gram`, and its gradient."""
     noise = float(np.exp(log_parameters[5]))
     terms = _terms(parts, log_parameters)
     identity = np.eye(len(gram))

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from scapp._checked import checked
 from scapp.network import diffusion, edges_to_csr, tf_idf
 from scapp.pp._annotations import read_annotations
 from scapp.pp._edges import read_edges
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from scapp.pp._tables import PathLike
 
 
+@checked
 def annotation_similarity(
     annotations: Annotations,
     genes: Iterable[str],
@@ -34,7 +36,7 @@ def annotation_similarity(
     max_genes: int | None = None,
     aliases: Aliases | None = None,
 ) -> pd.DataFrame:
-    """Cosines of the annotation of genes, weighted by tf-idf.
+    """Return cosines of the annotation of genes, weighted by tf-idf.
 
     What :func:`scapp.pp.add_gene_features` approximates by some components, without the loss.
 
@@ -69,10 +71,11 @@ def annotation_similarity(
     return _over(names, row >= 0, (vectors @ vectors.T).toarray())
 
 
+@checked
 def diffusion_similarity(
     edges: Edges, genes: Iterable[str], *, restart: float = 0.5, aliases: Aliases | None = None
 ) -> pd.DataFrame:
-    """Cosines of the profiles of random walks with restart over a whole network.
+    """Return cosines of the profiles of random walks with restart over a whole network.
 
     The walks :cite:p:`Kohler2008` lead through all genes of the network, of the effects or not.
 
@@ -125,7 +128,7 @@ def _names(genes: Iterable[str]) -> list[str]:
 
 
 def _rows_of(names: Sequence[str], found: list[str], aliases: Aliases | None, what: str) -> NDArray[np.int64]:
-    """The row of each gene in a source, -1 where there is none."""
+    """Return the row of each gene in a source, -1 where there is none."""
     matcher = GeneMatcher(names, aliases)
     match = matcher.match(found)
     matcher.check_some_match(match, what)

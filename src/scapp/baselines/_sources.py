@@ -12,7 +12,7 @@ from scipy import sparse
 
 from scapp._genes import shorten
 from scapp.baselines._base import Baseline, TrainingEffects
-from scapp.network import diffusion
+from scapp.network import check_restart, diffusion
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -28,11 +28,11 @@ class SimilaritySource(ABC):
 
     @abstractmethod
     def knows(self, genes: Sequence[str]) -> NDArray[np.bool_]:
-        """Of which genes it holds anything."""
+        """Return for which genes it holds anything."""
 
     @abstractmethod
     def between(self, genes: Sequence[str], others: Sequence[str]) -> NDArray[np.float64]:
-        """Similarities of shape (n_genes, n_others)."""
+        """Return similarities of shape (n_genes, n_others)."""
 
 
 class VectorSource(SimilaritySource):
@@ -127,8 +127,7 @@ class SimilarityBaseline(Baseline):
         similarities: pd.DataFrame | Iterable[pd.DataFrame] | None,
         restart: float,
     ) -> None:
-        if not 0 < restart <= 1:
-            raise ValueError(f"restart must be a probability above 0 and at most 1, found {restart}.")
+        check_restart(restart)
         self.networks_key = _as_tuple(networks_key)
         self.features_key = _as_tuple(features_key)
         self.similarity_key = _as_tuple(similarity_key)
@@ -221,7 +220,7 @@ def sources_of(
 
 
 def check_similarity_table(table: Any) -> pd.DataFrame:
-    """A square, symmetric, finite table of numbers whose index and columns are the same genes, the columns in that order.
+    """Return a square, symmetric, finite table of numbers whose index and columns are the same genes, the columns in that order.
 
     Raises
     ------

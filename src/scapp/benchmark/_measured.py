@@ -397,4 +397,4 @@ def _read(effects: AnnData) -> list[Perturbation]:
 
 
 def _held_out(folder: Path) -> pd.DataFrame:
-    return pd.read_csv(folder / "published" / "norman_doubles_splits.csv.gz")
+    return pd.read_csv(folder / "published" / "norman_doubles_splits.csv.gz", float_precision="round_trip")

@@ -238,7 +238,7 @@ class AppMethod(Method):
                 control=None,
                 layer=Key.layers.LFC,
                 network_key=task.sources.network_keys,
-                gene_features_key=list(task.gene_features_key) or None,
+                gene_features_key=list(task.gene_features_key),
             )
             model = APP(train, **self.arguments)
             model.train(enable_progress_bar=False, accelerator="cpu")

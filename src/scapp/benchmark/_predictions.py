@@ -16,7 +16,7 @@ import pandas as pd
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, format_label, near_matches, parse_labels
-from scapp.pp._tables import PathLike, existing_file, find_column, read_table
+from scapp.pp._tables import PathLike, existing_file, find_column, read_table, to_numbers
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".h5ad", ".npz", ".csv", ".csv.gz", ".parquet")
 SEED = "seed"
 EXPECTED = (
-    "Expected one row a perturbation and one column a gene: h5ad (layers['predicted_lfc'] or X, obs['perturbation'], "
+    "Expected one row per perturbation and one column per gene: h5ad (layers['predicted_lfc'] or X, obs['perturbation'], "
     "optionally layers['predicted_lfc_std'] and obs['seed']), npz (labels, genes, lfc, optionally std and seed), or csv "
     "or parquet (first column the perturbation, optionally a column 'seed', the other columns genes). "
     "scapp.benchmark.write_predictions writes all of them."
@@ -330,7 +330,7 @@ def _from_table(file: Path) -> _Content:
         seed = table[column].to_numpy()
         table = table.drop(columns=column)
     genes = [str(name) for name in table.columns]
-    numbers = table.apply(pd.to_numeric, errors="coerce") if table.shape[1] else table
+    numbers = table.apply(to_numbers) if table.shape[1] else table
     return _Content(labels, genes, numbers.to_numpy(dtype=np.float64), seed=seed)
 
 
@@ -338,7 +338,7 @@ def _of_seed(content: _Content, seed: int | None, file: Path) -> _Content:
     """Return the rows of a split, where the file says to which each belongs."""
     if content.seed is None:
         return content
-    found = pd.to_numeric(pd.Series(np.asarray(content.seed).ravel()), errors="coerce")
+    found = to_numbers(pd.Series(np.asarray(content.seed).ravel()))
     if len(found) != len(content.labels) or found.isna().any():
         raise ValueError(f"The seeds in {str(file)!r} should be one whole number a row. {EXPECTED}")
     seeds = sorted({int(value) for value in found})

@@ -111,7 +111,12 @@ def read_results(folder: Path | str) -> pd.DataFrame:
     if (folder / PARQUET).is_file():
         table = pd.read_parquet(folder / PARQUET)
     elif (folder / CSV).is_file():
-        table = pd.read_csv(folder / CSV, keep_default_na=False, na_values={"value": [""], "effect_size": [""]})
+        table = pd.read_csv(
+            folder / CSV,
+            keep_default_na=False,
+            na_values={"value": [""], "effect_size": [""]},
+            float_precision="round_trip",
+        )
     else:
         raise FileNotFoundError(
             f"The folder {str(folder)!r} holds neither {PARQUET} nor {CSV}. Run `scapp benchmark --output FOLDER` first."

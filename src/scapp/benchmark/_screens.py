@@ -313,7 +313,7 @@ def _given_effects(adata: AnnData, key: str, sep: str, layer: str | None) -> Ann
     effects = _named(effects, key)
     if not effects.obs_names.is_unique:
         twice = effects.obs_names[effects.obs_names.duplicated()].unique()
-        raise ValueError(f"Effects have one observation a perturbation; several are called {', '.join(twice[:5])}.")
+        raise ValueError(f"Effects have one observation per perturbation; several are called {', '.join(twice[:5])}.")
     return effects
 
 

@@ -35,7 +35,7 @@ def read_effects(
     sep: str,
     batch_key: str | None,
 ) -> AnnData:
-    """Effects of the perturbations in `adata`, with the genes perturbed checked to be nodes.
+    """Return effects of the perturbations in `adata`, with the genes perturbed checked to be nodes.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def read_effects(
 
     Returns
     -------
-    AnnData with one observation a perturbation, ``layers["lfc"]`` and, where known, ``layers["lfc_se"]``.
+    AnnData with one observation per perturbation, ``layers["lfc"]`` and, where known, ``layers["lfc_se"]``.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def read_effects(
     check_gene_names(adata)
     labels = column_of_obs(adata, perturbation_key, "perturbation_key")
     check_labels(labels, adata.var_names, perturbation_key=perturbation_key, control=control, sep=sep)
-    perturbations = parse_labels(labels, control=control, sep=sep)
+    perturbations = parse_labels(labels, control=control, sep=sep, genes=adata.var_names)
     check_known([p for p in set(perturbations) if p], adata.var_names.tolist())
     if control is not None:
         effects = pseudobulk(
@@ -75,7 +75,7 @@ def read_effects(
 def read_kinds(
     adata: AnnData, effects: AnnData, *, perturbation_key: str, control: Control, sep: str, kind: str
 ) -> np.ndarray:
-    """Kind of each perturbation of `effects`; "" for a combination of several.
+    """Return the kind of each perturbation of `effects`; "" for a combination of several.
 
     Parameters
     ----------
@@ -99,12 +99,12 @@ def read_kinds(
         kinds = [known] * effects.n_obs
         _warn_of_directions(effects, kinds, f"kind={kind!r}")
         return np.array(kinds, dtype=object)
-    labels = parse_labels(adata.obs[perturbation_key], control=control, sep=sep)
+    labels = parse_labels(adata.obs[perturbation_key], control=control, sep=sep, genes=adata.var_names)
     found: dict[str, set[str]] = {}
     for genes, value in zip(labels, adata.obs[kind], strict=True):
         found.setdefault(format_label(genes), set()).add(kind_of(value) or "")
     kinds = [next(iter(found[name])) if len(found[name]) == 1 else "" for name in effects.obs_names]
-    single = [len(genes) == 1 for genes in parse_labels(effects.obs_names, control=None)]
+    single = [len(genes) == 1 for genes in parse_labels(effects.obs_names, control=None, genes=effects.var_names)]
     unclear = [name for name, k, one in zip(effects.obs_names, kinds, single, strict=True) if one and not k]
     if unclear:
         raise ValueError(
@@ -120,7 +120,9 @@ def _warn_of_directions(effects: AnnData, kinds: list[str], said: str) -> None:
     measured, lfc = measured_mask(effects), effects.layers[Key.layers.LFC]
     column = {gene: i for i, gene in enumerate(effects.var_names)}
     own: dict[str, list[float]] = {}
-    for row, (genes, kind) in enumerate(zip(parse_labels(effects.obs_names, control=None), kinds, strict=True)):
+    for row, (genes, kind) in enumerate(
+        zip(parse_labels(effects.obs_names, control=None, genes=effects.var_names), kinds, strict=True)
+    ):
         if kind and len(genes) == 1 and measured[column[genes[0]]]:
             own.setdefault(kind, []).append(float(lfc[row, column[genes[0]]]))
     for kind, changes in own.items():

@@ -48,11 +48,11 @@ class _Field(BaseAnnDataField):
         return False
 
     def get_data_registry(self) -> dict:
-        """Nothing that could be loaded by observation: networks and features belong to the genes."""
+        """Return nothing that could be loaded per observation: networks and features belong to the genes."""
         return {}
 
     def validate_field(self, adata: AnnData) -> None:
-        """Reading is validating; see `_read`."""
+        """Do nothing: reading validates; see `_read`."""
 
     def register_field(self, adata: AnnData) -> dict:
         super().register_field(adata)
@@ -60,10 +60,10 @@ class _Field(BaseAnnDataField):
 
     @abstractmethod
     def _read(self, adata: AnnData) -> dict:
-        """The state that is saved with the model."""
+        """Return the state that is saved with the model."""
 
     def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs: Any) -> dict:
-        """Another AnnData needs no network and no features: those of the training stand."""
+        """Keep the state of the training: another AnnData needs no network and no features."""
         return dict(state_registry)
 
     def get_summary_stats(self, state_registry: dict) -> dict:
@@ -194,7 +194,7 @@ class EffectsField(_Field):
         return {"n_perturbations": len(state_registry["perturbations"])}
 
     def __deepcopy__(self, memo: dict) -> EffectsField:
-        """Copies made for other AnnData do not drag the training effects along."""
+        """Copy without the training effects, which copies for other AnnData do not need."""
         return type(self)(self._registry_key, self.perturbation_key, kind=self.kind, **self.options)
 
 
@@ -221,5 +221,5 @@ NETWORK, FEATURES, GENES, EFFECTS = "network", "gene_features", "genes", "effect
 
 
 def numbered(key: str, make: Callable[[str, str], _Field], attr_keys: list[str]) -> list[_Field]:
-    """One field for each slot, under registry keys such as ``"network_0"``."""
+    """Return one field for each slot, under registry keys such as ``"network_0"``."""
     return [make(f"{key}_{k}", attr_key) for k, attr_key in enumerate(attr_keys)]

@@ -56,7 +56,7 @@ class _LabelledEffectsField(EffectsField):
 
 
 def column_of_mudata(mdata: MuData, key: str, modality: str | None) -> pd.Series:
-    """A column of obs of a modality, or of ``mdata.obs``.
+    """Return a column of obs of a modality, or of ``mdata.obs``.
 
     Raises
     ------

@@ -37,12 +37,12 @@ class CountModel:
     dropout: float
 
     def shares(self, rates: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Share of each gene in a cell's counts: (n_batches, n_perturbations, n_genes) from (n_perturbations, n_genes)."""
+        """Return the share of each gene in a cell's counts: (n_batches, n_perturbations, n_genes) from (n_perturbations, n_genes)."""
         shares = rates * self.batch_factors[:, None, :]
         return shares / shares.sum(axis=-1, keepdims=True)
 
     def kept(self, mean: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Probability that the count of a gene is not lost, by its mean."""
+        """Return the probability that the count of a gene is not lost, by its mean."""
         return 1 - self.dropout * np.exp(-mean / DROPOUT_SCALE)
 
     def draw(
@@ -52,7 +52,7 @@ class CountModel:
         perturbation: NDArray[np.intp],
         batch: NDArray[np.intp],
     ) -> sparse.csr_matrix:
-        """Counts of cells, given the row of `rates` and the batch of each; float32 of shape (n_cells, n_genes)."""
+        """Draw counts of cells, given the row of `rates` and the batch of each; float32 of shape (n_cells, n_genes)."""
         shares = self.shares(rates)
         blocks = []
         for start in range(0, len(perturbation), CELLS_AT_A_TIME):
@@ -67,7 +67,7 @@ class CountModel:
         return sparse.vstack(blocks, format="csr")
 
     def expected_log_expression(self, rates: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Expectation of log1p(counts per 10,000), over the batches in equal parts; (n_perturbations, n_genes).
+        """Return the expectation of log1p(counts per 10,000), over the batches in equal parts; (n_perturbations, n_genes).
 
         What a pseudobulk of ever more cells tends to, which is not log1p of the expected counts. Of the three sources
         of variation, counts and dropout are summed over exactly, and the library size by Gauss-Hermite quadrature. The

@@ -25,7 +25,7 @@ DOUBLETS = 0.03  # share of cells that hold the guide of another cell as well
 
 
 def with_guides(rng: Generator, cells: AnnData, control: str) -> MuData:
-    """A MuData of the cells (``"rna"``) and of guide counts (``"gdo"``); see :func:`simulated_perturb_seq`."""
+    """Make a MuData of the cells (``"rna"``) and of guide counts (``"gdo"``); see :func:`simulated_perturb_seq`."""
     from mudata import MuData
 
     labels = cells.obs[Key.obs.PERTURBATION].astype(str)

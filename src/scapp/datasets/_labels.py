@@ -27,7 +27,7 @@ CONTROL_CONSTRUCT = re.compile(r"^(\d+\(mod\)|gal4.*\(mod\)|.*neg_ctrl.*)$", re.
 
 
 def label_column(adata: AnnData) -> str:
-    """The column of obs that holds the labels, by its usual names.
+    """Return the column of obs that holds the labels, by its usual names.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def label_column(adata: AnnData) -> str:
 
 
 def read_labels(adata: AnnData, *, perturbation_key: str | None = None, control: str | None = None) -> pd.Series:
-    """Labels as scapp reads them.
+    """Return labels as scapp reads them.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def _clean(label: str) -> str | None:
 
 
 def _counted(raw: pd.Series, obs: pd.DataFrame) -> dict[str, int]:
-    """How many genes each label perturbs, where the file says so."""
+    """Return how many genes each label perturbs, where the file says so."""
     if "nperts" not in obs:
         return {}
     numbers = to_numbers(obs["nperts"]).groupby(raw.to_numpy()).agg(["min", "max"])

@@ -57,13 +57,13 @@ class PlantedNetwork:
         return reached
 
     def kind(self, pair: Sequence[int]) -> str:
-        """The kind of interaction of two regulators, given by their place among the regulators."""
+        """Return the kind of interaction of two regulators, given by their place among the regulators."""
         first, second = sorted(int(self.module[i]) for i in pair)
         kind = self.interactions.get((first, second), "none")
         return kind if kind != "none" and self.shared(pair).any() else "none"
 
     def shared(self, pair: Sequence[int]) -> NDArray[np.bool_]:
-        """The genes downstream of both of two regulators, without these two; shape (n_genes,)."""
+        """Return the genes downstream of both of two regulators, without these two; shape (n_genes,)."""
         shared: NDArray[np.bool_] = np.logical_and.reduce(self.downstream[list(pair)])
         shared[self.regulators[list(pair)]] = False
         return shared

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from scapp._checked import checked
 from scapp._download import RemoteFile, fetch
 from scapp._keys import Key
 from scapp._perturbations import format_label, parse_labels
@@ -33,8 +34,9 @@ logger = logging.getLogger(__name__)
 _EFFECT_ARRAYS = ("lfc_s", "lfc_d", "sing_labels", "doub_labels", "genes_hvg", "comp_ok")
 
 
+@checked
 def norman_2019_effects(*, folder: Folder = None, base_url: str | None = None, progress: bool = True) -> AnnData:
-    """Effects of 104 single and 130 double activations in K562 cells :cite:p:`Norman2019`, a file of 3.4 MB.
+    """Return effects of 104 single and 130 double activations in K562 cells :cite:p:`Norman2019`, a file of 3.4 MB.
 
     The smallest way to try scapp on a real screen. The table was computed by others from the published counts
     (repository MasalaKimchi/cell-state-reachability, MIT licence); there are no cells and no standard errors in it.
@@ -93,8 +95,9 @@ def norman_2019_effects(*, folder: Folder = None, base_url: str | None = None, p
     )
 
 
+@checked
 def norman_2019_cells_subset(*, folder: Folder = None, base_url: str | None = None, progress: bool = True) -> AnnData:
-    """3,375 cells of the screen of :cite:t:`Norman2019`, a file of 1.1 MB.
+    """Return 3,375 cells of the screen of :cite:t:`Norman2019`, a file of 1.1 MB.
 
     100 control cells, 18 single and 15 double activations, at most 100 cells each: enough for a first run with cells.
     The file is the test data of PerturBench (repository altoslabs/perturbench, BSD-3-Clause), of whose two screens this
@@ -127,10 +130,11 @@ def norman_2019_cells_subset(*, folder: Folder = None, base_url: str | None = No
     return cells
 
 
+@checked
 def norman_2019(
     *, folder: Folder = None, base_url: str | None = None, progress: bool = True, backed: bool = False
 ) -> AnnData:
-    """All cells of the screen of :cite:t:`Norman2019`, from scPerturb :cite:p:`Peidli2024`, a file of 699 MB.
+    """Return all cells of the screen of :cite:t:`Norman2019`, from scPerturb :cite:p:`Peidli2024`, a file of 699 MB.
 
     Activation of single genes and of pairs of genes in K562 cells.
 
@@ -157,6 +161,7 @@ def norman_2019(
     return _cells(_sources.NORMAN, folder, base_url, progress, backed)
 
 
+@checked
 def adamson_2016(
     *,
     screen: Screen = "upr",
@@ -165,7 +170,7 @@ def adamson_2016(
     progress: bool = True,
     backed: bool = False,
 ) -> AnnData:
-    """Cells of a screen of :cite:t:`Adamson2016`, from scPerturb :cite:p:`Peidli2024`: interference in K562 cells.
+    """Return cells of a screen of :cite:t:`Adamson2016`, from scPerturb :cite:p:`Peidli2024`: interference in K562 cells.
 
     Parameters
     ----------
@@ -192,12 +197,13 @@ def adamson_2016(
     return _cells(_sources.ADAMSON[screen], folder, base_url, progress, backed)
 
 
+@checked
 def replogle_2022_k562_essential(
     *, folder: Folder = None, base_url: str | None = None, progress: bool = True, backed: bool = False
 ) -> AnnData:
-    """Cells of the screen of essential genes in K562 of :cite:t:`Replogle2022`, from scPerturb :cite:p:`Peidli2024`.
+    """Return cells of the screen of essential genes in K562 of :cite:t:`Replogle2022`, from scPerturb :cite:p:`Peidli2024`.
 
-    Interference with one gene a cell. A file of about 1.5 GB.
+    Interference with one gene per cell. A file of about 1.5 GB.
 
     Parameters
     ----------
@@ -218,12 +224,13 @@ def replogle_2022_k562_essential(
     return _cells(_sources.REPLOGLE_ESSENTIAL, folder, base_url, progress, backed)
 
 
+@checked
 def replogle_2022_rpe1(
     *, folder: Folder = None, base_url: str | None = None, progress: bool = True, backed: bool = False
 ) -> AnnData:
-    """Cells of the screen of essential genes in RPE1 of :cite:t:`Replogle2022`, from scPerturb :cite:p:`Peidli2024`.
+    """Return cells of the screen of essential genes in RPE1 of :cite:t:`Replogle2022`, from scPerturb :cite:p:`Peidli2024`.
 
-    Interference with one gene a cell. A large file: see `backed`.
+    Interference with one gene per cell. A large file: see `backed`.
 
     Parameters
     ----------
@@ -244,12 +251,13 @@ def replogle_2022_rpe1(
     return _cells(_sources.REPLOGLE_RPE1, folder, base_url, progress, backed)
 
 
+@checked
 def replogle_2022_k562_gwps(
     *, folder: Folder = None, base_url: str | None = None, progress: bool = True, backed: bool = True
 ) -> AnnData:
-    """Cells of the genome-wide screen in K562 of :cite:t:`Replogle2022`, from scPerturb :cite:p:`Peidli2024`.
+    """Return cells of the genome-wide screen in K562 of :cite:t:`Replogle2022`, from scPerturb :cite:p:`Peidli2024`.
 
-    Interference with one gene a cell. A file of several gigabytes, and more in memory: it is left on disk unless you say
+    Interference with one gene per cell. A file of several gigabytes, and more in memory: it is left on disk unless you say
     ``backed=False``.
 
     Parameters
@@ -271,6 +279,7 @@ def replogle_2022_k562_gwps(
     return _cells(_sources.REPLOGLE_GWPS, folder, base_url, progress, backed)
 
 
+@checked
 def papalexi_2021(
     *,
     folder: Folder = None,
@@ -278,7 +287,7 @@ def papalexi_2021(
     progress: bool = True,
     known_hash: str | None = None,
 ) -> MuData:
-    """Cells of the ECCITE-seq screen of :cite:t:`Papalexi2021`, from pertpy: knock-out in THP-1 cells.
+    """Return cells of the ECCITE-seq screen of :cite:t:`Papalexi2021`, from pertpy: knock-out in THP-1 cells.
 
     pertpy's file is taken because it holds the guides beside the genes. No hash of it is published, so that what arrives
     can be checked only by its form: keep the hash that is logged, and pass it from then on.

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from scapp._checked import checked
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR
 from scapp.datasets._counts import CountModel
@@ -52,6 +53,7 @@ class SimulatedTruth:
     modules: pd.Series
 
 
+@checked
 def simulated_perturb_seq(
     *,
     n_genes: int = 300,

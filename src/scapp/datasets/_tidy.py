@@ -26,7 +26,7 @@ SOURCE = "_source"
 
 
 def load_h5ad(path: Path | str, *, backed: Literal["r"] | None = None) -> AnnData:
-    """An h5ad file.
+    """Read an h5ad file.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def load_h5ad(path: Path | str, *, backed: Literal["r"] | None = None) -> AnnDat
 
 
 def labelled_cells(path: Path | str, *, perturbation_key: str | None = None, control: str | None = None) -> AnnData:
-    """The cells of a file, as :func:`tidy` makes them.
+    """Return the cells of a file, as :func:`tidy` makes them.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def labelled_cells(path: Path | str, *, perturbation_key: str | None = None, con
 
 
 def tidy(adata: AnnData, *, perturbation_key: str | None = None, control: str | None = None) -> AnnData:
-    """The cells of a public file whose perturbation is known, in scapp's form.
+    """Return the cells of a public file whose perturbation is known, in scapp's form.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def tidy(adata: AnnData, *, perturbation_key: str | None = None, control: str | 
 
 
 def with_columns(obs: pd.DataFrame, columns: dict[str, pd.Series | NDArray]) -> pd.DataFrame:
-    """These columns first, then those of `obs`; one of the same name that differs is kept with ``"_source"`` behind it."""
+    """Return these columns first, then those of `obs`; one of the same name that differs is kept with ``"_source"`` behind it."""
     new = pd.DataFrame(columns, index=obs.index)
     old = obs.copy()
     for name in new.columns.intersection(old.columns):

@@ -122,7 +122,7 @@ def _without_duplicates(
 
 
 def _to_symbols(frame: pd.DataFrame, table: pd.DataFrame | PathLike, source: Path) -> pd.DataFrame:
-    """Ensembl ids into symbols. Nothing is guessed: what is not one id for one symbol is left out and counted.
+    """Translate Ensembl ids into symbols; an id without exactly one symbol is left out and counted.
 
     Versions (``ENSG00000102145.15``) are stripped on both sides. Left out are ids that the table lacks, ids for which
     it has several symbols, and ids that share their symbol with another id of the file.

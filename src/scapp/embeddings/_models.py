@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import pandas as pd
 
+from scapp._checked import checked
 from scapp._genes import shorten
 from scapp.embeddings._frame import Duplicates, PathLike, to_frame
 from scapp.embeddings._safe import is_pickle, read_arrays, read_json, read_tensor, read_tensors, refuse_pickle
@@ -33,13 +34,14 @@ SCFOUNDATION_EXTRA = 3
 LAYER_NORM_EPS = 1e-5  # of torch.nn.LayerNorm
 
 
+@checked
 def read_geneformer(
     path: PathLike,
     token_dictionary: Vocabulary,
     *,
     ensembl_ids: pd.DataFrame | PathLike | None = None,
 ) -> pd.DataFrame:
-    """The input embedding of Geneformer's genes.
+    """Read the input embedding of Geneformer's genes.
 
     It is the tensor ``bert.embeddings.word_embeddings.weight`` :cite:p:`Theodoris2023`.
 
@@ -75,8 +77,9 @@ def read_geneformer(
     return to_frame(names, values, source=checkpoint, format="geneformer", ensembl_ids=ensembl_ids)
 
 
+@checked
 def read_scgpt(path: PathLike, *, layer_norm: bool = True) -> pd.DataFrame:
-    """The gene embedding of scGPT.
+    """Read the gene embedding of scGPT.
 
     It is the tensor ``encoder.embedding.weight`` followed by the layer norm ``encoder.enc_norm``, which is what the
     model's gene encoder returns and so what its tutorials use as gene embedding :cite:p:`Cui2024`.
@@ -115,8 +118,9 @@ def read_scgpt(path: PathLike, *, layer_norm: bool = True) -> pd.DataFrame:
     return to_frame(names, values, source=checkpoint, format="scgpt", layer_norm=layer_norm)
 
 
+@checked
 def read_scfoundation(checkpoint: PathLike, gene_list: GeneList) -> pd.DataFrame:
-    """The gene embedding of scFoundation.
+    """Read the gene embedding of scFoundation.
 
     It is ``["gene"]["state_dict"]["model.pos_emb.weight"]`` of the checkpoint without its last three rows, which stand
     for the two total counts and for padding :cite:p:`Hao2024`.
@@ -157,8 +161,9 @@ def read_scfoundation(checkpoint: PathLike, gene_list: GeneList) -> pd.DataFrame
     return to_frame(names, values[: len(names)], source=file, format="scfoundation", n_extra_rows=SCFOUNDATION_EXTRA)
 
 
+@checked
 def read_scbert(gene2vec: PathLike, gene_list: GeneList) -> pd.DataFrame:
-    """The gene2vec embedding that scBERT takes its genes from.
+    """Read the gene2vec embedding that scBERT takes its genes from.
 
     It comes as ``gene2vec_16906.npy``, of shape (16,906, 200), without names :cite:p:`Yang2022`.
 
@@ -195,8 +200,9 @@ def read_scbert(gene2vec: PathLike, gene_list: GeneList) -> pd.DataFrame:
     return to_frame(names, values, source=file, format="scbert")
 
 
+@checked
 def read_genept(path: PathLike, *, duplicates: Duplicates = "error") -> pd.DataFrame:
-    """GenePT: embeddings of what is written about each gene.
+    """Read GenePT: embeddings of what is written about each gene.
 
     They are offered as a pickle of symbol to vector, which is refused with the lines that convert it
     :cite:p:`Chen2024`.
@@ -226,8 +232,8 @@ def read_genept(path: PathLike, *, duplicates: Duplicates = "error") -> pd.DataF
 
 
 def _in_folder(path: PathLike, names: tuple[str, ...], model: str) -> Path:
-    """The file of a model, where its folder or the file itself may be given."""
-    path = Path(path)
+    """Return the file of a model, where its folder or the file itself may be given."""
+    path = Path(path).expanduser()
     if not path.is_dir():
         return existing_file(path)
     found = next((path / name for name in names if (path / name).is_file()), None)
@@ -263,7 +269,7 @@ def _read_vocabulary(vocabulary: Vocabulary, what: str) -> dict[str, int]:
 
 
 def _rows(vocabulary: dict[str, int], n_rows: int, checkpoint: Path, *, what: str) -> list[str]:
-    """The names of a vocabulary in the order of their rows, each of which it must name once."""
+    """Return the names of a vocabulary in the order of their rows, each of which it must name once."""
     names = sorted(vocabulary, key=vocabulary.__getitem__)
     if [vocabulary[name] for name in names] == list(range(n_rows)):
         return names
@@ -338,7 +344,7 @@ def _layer_norm(
 
 
 def _resave(checkpoint: Path, *names: str, at: str = "") -> str:
-    """Lines that keep the wanted tensors of a torch checkpoint, and nothing else."""
+    """Return lines that keep the wanted tensors of a torch checkpoint, and nothing else."""
     return (
         "import torch; from safetensors.torch import save_file\n"
         f"found = torch.load({checkpoint.name!r}, map_location='cpu', weights_only=False){at}\n"

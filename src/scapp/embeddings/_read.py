@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from scapp._checked import checked
 from scapp._genes import shorten
 from scapp.embeddings._models import read_geneformer, read_genept, read_scbert, read_scfoundation, read_scgpt
 from scapp.embeddings._tables import FORMATS, read_table
@@ -29,6 +30,7 @@ _READERS: dict[str, tuple[Any, tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
+@checked
 def read(
     path: PathLike,
     format: Format | None = None,
@@ -40,7 +42,7 @@ def read(
     key: str | None = None,
     duplicates: Duplicates | None = None,
 ) -> pd.DataFrame:
-    """Gene embeddings of any known format.
+    """Read gene embeddings of any known format.
 
     Parameters
     ----------
@@ -81,7 +83,7 @@ def read(
     >>> scapp.pp.add_gene_features(effects, table, key_added="scgpt")
     """
     if format is None:
-        format = _recognise(Path(path))
+        format = _recognise(Path(path).expanduser())
     elif format not in get_args(Format):
         raise ValueError(f"format must be one of {', '.join(map(repr, get_args(Format)))}, found {format!r}.")
     given = {

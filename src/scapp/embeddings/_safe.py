@@ -33,7 +33,7 @@ BROKEN = (
 
 
 def is_pickle(path: Path) -> bool:
-    """Whether a file is a pickle, by its name or by its first byte (protocol 2 and later)."""
+    """Return whether a file is a pickle, by its name or by its first byte (protocol 2 and later)."""
     if path.suffix.lower() in PICKLE_SUFFIXES:
         return True
     with path.open("rb") as file:
@@ -41,7 +41,7 @@ def is_pickle(path: Path) -> bool:
 
 
 def refuse_pickle(path: Path, snippet: str) -> ValueError:
-    """The error for a pickle: what it is, and how to convert it once.
+    """Return the error for a pickle: what it is, and how to convert it once.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def refuse_pickle(path: Path, snippet: str) -> ValueError:
 
 
 def read_json(path: Path, what: str) -> Any:
-    """The content of a JSON file.
+    """Read a JSON file.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def read_json(path: Path, what: str) -> Any:
 
 
 def read_arrays(path: Path, snippet: str) -> NDArray | dict[str, NDArray]:
-    """The array of an npy file, or the arrays of an npz file by name.
+    """Read the array of an npy file, or the arrays of an npz file by name.
 
     Raises
     ------
@@ -101,14 +101,14 @@ def read_arrays(path: Path, snippet: str) -> NDArray | dict[str, NDArray]:
 
 
 def read_tensor(path: Path, names: tuple[str, ...], *, inside: tuple[str, ...] = (), snippet: str) -> NDArray:
-    """One tensor of a checkpoint; see :func:`read_tensors`."""
+    """Read one tensor of a checkpoint; see :func:`read_tensors`."""
     return read_tensors(path, {"tensor": names}, inside=inside, snippet=snippet)["tensor"]
 
 
 def read_tensors(
     path: Path, wanted: Mapping[str, tuple[str, ...]], *, inside: tuple[str, ...] = (), snippet: str
 ) -> dict[str, NDArray[np.float32]]:
-    """Some tensors of a checkpoint of safetensors or of torch.
+    """Read some tensors of a checkpoint of safetensors or of torch.
 
     Parameters
     ----------

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from scapp._checked import checked
 from scapp._genes import shorten
 from scapp.embeddings._frame import Duplicates, PathLike, to_frame
 from scapp.embeddings._safe import is_pickle, read_arrays, read_json, refuse_pickle
@@ -28,6 +29,7 @@ np.savez({new!r}, genes=np.array(list(found), str), embedding=np.array(list(foun
 _DECIMAL = re.compile(r"^-?\d*\.\d+(e[+-]?\d+)?$", re.IGNORECASE)
 
 
+@checked
 def read_table(
     path: PathLike,
     *,
@@ -35,7 +37,7 @@ def read_table(
     ensembl_ids: pd.DataFrame | PathLike | None = None,
     duplicates: Duplicates = "error",
 ) -> pd.DataFrame:
-    """A table of gene embeddings: names and a matrix.
+    """Read a table of gene embeddings: names and a matrix.
 
     Parameters
     ----------
@@ -178,7 +180,7 @@ def _from_columns(file: Path) -> tuple[list[str], ArrayLike]:
 
 
 def _numbers(table: pd.DataFrame, file: Path) -> ArrayLike:
-    """The values as numbers, or an error that shows which are none."""
+    """Return the values as numbers, or an error that shows which are none."""
     values: Any = table.apply(to_numbers) if table.shape[1] else table
     bad = values.isna().to_numpy()
     if bad.any():

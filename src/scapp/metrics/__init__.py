@@ -1,4 +1,8 @@
-"""How far predictions are from observations: one function a metric, arrays in, numbers out."""
+"""How far predictions are from observations: one function a metric, arrays in, numbers out.
+
+DataFrames and Series are aligned by their labels to the first of them, and refused where labels differ; arrays are compared by
+position.
+"""
 
 from scapp.metrics._calibration import (
     expected_calibration_error,

@@ -17,13 +17,13 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 def read_pair(
     predicted: ArrayLike, observed: ArrayLike, genes: ArrayLike | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Both arrays in float64, of one shape, with the chosen genes only and no NaN; or an error that says what is wrong."""
+    """Return both arrays in float64, of one shape, with the chosen genes only and no NaN; or an error that says what is wrong."""
     first, second = read_same_shape({"predicted": predicted, "observed": observed}, genes)
     return first, second
 
 
 def read_same_shape(arrays: Mapping[str, ArrayLike], genes: ArrayLike | None) -> list[NDArray[np.float64]]:
-    """The named arrays as :func:`read_pair` reads two: each one is of the shape of the first."""
+    """Read the named arrays as :func:`read_pair` reads two: each has the shape of the first."""
     read = {name: read_array(values, name) for name, values in arrays.items()}
     (first, reference), *others = read.items()
     for name, array in others:
@@ -41,7 +41,7 @@ def read_same_shape(arrays: Mapping[str, ArrayLike], genes: ArrayLike | None) ->
 
 
 def read_profile(values: ArrayLike, name: str, n_genes: int, genes: ArrayLike | None) -> NDArray[np.float64]:
-    """One value for each chosen gene, such as a mean log-fold-change that others are compared with."""
+    """Return one value for each chosen gene, such as a mean log-fold-change that others are compared with."""
     profile = read_array(values, name)
     if profile.shape != (n_genes,):
         raise ValueError(f"{name} has shape {profile.shape}; expected one value for each of {n_genes} genes.")
@@ -51,7 +51,7 @@ def read_profile(values: ArrayLike, name: str, n_genes: int, genes: ArrayLike | 
 
 
 def read_array(values: ArrayLike, name: str) -> NDArray[np.float64]:
-    """Values as float64; a TypeError if they are not numbers (a DataFrame's or an array's are)."""
+    """Return values as float64; raise a TypeError if they are not numbers (a DataFrame's or an array's are)."""
     try:
         return np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -62,13 +62,16 @@ def read_array(values: ArrayLike, name: str) -> NDArray[np.float64]:
 
 
 def choose_genes(array: NDArray[Scalar], genes: ArrayLike | None) -> NDArray[Scalar]:
-    """The columns named by a boolean mask or by indices; all if None."""
+    """Return the columns named by a boolean mask or by indices; all if None."""
     n_genes = array.shape[-1]
     if genes is None:
         if not n_genes:
             raise ValueError("There are no genes to score.")
         return array
-    chosen = np.asarray(genes)
+    try:
+        chosen = np.asarray(genes)
+    except ValueError as error:
+        raise TypeError(f"genes must be a mask or indices, found {type(genes).__name__}: {error}.") from error
     if chosen.ndim != 1 or not (chosen.dtype == bool or np.issubdtype(chosen.dtype, np.integer)) or not chosen.size:
         raise ValueError(
             f"genes must be a mask or the indices of at least one gene, found {chosen.dtype} values of shape "
@@ -96,5 +99,5 @@ def check_finite(array: NDArray[np.float64], name: str) -> None:
 
 
 def as_number(values: NDArray[np.float64]) -> float | NDArray[np.float64]:
-    """A float for one perturbation, an array for several."""
+    """Return a float for one perturbation, an array for several."""
     return values if values.ndim else float(values)

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from scapp._checked import checked
+from scapp.metrics._align import by_label
 from scapp.metrics._arrays import as_number, read_same_shape
 from scapp.metrics._hits import check_binary
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
+@checked
+@by_label
 def interval_coverage(
     predicted: ArrayLike,
     std: ArrayLike,
@@ -24,7 +28,7 @@ def interval_coverage(
     genes: ArrayLike | None = None,
     n_largest: int | None = None,
 ) -> float | NDArray[np.float64]:
-    r"""Share of the genes whose observed change lies in the predicted interval.
+    r"""Return the share of the genes whose observed change lies in the predicted interval.
 
     .. math:: \frac{1}{G} \sum_g \left[\, |y_g - \hat y_g| \le z_{(1 + \text{level}) / 2}\; \hat\sigma_g \right]
 
@@ -71,6 +75,8 @@ def interval_coverage(
     return as_number(np.mean(inside, axis=-1))
 
 
+@checked
+@by_label
 def spread_error_spearman(
     std: ArrayLike, predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = None
 ) -> float:
@@ -113,6 +119,8 @@ def spread_error_spearman(
     return float(stats.spearmanr(mean_spread, error).statistic)
 
 
+@checked
+@by_label
 def reliability(
     probabilities: ArrayLike, outcomes: ArrayLike, *, n_bins: int = 10, genes: ArrayLike | None = None
 ) -> pd.DataFrame:
@@ -137,7 +145,7 @@ def reliability(
 
     Returns
     -------
-    One row a group, from the least probable to the most: ``predicted``, the mean probability; ``observed``, the share that
+    One row per group, from the least probable to the most: ``predicted``, the mean probability; ``observed``, the share that
     happened; and ``n``, the number of predictions.
 
     Raises
@@ -177,6 +185,8 @@ def reliability(
     return pd.DataFrame({"predicted": means[0], "observed": means[1], "n": n[filled]})
 
 
+@checked
+@by_label
 def expected_calibration_error(
     probabilities: ArrayLike, outcomes: ArrayLike, *, n_bins: int = 10, genes: ArrayLike | None = None
 ) -> float:

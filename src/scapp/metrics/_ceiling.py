@@ -6,16 +6,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scapp._checked import checked
+from scapp.metrics._align import by_label
 from scapp.metrics._arrays import as_number, read_array, read_same_shape
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
+@checked
+@by_label
 def noise_ceiling(
     half_1: ArrayLike, half_2: ArrayLike, *, genes: ArrayLike | None = None
 ) -> float | NDArray[np.float64]:
-    r"""The L2 that the noise of the measurement leaves to a perfect prediction.
+    r"""Compute the L2 that the noise of the measurement leaves to a perfect prediction.
 
     .. math:: \tfrac12 \sqrt{\sum_g (h_{1g} - h_{2g})^2}
 
@@ -63,8 +67,10 @@ def noise_ceiling(
     return as_number(np.sqrt(np.sum((first - second) ** 2, axis=-1)) / 2)
 
 
+@checked
+@by_label
 def explained_gap(l2: ArrayLike, l2_no_change: ArrayLike, ceiling: ArrayLike) -> float | NDArray[np.float64]:
-    r"""Share of the gap between no change and the best possible that a method closes.
+    r"""Return the share of the gap between no change and the best possible that a method closes.
 
     .. math:: \frac{\text{L2}_\text{no change} - \text{L2}}{\text{L2}_\text{no change} - \text{L2}_\text{ceiling}}
 

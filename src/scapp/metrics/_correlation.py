@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scapp._checked import checked
+from scapp.metrics._align import by_label
 from scapp.metrics._arrays import as_number, read_pair, read_profile
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
+@checked
+@by_label
 def pearson_delta(
     predicted: ArrayLike,
     observed: ArrayLike,
@@ -19,7 +23,7 @@ def pearson_delta(
     reference: ArrayLike | None = None,
     genes: ArrayLike | None = None,
 ) -> float | NDArray[np.float64]:
-    r"""Pearson correlation over the genes of each predicted change with the observed one.
+    r"""Return the Pearson correlation over the genes of each predicted change with the observed one.
 
     .. math:: \operatorname{cor}_g(\hat y_g - r_g,\; y_g - r_g)
 
@@ -62,8 +66,10 @@ def pearson_delta(
     return as_number(np.clip(np.sum(x * y, axis=-1), -1, 1))
 
 
+@checked
+@by_label
 def cosine(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = None) -> float | NDArray[np.float64]:
-    r"""Cosine of the angle between each predicted change and the observed one.
+    r"""Return the cosine of the angle between each predicted change and the observed one.
 
     .. math:: \frac{\sum_g \hat y_g y_g}{\sqrt{\sum_g \hat y_g^2} \sqrt{\sum_g y_g^2}}
 
@@ -96,7 +102,7 @@ def cosine(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None
 
 
 def _unit(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Length 1 over the genes; NaN where all values are 0."""
+    """Scale to length 1 over the genes; NaN where all values are 0."""
     # The largest value is divided out first: squares of very small or large values leave the range of float64.
     largest = np.abs(values).max(axis=-1, keepdims=True)
     scaled = values / np.where(largest == 0, np.nan, largest)
@@ -104,7 +110,7 @@ def _unit(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _standardise(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean 0 and length 1 over the genes; NaN where all values are the same."""
+    """Bring to mean 0 and length 1 over the genes; NaN where all values are the same."""
     centred = values - values.mean(axis=-1, keepdims=True)
     length = np.linalg.norm(centred, axis=-1, keepdims=True)
     # Rounding leaves a little where all values are the same: that is no variation to correlate.

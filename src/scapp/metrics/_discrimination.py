@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 from scipy.spatial.distance import cdist
 
+from scapp._checked import checked
+from scapp.metrics._align import by_label
 from scapp.metrics._arrays import check_finite, choose_genes, read_array, read_pair
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 Metric = Literal["l1", "l2", "cosine"]
 
 
+@checked
+@by_label
 def perturbation_discrimination(
     predicted: ArrayLike,
     observed: ArrayLike,
@@ -24,7 +28,7 @@ def perturbation_discrimination(
     candidates: ArrayLike | None = None,
     exclude: ArrayLike | None = None,
 ) -> NDArray[np.float64]:
-    r"""How well each prediction finds its own perturbation among all observed ones ("PDS").
+    r"""Measure how well each prediction finds its own perturbation among all observed ones ("PDS").
 
     .. math::
         1 - \frac{1}{N} \Bigl( \#\{q \ne p: d(\hat y_p, y_q) < d(\hat y_p, y_p)\}
@@ -81,6 +85,8 @@ def perturbation_discrimination(
     return 1 - _n_closer(distances) / len(others)
 
 
+@checked
+@by_label
 def rank(
     predicted: ArrayLike,
     observed: ArrayLike,
@@ -89,7 +95,7 @@ def rank(
     metric: Metric = "l2",
     exclude: ArrayLike | None = None,
 ) -> NDArray[np.float64]:
-    r"""Share of the predictions of other perturbations that are closer to an observation than its own.
+    r"""Compute the share of the predictions of other perturbations that are closer to an observation than its own.
 
     .. math::
         \frac{1}{N - 1} \Bigl( \#\{q \ne p: d(\hat y_q, y_p) < d(\hat y_p, y_p)\}
@@ -113,7 +119,7 @@ def rank(
 
     Returns
     -------
-    One number a perturbation, from 0, the best, to 1.
+    One number per perturbation, from 0, the best, to 1.
 
     Raises
     ------
@@ -130,6 +136,8 @@ def rank(
     return _n_closer(distances) / (len(predicted_rows) - 1)
 
 
+@checked
+@by_label
 def kept_spread(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = None) -> float:
     r"""Compute the share of the measured spread between perturbations that the predictions keep.
 
@@ -180,7 +188,7 @@ def kept_spread(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike |
 def _read(
     predicted: ArrayLike, observed: ArrayLike, genes: ArrayLike | None, exclude: ArrayLike | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_] | None]:
-    """Both arrays, and the mask of the genes to compare for each perturbation, None for all."""
+    """Return both arrays, and the mask of the genes to compare for each perturbation, None for all."""
     predicted_rows, observed_rows = read_pair(predicted, observed, genes)
     if predicted_rows.ndim != 2:
         raise ValueError(f"Expected (n_perturbations, n_genes), found {predicted_rows.shape}: one profile has no rank.")
@@ -209,7 +217,7 @@ def _read_candidates(candidates: ArrayLike, n_genes: int, genes: ArrayLike | Non
 def _distances(
     rows: NDArray[np.float64], columns: NDArray[np.float64], compared: NDArray[np.bool_] | None, metric: Metric
 ) -> NDArray[np.float64]:
-    """Distance of each row from each column, over the genes compared for the row; squared for "l2"."""
+    """Return the distance of each row from each column, over the genes compared for the row; squared for "l2"."""
     if metric == "cosine":
         return _cosine_distances(rows, columns, compared)
     if metric not in get_args(Metric):
@@ -233,7 +241,7 @@ def _cosine_distances(
 
 
 def _n_closer(distances: NDArray[np.float64]) -> NDArray[np.float64]:
-    """For each row i, how many columns are closer than column i; one that is as close counts as half."""
+    """Count, for each row i, the columns that are closer than column i; a tie counts as half."""
     n = len(distances)
     own = distances[np.arange(n), np.arange(n), None]
     # Equal profiles differ by rounding, which must not decide between them.

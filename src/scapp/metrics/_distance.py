@@ -6,14 +6,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scapp._checked import checked
+from scapp.metrics._align import by_label
 from scapp.metrics._arrays import as_number, read_pair
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
+@checked
+@by_label
 def l2(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = None) -> float | NDArray[np.float64]:
-    r"""Euclidean distance of each prediction from what was observed.
+    r"""Return the Euclidean distance of each prediction from what was observed.
 
     .. math:: \sqrt{\sum_g (\hat y_g - y_g)^2}
 
@@ -30,7 +34,7 @@ def l2(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = N
 
     Returns
     -------
-    One number a perturbation, in the unit of the input; a float for 1-d input. Divided by the square root of the number
+    One number per perturbation, in the unit of the input; a float for 1-d input. Divided by the square root of the number
     of genes, it is :func:`rmse`.
 
     Raises
@@ -44,8 +48,10 @@ def l2(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = N
     return as_number(np.sqrt(np.sum((predicted - observed) ** 2, axis=-1)))
 
 
+@checked
+@by_label
 def rmse(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = None) -> float | NDArray[np.float64]:
-    r"""Root mean square error of each prediction.
+    r"""Return the root mean square error of each prediction.
 
     .. math:: \sqrt{\frac{1}{G} \sum_g (\hat y_g - y_g)^2}
 
@@ -58,7 +64,7 @@ def rmse(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None =
 
     Returns
     -------
-    One number a perturbation, in the unit of the input; a float for 1-d input.
+    One number per perturbation, in the unit of the input; a float for 1-d input.
 
     Raises
     ------
@@ -71,8 +77,10 @@ def rmse(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None =
     return as_number(np.sqrt(np.mean((predicted - observed) ** 2, axis=-1)))
 
 
+@checked
+@by_label
 def mae(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = None) -> float | NDArray[np.float64]:
-    r"""Mean absolute error of each prediction.
+    r"""Return the mean absolute error of each prediction.
 
     .. math:: \frac{1}{G} \sum_g |\hat y_g - y_g|
 
@@ -88,7 +96,7 @@ def mae(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = 
 
     Returns
     -------
-    One number a perturbation, in the unit of the input; a float for 1-d input.
+    One number per perturbation, in the unit of the input; a float for 1-d input.
 
     Raises
     ------

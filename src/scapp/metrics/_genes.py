@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scapp._checked import checked
 from scapp.metrics._arrays import read_array
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
+@checked
 def top_expressed_genes(control_mean: ArrayLike, n: int = 1000) -> NDArray[np.intp]:
-    """The genes of the highest mean expression in control cells, as the published benchmark scores them.
+    """Return the genes of the highest mean expression in control cells, as the published benchmark scores them.
 
     See :cite:p:`AhlmannEltze2025`; equal means stay in the order of the array.
 
@@ -38,7 +40,7 @@ def top_expressed_genes(control_mean: ArrayLike, n: int = 1000) -> NDArray[np.in
     """
     means = read_array(control_mean, "control_mean")
     if means.ndim != 1:
-        raise ValueError(f"control_mean must have one value a gene, found shape {means.shape}.")
+        raise ValueError(f"control_mean must have one value per gene, found shape {means.shape}.")
     if np.isinf(means).any():
         raise ValueError(f"{int(np.isinf(means).sum())} values of control_mean are infinite.")
     if n < 1:

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.metrics import average_precision_score
 
+from scapp._checked import checked
+from scapp.metrics._align import by_label
 from scapp.metrics._arrays import as_number, read_same_shape
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
+@checked
+@by_label
 def hit_discovery_recall(
     scores: ArrayLike,
     effects: ArrayLike,
@@ -81,6 +85,8 @@ def hit_discovery_recall(
     return found / np.where(n_hits > 0, n_hits, np.nan)
 
 
+@checked
+@by_label
 def changed_genes_auprc(
     probabilities: ArrayLike, changed: ArrayLike, *, genes: ArrayLike | None = None
 ) -> float | NDArray[np.float64]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
+from scapp._checked import checked
+from scapp.metrics._align import by_label
 from scapp.metrics._arrays import read_same_shape
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 Kind = Literal["synergy", "buffering", "opposite"]
 
 
+@checked
+@by_label
 def interaction_classes(
     observed: ArrayLike,
     additive: ArrayLike,
@@ -23,7 +27,7 @@ def interaction_classes(
     share: float = 0.05,
     genes: ArrayLike | None = None,
 ) -> NDArray[np.str_]:
-    r"""The kind of interaction of each double perturbation and gene.
+    r"""Return the kind of interaction of each double perturbation and gene.
 
     ============ ====================================================================================
     "additive"   not among the `share` of largest :math:`|y - a|`
@@ -66,6 +70,8 @@ def interaction_classes(
     return np.where(_interacting(observation, total, share), _kinds(observation, total, single), "additive")
 
 
+@checked
+@by_label
 def interaction_auprc(
     predicted: ArrayLike,
     observed: ArrayLike,
@@ -76,7 +82,7 @@ def interaction_auprc(
     share: float = 0.05,
     genes: ArrayLike | None = None,
 ) -> float:
-    r"""How well the predicted differences from additivity find the observed ones: area under precision and recall.
+    r"""Measure how well the predicted differences from additivity find the observed ones: area under precision and recall.
 
     All doubles and genes are ordered by :math:`|\hat y - a|`; right are the `share` of them of the largest
     :math:`|y - a|`. The area is scikit-learn's average precision. Compare it with that of the prediction of no change,
@@ -125,6 +131,8 @@ def interaction_auprc(
     return float(average_precision_score(interacting.ravel(), score.ravel()))
 
 
+@checked
+@by_label
 def interaction_tpr_at_fdp(
     predicted: ArrayLike,
     observed: ArrayLike,
@@ -134,7 +142,7 @@ def interaction_tpr_at_fdp(
     share: float = 0.05,
     genes: ArrayLike | None = None,
 ) -> float:
-    r"""Share of the interactions that are found if at most the proportion `fdp` of what is called may be wrong.
+    r"""Return the share of the interactions that are found if at most the proportion `fdp` of what is called may be wrong.
 
     The largest true positive rate of any cutoff on :math:`|\hat y - a|` whose false discovery proportion is `fdp` or
     less, as in the curves of :cite:p:`AhlmannEltze2025`, who interpolate between cutoffs.
@@ -174,6 +182,8 @@ def interaction_tpr_at_fdp(
     return float(recall[precision >= 1 - fdp - 1e-12].max())
 
 
+@checked
+@by_label
 def interaction_sign_match(
     predicted: ArrayLike,
     observed: ArrayLike,
@@ -182,7 +192,7 @@ def interaction_sign_match(
     share: float = 0.05,
     genes: ArrayLike | None = None,
 ) -> float:
-    r"""Share of the rightly called interactions that are predicted to the right side of additivity.
+    r"""Return the share of the rightly called interactions that are predicted to the right side of additivity.
 
     Called are the `share` of doubles and genes of the largest :math:`|\hat y - a|`; rightly, if they are among the
     `share` of the largest :math:`|y - a|`. Most interactions fall short of the sum, so that the prediction of no change
@@ -222,7 +232,7 @@ def _named(singles: tuple[ArrayLike, ArrayLike] | None) -> dict[str, ArrayLike]:
 
 
 def _interacting(values: NDArray[np.float64], additive: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
-    """Whether a value is among the share of largest differences from additivity."""
+    """Return whether a value is among the share of largest differences from additivity."""
     if not 0 < share < 1:
         raise ValueError(f"share must be between 0 and 1, found {share}.")
     difference = np.abs(values - additive)
@@ -234,7 +244,7 @@ def _interacting(values: NDArray[np.float64], additive: NDArray[np.float64], sha
 def _kinds(
     values: NDArray[np.float64], additive: NDArray[np.float64], singles: list[NDArray[np.float64]]
 ) -> NDArray[np.str_]:
-    """The class of each value, as if all interacted."""
+    """Return the class of each value, as if all interacted."""
     # Along the direction of the sum, the control is at 0 and the sum at its size.
     along = values * np.sign(additive)
     kinds = np.select([along < 0, along < np.abs(additive)], ["opposite", "buffering"], "synergy")

@@ -6,16 +6,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scapp._checked import checked
+from scapp.metrics._align import by_label
 from scapp.metrics._arrays import as_number, read_pair
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
+@checked(own=("k",))
+@by_label
 def top_k_overlap(
     predicted: ArrayLike, observed: ArrayLike, k: int, *, genes: ArrayLike | None = None
 ) -> float | NDArray[np.float64]:
-    r"""Share of the k genes of the largest observed change that are among the k of the largest predicted change.
+    r"""Return the share of the k genes of the largest observed change that are among the k of the largest predicted change.
 
     .. math:: \frac{1}{k} \bigl| \operatorname{top}_k |\hat y| \cap \operatorname{top}_k |y| \bigr|
 
@@ -60,6 +64,8 @@ def top_k_overlap(
     return as_number(found / np.where(total > 0, total, np.nan))
 
 
+@checked
+@by_label
 def direction_match(
     predicted: ArrayLike,
     observed: ArrayLike,
@@ -68,7 +74,7 @@ def direction_match(
     threshold: float | None = None,
     genes: ArrayLike | None = None,
 ) -> float | NDArray[np.float64]:
-    r"""Share of the most changed genes that are predicted to go up where they go up, and down where they go down.
+    r"""Return the share of the most changed genes that are predicted to go up where they go up, and down where they go down.
 
     .. math:: \frac{1}{|S|} \sum_{g \in S} [\operatorname{sign} \hat y_g = \operatorname{sign} y_g]
 
@@ -121,7 +127,7 @@ def _check_k(k: int) -> None:
 
 
 def _cutoff(size: NDArray[np.float64], k: NDArray[np.intp]) -> NDArray[np.float64]:
-    """The k-th largest value of each row; infinite where k is 0."""
+    """Return the k-th largest value of each row; infinite where k is 0."""
     ordered = np.sort(size, axis=-1)
     return np.where(k > 0, np.take_along_axis(ordered, size.shape[-1] - np.maximum(k, 1), axis=-1), np.inf)
 

@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scapp._checked import checked
+from scapp.metrics._align import by_label
 from scapp.metrics._arrays import as_number, check_finite, choose_genes, read_array, read_pair, read_profile
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
+@checked
+@by_label
 def effect_weights(
     effects: ArrayLike,
     standard_errors: ArrayLike | None = None,
@@ -19,7 +23,7 @@ def effect_weights(
     reference: ArrayLike | None = None,
     genes: ArrayLike | None = None,
 ) -> NDArray[np.float64]:
-    r"""Weights of the genes of each perturbation: the more specifically it changes them, the higher.
+    r"""Return weights of the genes of each perturbation: the more specifically it changes them, the higher.
 
     .. math:: w_{pg} = \left( \frac{|t_{pg}| - \min_h |t_{ph}|}{\max_h |t_{ph}| - \min_h |t_{ph}|} \right)^2
         \quad\text{with}\quad t_{pg} = \frac{y_{pg} - r_{pg}}{s_{pg}}
@@ -82,10 +86,12 @@ def effect_weights(
     return everywhere
 
 
+@checked
+@by_label
 def weighted_mse(
     predicted: ArrayLike, observed: ArrayLike, weights: ArrayLike, *, genes: ArrayLike | None = None
 ) -> float | NDArray[np.float64]:
-    r"""Mean squared error over the genes, weighted.
+    r"""Return the mean squared error over the genes, weighted.
 
     .. math:: \frac{\sum_g w_g (\hat y_g - y_g)^2}{\sum_g w_g}
 
@@ -103,7 +109,7 @@ def weighted_mse(
 
     Returns
     -------
-    One number a perturbation, in the square of the unit of the input; a float for 1-d input. NaN where all weights of
+    One number per perturbation, in the square of the unit of the input; a float for 1-d input. NaN where all weights of
     the perturbation are 0.
 
     Raises
@@ -118,6 +124,8 @@ def weighted_mse(
     return as_number(np.sum(shares * (prediction - observation) ** 2, axis=-1))
 
 
+@checked
+@by_label
 def weighted_r2(
     predicted: ArrayLike,
     observed: ArrayLike,
@@ -126,7 +134,7 @@ def weighted_r2(
     reference: ArrayLike | None = None,
     genes: ArrayLike | None = None,
 ) -> float | NDArray[np.float64]:
-    r"""Share of the weighted variance of the observed change over the genes that is predicted.
+    r"""Return the share of the weighted variance of the observed change over the genes that is predicted.
 
     .. math:: 1 - \frac{\sum_g w_g (\hat y_g - y_g)^2}{\sum_g w_g (\delta_g - \bar\delta)^2}
         \quad\text{with}\quad \delta_g = y_g - r_g, \quad \bar\delta = \frac{\sum_g w_g \delta_g}{\sum_g w_g}
@@ -148,7 +156,7 @@ def weighted_r2(
 
     Returns
     -------
-    One number a perturbation, up to 1; a float for 1-d input. NaN means undefined: the observation has the same change
+    One number per perturbation, up to 1; a float for 1-d input. NaN means undefined: the observation has the same change
     in all genes that have a weight.
 
     Raises
@@ -186,7 +194,7 @@ def _read_effects(
 
 
 def _read_weights(weights: ArrayLike, shape: tuple[int, ...], genes: ArrayLike | None) -> NDArray[np.float64]:
-    """Weights of the chosen genes that sum to 1; NaN where all are 0."""
+    """Return weights of the chosen genes that sum to 1; NaN where all are 0."""
     read = read_array(weights, "weights")
     if read.shape not in (shape, shape[-1:]):
         raise ValueError(f"weights has shape {read.shape}; expected that of observed, {shape}, or ({shape[-1]},).")

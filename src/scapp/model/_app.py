@@ -9,6 +9,7 @@ import rich.pretty  # noqa: F401  scvi-tools 1.4 forgets it where it shows its r
 from anndata import AnnData
 from scvi.model.base import BaseModelClass
 
+from scapp._checked import checked
 from scapp._keys import Key
 from scapp.data import DEPTH, effects_of
 from scapp.model._inputs import Registered
@@ -82,7 +83,7 @@ class APP(SetupMixin, TrainingMixin, StreamingMixin, SavingMixin, BaseModelClass
     Examples
     --------
     >>> scapp.pp.add_network(effects, "string.tsv")
-    >>> scapp.model.APP.setup_anndata(effects, control=None, layer="lfc")
+    >>> scapp.model.APP.setup_anndata(effects)
     >>> model = scapp.model.APP(effects)
     >>> model.train()
     >>> predicted = model.predict(["KLF1+CEBPA", "GATA1"])
@@ -91,6 +92,7 @@ class APP(SetupMixin, TrainingMixin, StreamingMixin, SavingMixin, BaseModelClass
 
     _module_cls = APPModule
 
+    @checked(own=("closed_form", "attention", "known_noise"))
     def __init__(
         self,
         adata: AnnData | MuData | None = None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from anndata import AnnData
 
+from scapp._checked import checked
 from scapp._genes import shorten
 from scapp.model._saving import moved_when_whole
 
@@ -24,6 +25,7 @@ WEIGHTS, ANNDATA, MUDATA = "model.pt", "adata.h5ad", "mdata.h5mu"
 FILES = (ANNDATA, MUDATA, METADATA, CARD, WEIGHTS)
 
 
+@checked
 def save_for_hub(
     model: APP,
     folder: str | Path,
@@ -93,7 +95,7 @@ def save_for_hub(
     model._check_trained()
     if model.adata is None:
         raise ValueError("A hub model needs its data: load it with `APP.load(folder, adata=…)` first.")
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{str(folder)!r} is a file. Name a folder.")
     there = [name for name in FILES if (folder / name).exists()]

@@ -9,6 +9,7 @@ from scipy import sparse
 
 from scapp._perturbations import parse_labels
 from scapp.data import EFFECTS, FEATURES, GENES, NETWORK
+from scapp.model._format import arrays
 from scapp.module import Inputs
 
 
@@ -28,19 +29,20 @@ class Registered:
     @classmethod
     def read(cls, registry: dict) -> Registered:
         """Read the states of all fields."""
-        states = {key: value["state_registry"] for key, value in registry["field_registries"].items()}
-        genes = states[GENES]["var_names"].tolist()
+        # Of a saved model, arrays are tensors, and arrays of text are lists.
+        states = {key: arrays(value["state_registry"]) for key, value in registry["field_registries"].items()}
+        genes = list(map(str, states[GENES]["var_names"]))
         node = {gene: i for i, gene in enumerate(genes)}
         effects = states[EFFECTS]
-        labels = effects["perturbations"].tolist()
-        perturbations = [tuple(node[gene] for gene in p) for p in parse_labels(labels, control=None)]
+        labels = list(map(str, effects["perturbations"]))
+        perturbations = [tuple(node[gene] for gene in p) for p in parse_labels(labels, control=None, genes=genes)]
         shape = (len(genes),) * 2
         networks = [
             sparse.csr_matrix((s["edge_weight"], tuple(s["edge_index"])), shape=shape)
             for s in _numbered(states, NETWORK)
         ]
         blocks = [s["values"] for s in _numbered(states, FEATURES)]
-        kinds = effects["kinds"].tolist() if "kinds" in effects else None
+        kinds = list(effects["kinds"]) if "kinds" in effects else None
         measured = states[GENES]["measured"]
         return cls(genes, measured, perturbations, labels, effects.get("control_mean"), networks, blocks, kinds)
 

@@ -65,7 +65,7 @@ class OwnEffects:
         return cls(lines, column, registered.control_mean, singles)
 
     def kind_for(self, kind: str | None) -> str | None:
-        """The kind of perturbations whose kind is not known: what was asked, or the only one of the screen.
+        """Return the kind of perturbations whose kind is not known: what was asked, or the only one of the screen.
 
         Raises
         ------

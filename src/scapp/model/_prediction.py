@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from scapp._checked import checked
 from scapp._genes import check_no_view, shorten
 from scapp._keys import Key
 from scapp._perturbations import check_known, parse_labels
-from scapp._ranking import rank_genes
+from scapp._ranking import write_ranking
 from scapp._warn import warn_user
 from scapp.data import check_same_genes, column_of_mudata
 from scapp.model._own_effects import OwnEffects
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from scapp.module import PaperModule
 
 BATCH = 256
+LARGE = 1e9  # bytes of layers that are warned of
 
 
 class PredictionMixin:
@@ -60,8 +62,10 @@ class PredictionMixin:
         adata: AnnData | MuData | None = None,
         kind: str | None = None,
         change_threshold: float | None = None,
-    ) -> None: ...
+        per_cell: bool = False,
+    ) -> AnnData | None: ...
 
+    @checked(own=("perturbations", "change_threshold"))
     def predict(
         self,
         perturbations: Iterable[str] | None = None,
@@ -70,6 +74,7 @@ class PredictionMixin:
         control_mean: AnnData | pd.Series | np.ndarray | None = None,
         kind: str | None = None,
         change_threshold: float | None = None,
+        per_cell: bool = False,
     ) -> AnnData | None:
         """Predict the effects of perturbations, measured or not.
 
@@ -77,10 +82,10 @@ class PredictionMixin:
         ----------
         perturbations
             Labels such as ``"KLF1"`` or ``"KLF1+CEBPA"``, the genes in any order. If None, the perturbations of `adata`
-            are predicted and written into it.
+            are predicted: written into effects, and returned for cells.
         adata
             With `perturbations` None: an AnnData with the genes of the training; the one that was set up if None. Of a
-            MuData, the expression modality is written into.
+            MuData, the expression modality is read.
         control_mean
             With names: mean expression of the control cells of another line or condition, to predict there: effects of that
             context (with ``var["control_mean"]``), a Series indexed by gene, or an array in the order of the genes. The
@@ -91,10 +96,13 @@ class PredictionMixin:
         change_threshold
             What counts as a change in ``layers["p_change"]``. By default twice the typical noise of a measured
             log-fold-change, as far as the screen tells it (``uns["scapp"]["prediction"]["change_threshold"]``).
+        per_cell
+            Of cells: write the prediction of its perturbation into each cell of `adata`. All cells of a perturbation get the
+            same rows, in four dense layers: a warning says how much memory these take beyond a gigabyte.
 
         Returns
         -------
-        With names, a new AnnData with one observation a name, in the order and the spelling asked:
+        With names, a new AnnData with one observation per name, in the order and the spelling asked:
 
         - `X`: predicted mean expression, where the mean of the control cells is known (that of the training, or
           `control_mean`), at least zero
@@ -111,9 +119,11 @@ class PredictionMixin:
           genes were measured alone
         - ``obs["uninformed"]``: whether one of its genes has neither edges nor features nor a measurement of its own
 
-        Without names, None: `adata` gains these layers, and ``uns["attention_genes"]`` in the form of scanpy's
-        ``rank_genes_groups`` (genes ranked by attention; ``sc.pl.rank_genes_groups(adata, key="attention_genes")``).
-        Control observations get a log-fold-change of zero and no attention (NaN).
+        Without names and for cells, the same for all their perturbations. For effects, or cells with `per_cell`, None: `adata`
+        gains these layers, and ``uns["attention_genes"]`` in the form of scanpy's ``rank_genes_groups`` (genes ranked by
+        attention; ``sc.pl.rank_genes_groups(adata, key="attention_genes")``; beyond some 500 perturbations in the form that
+        :func:`scapp.tl.rank_attention_genes` describes). Control observations get a log-fold-change of zero and no attention
+        (NaN).
 
         Raises
         ------
@@ -131,8 +141,14 @@ class PredictionMixin:
                 raise ValueError(
                     "control_mean=… goes with names of perturbations: what is written into adata has no X."
                 )
-            self._predict_into(*self._checked_adata(adata), kind, change_threshold)
-            return None
+            target, labels = self._checked_adata(adata)
+            names, is_control = self._perturbations_of(labels)
+            if per_cell or len(names) == (~is_control).sum():
+                self._predict_into(target, labels.astype(str), names, is_control, kind, change_threshold)
+                return None
+            return self.predict(names, kind=kind, change_threshold=change_threshold)
+        if per_cell:
+            raise ValueError("per_cell=True writes into the cells of adata: leave out the names of perturbations.")
         if adata is not None:
             raise ValueError("Pass either names of perturbations or an AnnData with them, not both.")
         r = self._registered
@@ -144,7 +160,7 @@ class PredictionMixin:
         return predicted
 
     def get_var_names(self, legacy_mudata_format: bool = False) -> np.ndarray | dict[str, np.ndarray]:
-        """The genes, as scvi-tools saves them; of a MuData, those of each modality.
+        """Return the genes, as scvi-tools saves them; of a MuData, those of each modality.
 
         Parameters
         ----------
@@ -158,6 +174,7 @@ class PredictionMixin:
         modalities = self.registry["setup_args"].get("modalities")
         return genes if modalities is None or legacy_mudata_format else {modalities["layer"]: genes}
 
+    @checked(own=("perturbations",))
     def get_attention(
         self, perturbations: Iterable[str], *, of: Literal["genes", "perturbations"] = "genes"
     ) -> pd.DataFrame:
@@ -201,6 +218,7 @@ class PredictionMixin:
         values = self.module.gene_embeddings()
         return pd.DataFrame(values.cpu().numpy(), index=self.genes)
 
+    @checked(own=("perturbations",))
     def get_perturbation_embeddings(self, perturbations: Iterable[str]) -> pd.DataFrame:
         """Return the cell states :math:`s` of perturbations: means of the embeddings that their attention weighs.
 
@@ -231,7 +249,7 @@ class PredictionMixin:
             raise RuntimeError("This APP has not been trained: call model.train() first.")
 
     def _checked_adata(self, adata: AnnData | MuData | None) -> tuple[AnnData, pd.Series]:
-        """What is written into, and the label of each of its observations."""
+        """Return the AnnData that is written into, and the label of each of its observations."""
         target = self.adata if adata is None else adata
         if target is None:
             raise ValueError("This model was loaded without data: pass names of perturbations, or adata=….")
@@ -257,13 +275,13 @@ class PredictionMixin:
         return target, labels
 
     def _read_labels(self, perturbations: Iterable[str]) -> tuple[list[str], list[tuple[int, ...]]]:
-        """Labels, and the nodes that each names."""
+        """Return labels, and the nodes that each names."""
         names = _names(perturbations)
         return names, self._parse(names)
 
     def _parse(self, names: Sequence[str]) -> list[tuple[int, ...]]:
         args = self.registry["setup_args"]
-        parsed = parse_labels(names, control=args["control"], sep=args["sep"])
+        parsed = parse_labels(names, control=args["control"], sep=args["sep"], genes=self.genes)
         controls = [name for name, genes in zip(names, parsed, strict=True) if not genes]
         if controls:
             raise ValueError(f"Expected perturbations, found the control ({shorten(controls)}), which has no effect.")
@@ -313,7 +331,7 @@ class PredictionMixin:
 
     def _results(self, names: Sequence[str], kind: str | None = None, threshold: float | None = None) -> Results:
         perturbations = self._parse(names)
-        obs = self._describe(names, perturbations)
+        obs = self._grouped(self._describe(names, perturbations))
         measured = self._registered.measured
         parts = [arrays for _, arrays in self.predictions(perturbations, Wanted(change=threshold), kind=kind)]
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -327,7 +345,7 @@ class PredictionMixin:
         return Results(layers, to_perturbations, obs)
 
     def _describe(self, names: Sequence[str], perturbations: Sequence[tuple[int, ...]]) -> pd.DataFrame:
-        """What is known of perturbations before they are predicted, one row each; warns of genes nothing is known of."""
+        """Return what is known of perturbations before they are predicted, one row each; warns of genes nothing is known of."""
         r, module = self._registered, self.module
         informed, measured, trained = self._informed().tolist(), module.single_row, set(module.perturbations)
         obs = pd.DataFrame(
@@ -347,6 +365,11 @@ class PredictionMixin:
                 f"{shorten(unknown)}. They are predicted like an average gene; see obs['{Key.obs.UNINFORMED}'].",
             )
         return obs
+
+    def _grouped(self, obs: pd.DataFrame) -> pd.DataFrame:
+        """Return a description with categorical labels in its order, by which scanpy's plots group."""
+        key = self.registry["setup_args"]["perturbation_key"]
+        return obs.assign(**{key: pd.Categorical(obs[key], categories=obs[key].tolist())})
 
     def _own_effects(self, kind: str | None) -> OwnEffects | None:
         """Return what puts the changes of perturbed genes themselves into predictions; None if no kind was named."""
@@ -368,32 +391,38 @@ class PredictionMixin:
         known[list(self.module.single_row)] = True
         return known
 
-    def _predict_into(
-        self, adata: AnnData, labels: pd.Series, kind: str | None, change_threshold: float | None
-    ) -> None:
+    def _perturbations_of(self, labels: pd.Series) -> tuple[list[str], np.ndarray]:
+        """Return the distinct perturbations of observations, and which of these are controls."""
         args = self.registry["setup_args"]
-        key = args["perturbation_key"]
         labels = labels.astype(str)
-        parsed = parse_labels(labels, control=args["control"], sep=args["sep"])
+        parsed = parse_labels(labels, control=args["control"], sep=args["sep"], genes=self.genes)
         is_control = np.array([not genes for genes in parsed])
         names = list(dict.fromkeys(labels[~is_control]))
         if not names:
+            key = args["perturbation_key"]
             raise ValueError(f"All observations are controls by adata.obs[{key!r}]; there is nothing to predict.")
+        return names, is_control
+
+    def _predict_into(
+        self,
+        adata: AnnData,
+        labels: pd.Series,
+        names: list[str],
+        is_control: np.ndarray,
+        kind: str | None,
+        change_threshold: float | None,
+    ) -> None:
+        key = self.registry["setup_args"]["perturbation_key"]
+        n_bytes = 4 * 4 * adata.n_obs * adata.n_vars
+        if adata.n_obs > len(names) and n_bytes > LARGE:
+            warn_user(
+                f"Predictions for each of {adata.n_obs:,} cells take {n_bytes / 1e9:.1f} GB in four layers of {adata.n_vars:,} genes, for "
+                f"{len(names):,} distinct rows.\nWithout per_cell=True, `model.predict()` returns one row per perturbation."
+            )
         threshold = self._threshold(change_threshold)
         results = self._results(names, kind, threshold)
         row = {name: i for i, name in enumerate(names)}
         rows = np.array([row.get(label, 0) for label in labels])
-        ranked = None
-        if Key.layers.ATTENTION in results.layers:
-            ranked = rank_genes(
-                results.layers[Key.layers.ATTENTION],
-                results.layers[Key.layers.PREDICTED_LFC],
-                names,
-                self.genes,
-                groupby=key,
-                reference=args["control"] or "control",
-                layer=Key.layers.PREDICTED_LFC,
-            )
         for name, values in results.layers.items():
             spread = values[rows]
             spread[is_control] = np.nan if name == Key.layers.ATTENTION else 0
@@ -404,8 +433,17 @@ class PredictionMixin:
             adata.obsm[Key.obsm.ATTENTION_TO_PERTURBATIONS] = spread
             to_mean = results.obs[Key.obs.ATTENTION_TO_MEAN].to_numpy()[rows]
             adata.obs[Key.obs.ATTENTION_TO_MEAN] = np.where(is_control, np.nan, to_mean)
-        if ranked is not None:
-            adata.uns[Key.uns.ATTENTION_GENES] = ranked
+        if Key.layers.ATTENTION in results.layers:
+            write_ranking(
+                adata,
+                Key.uns.ATTENTION_GENES,
+                results.layers[Key.layers.ATTENTION],
+                results.layers[Key.layers.PREDICTED_LFC],
+                names,
+                self.genes,
+                groupby=key,
+                layer=Key.layers.PREDICTED_LFC,
+            )
         adata.uns[Key.uns.SCAPP] = {**adata.uns.get(Key.uns.SCAPP, {}), Key.uns.PREDICTION: self._provenance(threshold)}
 
     def _provenance(self, threshold: float) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def over_all_genes(values: np.ndarray, measured: np.ndarray) -> np.ndarray:
 def profile_of(
     control_mean: AnnData | pd.Series | np.ndarray, genes: Sequence[str], measured: np.ndarray
 ) -> np.ndarray:
-    """Mean expression of control cells over the genes of a model, from what a user has of it.
+    """Return the mean expression of control cells over the genes of a model, from what a user has of it.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def new_anndata(
     control_mean: np.ndarray | None,
     results: Results | None = None,
 ) -> AnnData:
-    """Predictions as an AnnData of their own; `X` is the predicted mean expression where that of the controls is known.
+    """Return predictions as an AnnData of their own; `X` is the predicted mean expression where that of the controls is known.
 
     Without results, `X` and the layers are left out.
     """

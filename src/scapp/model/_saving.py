@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import shutil
 import uuid
@@ -12,6 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anndata import AnnData
+
+from scapp._checked import checked
+from scapp.model._format import arrays, check, rewrite
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -26,6 +30,7 @@ class SavingMixin:
 
     adata: AnnData | MuData | None
 
+    @checked
     def save(
         self,
         dir_path: str | os.PathLike[str],
@@ -35,9 +40,10 @@ class SavingMixin:
         save_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Save the model, as scvi-tools does; :meth:`load` needs no training data.
+        """Save the model; :meth:`load` needs no training data.
 
-        The files are written under a hidden name and moved to their place when all are whole.
+        The files are written under a hidden name and moved to their place when all are whole. ``model.pt`` holds tensors and
+        plain values only, which ``torch.load(weights_only=True)`` reads, with a checksum and the version of scapp.
 
         Parameters
         ----------
@@ -61,7 +67,8 @@ class SavingMixin:
         OSError
             If the disk is full; what was there before is there still.
         """
-        if Path(dir_path).exists() and not overwrite:
+        dir_path = Path(dir_path).expanduser()
+        if dir_path.exists() and not overwrite:
             raise ValueError(f"{str(dir_path)!r} exists already. Pass overwrite=True, or name another folder.")
         if save_anndata and self.adata is None:
             raise ValueError(
@@ -69,17 +76,61 @@ class SavingMixin:
             )
         backing = self.adata.filename if isinstance(self.adata, AnnData) else None
         try:
-            with moved_when_whole(Path(dir_path)) as hidden:
+            with moved_when_whole(dir_path) as hidden:
                 options = {"prefix": prefix, "save_anndata": save_anndata, "save_kwargs": save_kwargs, **kwargs}
                 super().save(str(hidden), **options)  # type: ignore[misc]
+                rewrite(hidden, prefix or "", save_kwargs or {})
         finally:
             if backing is not None:  # anndata takes the copy for the file of the user's data
                 self.adata.file.filename = backing
 
+    @classmethod
+    def load(
+        cls,
+        dir_path: str | os.PathLike[str],
+        adata: AnnData | MuData | bool | None = None,
+        *args: Any,
+        prefix: str | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Load a saved model. No code is run from its files, and damaged ones are refused.
+
+        ``convert_legacy_save`` and the hub's own readers are those of scvi-tools, which unpickle: use them on files you trust.
+
+        Parameters
+        ----------
+        dir_path
+            Folder of the model; ``~`` is the home folder.
+        adata
+            Data with the genes of the training, for `predict` to write into. None: those saved with the model, if any;
+            False: none.
+        prefix
+            As in :meth:`save`.
+        *args, **kwargs
+            As in :meth:`scvi.model.base.BaseModelClass.load`.
+
+        Raises
+        ------
+        ValueError
+            If there is no model, or its file is damaged, was not written by :meth:`save` or by a later version of scapp, or
+            the data beside it were saved with another model.
+
+        See Also
+        --------
+        save : Write a model.
+        """
+        if kwargs.get("backup_url") is not None:
+            raise TypeError("load() takes no backup_url: download the model first, so that it can be checked.")
+        folder = Path(dir_path).expanduser()
+        check(folder, prefix or "", with_data=adata is None)
+        model = super().load(str(folder), adata, *args, prefix=prefix, **kwargs)  # type: ignore[misc]
+        model.history_ = arrays(model.history_)
+        return model
+
 
 @contextmanager
 def moved_when_whole(folder: Path) -> Iterator[Path]:
-    """A hidden folder, yet to be made, whose files appear in `folder` when the block ends without error.
+    """Yield a hidden folder, not made yet, whose files appear in `folder` when the block ends without error.
 
     Raises
     ------
@@ -89,7 +140,10 @@ def moved_when_whole(folder: Path) -> Iterator[Path]:
     place = folder.resolve()  # what a link points at is written, and the link stays
     made = [parent for parent in place.parents if not parent.exists()]
     place.parent.mkdir(parents=True, exist_ok=True)
-    hidden = (place if place.exists() else place.parent) / f".{place.name}.{uuid.uuid4().hex[:8]}.partial"
+    parent = place if place.exists() else place.parent
+    for left in parent.glob(f".{glob.escape(place.name)}.????????.partial"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    hidden = parent / f".{place.name}.{uuid.uuid4().hex[:8]}.partial"
     try:
         yield hidden
         if place.exists():

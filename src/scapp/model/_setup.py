@@ -10,6 +10,7 @@ from anndata import AnnData
 from mudata import MuData
 from scvi.data import AnnDataManager
 
+from scapp._checked import checked
 from scapp._effects import added_keys, control_label, effects_layer, label_column
 from scapp._genes import check_no_view, shorten
 from scapp._keys import Key
@@ -43,12 +44,13 @@ class SetupMixin:
         register_manager: Callable[[AnnDataManager], None]
 
     @classmethod
+    @checked
     def setup_anndata(
         cls,
         adata: AnnData,
         *,
         perturbation_key: str = Key.obs.PERTURBATION,
-        control: str | None = "control",
+        control: str | Sequence[str] | None = "control",
         layer: str | None = None,
         network_key: str | Sequence[str] | None = None,
         gene_features_key: str | Sequence[str] | None = None,
@@ -64,12 +66,12 @@ class SetupMixin:
         Parameters
         ----------
         adata
-            Cells with controls among them, or effects (one observation a perturbation).
+            Cells with controls among them, or effects (one observation per perturbation).
         perturbation_key
             Column of `obs` with labels such as ``"KLF1"``, ``"KLF1+CEBPA"``. Effects of :func:`scapp.pp.pseudobulk` and
             :func:`scapp.pp.read_effects` remember theirs.
         control
-            Label of the control cells; None for effects that were made by hand. Those of scapp are known to be effects.
+            Label of the control cells. Effects are known by their ``layers["lfc"]``, or by None.
         layer
             Layer with counts or log-normalised expression of cells, or the log-fold-changes of effects. None: `X` of cells,
             ``layers["lfc"]`` of effects.
@@ -102,7 +104,8 @@ class SetupMixin:
                 "Expected an AnnData, found MuData; for a MuData there is setup_mudata(mdata, modalities={…})."
             )
         check_no_view(adata, "scapp.model.APP.setup_anndata")
-        perturbation_key, control = label_column(adata, perturbation_key), control_label(adata, control)
+        perturbation_key = label_column(adata, perturbation_key)
+        control = control_label(adata, control, perturbation_key)
         layer = effects_layer(adata, control, layer)
         network_key, gene_features_key = _evidence_keys(adata, network_key, gene_features_key)
         _check(network_key, control, batch_key)
@@ -127,12 +130,13 @@ class SetupMixin:
         cls.register_manager(manager)
 
     @classmethod
+    @checked(own=("mdata",))
     def setup_mudata(
         cls,
         mdata: MuData,
         *,
         perturbation_key: str = Key.obs.PERTURBATION,
-        control: str | None = "control",
+        control: str | Sequence[str] | None = "control",
         layer: str | None = None,
         network_key: str | Sequence[str] | None = None,
         gene_features_key: str | Sequence[str] | None = None,
@@ -142,7 +146,7 @@ class SetupMixin:
         modalities: Mapping[str, str | None] | None = None,
         **kwargs: Any,
     ) -> None:
-        """The same as :meth:`setup_anndata`, for a MuData: the expression is a modality of it.
+        """Register a MuData as :meth:`setup_anndata` does an AnnData; the expression is one of its modalities.
 
         Networks and gene features are those of the expression modality, and predictions are written into its layers. Labels
         and batches may stand there, in another modality, or in ``mdata.obs``. All modalities must hold the same cells
@@ -176,7 +180,8 @@ class SetupMixin:
         expression = _check_modalities(mdata, modalities)
         check_no_view(mdata, "scapp.model.APP.setup_mudata")
         of = mdata.mod[expression]
-        perturbation_key, control = label_column(of, perturbation_key), control_label(of, control)
+        perturbation_key = label_column(of, perturbation_key)
+        control = control_label(of, control, perturbation_key)
         layer = effects_layer(of, control, layer)
         network_key, gene_features_key = _evidence_keys(of, network_key, gene_features_key)
         _check(network_key, control, batch_key)
@@ -218,7 +223,7 @@ def _keys(keys: str | Sequence[str] | None) -> list[str]:
     return [keys] if isinstance(keys, str) else list(keys or [])
 
 
-def _check(networks: list[str], control: str | None, batch_key: str | None) -> None:
+def _check(networks: list[str], control: str | Sequence[str] | None, batch_key: str | None) -> None:
     if not networks:
         raise ValueError("APP needs at least one network: name it with network_key=….")
     if control is None and batch_key is not None:
@@ -226,7 +231,7 @@ def _check(networks: list[str], control: str | None, batch_key: str | None) -> N
 
 
 def _check_modalities(mdata: MuData, modalities: Mapping[str, str | None] | None) -> str:
-    """The expression modality, or an error where the mapping does not fit the MuData."""
+    """Return the expression modality, or an error where the mapping does not fit the MuData."""
     if not isinstance(mdata, MuData):
         raise TypeError(f"Expected a MuData, found {type(mdata).__name__}; for an AnnData there is setup_anndata.")
     named = {argument: name for argument, name in (modalities or {}).items() if name is not None}

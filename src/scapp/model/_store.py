@@ -24,12 +24,12 @@ COMPRESSOR = Blosc(cname="lz4", clevel=5, shuffle=Blosc.SHUFFLE)
 
 
 def rows_in_chunk(n_vars: int) -> int:
-    """Rows of a layer that are stored, and so should be written, together."""
+    """Return rows of a layer that are stored, and so should be written, together."""
     return max(1, VALUES_IN_CHUNK // max(n_vars, 1))
 
 
 def check_place(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
-    """The path, if something can be written there.
+    """Return the path, if something can be written there.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def check_place(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
     FileExistsError
         If something is there already that may not be overwritten.
     """
-    place = Path(path)
+    place = Path(path).expanduser()
     if place.is_symlink():
         place = place.resolve()  # what the link points at is written, and the link stays
     if not place.parent.is_dir():
@@ -56,7 +56,7 @@ def check_place(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
 def new_store(
     place: Path, adata: AnnData, layers: Sequence[str], dtype: str, *, overwrite: bool
 ) -> Iterator[dict[str, Any]]:
-    """Arrays to be filled, one for each layer, of a store that appears at `place` when the block ends without error.
+    """Yield arrays to be filled, one for each layer, of a store that appears at `place` when the block ends without error.
 
     Until then it lives under a hidden name beside it. If anything fails, nothing is left there, and what stood at
     `place` before stands there still.

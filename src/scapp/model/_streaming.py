@@ -8,6 +8,7 @@ from typing import Literal
 
 from rich.progress import track
 
+from scapp._checked import checked
 from scapp._keys import Key
 from scapp._settings import settings
 from scapp.model._prediction import PredictionMixin
@@ -19,6 +20,7 @@ from scapp.module import Wanted
 class StreamingMixin(PredictionMixin):
     """What :class:`scapp.model.APP` predicts into files."""
 
+    @checked(own=("perturbations",))
     def predict_to_zarr(
         self,
         path: str | os.PathLike[str],
@@ -85,7 +87,7 @@ class StreamingMixin(PredictionMixin):
             raise ValueError(f"dtype must be 'float32' or 'float16', found {dtype!r}.")
         place = check_place(path, overwrite=overwrite)
         names, parsed = self._read_labels(perturbations)
-        r, obs = self._registered, self._describe(names, parsed)
+        r, obs = self._registered, self._grouped(self._describe(names, parsed))
         skeleton = new_anndata(obs, r.genes, r.measured, r.control_mean)
         threshold = self._threshold(None)
         skeleton.uns[Key.uns.SCAPP] = {Key.uns.PREDICTION: self._provenance(threshold)}

@@ -11,6 +11,7 @@ from typing import Any
 
 from scvi.train import TrainRunner
 
+from scapp._checked import checked
 from scapp._settings import settings
 from scapp.model._plan import AllPerturbations, PaperPlan, ScalarPlan, WatchInterrupts
 from scapp.module import APPModule, PaperModule
@@ -43,6 +44,7 @@ class TrainingMixin:
     is_trained_: bool
     _set_effects: Callable[..., None]
 
+    @checked(own=("max_epochs",))
     def train(
         self,
         max_epochs: int | None = None,

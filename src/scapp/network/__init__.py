@@ -15,10 +15,18 @@ from scapp.network._adjacency import (
     symmetrize,
     top_k,
 )
-from scapp.network._diffusion import diffusion, diffusion_embedding, hellinger_embedding, tf_idf, truncated_svd
+from scapp.network._diffusion import (
+    check_restart,
+    diffusion,
+    diffusion_embedding,
+    hellinger_embedding,
+    tf_idf,
+    truncated_svd,
+)
 from scapp.network._nearest import nearest_neighbors
 
 __all__ = [
+    "check_restart",
     "csr_to_edge_index",
     "diffusion",
     "diffusion_embedding",

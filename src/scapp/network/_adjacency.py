@@ -111,7 +111,7 @@ def csr_to_edge_index(adjacency: sparse.spmatrix) -> tuple[NDArray[np.int64], ND
 
 
 def as_csr(adjacency: sparse.spmatrix) -> sparse.csr_matrix:
-    """A canonical float csr copy: sorted, no stored zeros, no repeated entries."""
+    """Return a canonical float csr copy: sorted, no stored zeros, no repeated entries."""
     matrix = sparse.csr_matrix(adjacency, copy=True)
     if matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"An adjacency matrix must be square, found shape {matrix.shape}.")
@@ -124,7 +124,7 @@ def as_csr(adjacency: sparse.spmatrix) -> sparse.csr_matrix:
 
 
 def is_symmetric(adjacency: sparse.spmatrix) -> bool:
-    """Whether every edge is there both ways with the same weight (up to rounding).
+    """Return whether every edge is there both ways with the same weight (up to rounding).
 
     Parameters
     ----------

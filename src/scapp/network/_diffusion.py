@@ -16,6 +16,7 @@ from scapp.network._adjacency import as_csr, is_symmetric, normalize
 
 # Chunks of profiles that are computed side by side: each takes n_nodes x chunk_size numbers, twice.
 MAX_THREADS = 8
+SMALLEST_RESTART = 1e-3
 
 
 def diffusion(
@@ -28,7 +29,7 @@ def diffusion(
     tol: float = 1e-7,
     chunk_size: int = 512,
 ) -> NDArray[np.float32] | sparse.csr_matrix:
-    r"""Random walk with restart (personalised PageRank) from some nodes.
+    r"""Compute the random walk with restart (personalised PageRank) from some nodes.
 
     Solves :math:`P = r \, (I - (1 - r) W)^{-1}` by its series :math:`r \sum_k (1 - r)^k W^k`, where :math:`W`
     is the normalised network; signs of weights are ignored, direction is followed. A node that no edge
@@ -41,7 +42,7 @@ def diffusion(
     seeds
         The nodes from which the walks start; all if omitted.
     restart
-        Probability :math:`r` of going back to the start at each step, in (0, 1]: the larger, the more local.
+        Probability :math:`r` of going back to the start at each step, from 0.001 to 1: the larger, the more local.
     normalization
         ``"row"`` for transition probabilities, ``"sym"`` for the symmetric form, which damps hubs and is a
         kernel (symmetric, positive definite) if the network is symmetric.
@@ -60,7 +61,7 @@ def diffusion(
     ----------
     Tong, Faloutsos, Pan. Fast random walk with restart and its applications. ICDM 2006.
     """
-    _check_restart(restart)
+    check_restart(restart)
     transition_t = sparse.csr_matrix(_transition(adjacency, normalization).T)
     n_nodes = transition_t.shape[0]
     starts = np.arange(n_nodes) if seeds is None else np.atleast_1d(np.asarray(seeds, dtype=np.int64))
@@ -118,7 +119,7 @@ def diffusion_embedding(
     ValueError
         If the network is not symmetric.
     """
-    _check_restart(restart)
+    check_restart(restart)
     if not is_symmetric(adjacency):
         raise ValueError("The diffusion embedding needs a symmetric network; pass symmetrize(adjacency).")
     walk = _transition(adjacency, "sym")
@@ -215,7 +216,7 @@ def tf_idf(membership: sparse.spmatrix) -> sparse.csr_matrix:
 
 
 def truncated_svd(matrix: sparse.spmatrix | NDArray, n_components: int, *, seed: int = 0) -> NDArray[np.float32]:
-    """Left singular vectors times singular values, strongest first, with fixed signs and a fixed start.
+    """Return the left singular vectors times singular values, strongest first, with fixed signs and a fixed start.
 
     Parameters
     ----------
@@ -249,7 +250,7 @@ def _fix_signs(scores: NDArray) -> NDArray:
 
 
 def _transition(adjacency: sparse.spmatrix, normalization: Literal["row", "sym"]) -> sparse.csr_matrix:
-    """The walk's matrix in float64: magnitudes, with a self-loop where no edge leaves, normalised."""
+    """Return the walk's matrix in float64: magnitudes, with a self-loop where no edge leaves, normalised."""
     if normalization not in ("row", "sym"):
         raise ValueError(f"normalization must be 'row' or 'sym', found {normalization!r}.")
     magnitude = abs(as_csr(adjacency)).astype(np.float64)
@@ -257,6 +258,16 @@ def _transition(adjacency: sparse.spmatrix, normalization: Literal["row", "sym"]
     return normalize(magnitude + sparse.diags(dangling), normalization)
 
 
-def _check_restart(restart: float) -> None:
-    if not 0 < restart <= 1:
-        raise ValueError(f"restart must be a probability above 0 and at most 1, found {restart!r}.")
+def check_restart(restart: float) -> None:
+    """Raise unless a restart probability is one that a walk can be followed with.
+
+    Raises
+    ------
+    ValueError
+        Naming the smallest.
+    """
+    if not SMALLEST_RESTART <= restart <= 1:
+        raise ValueError(
+            f"restart must be a probability above 0 and at most 1, found {restart!r}.\nBelow {SMALLEST_RESTART:g} a walk takes more "
+            "than ten thousand steps and forgets its start.\nPass for example restart=0.5."
+        )

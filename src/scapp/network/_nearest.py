@@ -58,7 +58,7 @@ def nearest_neighbors(
 
 
 def _strongest(magnitude: NDArray, k: int) -> NDArray[np.bool_]:
-    """The k largest of each row; of equal ones those that come first, on every machine."""
+    """Return the k largest of each row; of equal ones those that come first, on every machine."""
     if k == 0:
         return np.zeros(magnitude.shape, dtype=bool)
     smallest = np.partition(magnitude, -k, axis=1)[:, [-k]]

@@ -10,6 +10,7 @@ from typing import Final
 
 import pandas as pd
 
+from scapp._checked import checked
 from scapp._download import RemoteFile, fetch
 from scapp.networks._note import noted, taxon
 from scapp.networks._obo import Ontology, read_obo
@@ -38,8 +39,9 @@ _REACTOME = RemoteFile("ReactomePathways.gmt.zip", "https://reactome.org/downloa
 _SYMBOL, _QUALIFIER, _TERM, _EVIDENCE, _ASPECT, _N_COLUMNS = 2, 3, 4, 6, 8, 15
 
 
+@checked
 def from_gmt(file: PathLike, *, source: str = "", licence: str = "", version: str = "") -> pd.DataFrame:
-    """Gene sets from a GMT file: name, description, genes, separated by tabs; gzipped or not.
+    """Read gene sets from a GMT file: name, description and genes, separated by tabs; gzipped or not.
 
     Parameters
     ----------
@@ -50,7 +52,7 @@ def from_gmt(file: PathLike, *, source: str = "", licence: str = "", version: st
 
     Returns
     -------
-    One row a gene and set: ``gene``, ``term`` (the name of the set), ``description``. For
+    One row per gene and set: ``gene``, ``term`` (the name of the set), ``description``. For
     :func:`scapp.pp.similarity_network` and :func:`scapp.pp.add_gene_features`.
 
     Raises
@@ -62,6 +64,7 @@ def from_gmt(file: PathLike, *, source: str = "", licence: str = "", version: st
     return noted(_sets(path, unique=True), source=source or path.name, licence=licence, version=version, path=path)
 
 
+@checked
 def reactome(
     *,
     organism: str = "human",
@@ -70,7 +73,7 @@ def reactome(
     base_url: str | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Pathways of human genes from Reactome :cite:p:`Milacic2024`.
+    """Return pathways of human genes from Reactome :cite:p:`Milacic2024`.
 
     Parameters
     ----------
@@ -83,7 +86,7 @@ def reactome(
 
     Returns
     -------
-    One row a gene and pathway: ``gene`` (symbol), ``term`` (such as R-HSA-73843), ``description`` (its name). Origin,
+    One row per gene and pathway: ``gene`` (symbol), ``term`` (such as R-HSA-73843), ``description`` (its name). Origin,
     licence and date are in ``attrs``.
 
     Raises
@@ -113,6 +116,7 @@ def reactome(
     )
 
 
+@checked
 def gene_ontology(
     *,
     organism: str = "human",
@@ -127,7 +131,7 @@ def gene_ontology(
     base_url: str | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Annotations of genes with the Gene Ontology :cite:p:`Ashburner2000,GeneOntology2023`, passed on to broader terms.
+    """Return annotations of genes with the Gene Ontology :cite:p:`Ashburner2000,GeneOntology2023`, passed on to broader terms.
 
     Parameters
     ----------
@@ -175,6 +179,7 @@ def gene_ontology(
     return table
 
 
+@checked
 def from_gaf(
     file: PathLike,
     *,
@@ -188,7 +193,7 @@ def from_gaf(
     licence: str = "",
     version: str = "",
 ) -> pd.DataFrame:
-    """Annotations from a file in the Gene Ontology's format (GAF 2), gzipped or not.
+    """Read annotations from a file in the Gene Ontology's format (GAF 2), gzipped or not.
 
     Parameters
     ----------
@@ -211,7 +216,7 @@ def from_gaf(
 
     Returns
     -------
-    One row a gene and term: ``gene`` (symbol), ``term`` and, with an ontology, ``description`` (its name). Annotations with
+    One row per gene and term: ``gene`` (symbol), ``term`` and, with an ontology, ``description`` (its name). Annotations with
     the qualifier NOT are left out, as are terms that the ontology calls obsolete; how many is logged. The obsolete numbers
     of a term are replaced.
 
@@ -263,7 +268,7 @@ def from_gaf(
 
 
 def _several(given: Sequence[str]) -> list[str]:
-    """A single text is meant as a list of one."""
+    """Return a list; a single text means a list of one."""
     return [given] if isinstance(given, str) else list(given)
 
 
@@ -295,7 +300,7 @@ def _sets(path: Path, *, unique: bool = False) -> pd.DataFrame:
 
 
 def _read_gaf(path: Path) -> tuple[pd.DataFrame, str]:
-    """Gene, qualifier, term, evidence and aspect of each annotation; and when the file was made, as it says."""
+    """Return gene, qualifier, term, evidence and aspect of each annotation; and when the file was made, as it says."""
     rows, generated = [], ""
     with whole(path), open_text(path) as file:
         for number, line in enumerate(file, start=1):
@@ -327,7 +332,7 @@ def _current(annotations: pd.DataFrame, ontology: Ontology) -> pd.DataFrame:
 def _described(
     annotations: pd.DataFrame, ontology: Ontology, aspects: Sequence[str], relations: Sequence[str]
 ) -> pd.DataFrame:
-    """With the name of each term, and passed on to broader terms of the wanted aspects."""
+    """Add the name of each term, and pass annotations on to broader terms of the wanted aspects."""
     followed = ontology.parents[ontology.parents["relationship"].isin(relations)][["child", "parent"]]
     if followed["child"].isin(set(annotations["term"])).any():
         membership = read_annotations(annotations, parents=followed)

@@ -11,7 +11,7 @@ ORGANISMS = {"human": 9606, "mouse": 10090, "rat": 10116, "zebrafish": 7955, "fl
 
 
 def taxon(organism: str, known: tuple[str, ...] = tuple(ORGANISMS)) -> int:
-    """The number of an organism at NCBI.
+    """Return the number of an organism at NCBI.
 
     Raises
     ------
@@ -34,7 +34,7 @@ def noted(
     directed: bool | None = None,
     **more: object,
 ) -> pd.DataFrame:
-    """The table with its origin in ``attrs``; the date is that of the file, which is when it was downloaded."""
+    """Return the table with its origin in ``attrs``; the date is that of the file, which is when it was downloaded."""
     date = "" if path is None else datetime.date.fromtimestamp(path.stat().st_mtime).isoformat()
     origin = {"source": source, "version": version, "licence": licence, "url": url, "date": date}
     table.attrs = {**origin, **({} if directed is None else {"directed": directed}), **more}

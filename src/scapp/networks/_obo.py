@@ -65,7 +65,7 @@ def read_obo(path: Path) -> Ontology:
 
 
 def _stanzas(path: Path) -> Iterator[tuple[str, Stanza]]:
-    """The kind of each stanza and its values by tag; the comment behind a value is left out."""
+    """Return the kind of each stanza and its values by tag; the comment behind a value is left out."""
     kind, stanza = "header", Stanza()
     with whole(path), open_text(path) as file:
         for line in file:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scapp._checked import checked
 from scapp._download import RemoteFile, fetch
 from scapp.networks._note import noted, taxon
 from scapp.pp._edges import read_edges
@@ -32,6 +33,7 @@ _COLLECTRI = RemoteFile(
 )
 
 
+@checked
 def collectri(
     *,
     organism: str = "human",
@@ -40,7 +42,7 @@ def collectri(
     base_url: str | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Transcription factors and their targets from CollecTRI :cite:p:`MullerDott2023`, signed and directed.
+    """Return transcription factors and their targets from CollecTRI :cite:p:`MullerDott2023`, signed and directed.
 
     Parameters
     ----------
@@ -87,6 +89,7 @@ def collectri(
     )
 
 
+@checked
 def dorothea(
     *,
     organism: str = "human",
@@ -97,7 +100,7 @@ def dorothea(
     base_url: str | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Transcription factors and their targets from DoRothEA :cite:p:`GarciaAlonso2019`, signed and directed.
+    """Return transcription factors and their targets from DoRothEA :cite:p:`GarciaAlonso2019`, signed and directed.
 
     Parameters
     ----------
@@ -150,6 +153,7 @@ def dorothea(
     )
 
 
+@checked
 def omnipath(
     *,
     organism: str = "human",
@@ -161,7 +165,7 @@ def omnipath(
     base_url: str | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Signalling interactions of proteins from OmniPath :cite:p:`Turei2021`, directed, and signed where that is known.
+    """Return the signalling interactions of proteins from OmniPath :cite:p:`Turei2021`, directed, and signed where that is known.
 
     Parameters
     ----------
@@ -217,7 +221,7 @@ def omnipath(
 
 
 def _query(datasets: str, organism: str, license: str, **options: str) -> RemoteFile:
-    """A question to the web service, and under which name its answer is kept."""
+    """Return a question to the web service, and under which name its answer is kept."""
     number = taxon(organism, _ORGANISMS)
     if license not in ("academic", "commercial"):
         raise ValueError(f"license must be 'academic' or 'commercial', found {license!r}.")
@@ -238,7 +242,7 @@ def _path(
 
 
 def _by_symbol(path: Path, *columns: str) -> pd.DataFrame:
-    """The answer of the web service, with symbols as the ends of edges; UniProt accessions and complexes go by theirs."""
+    """Return the answer of the web service, with symbols as the ends of edges; UniProt accessions and complexes go by theirs."""
     table = read_table(path)
     _check(path, table, ["source_genesymbol", "target_genesymbol", *_SIGNS, *columns])
     ends = {"source": "source_genesymbol", "target": "target_genesymbol"}
@@ -247,7 +251,7 @@ def _by_symbol(path: Path, *columns: str) -> pd.DataFrame:
 
 
 def _signs(edges: pd.DataFrame) -> NDArray[np.int64]:
-    """1, -1, or 0 where neither is known; where resources disagree, what most of them say."""
+    """Return 1, -1, or 0 where neither is known; where resources disagree, what most of them say."""
     stimulates, inhibits, mostly = (
         edges[name].astype(str).str.lower().isin(["1", "true"]).to_numpy() for name in _SIGNS
     )

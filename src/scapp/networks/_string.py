@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import logging
 import os
 import zlib
@@ -16,9 +15,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scapp._checked import checked
 from scapp._download import RemoteFile, fetch
 from scapp.networks._note import noted, taxon
-from scapp.pp._tables import existing_file, is_gzipped
+from scapp.pp._tables import BoundedGzip, existing_file, is_gzipped
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ _ROWS = 1_000_000
 _HOST = "https://stringdb-downloads.org/download"
 
 
+@checked(own=("min_score",))
 def string(
     *,
     organism: str = "human",
@@ -46,7 +47,7 @@ def string(
     base_url: str | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    r"""Functional associations of proteins from STRING :cite:p:`Szklarczyk2023`, by default without text mining.
+    r"""Return the functional associations of proteins from STRING :cite:p:`Szklarczyk2023`, by default without text mining.
 
     The scores of the chosen channels are combined as STRING combines them :cite:p:`vonMering2005`: with the prior
     :math:`p = 0.041` and :math:`s_c' = \max(s_c - p, 0) / (1 - p)`,
@@ -76,7 +77,7 @@ def string(
 
     Returns
     -------
-    One row a pair, undirected: ``source`` and ``target`` (STRING's preferred names, mostly gene symbols), ``weight`` (the
+    One row per pair, undirected: ``source`` and ``target`` (STRING's preferred names, mostly gene symbols), ``weight`` (the
     combined score, 0 to 1000), and the score in each channel. Source, licence, version and date are in ``attrs``.
 
     Raises
@@ -130,7 +131,7 @@ def string(
 
 
 def combined_score(scores: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Scores of several channels as one; see :func:`string`.
+    """Combine the scores of several channels into one; see :func:`string`.
 
     Parameters
     ----------
@@ -178,12 +179,20 @@ def _read_names(path: Path, number: int) -> pd.Series:
 
 
 def _read_links(path: Path, number: int, channels: list[str], min_score: int, progress: bool) -> pd.DataFrame:
-    """Pairs of a sufficient score, read in blocks, since the file has millions of others."""
+    """Return pairs of a sufficient score, read in blocks, since the file has millions of others."""
     _check_head(path, number, " ", ["protein1", "protein2", *channels])
     kept = []
     dtype = {"protein1": str, "protein2": str} | dict.fromkeys(channels, np.int16)
     with _reading(path), _opened(path, progress) as file:
-        for block in pd.read_csv(file, sep=" ", usecols=list(dtype), dtype=dtype, na_filter=False, chunksize=_ROWS):
+        for block in pd.read_csv(
+            file,
+            sep=" ",
+            usecols=list(dtype),
+            dtype=dtype,
+            na_filter=False,
+            chunksize=_ROWS,
+            float_precision="round_trip",
+        ):
             weight = combined_score(block[channels].to_numpy())
             strong = (weight >= min_score) & (weight > 0)
             kept.append(block[strong].assign(weight=weight[strong]))
@@ -202,7 +211,7 @@ def _check_named(links: pd.DataFrame, names: pd.Series, info_path: Path, links_p
 
 
 def _named(links: pd.DataFrame, names: pd.Series, channels: list[str]) -> pd.DataFrame:
-    """Pairs by name, once each: the file lists them in both directions."""
+    """Return pairs by name, once each: the file lists them in both directions."""
     ends = np.sort(
         np.column_stack([links[end].map(names).fillna(links[end]).astype(str) for end in ("protein1", "protein2")]),
         axis=1,
@@ -222,14 +231,14 @@ def _named(links: pd.DataFrame, names: pd.Series, channels: list[str]) -> pd.Dat
 
 @contextmanager
 def _opened(path: Path, progress: bool = False) -> Iterator[IO[bytes]]:
-    """The file, unpacked, with a bar of how much of it was read."""
+    """Yield the file, unpacked, with a bar of how much of it was read."""
     from rich.console import Console
     from rich.progress import open as open_with_progress
 
     bar = open_with_progress(path, "rb", description=path.name, console=Console(stderr=True), disable=not progress)
     with bar as packed:
         if is_gzipped(path):
-            with gzip.open(packed) as file:
+            with BoundedGzip(path, packed) as file:
                 yield file  # type: ignore[misc]
         else:
             yield packed

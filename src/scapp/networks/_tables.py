@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import deque
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from scapp._checked import checked
 from scapp._download import RemoteFile, fetch
 from scapp._genes import shorten
 from scapp.networks._note import noted
 from scapp.pp._annotations import read_annotations, split_terms
 from scapp.pp._edge_columns import edge_ends, matrix_as_edges, read_signs, split_names_of_edges, weight_column
-from scapp.pp._edges import is_effects_table, read_edge_file, read_edges, unknown_ends
+from scapp.pp._edges import is_effects_table, read_edge_file, read_edges, table_of, unknown_ends
 from scapp.pp._name_kinds import kind_of
 from scapp.pp._tables import (
     check_column,
     check_single,
     existing_file,
     find_column,
-    is_gzipped,
     is_path,
     names_of,
+    open_bytes,
+    open_text,
     read_table,
     to_number,
     whole,
@@ -91,8 +94,9 @@ _HGNC = RemoteFile(
 _HGNC_COLUMNS = ["hgnc_id", "symbol", "alias_symbol", "prev_symbol", "entrez_id", "ensembl_gene_id"]
 
 
+@checked(own=("table",))
 def from_table(
-    table: pd.DataFrame | PathLike,
+    table: pd.DataFrame | PathLike | list[tuple],
     *,
     source: str | int | None = None,
     target: str | int | None = None,
@@ -106,12 +110,13 @@ def from_table(
     licence: str = "",
     version: str = "",
 ) -> pd.DataFrame:
-    """A network or annotations from a table of any form, checked and in the form of the others of this module.
+    """Read a network or annotations from a table of any form, and check it.
 
     Parameters
     ----------
     table
-        DataFrame, or the path of a csv, tsv or parquet file, gzipped or not.
+        DataFrame (of pandas or polars), the path of a csv, tsv or parquet file, gzipped or not, or a list of pairs, or of
+        triples with a weight.
     source, target, weight
         Columns of a network; found by their usual names if None, as by :func:`scapp.pp.add_network`. Without weights, all are
         one; signs are read from their columns. Positions from 0 for a file without a header.
@@ -148,6 +153,8 @@ def from_table(
         named = [source, target, weight]
         by_name = gene is not None or term is not None
         table = read_table(path) if by_name else read_edge_file(path, named)
+    if isinstance(table, list) and table and all(isinstance(edge, list | tuple) for edge in table):
+        table = table_of(table)
     if not isinstance(table, pd.DataFrame):
         if path is not None:
             raise ValueError(f"{str(path)!r} holds a graph. Pass it to `scapp.pp.add_network(adata, {path.name!r})`.")
@@ -281,6 +288,7 @@ def _check_header(table: pd.DataFrame) -> None:
         )
 
 
+@checked
 def hgnc(
     *,
     file: PathLike | None = None,
@@ -288,7 +296,7 @@ def hgnc(
     base_url: str | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """The names of human genes from HGNC :cite:p:`Seal2023`: symbols, previous symbols, aliases, Entrez and Ensembl ids.
+    """Return the names of human genes from HGNC :cite:p:`Seal2023`: symbols, previous symbols, aliases, Entrez and Ensembl ids.
 
     For ``aliases=`` of :func:`scapp.pp.harmonize_genes` and :func:`scapp.pp.add_network`.
 
@@ -301,7 +309,7 @@ def hgnc(
 
     Returns
     -------
-    One row a gene: ``hgnc_id``, ``symbol``, ``alias_symbol``, ``prev_symbol`` (several are joined by ``|``), ``entrez_id``
+    One row per gene: ``hgnc_id``, ``symbol``, ``alias_symbol``, ``prev_symbol`` (several are joined by ``|``), ``entrez_id``
     and ``ensembl_gene_id``, all text. Origin, licence and date are in ``attrs``.
 
     Raises
@@ -315,10 +323,14 @@ def hgnc(
         existing_file(file) if file is not None else fetch(_HGNC, folder=folder, base_url=base_url, progress=progress)
     )
     with whole(path):
-        table = pd.read_csv(
-            path, sep="\t", dtype=str, na_filter=False, compression="gzip" if is_gzipped(path) else None
-        )
-    missing = [name for name in _HGNC_COLUMNS if name not in table]
+        with open_text(path) as lines:
+            header = next(lines, "").rstrip("\r\n").split("\t")
+            missing = [name for name in _HGNC_COLUMNS if name not in header]
+            if missing:  # or is the file broken?
+                deque(lines, maxlen=0)
+        if not missing:
+            with open_bytes(path) as packed:
+                table = pd.read_csv(packed, sep="\t", dtype=str, na_filter=False, usecols=_HGNC_COLUMNS)
     if missing:
         raise ValueError(f"{str(path)!r} is not HGNC's complete set: it has no column {', '.join(map(repr, missing))}.")
     return noted(

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, near_matches, parse_label
+from scapp._ranking import read_group
 from scapp.pl._figure import BLUE, VERMILION, axes, done
 from scapp.pl._rows import PREDICT, row_of
 
@@ -26,6 +28,7 @@ SCORES = {
 }
 
 
+@checked
 def attention(
     adata: AnnData,
     perturbation: str,
@@ -37,15 +40,15 @@ def attention(
     ax: Axes | None = None,
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
-    save: str | Path | None = None,
+    save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
-    """Genes ranked by the attention of one perturbation; the perturbed genes stand out.
+    """Plot the genes ranked by the attention of one perturbation; the perturbed genes stand out.
 
     Parameters
     ----------
     adata
-        Predictions with one observation a perturbation, as :meth:`scapp.model.APP.predict` returns; with `key`, any
+        Predictions with one observation per perturbation, as :meth:`scapp.model.APP.predict` returns; with `key`, any
         AnnData that holds a ranking.
     perturbation
         One of ``adata.obs_names``; with `key`, one of the groups of the ranking.
@@ -55,13 +58,15 @@ def attention(
         Layer of the attention.
     key
         Show the scores of this ranking in `uns` instead of the layer. It is in the form of scanpy's
-        ``rank_genes_groups``, as ``uns["attention_genes"]`` is.
+        ``rank_genes_groups``, as ``uns["attention_genes"]`` is, or the complete one that stands for it beyond 500
+        perturbations.
     sep
         What joins the genes of the label.
     ax, figsize
         Where to draw, or the size of a new figure in inches; by default as high as the genes need.
     show, save, return_fig
-        As in scanpy: show the figure, save it to this path, return the figure.
+        As in scanpy: show the figure, save it to this path (or with a suffix such as
+        ``".pdf"``, or True, in scanpy's folder of figures), return the figure.
 
     Returns
     -------
@@ -89,7 +94,7 @@ def attention(
     else:
         names, values, label = _ranked(adata, perturbation, key, n_genes)
     names, values = names[::-1], values[::-1]
-    perturbed = set(parse_label(perturbation, control=None, sep=sep))
+    perturbed = set(parse_label(perturbation, control=(), sep=sep))
     y = np.arange(len(values))
     logarithmic = bool((values > 0).all())
     ax = axes(ax, figsize or (3.5, 0.9 + 0.165 * len(values)))
@@ -110,20 +115,18 @@ def attention(
 
 
 def _ranked(adata: AnnData, perturbation: str, key: str, n_genes: int) -> tuple[np.ndarray, np.ndarray, str]:
-    """Names and scores of the first genes of a ranking, and what the scores are."""
-    ranking = adata.uns.get(key)
-    if ranking is None or not {"names", "scores"} <= set(ranking):
-        has = shorten(repr(k) for k, value in adata.uns.items() if hasattr(value, "keys") and "names" in value)
-        raise ValueError(
-            f"adata.uns has no ranking of genes {key!r}; it has {has or 'none'}. `model.predict()` without names writes "
-            f"uns[{Key.uns.ATTENTION_GENES!r}]."
-        )
-    groups = ranking["names"].dtype.names
-    if perturbation not in groups:
+    """Return names and scores of the first genes of a ranking, and what the scores are."""
+    try:
+        names, scores, method = read_group(adata, key, perturbation)
+    except KeyError as error:
+        if len(error.args) == 1:
+            has = shorten(repr(k) for k, value in adata.uns.items() if hasattr(value, "keys") and "names" in value)
+            raise ValueError(
+                f"adata.uns has no ranking of genes {key!r}; it has {has or 'none'}. `model.predict()` without names writes "
+                f"uns[{Key.uns.ATTENTION_GENES!r}]."
+            ) from None
+        groups = error.args[1]
         like = near_matches(perturbation, groups)
         hint = f" Did you mean {' or '.join(map(repr, like))}?" if like else f" Its groups are {shorten(groups)}."
-        raise ValueError(f"The ranking uns[{key!r}] has no group {perturbation!r}.{hint}")
-    scores = np.asarray(ranking["scores"][perturbation], dtype=float)[:n_genes]
-    names = np.asarray(ranking["names"][perturbation], dtype=object)[:n_genes]
-    method = str(ranking.get("params", {}).get("method", "score"))
-    return names, scores, SCORES.get(method, method)
+        raise ValueError(f"The ranking uns[{key!r}] has no group {perturbation!r}.{hint}") from None
+    return names[:n_genes], scores[:n_genes], SCORES.get(method, method)

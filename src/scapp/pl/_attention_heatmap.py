@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib import colormaps, colors
 from scipy import sparse
 
+from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, parse_label
@@ -28,6 +29,7 @@ MAX_PERTURBATIONS, MAX_GENES = 50, 80
 FLOOR = 1e-6  # below, a gene is not attended to; the least that a softmax leaves would take up the whole scale
 
 
+@checked
 def attention_heatmap(
     adata: AnnData,
     perturbations: Sequence[str] | None = None,
@@ -39,15 +41,15 @@ def attention_heatmap(
     ax: Axes | None = None,
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
-    save: str | Path | None = None,
+    save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
-    r"""Attention of perturbations (columns) to the genes that one of them attends to most (rows).
+    r"""Plot the attention of perturbations (columns) to the genes that one of them attends to most (rows).
 
     Parameters
     ----------
     adata
-        Predictions with one observation a perturbation, as :meth:`scapp.model.APP.predict` returns.
+        Predictions with one observation per perturbation, as :meth:`scapp.model.APP.predict` returns.
     perturbations
         Which of ``adata.obs_names``, in this order; all if None, at most 50.
     n_genes
@@ -65,7 +67,8 @@ def attention_heatmap(
         Where to draw, or the size of a new figure in inches; by default one column of a journal wide (3.5 inches), and
         wider where there are more perturbations than fit.
     show, save, return_fig
-        As in scanpy: show the figure, save it to this path, return the figure.
+        As in scanpy: show the figure, save it to this path (or with a suffix such as
+        ``".pdf"``, or True, in scanpy's folder of figures), return the figure.
 
     Returns
     -------
@@ -106,7 +109,7 @@ def attention_heatmap(
         palette, norm = "viridis", colors.LogNorm(shown.min(), shown.max())
     image = ax.pcolormesh(shown, cmap=colormaps[palette].with_extremes(bad="#cccccc"), norm=norm, rasterized=True)
     for column, name in enumerate(names):
-        perturbed = np.flatnonzero(genes.isin(parse_label(name, control=None, sep=sep))) + 0.5
+        perturbed = np.flatnonzero(genes.isin(parse_label(name, control=(), sep=sep))) + 0.5
         ax.scatter(np.full(len(perturbed), column + 0.5), perturbed, s=9, color=BLACK, edgecolor="white", linewidth=0.5)
     ax.set_xticks(np.arange(len(names)) + 0.5, names, rotation=90, fontsize=6)
     ax.set_yticks(np.arange(len(rows)) + 0.5, genes, fontsize=6)
@@ -121,7 +124,7 @@ def attention_heatmap(
 
 
 def _attention_of(adata: AnnData, names: Sequence[str], layer: str, sep: str) -> np.ndarray:
-    """Attention of each perturbation, of shape (n_perturbations, n_vars)."""
+    """Return attention of each perturbation, of shape (n_perturbations, n_vars)."""
     check_layer(adata, layer, PREDICT)
     if not 1 <= len(names) <= MAX_PERTURBATIONS:
         raise ValueError(
@@ -138,13 +141,13 @@ def _attention_of(adata: AnnData, names: Sequence[str], layer: str, sep: str) ->
 
 
 def _mean_attention(adata: AnnData, layer: str) -> np.ndarray:
-    """Mean over the observations that have attention, of shape (n_vars,)."""
+    """Return the mean over the observations that have attention, of shape (n_vars,)."""
     values = adata.layers[layer]
     return np.asarray(values.mean(axis=0)).ravel() if sparse.issparse(values) else np.nanmean(values, axis=0)
 
 
 def _most_attended(values: np.ndarray, n_genes: int, *, n_groups: int) -> np.ndarray:
-    """Columns of the first genes of each row, each once: those of the first row, then what the second adds, …."""
+    """Return columns of the first genes of each row, each once: those of the first row, then what the second adds, …."""
     order = np.argsort(-values, axis=1, kind="stable")
     rows = pd.unique(order[:, :n_genes].ravel())
     if n_genes < 1 or len(rows) > MAX_GENES:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from scapp._checked import checked
 from scapp.pl._figure import BLACK, BLUE, COLUMN, GREY, ORANGE, SKY, VERMILION, axes, done
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ NAMES = {
 }
 
 
+@checked
 def benchmark_ratios(
     summary: pd.DataFrame,
     *,
@@ -43,7 +45,7 @@ def benchmark_ratios(
     ax: Axes | None = None,
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
-    save: str | Path | None = None,
+    save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
     """Draw the score of each method relative to a reference, with its interval; the best on top.
@@ -67,7 +69,8 @@ def benchmark_ratios(
     ax, figsize
         Where to draw, or the size of a new figure in inches; by default as high as the methods need.
     show, save, return_fig
-        As in scanpy: show the figure, save it to this path, return the figure.
+        As in scanpy: show the figure, save it to this path (or with a suffix such as
+        ``".pdf"``, or True, in scanpy's folder of figures), return the figure.
 
     Returns
     -------

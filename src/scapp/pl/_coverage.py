@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from scapp._checked import checked
 from scapp._controls import Control
 from scapp._effects import control_label, label_column
 from scapp._genes import measured_mask, scapp_uns, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, parse_labels, perturbed_genes
-from scapp.pl._figure import BLUE, COLUMN, VERMILION, done
+from scapp.pl._figure import BLUE, COLUMN, VERMILION, done, literal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,21 +29,22 @@ LINE = 48  # letters that fit below the bars
 PERTURBED, ALL = ("perturbed genes", VERMILION), ("all genes", BLUE)
 
 
+@checked
 def network_coverage(
     adata: AnnData,
     *,
     network_key: str | Sequence[str] = Key.varp.NETWORK,
     gene_features_key: str | Sequence[str] | None = None,
     perturbation_key: str = Key.obs.PERTURBATION,
-    control: str | None = "control",
+    control: str | Sequence[str] | None = "control",
     sep: str = SEPARATOR,
     ax: Sequence[Axes] | None = None,
     figsize: tuple[float, float] = (COLUMN, 4.4),
     show: bool | None = None,
-    save: str | Path | None = None,
+    save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Sequence[Axes] | Figure | None:
-    """How many neighbours the perturbed genes and all genes have, and for which of them something is lacking.
+    """Plot how many neighbours the perturbed genes and all genes have, and for which of them something is lacking.
 
     Parameters
     ----------
@@ -58,7 +60,8 @@ def network_coverage(
     ax, figsize
         Where to draw, two axes, or the size of a new figure in inches.
     show, save, return_fig
-        As in scanpy: show the figure, save it to this path, return the figure.
+        As in scanpy: show the figure, save it to this path (or with a suffix such as
+        ``".pdf"``, or True, in scanpy's folder of figures), return the figure.
 
     Returns
     -------
@@ -88,6 +91,7 @@ def network_coverage(
 
     _draw_degrees(upper, {PERTURBED: degree[is_perturbed], ALL: degree})
     _draw_lacks(lower, adata.var_names, lacks, is_perturbed, outside, n_perturbed=len(known))
+    literal(lower)
     drawn = done(upper, show=show, save=save, return_fig=return_fig)
     return (upper, lower) if drawn is upper else drawn  # type: ignore[return-value]
 
@@ -97,7 +101,7 @@ def _as_list(keys: str | Sequence[str]) -> list[str]:
 
 
 def _degree(adata: AnnData, keys: list[str]) -> np.ndarray:
-    """Neighbours of each gene in any of the networks, of shape (n_vars,)."""
+    """Return neighbours of each gene in any of the networks, of shape (n_vars,)."""
     if missing := [key for key in keys if key not in adata.varp]:
         has = shorten(map(repr, adata.varp)) or "none"
         raise ValueError(
@@ -126,7 +130,7 @@ def _perturbed(adata: AnnData, key: str, control: Control, sep: str) -> list[str
 
 
 def _lacks(adata: AnnData, degree: np.ndarray, features: str | Sequence[str] | None) -> dict[str, np.ndarray]:
-    """For each thing that a gene can lack, which genes lack it."""
+    """Return, for each thing that a gene can lack, which genes lack it."""
     reported = scapp_uns(adata).get(Key.uns.GENE_FEATURES, {})
     keys = list(reported) if features is None else _as_list(features)
     if missing := [key for key in keys if key not in adata.varm]:
@@ -143,7 +147,7 @@ def _lacks(adata: AnnData, degree: np.ndarray, features: str | Sequence[str] | N
 
 
 def _draw_degrees(ax: Axes, degrees: dict[tuple[str, str], np.ndarray]) -> None:
-    """Bars over powers of two, because degrees span orders of magnitude."""
+    """Draw bars over powers of two, because degrees span orders of magnitude."""
     most = max(int(values.max(initial=0)) for values in degrees.values())
     edges = np.array([0, *2 ** np.arange(0, max(most, 1).bit_length() + 1)])
     labels = [
@@ -175,7 +179,7 @@ def _draw_lacks(
     *,
     n_perturbed: int,
 ) -> None:
-    """Two bars for each lack, with their numbers, and below them the first perturbed genes that it concerns."""
+    """Draw two bars for each lack, with their numbers, and below them the first perturbed genes that it concerns."""
     rows = [
         (name, list(genes[lacking & is_perturbed]), int(is_perturbed.sum()), int(lacking.sum()))
         for name, lacking in lacks.items()
@@ -210,6 +214,6 @@ def _draw_lacks(
 
 
 def _fitting(names: list[str]) -> str:
-    """As many names as fit a line, and how many more there are."""
+    """Return as many names as fit a line, and how many more there are."""
     lines = [shorten(names, n) for n in range(1, len(names) + 1)]
     return next((line for line in reversed(lines) if len(line) <= LINE), lines[0])

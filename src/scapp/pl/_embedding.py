@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR
@@ -28,6 +29,7 @@ MAX_CATEGORIES = 2 * len(COLORS)
 MAX_NAMED = 40
 
 
+@checked
 def perturbation_embedding(
     adata: AnnData,
     *,
@@ -38,15 +40,15 @@ def perturbation_embedding(
     ax: Axes | None = None,
     figsize: tuple[float, float] = (COLUMN, 3.3),
     show: bool | None = None,
-    save: str | Path | None = None,
+    save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
-    """Perturbations in two dimensions, a point for each, coloured by module or by another column.
+    """Plot perturbations in two dimensions, a point for each, coloured by module or by another column.
 
     Parameters
     ----------
     adata
-        One observation a perturbation, embedded by :func:`scapp.tl.perturbation_embedding`.
+        One observation per perturbation, embedded by :func:`scapp.tl.perturbation_embedding`.
     color
         Column of `obs`: numbers on a scale; anything else, and up to seven whole numbers, as categories, at most 14. None
         for no colour.
@@ -60,7 +62,8 @@ def perturbation_embedding(
     ax, figsize
         Where to draw, or the size of a new figure in inches.
     show, save, return_fig
-        As in scanpy: show the figure, save it to this path, return the figure.
+        As in scanpy: show the figure, save it to this path (or with a suffix such as
+        ``".pdf"``, or True, in scanpy's folder of figures), return the figure.
 
     Returns
     -------
@@ -128,7 +131,7 @@ def _column(adata: AnnData, color: str) -> pd.Series:
 
 
 def _is_scale(column: pd.Series) -> bool:
-    """Whether the colors of a column are those of a scale, and not of categories."""
+    """Return whether the colors of a column are those of a scale, and not of categories."""
     kind = pd.api.types
     few = column.nunique() <= len(COLORS)
     return (
@@ -139,7 +142,7 @@ def _is_scale(column: pd.Series) -> bool:
 
 
 def _named(adata: AnnData, names: bool | Sequence[str] | None, sep: str) -> np.ndarray:
-    """Rows of the perturbations whose names are written."""
+    """Return rows of the perturbations whose names are written."""
     if names is None:
         names = adata.n_obs <= MAX_NAMED
     if isinstance(names, bool):

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.patches import Patch
 
+from scapp._checked import checked
 from scapp.pl._figure import BLACK, GREEN, GREY, LFC_UNIT, ORANGE, SKY, axes, done
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ NAMES = {
 NEEDED = ("perturbation", "gene", "source", "term", "name", "contribution")
 
 
+@checked
 def explanation(
     table: pd.DataFrame,
     *,
@@ -39,10 +41,10 @@ def explanation(
     ax: Axes | None = None,
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
-    save: str | Path | None = None,
+    save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
-    """The largest contributions to one predicted value, each bar beginning where the one above ends.
+    """Plot the largest contributions to one predicted value, each bar beginning where the one above ends.
 
     Parameters
     ----------
@@ -55,7 +57,8 @@ def explanation(
     ax, figsize
         Where to draw, or the size of a new figure in inches; by default as high as the bars need.
     show, save, return_fig
-        As in scanpy: show the figure, save it to this path, return the figure.
+        As in scanpy: show the figure, save it to this path (or with a suffix such as
+        ``".pdf"``, or True, in scanpy's folder of figures), return the figure.
 
     Returns
     -------
@@ -100,7 +103,7 @@ def explanation(
 
 
 def _bars(table: pd.DataFrame, n_top: int) -> pd.DataFrame:
-    """The largest contributions with their labels, and the sum of the others."""
+    """Return the largest contributions with their labels, and the sum of the others."""
     missing = [column for column in NEEDED if column not in table]
     if missing:
         raise ValueError(f"The table has no column {', '.join(missing)}; pass what `scapp.tl.explain` returns.")

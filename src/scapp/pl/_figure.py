@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
+from matplotlib.text import Text
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -20,17 +22,38 @@ LFC_UNIT = "log-fold-change (natural log)"
 COLUMN = 3.5  # width of a column of a journal, in inches
 
 
+def _place(save: str | Path | bool, name: str) -> Path:
+    """Return where a figure is saved: where only a suffix, or True, is given, in scanpy's folder under the name of the plot."""
+    import scanpy as sc
+
+    if isinstance(save, bool):
+        return Path(sc.settings.figdir) / f"{name}.{sc.settings.file_format_figs}"
+    if isinstance(save, str) and re.fullmatch(r"\.\w+", save):
+        return Path(sc.settings.figdir) / f"{name}{save}"
+    return Path(save).expanduser()
+
+
+def literal(ax: Axes) -> None:
+    """Draw names with a dollar sign as they are, and not as formulas."""
+    for text in ax.findobj(Text):
+        if "$" in text.get_text() and r"\mathdefault" not in text.get_text():  # of logarithmic scales
+            text.set_parse_math(False)
+
+
 def axes(ax: Axes | None, figsize: tuple[float, float]) -> Axes:
-    """The axes given, or those of a new figure."""
+    """Return the axes given, or those of a new figure."""
     return plt.subplots(figsize=figsize, layout="constrained")[1] if ax is None else ax
 
 
-def done(ax: Axes, *, show: bool | None, save: str | Path | None, return_fig: bool) -> Axes | Figure | None:
+def done(ax: Axes, *, show: bool | None, save: str | Path | bool | None, return_fig: bool) -> Axes | Figure | None:
     """Save, show or return, by scanpy's habits; `show` None is ``scanpy.settings.autoshow``."""
+    literal(ax)
     figure = ax.get_figure(root=True)
     assert figure is not None
-    if save is not None:
-        figure.savefig(save, dpi=200, bbox_inches="tight")
+    if save is not None and save is not False:
+        place = _place(save, sys._getframe(1).f_code.co_name)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(place, dpi=200, bbox_inches="tight")
     if return_fig:
         return figure
     if show is None:

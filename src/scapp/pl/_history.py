@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.ticker import MaxNLocator
 
+from scapp._checked import checked
 from scapp.pl._figure import BLUE, GREEN, VERMILION, axes, done
 
 if TYPE_CHECKING:
@@ -16,16 +17,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@checked
 def training_history(
     history: dict[str, pd.DataFrame],
     *,
     ax: Axes | None = None,
     figsize: tuple[float, float] = (3.5, 2.6),
     show: bool | None = None,
-    save: str | Path | None = None,
+    save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
-    """Training and validation loss by epoch; the best epoch on held-out perturbations is marked.
+    """Plot training and validation loss by epoch; the best epoch on held-out perturbations is marked.
 
     Parameters
     ----------
@@ -34,7 +36,8 @@ def training_history(
     ax, figsize
         Where to draw, or the size of a new figure in inches.
     show, save, return_fig
-        As in scanpy: show the figure, save it to this path, return the figure.
+        As in scanpy: show the figure, save it to this path (or with a suffix such as
+        ``".pdf"``, or True, in scanpy's folder of figures), return the figure.
 
     Returns
     -------

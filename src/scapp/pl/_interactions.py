@@ -12,6 +12,7 @@ from matplotlib.colors import BoundaryNorm, ListedColormap, Normalize, TwoSlopeN
 from matplotlib.patches import Patch
 from scipy.cluster.hierarchy import leaves_list, linkage
 
+from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp.pl._figure import BLUE, GREEN, GREY, ORANGE, SKY, VERMILION, axes, done
@@ -46,6 +47,7 @@ LABELS = {
 LEAST_POINTS = 4.0
 
 
+@checked
 def interaction_map(
     data: AnnData | pd.DataFrame,
     *,
@@ -60,10 +62,10 @@ def interaction_map(
     ax: Axes | None = None,
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
-    save: str | Path | None = None,
+    save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
-    """One score, or the class, of every pair of genes; pairs without one are grey.
+    """Plot one score, or the class, of every pair of genes; pairs without one are grey.
 
     Parameters
     ----------
@@ -84,7 +86,8 @@ def interaction_map(
     ax, figsize
         Where to draw, or the size of a new figure in inches; by default as large as the names need, up to 9.
     show, save, return_fig
-        As in scanpy: show the figure, save it to this path, return the figure.
+        As in scanpy: show the figure, save it to this path (or with a suffix such as
+        ``".pdf"``, or True, in scanpy's folder of figures), return the figure.
 
     Returns
     -------
@@ -162,7 +165,7 @@ def _genes(table: pd.DataFrame, genes: Iterable[str] | None) -> list[str]:
 
 
 def _square(table: pd.DataFrame, score: str, names: list[str]) -> np.ndarray:
-    """Symmetric matrix of a score, NaN on the diagonal and for pairs without it."""
+    """Return the symmetric matrix of a score, NaN on the diagonal and for pairs without it."""
     row, column = (pd.Index(names).get_indexer(table[end].astype(str)) for end in ("first", "second"))
     known = (row >= 0) & (column >= 0)
     values = np.full((len(names),) * 2, np.nan)
@@ -194,7 +197,7 @@ def _scale(
 
 
 def _name(ax: Axes, names: list[str]) -> None:
-    """Names of the genes, as many as can be read."""
+    """Return names of the genes, as many as can be read."""
     figure = ax.get_figure(root=True)
     assert figure is not None
     room = 72 * figure.get_figheight() * ax.get_position().height / len(names)  # points a gene

@@ -86,7 +86,7 @@ def name_points(
 
 
 def _width(text: Annotation) -> float:
-    """Of the name alone; the extent of an annotation holds its line as well."""
+    """Return the width of the name alone; the extent of an annotation holds its line as well."""
     return Text.get_window_extent(text).width
 
 
@@ -99,7 +99,7 @@ def _best(
     boxes: list[np.ndarray],
     lines: list[np.ndarray],
 ) -> np.ndarray:
-    """Centre of the best place for one name, in pixels."""
+    """Return the centre of the best place for one name, in pixels."""
     distance = np.repeat(DISTANCES, len(DIRECTIONS)) * unit
     direction = np.tile(DIRECTIONS, len(DISTANCES))
     way = np.column_stack([np.cos(direction), np.sin(direction)])
@@ -121,7 +121,7 @@ def _best(
 
 
 def _crosses(start: np.ndarray, end: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Whether lines pass through boxes (Liang and Barsky's clipping); many of the one or of the other."""
+    """Return whether lines pass through boxes (Liang and Barsky's clipping); many of the one or of the other."""
     way = end - start
     with np.errstate(divide="ignore", invalid="ignore"):
         entering, leaving = (low - start) / way, (high - start) / way

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scapp._checked import checked
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, parse_label
 from scapp.pl._figure import BLACK, BLUE, GREY, LFC_UNIT, VERMILION, axes, done
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@checked
 def predicted_vs_observed(
     adata: AnnData,
     perturbation: str,
@@ -33,15 +35,15 @@ def predicted_vs_observed(
     ax: Axes | None = None,
     figsize: tuple[float, float] = (3.5, 3.7),
     show: bool | None = None,
-    save: str | Path | None = None,
+    save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
-    """Predicted against observed log-fold-change of each gene; what changes most and what is missed most is named.
+    """Plot the predicted against the observed log-fold-change of each gene; what changes most and what is missed most is named.
 
     Parameters
     ----------
     adata
-        Predictions with one observation a perturbation, as :meth:`scapp.model.APP.predict` returns.
+        Predictions with one observation per perturbation, as :meth:`scapp.model.APP.predict` returns.
     perturbation
         One of ``adata.obs_names``; the genes of a combination in any order.
     observed
@@ -58,7 +60,8 @@ def predicted_vs_observed(
     ax, figsize
         Where to draw, or the size of a new figure in inches.
     show, save, return_fig
-        As in scanpy: show the figure, save it to this path, return the figure.
+        As in scanpy: show the figure, save it to this path (or with a suffix such as
+        ``".pdf"``, or True, in scanpy's folder of figures), return the figure.
 
     Returns
     -------
@@ -104,6 +107,6 @@ def predicted_vs_observed(
         list(names[named]),
         others=points,
         colors=np.where(is_missed[named], VERMILION, BLACK).tolist(),
-        bold=names[named].isin(parse_label(perturbation, control=None, sep=sep)).tolist(),
+        bold=names[named].isin(parse_label(perturbation, control=(), sep=sep)).tolist(),
     )
     return done(ax, show=show, save=save, return_fig=return_fig)

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.transforms import ScaledTranslation
 from scipy import stats
 
+from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, parse_label
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@checked
 def predicted_profile(
     adata: AnnData,
     perturbation: str,
@@ -38,15 +40,15 @@ def predicted_profile(
     ax: Axes | None = None,
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
-    save: str | Path | None = None,
+    save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
-    """Predicted log-fold-changes of the most changed genes with their intervals, and the observed ones where there are any.
+    """Plot predicted log-fold-changes of the most changed genes with their intervals, and the observed ones where there are any.
 
     Parameters
     ----------
     adata
-        Predictions with one observation a perturbation, as :meth:`scapp.model.APP.predict` returns.
+        Predictions with one observation per perturbation, as :meth:`scapp.model.APP.predict` returns.
     perturbation
         One of ``adata.obs_names``; the genes of a combination in any order.
     n_genes
@@ -67,7 +69,8 @@ def predicted_profile(
     ax, figsize
         Where to draw, or the size of a new figure in inches; by default as high as the genes need.
     show, save, return_fig
-        As in scanpy: show the figure, save it to this path, return the figure.
+        As in scanpy: show the figure, save it to this path (or with a suffix such as
+        ``".pdf"``, or True, in scanpy's folder of figures), return the figure.
 
     Returns
     -------
@@ -99,7 +102,7 @@ def predicted_profile(
 
     ax = axes(ax, figsize or (3.5, 1.25 + 0.165 * len(rows)))
     y, names = np.arange(len(rows)), adata.var_names[rows]
-    perturbed = names.isin(parse_label(perturbation, control=None, sep=sep))
+    perturbed = names.isin(parse_label(perturbation, control=(), sep=sep))
     colors = np.where(perturbed, VERMILION, BLUE).tolist()
     ax.axvline(0, color=BLACK, linewidth=0.6, zorder=1)
     if std is not None:
@@ -146,7 +149,7 @@ def _most_changed(values: np.ndarray, n_genes: int) -> np.ndarray:
 
 
 def _named(adata: AnnData, genes: Sequence[str], values: np.ndarray) -> np.ndarray:
-    """Where genes stand; all must be there and have a prediction."""
+    """Return where genes stand; all must be there and have a prediction."""
     rows = adata.var_names.get_indexer(list(genes))
     if (rows < 0).any():
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Rows of an AnnData that holds one observation a perturbation, or an error that says what is missing."""
+"""Rows of an AnnData that holds one observation per perturbation, or an error that says what is missing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check_layer(adata: AnnData, layer: str, filled_by: str) -> None:
 
 
 def row_of(adata: AnnData, perturbation: str, layer: str, filled_by: str, *, sep: str = SEPARATOR) -> np.ndarray:
-    """One perturbation's row of a layer, of shape (n_vars,); the genes of the label in any order."""
+    """Return one perturbation's row of a layer, of shape (n_vars,); the genes of the label in any order."""
     check_layer(adata, layer, filled_by)
     return _dense(adata.layers[layer], [index_of(adata, perturbation, sep=sep)])[0]
 
@@ -35,7 +35,7 @@ def row_of(adata: AnnData, perturbation: str, layer: str, filled_by: str, *, sep
 def rows_of(
     adata: AnnData, perturbations: Sequence[str], layer: str, filled_by: str, *, sep: str = SEPARATOR
 ) -> np.ndarray:
-    """Rows of several perturbations, of shape (n_perturbations, n_vars), in the order asked."""
+    """Return rows of several perturbations, of shape (n_perturbations, n_vars), in the order asked."""
     check_layer(adata, layer, filled_by)
     return _dense(adata.layers[layer], [index_of(adata, name, sep=sep) for name in perturbations])
 
@@ -43,7 +43,7 @@ def rows_of(
 def observed_of(
     adata: AnnData, perturbation: str, observed: AnnData | None, layer: str, *, sep: str = SEPARATOR
 ) -> np.ndarray:
-    """Observed log-fold-changes of one perturbation over the genes of `adata`, of shape (n_vars,), NaN where unknown.
+    """Return observed log-fold-changes of one perturbation over the genes of `adata`, of shape (n_vars,), NaN where unknown.
 
     They stand in `observed`, or in `adata` itself if that is None.
     """
@@ -60,11 +60,14 @@ def observed_of(
 
 
 def index_of(adata: AnnData, perturbation: str, *, sep: str = SEPARATOR) -> int:
-    """Where a perturbation stands in ``adata.obs_names``, in this spelling or with its genes in another order."""
+    """Return where a perturbation stands in ``adata.obs_names``, in this spelling or with its genes in another order."""
     rows = np.flatnonzero(adata.obs_names == perturbation)
     if not len(rows):
-        wanted = _genes_of(perturbation, sep)
-        rows = np.array([i for i, name in enumerate(adata.obs_names) if wanted and _genes_of(name, sep) == wanted])
+        known = set(adata.var_names)
+        wanted = _genes_of(perturbation, sep, known)
+        rows = np.array(
+            [i for i, name in enumerate(adata.obs_names) if wanted and _genes_of(name, sep, known) == wanted]
+        )
     if len(rows) == 1:
         return int(rows[0])
     columns = [key for key in adata.obs if (adata.obs[key].astype(object) == perturbation).any()]
@@ -76,15 +79,15 @@ def index_of(adata: AnnData, perturbation: str, *, sep: str = SEPARATOR) -> int:
         hint = f" Did you mean {' or '.join(map(repr, like))}?" if like else ""
     raise ValueError(
         f"adata has {len(rows)} observations named {perturbation!r}, expected one.{hint} Pictures take effects or "
-        f"predictions with one observation a perturbation, as `model.predict([{perturbation!r}])` and "
+        f"predictions with one observation per perturbation, as `model.predict([{perturbation!r}])` and "
         "`scapp.pp.pseudobulk` return."
     )
 
 
-def _genes_of(label: object, sep: str) -> tuple[str, ...]:
-    """The genes of a label in alphabetical order; none if it is not a label, as the barcode of a cell may be none."""
+def _genes_of(label: object, sep: str, genes: set[str]) -> tuple[str, ...]:
+    """Return the genes of a label in alphabetical order; none if it is not a label, as the barcode of a cell may be none."""
     try:
-        return parse_label(label, control=None, sep=sep)  # type: ignore[arg-type]
+        return parse_label(label, control=None, sep=sep, genes=genes)  # type: ignore[arg-type]
     except ValueError:
         return ()
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from scapp._checked import checked
 from scapp.pl._figure import BLACK, PALETTE, axes, done
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 LABELS = {"l2": "L2 distance to the observed effect", "pearson_delta": "Pearson correlation of the changes"}
 
 
+@checked
 def scores(
     table: pd.DataFrame,
     *,
@@ -27,15 +29,15 @@ def scores(
     ax: Axes | None = None,
     figsize: tuple[float, float] = (3.5, 3.2),
     show: bool | None = None,
-    save: str | Path | None = None,
+    save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
-    """Mean score of each method, one group of bars for each kind of held-out perturbation.
+    """Plot the mean score of each method, one group of bars for each kind of held-out perturbation.
 
     Parameters
     ----------
     table
-        One row a method and perturbation, with the columns ``method``, ``kind`` and the metric.
+        One row per method and perturbation, with the columns ``method``, ``kind`` and the metric.
     metric
         Column to show.
     ceiling
@@ -43,7 +45,8 @@ def scores(
     ax, figsize
         Where to draw, or the size of a new figure in inches.
     show, save, return_fig
-        As in scanpy: show the figure, save it to this path, return the figure.
+        As in scanpy: show the figure, save it to this path (or with a suffix such as
+        ``".pdf"``, or True, in scanpy's folder of figures), return the figure.
 
     Returns
     -------

@@ -8,6 +8,7 @@ import numpy as np
 from anndata import AnnData
 from matplotlib.colors import Normalize
 
+from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp.pl._figure import BLACK, GREY, LFC_UNIT, PALETTE, VERMILION, axes, done
@@ -25,6 +26,7 @@ NAMES = {"path": "on a path"}
 SMALLEST, LARGEST = 18.0, 170.0  # areas of nodes, in square points
 
 
+@checked
 def attention_subnetwork(
     data: AnnData | nx.DiGraph,
     perturbation: str | None = None,
@@ -35,10 +37,10 @@ def attention_subnetwork(
     ax: Axes | None = None,
     figsize: tuple[float, float] | None = None,
     show: bool | None = None,
-    save: str | Path | None = None,
+    save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
-    """Paths from the perturbed genes outward: one column for each step, genes without a path in a column of their own.
+    """Plot paths from the perturbed genes outward: one column for each step, genes without a path in a column of their own.
 
     The area of a node is its attention, its color the predicted log-fold-change (grey: not measured), its shape why it is
     there. The width of an edge is its strength; with several networks its color says which.
@@ -56,7 +58,8 @@ def attention_subnetwork(
     ax, figsize
         Where to draw, or the size of a new figure in inches; by default as large as the names need.
     show, save, return_fig
-        As in scanpy: show the figure, save it to this path, return the figure.
+        As in scanpy: show the figure, save it to this path (or with a suffix such as
+        ``".pdf"``, or True, in scanpy's folder of figures), return the figure.
 
     Returns
     -------

@@ -46,7 +46,7 @@ class AnnotationTable:
     membership: sparse.csr_matrix
 
     def with_term_sizes(self, min_genes: int, max_genes: int | None) -> AnnotationTable:
-        """Only the terms that have so many genes.
+        """Keep only the terms that have so many genes.
 
         Raises
         ------
@@ -112,7 +112,7 @@ def read_pairs(path: PathLike) -> pd.DataFrame:
 
 
 def split_terms(gene: pd.Series, term: pd.Series) -> tuple[pd.Series, pd.Series]:
-    """Split terms that are joined in one field, ``"GO:0000001;GO:0000002"``, one row a term."""
+    """Split terms that are joined in one field, ``"GO:0000001;GO:0000002"``, one row per term."""
     for join in (";", "|", ","):
         joined = term.astype(str).str.contains(join, regex=False)
         if joined.any() and _are_ids(term[joined], join):

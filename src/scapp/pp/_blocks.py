@@ -59,7 +59,7 @@ class Job:
     per_cell: tuple[NDArray[Any], ...]
 
     def block(self, values: Any) -> Block:
-        """The block as it is stored."""
+        """Return the block as it is stored."""
         if self.order is not None:
             values = values[:, self.order]
         if self.measured is not None:
@@ -67,7 +67,7 @@ class Job:
         return Block(self.rows, self.columns, _to_float64(values))
 
     def normalised(self, block: Block, own_totals: NDArray[np.float64] | None = None) -> Block:
-        """The block on the scale log1p(CP10k), or itself where nothing is to be done."""
+        """Return the block on the scale log1p(CP10k), or itself where nothing is to be done."""
         totals = own_totals if self.totals is True else self.totals
         if totals is None or isinstance(totals, bool):
             return block if self.factor == 1 else Block(block.rows, block.columns, block.values * self.factor)
@@ -156,7 +156,7 @@ class Running:
 
     @classmethod
     def begin(cls, findings: Callable[[], Findings] | None, sums: Callable[[], Sums] | None) -> Running:
-        """Of no blocks yet."""
+        """Return an empty accumulator."""
         return cls(findings and findings(), sums and sums())
 
     @property

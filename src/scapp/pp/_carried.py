@@ -34,7 +34,7 @@ class Carried:
         self._lock = Lock()
 
     def take(self) -> Running:
-        """The sums.
+        """Return the sums and forget them.
 
         Raises
         ------
@@ -60,7 +60,7 @@ class Carried:
 
 
 def add_up(start: Callable[[], Running], jobs: Sequence[tuple[Any, Job]]) -> Running:
-    """The sums over blocks of Dask arrays, each a `Delayed` and what is to be done with its values.
+    """Return the sums over blocks of Dask arrays, each a `Delayed` and what is to be done with its values.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def add_up(start: Callable[[], Running], jobs: Sequence[tuple[Any, Job]]) -> Run
 
 
 def _with_reads_inside(tasks: dict[Any, Any], reads: dict[Any, Any]) -> dict[Any, Any]:
-    """One graph, in which all that only one block needs is read within the task that adds it.
+    """Return one graph, in which all that only one block needs is read within the task that adds it.
 
     Tasks of their own would be run far ahead of the additions, which wait for one another, and their blocks fill the memory.
     """
@@ -135,12 +135,12 @@ def _join(one: Carried, other: Carried) -> Carried:
 
 
 def _n_runs(size: int) -> int:
-    """How many sums of this size run at a time."""
+    """Return how many sums of this size run at a time."""
     return sum(min(threads, max(BYTES_OF_SUMS // max(size, 1), 1)) for threads in threads_of_processes())
 
 
 def threads_of_processes() -> list[int]:
-    """Threads of each worker of the cluster that computes, or of this process."""
+    """Return threads of each worker of the cluster that computes, or of this process."""
     import dask
     from dask.base import get_scheduler
     from dask.system import CPU_COUNT

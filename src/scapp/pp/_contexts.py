@@ -11,6 +11,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from scapp._checked import checked
 from scapp._effects import label_column
 from scapp._genes import check_gene_names, measured_mask, scapp_uns, shorten
 from scapp._keys import Key
@@ -31,7 +32,7 @@ MIN_SINGLES = 4
 def effects_by_context(
     adata: AnnData, context_key: str, perturbation_key: str, effects_of: Callable[[AnnData], AnnData]
 ) -> AnnData:
-    """Effects in each context, one below the other; see :func:`scapp.pp.pseudobulk`.
+    """Compute the effects in each context, one below the other; see :func:`scapp.pp.pseudobulk`.
 
     Parameters
     ----------
@@ -42,7 +43,7 @@ def effects_by_context(
     effects_of
         Turns the cells of one context into effects.
     """
-    if context_key == perturbation_key:
+    if isinstance(context_key, str) and context_key == perturbation_key:
         raise ValueError(f"context_key and perturbation_key name the same column, {context_key!r}.")
     column = column_of_obs(adata, context_key, "context_key").astype(str)
     contexts = sorted(column.unique())
@@ -82,8 +83,9 @@ def effects_by_context(
     )
 
 
+@checked
 def select_context(effects: AnnData, context: object) -> AnnData:
-    """The effects in one context, in the form of those of a screen in that context alone.
+    """Select the effects in one context, in the form of those of a screen in that context alone.
 
     Parameters
     ----------
@@ -145,6 +147,7 @@ def select_context(effects: AnnData, context: object) -> AnnData:
     return one
 
 
+@checked
 def add_effects_as_features(
     adata: AnnData,
     effects: AnnData,
@@ -158,7 +161,7 @@ def add_effects_as_features(
     aliases: Aliases | None = None,
     seed: int = 0,
 ) -> GeneFeaturesReport:
-    """What perturbing each gene does in another screen, as features of the genes.
+    """Add what perturbing each gene does in another screen, as features of the genes.
 
     A screen in another cell line or condition is the strongest evidence known for genes that were not perturbed in this
     one: a linear model that describes genes by their effects in the other of two lines is 10 to 19 % better than without
@@ -175,7 +178,7 @@ def add_effects_as_features(
     adata
         Cells or effects of this screen, which gets the features.
     effects
-        Effects of the other screen, one observation a perturbation, of any genes. Combinations are not used.
+        Effects of the other screen, one observation per perturbation, of any genes. Combinations are not used.
     key_added
         Where the features go, to be named with ``gene_features_key=…``.
     n_components
@@ -213,7 +216,7 @@ def add_effects_as_features(
     perturbations = read_perturbations(effects, perturbation_key=perturbation_key, control=None, sep=sep)
     if not is_effects(perturbations):
         raise ValueError(
-            "The other screen must be effects, one observation a perturbation and no controls; these look like cells, or "
+            "The other screen must be effects, one observation per perturbation and no controls; these look like cells, or "
             "effects in several contexts. Use `scapp.pp.pseudobulk`, and `scapp.pp.select_context` to take one context."
         )
     _check_another_screen(adata, effects, perturbations, perturbation_key, layer, sep)
@@ -238,7 +241,7 @@ def add_effects_as_features(
 
 
 def _lfc(effects: AnnData, layer: str) -> NDArray[np.float64]:
-    """Log-fold-changes; zero for genes that were not measured."""
+    """Return log-fold-changes; zero for genes that were not measured."""
     if layer not in effects.layers:
         layers = shorten(repr(key) for key in effects.layers if isinstance(key, str)) or "none"
         raise ValueError(f"The other screen has no layer {layer!r}; its layers are {layers}. Name one with layer=….")
@@ -254,7 +257,7 @@ def _lfc(effects: AnnData, layer: str) -> NDArray[np.float64]:
 
 
 def _dense(values: Any, dtype: type) -> NDArray[Any]:
-    """A copy."""
+    """Return a dense copy."""
     return np.array(values.toarray() if sparse.issparse(values) else values, dtype=dtype)
 
 

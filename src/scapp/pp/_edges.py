@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -49,9 +49,20 @@ from scapp.pp._tables import (
 if TYPE_CHECKING:
     import networkx
 
-    Edges: TypeAlias = pd.DataFrame | PathLike | sparse.spmatrix | np.ndarray | networkx.Graph
+    Edges: TypeAlias = (
+        pd.DataFrame
+        | PathLike
+        | sparse.spmatrix
+        | np.ndarray
+        | networkx.Graph
+        | Iterable[tuple[str, str] | tuple[str, str, float]]
+        | Mapping[Any, Any]
+    )
 
 logger = logging.getLogger(__name__)
+
+# Weights are kept in single precision, and those of repeated edges are summed.
+LARGEST_WEIGHT = 1e30
 
 
 @dataclass(frozen=True)
@@ -83,7 +94,7 @@ class EdgeTable:
 
 
 def looks_like_edges(table: pd.DataFrame) -> bool:
-    """Whether the columns of a table have the usual names of the two ends of an edge."""
+    """Return whether the columns of a table have the usual names of the two ends of an edge."""
     return edge_ends(table) is not None
 
 
@@ -118,6 +129,8 @@ def read_edges(
     """
     if is_path(edges):
         edges = read_edge_file(edges, [source, target, weight])
+    elif isinstance(edges, list | tuple | set | Mapping):
+        edges = table_of(edges)
     if not isinstance(edges, pd.DataFrame) and (source is not None or target is not None):
         raise ValueError("source=… and target=… name columns of a table; leave them out for a matrix or a graph.")
     if isinstance(edges, pd.DataFrame):
@@ -128,14 +141,54 @@ def read_edges(
         table = _from_graph(edges, None if weight is None else str(weight))
     else:
         raise TypeError(
-            "edges must be a DataFrame, the path of a csv, tsv or parquet file, a scipy or numpy matrix, or a networkx "
-            f"graph, found {type(edges).__name__}."
+            "edges must be a DataFrame, the path of a csv, tsv or parquet file, a scipy or numpy matrix, a networkx graph, a list "
+            f"of pairs or a dictionary, found {type(edges).__name__}."
         )
     if table.edges.empty:
         raise ValueError("There are no edges in what was given: the table has no rows, or the matrix no entries.")
     weights = table.edges["weight"].to_numpy()
     _check_weights(table.edges, weights, weights, f" (in {table.weight_column!r})" if table.weight_column else "")
     return table
+
+
+def table_of(edges: Mapping[Any, Any] | Iterable[Any]) -> pd.DataFrame:
+    """Return edges that were given as a list of pairs, or as a dictionary, as a table.
+
+    Parameters
+    ----------
+    edges
+        Pairs of names, or triples with a weight; or a dictionary from a gene to its targets, from a gene to a dictionary
+        of targets and weights, or from a pair to its weight.
+
+    Raises
+    ------
+    ValueError
+        If an entry is none of these.
+    """
+    rows: list[tuple[Any, ...]] = []
+    if isinstance(edges, Mapping):
+        for one, others in edges.items():
+            if isinstance(one, tuple):
+                rows.append((*one, others))
+            elif isinstance(others, Mapping):
+                rows.extend((one, other, weight) for other, weight in others.items())
+            elif isinstance(others, str) or not isinstance(others, Iterable):
+                rows.append((one, others))
+            else:
+                rows.extend((one, other) for other in others)
+    else:
+        rows = [tuple(edge) if isinstance(edge, list | tuple) else (edge,) for edge in edges]
+    lengths = {len(row) for row in rows}
+    if not lengths <= {2, 3} or len(lengths) > 1 or any(not isinstance(name, str) for row in rows for name in row[:2]):
+        wrong = next(
+            (row for row in rows if len(row) not in (2, 3) or not all(isinstance(x, str) for x in row[:2])), rows[:2]
+        )
+        raise ValueError(
+            f"Edges given as a {type(edges).__name__} hold {wrong!r}.\nExpected pairs of names, ('KLF1', 'HBB'), or triples with a "
+            "weight, ('KLF1', 'HBB', 0.5), all of one length; or a dictionary from a gene to its targets."
+        )
+    names = ["source", "target", "weight"][: lengths.pop() if lengths else 2]
+    return pd.DataFrame(rows, columns=names)
 
 
 def read_edge_file(path: PathLike, columns: Sequence[str | int | None] = ()) -> pd.DataFrame | networkx.Graph:
@@ -337,8 +390,16 @@ def _from_graph(graph: networkx.Graph, weight: str | None) -> EdgeTable:
 
 
 def _check_weights(edges: pd.DataFrame, weights: np.ndarray, given: np.ndarray, where: str) -> None:
-    """Raise unless all weights are finite, and show what was given in their place."""
+    """Raise unless all weights are numbers that single precision holds, and show what was given in their place."""
     bad = ~np.isfinite(weights)
+    large = ~bad & (np.abs(weights) > LARGEST_WEIGHT)
+    if large.any():
+        i = int(np.flatnonzero(large)[0])
+        raise ValueError(
+            f"{int(large.sum())} of {len(large)} edges have a weight beyond {LARGEST_WEIGHT:g}{where}, the first: "
+            f"{edges['source'].iloc[i]} -> {edges['target'].iloc[i]}: {weights[i]:g}.\nExpected weights that single precision "
+            "holds.\nDivide them by their largest magnitude, or choose another column with weight='…'."
+        )
     if bad.any():
         ends = edges[["source", "target"]].to_numpy()
         first = "; ".join(

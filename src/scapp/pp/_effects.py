@@ -33,7 +33,7 @@ class Effects:
 def calculate_effects(
     expression: Expression, groups: NDArray[np.intp], n_groups: int, batches: NDArray[np.intp] | None
 ) -> Effects:
-    """Mean, log-fold-change and standard error of each perturbation; :func:`scapp.pp.pseudobulk` has the formulas.
+    """Calculate mean, log-fold-change and standard error of each perturbation; :func:`scapp.pp.pseudobulk` has the formulas.
 
     Parameters
     ----------

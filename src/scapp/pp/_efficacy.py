@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from scapp._checked import checked
 from scapp._genes import check_gene_names, check_no_view, measured_mask, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, Perturbation, format_label
@@ -59,12 +60,12 @@ class EfficacyReport:
     targets: pd.DataFrame = field(compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values that an h5ad file can hold."""
+        """Return plain values that an h5ad file can hold."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {**values, "failed": np.array(self.failed, dtype=object)}
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a number or list of names, in the column ``value``."""
+        """Return a table with one row per number or list of names, in the column ``value``."""
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "targets"}
         values["failed"] = ", ".join(self.failed)
         return pd.DataFrame({"value": pd.Series(values, dtype=object)})
@@ -82,6 +83,7 @@ class EfficacyReport:
         return "\n".join(line for line in lines if line)
 
 
+@checked
 def check_efficacy(
     effects: AnnData,
     *,
@@ -105,7 +107,7 @@ def check_efficacy(
     Parameters
     ----------
     effects
-        One observation a perturbation, as :func:`scapp.pp.pseudobulk` makes them.
+        One observation per perturbation, as :func:`scapp.pp.pseudobulk` makes them.
     kind
         ``"interference"``, ``"activation"`` or ``"knockout"``, or other usual names of these (``"CRISPRi"``,
         ``"knock-down"``, …); for a mixed screen a column of ``effects.obs`` with the kind of each perturbation. In a
@@ -146,7 +148,7 @@ def check_efficacy(
     perturbations = read_perturbations(effects, perturbation_key=perturbation_key, control=None, sep=sep)
     if not is_effects(perturbations):
         raise ValueError(
-            "Expected effects, one observation a perturbation and no controls; these look like cells, or effects of "
+            "Expected effects, one observation per perturbation and no controls; these look like cells, or effects of "
             "several contexts. Calculate effects with `scapp.pp.pseudobulk`, or take one context with "
             "`scapp.pp.select_context`."
         )
@@ -194,13 +196,13 @@ def check_efficacy(
 
 
 def kind_of(name: object) -> str | None:
-    """The kind of perturbation that a usual name means; None if it is no such name."""
+    """Return the kind of perturbation that a usual name means; None if it is no such name."""
     plain = str(name).lower().replace("-", "").replace("_", "").replace(" ", "")
     return next((kind for kind, names in NAMES.items() if plain in names), None)
 
 
 def _kinds_of_targets(effects: AnnData, perturbations: list[Perturbation], kind: str) -> list[tuple[str, ...]]:
-    """The kind of each target of each perturbation."""
+    """Return the kind of each target of each perturbation."""
     if kind not in effects.obs:
         known = kind_of(kind)
         if known is None:

@@ -12,6 +12,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from scapp._checked import checked
 from scapp._genes import check_gene_names, check_no_view, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+@checked(own=("networks", "local"))
 def add_evidence(
     effects: AnnData,
     *,
@@ -56,7 +58,7 @@ def add_evidence(
     max_genes: int | None = 1000,
     n_components: int = 256,
     perturbation_key: str | None = Key.obs.PERTURBATION,
-    control: str | None = "control",
+    control: str | Sequence[str] | None = "control",
     sep: str = SEPARATOR,
     progress_bar: bool = True,
     copy: bool = False,
@@ -74,7 +76,7 @@ def add_evidence(
     Parameters
     ----------
     effects
-        One observation a perturbation; changed in place unless `copy`. Genes that were perturbed but not measured can have
+        One observation per perturbation; changed in place unless `copy`. Genes that were perturbed but not measured can have
         evidence once :func:`add_unmeasured_genes` has made room for them; the summary names those that have none.
     species
         ``"human"``, ``"mouse"``, ``"rat"``, ``"zebrafish"``, ``"fly"``, ``"worm"`` or ``"yeast"``. Reactome can be downloaded

@@ -148,7 +148,7 @@ class Expression:
         )
 
     def blocks(self, cells: NDArray[np.bool_] | None = None, *, normalise: bool = True) -> Iterator[Block]:
-        """All blocks of the measured genes, on the scale log1p(CP10k).
+        """Return all blocks of the measured genes, on the scale log1p(CP10k).
 
         Parameters
         ----------
@@ -165,7 +165,7 @@ class Expression:
                 yield job.normalised(job.block(x))
 
     def add_up(self, sums: Callable[[], Sums], *per_cell: NDArray[Any], cells: NDArray[np.bool_]) -> Any:
-        """Sums over all blocks, on the scale log1p(CP10k).
+        """Sum over all blocks, on the scale log1p(CP10k).
 
         If the values were not looked at yet, they are in the same pass, on a guess of what the matrix holds. If the guess is
         wrong there is a second pass. Matrices that are stored gene by gene are looked at before.
@@ -205,7 +205,7 @@ class Expression:
         self._conclude(self._run(partial(Running.begin, self._no_findings, None), (), None, False))
 
     def _guess(self) -> tuple[Scale, NDArray[np.float64] | bool, float]:
-        """What the matrix holds by its first block, the totals by which its cells are to be normalised, and the factor."""
+        """Guess what the matrix holds from its first block, the totals by which its cells are to be normalised, and the factor."""
         source = self._sources[0]
         findings = self._no_findings()
         for piece, job in islice(self._jobs(source, (), None, False), 1):
@@ -224,7 +224,7 @@ class Expression:
         cells: NDArray[np.bool_] | None,
         totals: NDArray[np.float64] | bool,
     ) -> Running:
-        """One pass over all blocks: those of this process first, then those of Dask arrays."""
+        """Pass over all blocks once: those of this process first, then those of Dask arrays."""
         running = None
         elsewhere: list[tuple[Any, Job]] = []
         for source in self._sources:
@@ -302,7 +302,7 @@ class Expression:
             raise ValueError(
                 f"{self.name} holds {findings.n_negative} negative values, so it is neither raw counts nor "
                 "log-normalised expression; it looks like log-fold-changes, or like data that were scaled. "
-                "If these are log-fold-changes, one observation a perturbation, they need no pseudobulk: pass "
+                "If these are log-fold-changes, one observation per perturbation, they need no pseudobulk: pass "
                 "control=None, also to `scapp.model.APP.setup_anndata`. If they were scaled (`sc.pp.scale`), name the "
                 "layer of the counts or of the log-normalised values with layer=…" + self._raw_hint() + "."
             )
@@ -431,5 +431,5 @@ def _cells(findings: Findings, source: Source) -> list[NDArray[np.float64]]:
 
 
 def _of_cells(values: NDArray[Any], rows: slice) -> NDArray[Any]:
-    """The values of some cells; those of all are the array itself, which then is sent to a cluster once for all blocks."""
+    """Return the values of some cells; those of all are the array itself, which is then sent to a cluster once for all blocks."""
     return values if rows == slice(0, len(values)) else values[rows]

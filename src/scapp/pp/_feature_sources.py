@@ -19,7 +19,7 @@ from scapp._genes import shorten
 from scapp.network import diffusion_embedding, edges_to_csr, tf_idf, truncated_svd
 from scapp.pp._annotations import read_annotations
 from scapp.pp._edges import looks_like_edges, read_edges
-from scapp.pp._tables import existing_file, is_gmt, is_path, read_table
+from scapp.pp._tables import LARGEST_RATIO, LARGEST_SMALL, existing_file, is_gmt, is_path, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +37,8 @@ SMALLEST_LENGTH = 1e-4
 # Every connected component of a network has an eigenvector of eigenvalue one, before all that say something about the
 # others, so that many small ones would leave nothing for the large.
 SMALLEST_COMPONENT = 0.05
+# Features are kept in single precision, and their squares are summed.
+LARGEST_FEATURE = 1e15
 
 logger = logging.getLogger(__name__)
 
@@ -167,6 +169,13 @@ def _from_table(
             f"{int(bad.sum())} values of the feature table are missing or infinite, in the genes "
             f"{shorten(genes[bad.any(axis=1)])}. Fill them in, or leave these genes or columns out."
         )
+    large = np.abs(np.where(missing, 0, values)) > LARGEST_FEATURE
+    if large.any():
+        raise ValueError(
+            f"{int(large.sum())} values of the feature table are beyond {LARGEST_FEATURE:g}, in the genes "
+            f"{shorten(genes[large.any(axis=1)])}.\nExpected numbers whose squares single precision can add up.\n"
+            "Rescale the columns, for example with `(table - table.mean()) / table.std()`, or correct these values."
+        )
     if empty.all():
         raise ValueError("There are no features in what was given: the table has no rows, or all are NaN.")
     values, genes = values[~empty], genes[~empty]
@@ -214,7 +223,7 @@ def _from_network(
 
 
 def _large_components(adjacency: sparse.csr_matrix) -> NDArray[np.bool_]:
-    """Which nodes lie in a connected component that holds no negligible share of all."""
+    """Return which nodes lie in a connected component that holds no negligible share of all."""
     _, component = connected_components(adjacency, directed=False)
     return (np.bincount(component) >= SMALLEST_COMPONENT * len(component))[component]
 
@@ -233,7 +242,7 @@ def _known_rows(kind: Kind, genes: list[str], values: NDArray, params: dict[str,
 
 
 def _read_npz(path: PathLike) -> pd.DataFrame:
-    """An npz file as a table: its array of text names the rows of its array of two dimensions.
+    """Return an npz file as a table: its array of text names the rows of its array of two dimensions.
 
     Raises
     ------
@@ -242,6 +251,10 @@ def _read_npz(path: PathLike) -> pd.DataFrame:
     """
     path = existing_file(path)
     try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(part.file_size for part in archive.infolist())
+        if size > max(LARGEST_SMALL, LARGEST_RATIO * path.stat().st_size):
+            raise ValueError(f"it unpacks to {size:,} bytes, over {LARGEST_RATIO} times its size")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:

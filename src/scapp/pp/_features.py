@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from scapp._checked import checked
 from scapp._genes import check_gene_names, check_no_view, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR
@@ -60,14 +61,14 @@ class GeneFeaturesReport:
     ambiguous_names: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values that an h5ad file can hold."""
+        """Return plain values that an h5ad file can hold."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {
             name: np.array(value, dtype=object) if isinstance(value, tuple) else value for name, value in values.items()
         }
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a number or list of names, in the column ``value``."""
+        """Return a table with one row per number or list of names, in the column ``value``."""
         values = {
             name: ", ".join(value) if isinstance(value, np.ndarray) else value for name, value in self.to_dict().items()
         }
@@ -88,6 +89,7 @@ class GeneFeaturesReport:
         return "\n".join(lines)
 
 
+@checked
 def add_gene_features(
     adata: AnnData,
     features: Features,

@@ -58,7 +58,7 @@ class NameMatch:
         return self.n_genes - len(np.unique(self.gene[self.how == BY_SYMBOL]))
 
     def best_names(self, n_genes: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """For each gene of adata the one name that fits best: its own, its official symbol, or its only alias.
+        """Return for each gene of adata the one name that fits best: its own, its official symbol, or its only alias.
 
         Returns
         -------
@@ -148,7 +148,7 @@ class GeneMatcher:
 def perturbed_genes_in(
     adata: AnnData, perturbation_key: str | None, control: Control, sep: str = SEPARATOR
 ) -> list[str]:
-    """The perturbed genes that ``adata.obs`` names; none if it has no such column (they only serve a report)."""
+    """Return the perturbed genes that ``adata.obs`` names; none if it has no such column (they only serve a report)."""
     if perturbation_key is None:
         return []
     perturbation_key = label_column(adata, perturbation_key)
@@ -156,4 +156,4 @@ def perturbed_genes_in(
         logger.info("adata.obs has no column %r, so perturbed genes are not reported.", perturbation_key)
         return []
     labels = [str(label) for label in adata.obs[perturbation_key].dropna().unique()]
-    return perturbed_genes(parse_labels(labels, control=control, sep=sep))
+    return perturbed_genes(parse_labels(labels, control=control, sep=sep, genes=adata.var_names))

@@ -146,7 +146,7 @@ def _split(call: object, sep: str) -> list[str]:
 
 
 def _numbers(adata: AnnData, key: str, argument: str, sep: str, called: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Counts of each cell, added up where a cell has several ("12|30", as Cell Ranger writes them); 0 without a call."""
+    """Return counts of each cell, added up where a cell has several ("12|30", as Cell Ranger writes them); 0 without a call."""
     if key not in adata.obs:
         column_of_obs(adata, key, argument)  # raises, with the columns that there are
     column = adata.obs[key][called]
@@ -207,7 +207,7 @@ def _mixture_thresholds(counts: sparse.csr_matrix, seed: int) -> NDArray[np.floa
 
 
 def _mixture_threshold(counts: NDArray[np.float64], seed: int) -> float:
-    """The fewest counts that come more likely from the upper of two components than from the lower; NaN without two.
+    """Return the fewest counts that come more likely from the upper of two components than from the lower; NaN without two.
 
     Both are Gaussian in log2 of the counts above zero. There are two if the Bayesian information criterion says so and
     they lie apart: guides that only cells with them show, as after filtering, have one skewed component that two fit
@@ -231,7 +231,7 @@ def _mixture_threshold(counts: NDArray[np.float64], seed: int) -> float:
 
 
 def check_cells(adata: AnnData, guides: AnnData) -> NDArray[np.intp]:
-    """Row of `guides` of each cell of `adata`, by name; -1 where it has none.
+    """Return the row of `guides` of each cell of `adata`, by name; -1 where it has none.
 
     Raises
     ------

@@ -39,7 +39,7 @@ class GuidesReport:
     unused
         Guides that no cell has.
     guides
-        One row a guide: its name, ``target`` (empty for a control), ``n_cells`` that have it, and ``threshold``, the
+        One row per guide: its name, ``target`` (empty for a control), ``n_cells`` that have it, and ``threshold``, the
         fewest counts at which it is assigned (NaN for calls).
     """
 
@@ -59,14 +59,14 @@ class GuidesReport:
     guides: pd.DataFrame = field(compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values that an h5ad file can hold."""
+        """Return plain values that an h5ad file can hold."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {
             name: np.array(value, dtype=object) if isinstance(value, tuple) else value for name, value in values.items()
         }
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a number or list of names, in the column ``value``."""
+        """Return a table with one row per number or list of names, in the column ``value``."""
         values = {
             field.name: shorten(value, len(value)) if isinstance(value := getattr(self, field.name), tuple) else value
             for field in fields(self)

@@ -1,4 +1,4 @@
-"""Guides in tables: calls in long form, one row a cell and guide, and libraries, one row a guide."""
+"""Guides in tables: calls in long form, one row per cell and guide, and libraries, one row per guide."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def read_library(targets: pd.DataFrame | PathLike, guides: list[str]) -> tuple[p
     Parameters
     ----------
     targets
-        One row a guide, with its name, its target and perhaps its type; or the path of such a table.
+        One row per guide, with its name, its target and perhaps its type; or the path of such a table.
     guides
         The guides that are asked for, by which the column of their names is found.
 
@@ -166,7 +166,7 @@ def calls_from_table(adata: AnnData, guides: CallTable, *, sep: str, min_counts:
     adata
         The cells that are asked for.
     guides
-        One row a cell and guide, or a cell with its guides joined by `sep`; the path of such a table; or a mapping from
+        One row per cell and guide, or a cell with its guides joined by `sep`; the path of such a table; or a mapping from
         guide to cells.
     sep
         What joins the guides and counts of one row.

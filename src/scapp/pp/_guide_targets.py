@@ -34,7 +34,7 @@ def read_targets(
     genes: Iterable[str] = (),
     measured: Iterable[str] = (),
 ) -> list[Genes]:
-    """The genes that each guide targets, without controls; see :func:`scapp.pp.guides_to_perturbations`.
+    """Return the genes that each guide targets, without controls; see :func:`scapp.pp.guides_to_perturbations`.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ class _Judge:
 
 
 def _name_targets(guides: Sequence[str], targets: Targets, var: pd.DataFrame | None) -> list[str]:
-    """Target of each guide as it is written, "" where there is none."""
+    """Return the target of each guide as it is written, "" where there is none."""
     if isinstance(targets, str):
         if var is not None and targets in var:
             targets = var[targets]

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from scapp._checked import checked
 from scapp._genes import check_no_view, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, format_label
@@ -33,6 +34,7 @@ GUIDE_SEPARATOR = "|"
 PERTURBED, CONTROL, NONE, MANY, RARE = STATUS = ("perturbed", "control", "none", "many", "rare")
 
 
+@checked(own=("adata",))
 def guides_to_perturbations(
     adata: AnnData | MuData,
     *,
@@ -86,7 +88,7 @@ def guides_to_perturbations(
         joined by `sep`.
     guides
         Counts, cells by guides, of the same cells by name, in any order. Cells that it does not hold have no guide. Not
-        needed for a MuData. Or calls in a long table, or its path, one row a cell and guide (``cell_barcode``,
+        needed for a MuData. Or calls in a long table, or its path, one row per cell and guide (``cell_barcode``,
         ``guide_identity``, ``UMI_count``) or a cell with its guides joined by `calls_sep` (Cell Ranger's
         ``protospacer_calls_per_cell.csv``), or a mapping from guide to cells: then `method` and `min_share` do not apply.
     calls_key

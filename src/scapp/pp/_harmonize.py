@@ -5,19 +5,22 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from scapp._checked import checked
 from scapp._controls import Control
 from scapp._effects import label_column
 from scapp._genes import check_gene_names, check_no_view, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, format_label, parse_label
 from scapp.pp._edge_columns import edge_ends
+from scapp.pp._excel_names import excel_form, made_by_excel
 from scapp.pp._gene_names import HARDLY_ANY, perturbed_genes_in
 from scapp.pp._name_kinds import kind_of
 from scapp.pp._name_tables import ENSEMBL_ID, PREFIX, NameTables
@@ -35,6 +38,7 @@ OnCollision = Literal["keep", "error", "merge"]
 _ENOUGH = 20
 
 
+@checked
 def harmonize_genes(
     data: AnnData | pd.DataFrame,
     *,
@@ -52,8 +56,9 @@ def harmonize_genes(
 
     A name is looked up in this order: what you say in a mapping; official symbols, which stay as they are; previous symbols
     and aliases; Ensembl ids, with or without a version (``"ENSG00000105610.5"``); Entrez ids; the same without the prefix
-    of a genome (``"GRCh38_KLF1"``); official symbols that differ by case alone. What could mean several genes is never
-    guessed: it is left as it is, and listed.
+    of a genome (``"GRCh38_KLF1"``); official symbols that differ by case alone; dates and numbers that spreadsheets make of
+    symbols (``"2-Sep"`` of SEPT2, now SEPTIN2; ``"2.31E+19"`` of 2310009E13Rik). What could mean several genes is never
+    guessed (``"1-Mar"``, of MARCH1 or MARC1, unless one of them is there): it is left as it is, and listed.
 
     Call it before networks and features are added and the model is set up, and with the same tables for all of them.
 
@@ -139,9 +144,23 @@ class Naming:
     tables: NameTables
     target: Target
     ignore_case: bool
+    _present: set[str] = field(default_factory=set)
+
+    @cached_property
+    def _by_excel(self) -> dict[str, set[str]]:
+        """Return the symbols of each date or number that a spreadsheet makes of a name."""
+        found: dict[str, set[str]] = {}
+        for symbol in self.tables.official:
+            for form in made_by_excel(symbol):
+                found.setdefault(form, set()).add(symbol)
+        for rule in ("previous", "alias"):
+            for name, symbols in self.tables.found[rule].items():
+                for form in made_by_excel(name):
+                    found.setdefault(form, set()).update(symbols)
+        return found
 
     def plan(self, names: Iterable[str], perturbed: Iterable[str], on_collision: OnCollision) -> pd.DataFrame:
-        """The new name of each name, as the table of a report.
+        """Return the new name of each name, as the table of a report.
 
         Parameters
         ----------
@@ -156,6 +175,7 @@ class Naming:
         every = list(dict.fromkeys([*names, *sorted(perturbed)]))
         self._check(every)
         by_upper = self._by_upper()
+        self._present.update(self.tables.to_official(name) for name in every)
         ids = self.tables.ids_by_symbol() if self.target == "ensembl" else {}
         found = {name: self._look_up(name, by_upper, ids) for name in every}
         self._check_known(every, found)
@@ -185,7 +205,7 @@ class Naming:
         return pd.DataFrame(rows, columns=COLUMNS, dtype=object).astype(dict.fromkeys(FLAGS, np.bool_))
 
     def _look_up(self, name: str, by_upper: dict[str, set[str]], ids: dict[str, set[str]]) -> tuple[str, str, str]:
-        """New name, rule, candidates."""
+        """Return the new name, the rule, and the candidates."""
         if self.target == "ensembl" and (id_ := ENSEMBL_ID.match(PREFIX.sub("", name))):
             bare = id_[1]
             return bare, "official" if bare == name else "version", ""
@@ -193,6 +213,11 @@ class Naming:
         symbols, rule = meaning.symbols, meaning.rule
         if not symbols and self.ignore_case:
             symbols, rule = tuple(sorted(by_upper.get(PREFIX.sub("", name).upper(), ()))), "case"
+        if not symbols and (form := excel_form(name)):
+            symbols, rule = tuple(sorted(self._by_excel.get(form, ()))), "excel"
+            # What is there under its own name was not changed by the spreadsheet.
+            left = tuple(symbol for symbol in symbols if symbol not in self._present)
+            symbols = left if len(left) == 1 else symbols
         if not symbols:
             # Nothing knows the name, but what stands before it is none of it.
             bare = PREFIX.sub("", name)
@@ -301,7 +326,7 @@ def _write(adata: AnnData, report: GeneNamesReport, perturbation_key: str | None
 
 
 def _rename_label(label: str, new_name: dict[str, str], control: Control, sep: str) -> str:
-    """The label as it is, if its genes keep their names; else the canonical label of the new ones."""
+    """Return the label as it is if its genes keep their names, else the canonical label of the new ones."""
     genes = parse_label(label, control=control, sep=sep)
     renamed = [new_name[gene] for gene in genes]
     return label if renamed == list(genes) else format_label(renamed, sep=sep)

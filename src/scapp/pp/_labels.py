@@ -37,12 +37,12 @@ def read_perturbations(
     sep: str = SEPARATOR,
     effects_allowed: bool = True,
 ) -> list[Perturbation]:
-    """The perturbed genes of each observation.
+    """Return the perturbed genes of each observation.
 
     Parameters
     ----------
     adata
-        Cells, or effects (one observation a perturbation).
+        Cells, or effects (one observation per perturbation).
     perturbation_key
         Column of ``adata.obs`` that holds the labels.
     control
@@ -70,7 +70,7 @@ def read_perturbations(
     perturbation_key, control = label_column(adata, perturbation_key), control_label(adata, control)
     labels = column_of_obs(adata, perturbation_key, "perturbation_key")
     check_labels(labels, adata.var_names, perturbation_key=perturbation_key, control=control, sep=sep)
-    perturbations = parse_labels(labels, control=control, sep=sep)
+    perturbations = parse_labels(labels, control=control, sep=sep, genes=adata.var_names)
     if control is None:
         _warn_of_controls(labels)
     elif not (effects_allowed and is_effects(perturbations)):
@@ -214,14 +214,14 @@ def _warn_of_controls(labels: pd.Series) -> None:
 
 
 def is_effects(perturbations: list[Perturbation]) -> bool:
-    """Whether these are the rows of a table of effects: each perturbation once, and no control."""
+    """Return whether these are the rows of a table of effects: each perturbation once, and no control."""
     distinct = set(perturbations)
     return len(distinct) == len(perturbations) and () not in distinct
 
 
 def column_of_obs(adata: AnnData, key: str, argument: str) -> pd.Series:
-    """A column of ``adata.obs`` without missing values, or an error that names the argument and the columns there are."""
-    if isinstance(key, list | tuple):
+    """Return a column of ``adata.obs`` without missing values, or an error that names the argument and the columns there are."""
+    if not isinstance(key, str):
         raise TypeError(
             f"{argument} names one column of adata.obs, found the {type(key).__name__} {key!r}. Join several into one first, as in "
             "`adata.obs['both'] = adata.obs['a'].astype(str) + '-' + adata.obs['b'].astype(str)`."

@@ -61,7 +61,7 @@ class Source:
         return getattr(self.matrix, "format", "csr") == "csc"
 
     def pieces(self) -> Iterator[Piece]:
-        """All blocks, in order."""
+        """Return all blocks, in order."""
         if is_dask(self.matrix):
             yield from self._chunks()
             return
@@ -74,7 +74,7 @@ class Source:
                 yield Piece(self._rows(rows.start, rows.stop), slice(0, n_vars), (rows, slice(0, n_vars)))
 
     def read(self, piece: Piece) -> Any:
-        """The values of a block.
+        """Return the values of a block.
 
         Raises
         ------
@@ -94,7 +94,7 @@ class Source:
             ) from error
 
     def read_all(self, pieces: Iterable[Piece]) -> Iterator[Any]:
-        """The values of several blocks, in order; those of a Dask array are fetched some at a time."""
+        """Return the values of several blocks, in order; those of a Dask array are fetched some at a time."""
         if not is_dask(self.matrix):
             yield from map(self.read, pieces)
             return
@@ -107,7 +107,7 @@ class Source:
             yield from dask.compute(*(piece.read for piece in window))
 
     def _block_length(self, length: int, width: int) -> int:
-        """How many cells, or genes, make a block; `width` is the length of each."""
+        """Return how many cells, or genes, make a block; `width` is the length of each."""
         if self.chunk_size is not None:
             n_obs, n_vars = self.shape
             return self.chunk_size * n_vars // max(n_obs, 1) if self.by_genes else self.chunk_size
@@ -132,7 +132,7 @@ class Source:
 
 
 def get_matrix(adata: AnnData, layer: str | None, chunk_size: int | None = None, where: str = "") -> tuple[Any, str]:
-    """`X` or a layer, as it is stored, and its name for messages.
+    """Return `X` or a layer, as it is stored, and its name for messages.
 
     Raises
     ------
@@ -164,7 +164,7 @@ def get_matrix(adata: AnnData, layer: str | None, chunk_size: int | None = None,
 
 
 def _cells_of(matrix: sparse.csr_matrix, rows: slice) -> sparse.csr_matrix:
-    """Some cells of a matrix in memory, without a copy of their values."""
+    """Return some cells of a matrix in memory, without a copy of their values."""
     ends = matrix.indptr[rows.start : rows.stop + 1]
     values = slice(ends[0], ends[-1])
     parts = (matrix.data[values], matrix.indices[values], ends - ends[0])
@@ -172,7 +172,7 @@ def _cells_of(matrix: sparse.csr_matrix, rows: slice) -> sparse.csr_matrix:
 
 
 def is_dask(matrix: Any) -> bool:
-    """Whether this is a Dask array; Dask is not imported to find out."""
+    """Return whether this is a Dask array; Dask is not imported to find out."""
     return _is_a(matrix, "dask.array", "Array")
 
 
@@ -181,7 +181,7 @@ def _is_a(value: Any, module: str, name: str) -> bool:
 
 
 def _in_order(matrix: Any, chunk_size: int | None, name: str) -> Any:
-    """A Dask array whose chunks hold whole cells, or whole genes where it is stored gene by gene.
+    """Return a Dask array whose chunks hold whole cells, or whole genes where it is stored gene by gene.
 
     Chunks are joined, not cut: a part of one costs as much memory as all of it.
     """
@@ -193,7 +193,7 @@ def _in_order(matrix: Any, chunk_size: int | None, name: str) -> Any:
 
 
 def _joined(sizes: Sequence[int], length: int) -> tuple[int, ...]:
-    """Sizes of chunks after neighbours are joined, up to a length."""
+    """Return sizes of chunks after neighbours are joined, up to a length."""
     joined = [sizes[0]]
     for size in sizes[1:]:
         if joined[-1] + size <= length:

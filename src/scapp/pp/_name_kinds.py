@@ -21,7 +21,7 @@ _SPECIES = re.compile(r"^ENS([A-Z]{0,4})[GTP]\d")
 
 
 def kind_of(names: Sequence[str]) -> str:
-    """The kind that most of the names are of; empty if none is."""
+    """Return the kind that most of the names are of; empty if none is."""
     for kind, pattern in _KINDS.items():
         if sum(bool(pattern.match(name)) for name in names) > len(names) / 2:
             return kind
@@ -29,7 +29,7 @@ def kind_of(names: Sequence[str]) -> str:
 
 
 def likely_reason(var_names: Sequence[str], names: Sequence[str], what: str, var_columns: Sequence[str]) -> str:
-    """Why hardly any gene of adata is among those of a source, and the call that mends it.
+    """Explain why hardly any gene of adata is among those of a source, and name the call that mends it.
 
     Parameters
     ----------
@@ -75,11 +75,14 @@ def _mend(ours: str, theirs: str, what: str, var_columns: Sequence[str]) -> str:
     if kind == "Entrez ids":
         return f"Bring them to symbols with `scapp.pp.harmonize_genes({side}, aliases=table)`, a table of entrez and symbol."
     if "protein ids" in kind:
-        return "scapp.networks.string reads STRING's files and names proteins by the symbol of their gene."
+        return (
+            "scapp.networks.string reads STRING's files and names proteins by the symbol of their gene; or pass STRING's table of "
+            "names with it: aliases='….protein.info….txt.gz'."
+        )
     return f"Bring them to symbols with `scapp.pp.harmonize_genes({side}, aliases={{name: symbol, …}})`."
 
 
 def _species(names: Sequence[str]) -> str:
-    """The letters for the species in most Ensembl ids: empty for human, ``"MUS"`` for mouse."""
+    """Return the letters for the species in most Ensembl ids: empty for human, ``"MUS"`` for mouse."""
     found = [match[1] for name in names if (match := _SPECIES.match(name))]
     return max(set(found), key=found.count) if found else ""

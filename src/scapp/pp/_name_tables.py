@@ -15,10 +15,11 @@ AliasTable: TypeAlias = Mapping[str, str] | pd.DataFrame | PathLike
 Aliases: TypeAlias = "AliasTable | Sequence[AliasTable] | NameTables"
 
 # Columns of the tables, in lower case: those of org.Hs.eg.db as it is exported, and of HGNC.
-SYMBOL = ["symbol", "approved_symbol", "approved symbol"]
+SYMBOL = ["symbol", "approved_symbol", "approved symbol", "preferred_name"]
 COLUMNS = {
     "previous": ["prev_symbol", "previous_symbol", "previous symbol", "previous symbols"],
-    "alias": ["alias_symbol", "alias", "alias symbol", "alias symbols"],
+    # STRING's table of proteins has their ids beside the preferred names, which are symbols.
+    "alias": ["alias_symbol", "alias", "alias symbol", "alias symbols", "string_protein_id"],
     "ensembl": ["ensembl_gene_id", "ensembl_id", "ensembl", "ensembl gene id"],
     "entrez": ["entrez_id", "entrez", "ncbi_gene_id", "ncbi gene id"],
 }
@@ -95,7 +96,7 @@ class NameTables:
         return self.official <= set(self.given.values())
 
     def ids_by_symbol(self) -> dict[str, set[str]]:
-        """The Ensembl ids of each symbol."""
+        """Return the Ensembl ids of each symbol."""
         ids: dict[str, set[str]] = {}
         for name, symbols in self.found["ensembl"].items():
             for symbol in symbols:
@@ -103,7 +104,7 @@ class NameTables:
         return ids
 
     def meaning(self, name: str) -> Meaning:
-        """What a name stands for; an official symbol stands for itself, whatever else is called by it."""
+        """Return what a name stands for; an official symbol stands for itself, whatever else is called by it."""
         if name in self.given:
             return Meaning((self.given[name],), "given")
         if name in self.official:
@@ -123,7 +124,7 @@ class NameTables:
         return Meaning((), "unknown")
 
     def to_official(self, name: str) -> str:
-        """The symbol that a name stands for; the name itself where that is not known or not certain."""
+        """Return the symbol that a name stands for; the name itself where that is not known or not certain."""
         symbols = self.meaning(name).symbols
         return symbols[0] if len(symbols) == 1 else name
 
@@ -180,7 +181,7 @@ class NameTables:
 
 
 def _text(column: pd.Series) -> pd.Series:
-    """A column as stripped text, empty where nothing is."""
+    """Return a column as stripped text, empty where nothing is."""
     column = column.reset_index(drop=True)
     if pd.api.types.is_float_dtype(column.dtype):  # whole numbers with some missing
         column = column.astype("Int64")

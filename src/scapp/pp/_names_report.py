@@ -11,7 +11,7 @@ from scapp._genes import shorten
 
 COLUMNS = ["name", "new_name", "rule", "candidates", "perturbed", "collided"]
 FLAGS = ("perturbed", "collided")
-RENAMED = ("given", "previous", "alias", "ensembl", "entrez", "prefix", "version", "case", "symbol")
+RENAMED = ("given", "previous", "alias", "ensembl", "entrez", "prefix", "version", "case", "excel", "symbol")
 _SAID = {
     "given": "as you said",
     "previous": "previous symbol",
@@ -21,6 +21,7 @@ _SAID = {
     "prefix": "prefix of the genome",
     "version": "version of the id",
     "case": "upper and lower case",
+    "excel": "date or number that a spreadsheet made of the name",
     "symbol": "symbol to id",
 }
 
@@ -34,9 +35,9 @@ class GeneNamesReport:
     target
         ``"symbol"`` or ``"ensembl"``.
     names
-        One row a name that was given, with the columns ``name``; ``new_name`` (the same, where it was not renamed);
+        One row per name that was given, with the columns ``name``; ``new_name`` (the same, where it was not renamed);
         ``rule``: ``"official"`` (it was right), how it was found (``"given"``, ``"previous"``, ``"alias"``,
-        ``"ensembl"``, ``"entrez"``, ``"prefix"``, ``"version"``, ``"case"``, ``"symbol"``), or why it was left as it is
+        ``"ensembl"``, ``"entrez"``, ``"prefix"``, ``"version"``, ``"case"``, ``"excel"``, ``"symbol"``), or why it was left as it is
         (``"ambiguous"``, ``"collision"``, ``"unknown"``); ``candidates``: what an ambiguous name could mean, joined by
         ``", "``, or the name for which names collide; ``perturbed``: whether it is a perturbed gene; ``collided``: whether
         another name means the same gene.
@@ -69,7 +70,7 @@ class GeneNamesReport:
         return self.names[self.names["rule"] == rule]
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values that an h5ad file can hold; names that were right are only counted."""
+        """Return plain values that an h5ad file can hold; names that were right are only counted."""
         told = self.names[self.names["rule"] != "official"]
         values: dict[str, Any] = {
             column: told[column].to_numpy(dtype=bool if column in FLAGS else object) for column in told
@@ -77,7 +78,7 @@ class GeneNamesReport:
         return values | {"target": self.target, "n_names": len(self.names)}
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a name; see `names`."""
+        """Return one row per name; see `names`."""
         return self.names.copy()
 
     def __repr__(self) -> str:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from scapp._checked import checked
 from scapp._genes import check_gene_names, check_no_view
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR
 from scapp.network import edges_to_csr, scale_weights
 from scapp.network import top_k as keep_top_k
+from scapp.network._adjacency import Duplicates
 from scapp.pp._edges import read_edges
 from scapp.pp._gene_names import GeneMatcher, NameMatch, perturbed_genes_in
 from scapp.pp._network_report import NetworkReport, check_key_added, count_edges, origin_of, write_network
@@ -21,11 +23,11 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from scapp.network._adjacency import Duplicates
     from scapp.pp._edges import Edges
     from scapp.pp._gene_names import Aliases
 
 
+@checked
 def add_network(
     adata: AnnData,
     edges: Edges,
@@ -192,7 +194,7 @@ def _found(match: NameMatch) -> set[str]:
 
 
 def _by_gene(edges: pd.DataFrame, match: NameMatch) -> tuple[NDArray, NDArray, NDArray, NDArray]:
-    """Edges between genes of adata: source, target, weight, and whether the source calls both by one name.
+    """Return edges between genes of adata: source, target, weight, and whether the source calls both by one name.
 
     A gene that adata holds under two names has its edges under both.
     """

@@ -93,14 +93,14 @@ class NetworkReport:
     constant_genes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values that an h5ad file can hold."""
+        """Return plain values that an h5ad file can hold."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {
             name: np.array(value, dtype=object) if isinstance(value, tuple) else value for name, value in values.items()
         }
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a number or list of names, in the column ``value``."""
+        """Return a table with one row per number or list of names, in the column ``value``."""
         values = {
             field.name: shorten(value, len(value)) if isinstance(value := getattr(self, field.name), tuple) else value
             for field in fields(self)
@@ -166,7 +166,7 @@ def write_report(adata: AnnData, group: str, key: str, values: dict[str, Any], p
 
 
 def origin_of(given: object) -> dict[str, str] | None:
-    """Where a table of `scapp.networks` comes from, as plain text; None for anything else."""
+    """Return where a table of `scapp.networks` comes from, as plain text; None for anything else."""
     attrs = given.attrs if isinstance(given, pd.DataFrame) else {}
     return {str(name): str(value) for name, value in attrs.items()} if "licence" in attrs else None
 
@@ -204,7 +204,7 @@ def write_network(
 
 
 def count_edges(adjacency: sparse.csr_matrix, *, directed: bool) -> int:
-    """Edges, once a pair if the network is undirected."""
+    """Return edges, once a pair if the network is undirected."""
     if directed:
         return int(adjacency.nnz)
     loops = int((adjacency.diagonal() != 0).sum())

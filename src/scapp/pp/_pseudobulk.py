@@ -1,4 +1,4 @@
-"""From cells to effects: one observation a perturbation, with its log-fold-change and the standard error of it."""
+"""From cells to effects: one observation per perturbation, with its log-fold-change and the standard error of it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from scapp._checked import checked
 from scapp._controls import Control
 from scapp._genes import scapp_uns, shorten
 from scapp._keys import Key
@@ -33,6 +34,7 @@ logger = logging.getLogger(__name__)
 FEATURE_TYPES, GENE_EXPRESSION = "feature_types", "Gene Expression"  # as Cell Ranger names them
 
 
+@checked(own=("context_key", "batch_key"))
 def pseudobulk(
     adata: Screen | Sequence[Screen],
     *,
@@ -47,7 +49,7 @@ def pseudobulk(
     on_few_cells: Literal["error", "drop"] = "error",
     chunk_size: int | None = None,
 ) -> AnnData:
-    r"""Effects of the perturbations of a screen, from its cells.
+    r"""Compute the effects of the perturbations of a screen from its cells.
 
     With :math:`x` the expression log1p(counts per 10,000) of a cell, the log-fold-change (natural logarithm) of
     perturbation :math:`P` is the mean of :math:`x` over its :math:`n_P` cells minus that over the :math:`n_c` control
@@ -106,7 +108,7 @@ def pseudobulk(
 
     Returns
     -------
-    A new AnnData with one observation a perturbation (controls excluded), in the order of their labels, and the genes
+    A new AnnData with one observation per perturbation (controls excluded), in the order of their labels, and the genes
     of `adata`:
 
     - ``X`` and ``layers["lfc"]``, ``layers["lfc_se"]``: mean profile over the cells, log-fold-change against control,
@@ -215,7 +217,7 @@ def _pseudobulk(
 def _split_by_cells(
     perturbations: list[Perturbation], *, min_cells: int, drop: bool
 ) -> tuple[list[Perturbation], dict[Perturbation, int]]:
-    """The perturbations with enough cells, and the cells of those with too few."""
+    """Return the perturbations with enough cells, and the cells of those with too few."""
     n_cells = Counter(perturbations)
     n_control = n_cells.pop((), 0)
     if n_control < 2:
@@ -243,7 +245,7 @@ def _name(few: dict[Perturbation, int]) -> str:
 
 
 def _read_batches(adata: AnnData, batch_key: str, groups: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Batch of each cell, from 0, with controls in each batch that needs them."""
+    """Return the batch of each cell, from 0, with controls in each batch that needs them."""
     codes, names = pd.factorize(column_of_obs(adata, batch_key, "batch_key"), sort=True)
     n_controls = np.bincount(codes[groups == 0], minlength=len(names))
     n_perturbed = np.bincount(codes[groups > 0], minlength=len(names))
@@ -281,7 +283,7 @@ def _say_what_is_done(
 
 
 def _warn_of_other_features(var: pd.DataFrame) -> None:
-    """Guides and antibodies, which Cell Ranger writes into the matrix of the genes, would count as expression."""
+    """Warn of guides and antibodies, which Cell Ranger writes into the matrix of the genes and which would count as expression."""
     if FEATURE_TYPES not in var:
         return
     types = var[FEATURE_TYPES].dropna().astype(str)
@@ -334,7 +336,7 @@ def _assemble(
 
 
 def _constant_columns(obs: pd.DataFrame, groups: NDArray[np.intp], labels: list[str]) -> pd.DataFrame:
-    """The columns of obs that have one value within each perturbation, one row a perturbation."""
+    """Return the columns of obs that have one value within each perturbation, one row per perturbation."""
     perturbed = obs[groups > 0]
     by_group = perturbed.groupby(groups[groups > 0])
     constant = [key for key in obs if (by_group[key].nunique(dropna=False) == 1).all()]

@@ -15,6 +15,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from scapp._checked import checked
 from scapp._controls import Control, is_control, missing_kind
 from scapp._genes import check_gene_names, scapp_uns, shorten
 from scapp._keys import Key
@@ -103,6 +104,7 @@ class _Effects:
     canonical: bool = False
 
 
+@checked
 def read_effects(
     effects: Given,
     *,
@@ -139,7 +141,7 @@ def read_effects(
         One of:
 
         - a long table with one effect a row and columns for the perturbation, the gene and the effect;
-        - a wide table, one row a perturbation and one column a gene (or the other way round, see `rows`);
+        - a wide table, one row per perturbation and one column per gene (or the other way round, see `rows`);
         - a folder with one long table a perturbation, which is named by its file, or a mapping from perturbations to
           tables;
         - an AnnData of effects, perturbations by genes, or one with the results of

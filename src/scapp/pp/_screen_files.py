@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import h5py
 import numpy as np
 import pandas as pd
-from anndata import AnnData
+from anndata import AnnData, read_h5ad
 
 from scapp._genes import check_gene_names, shorten
 from scapp._keys import Key
@@ -99,7 +99,12 @@ def _open(screen: Any, layer: str | None, opened: ExitStack) -> AnnData:
     if path.is_file() and not h5py.is_hdf5(path):
         _say_what_it_is(path)
     try:
-        return _read(_store(path, opened), layer)
+        store = _store(path, opened)
+        if isinstance(store.get("obs"), h5py.Dataset):
+            # Before version 0.7, anndata wrote tables as one array, which it alone reads.
+            logger.info("%s was written by anndata below 0.7: it is read into memory.", path.name)
+            return read_h5ad(path)
+        return _read(store, layer)
     except (OSError, KeyError, TypeError) as error:
         raise ValueError(
             f"{str(path)!r} cannot be read as an AnnData: it is truncated, damaged or of another kind ({error}). "
@@ -146,7 +151,7 @@ def _read(store: Any, layer: str | None) -> AnnData:
 
 
 def _with_annotation_in_memory(adata: AnnData) -> AnnData:
-    """The AnnData itself or, where it was read lazily, another one over the same matrices with `obs` and `var` in memory."""
+    """Return the AnnData itself or, where it was read lazily, another one over the same matrices with `obs` and `var` in memory."""
     if isinstance(adata.obs, pd.DataFrame) and isinstance(adata.var, pd.DataFrame):
         return adata
     frames = {slot: getattr(adata, slot) for slot in ("obs", "var")}
@@ -170,7 +175,7 @@ def _in_memory(value: Any) -> Any:
 
 
 def _order(first: AnnData, other: AnnData, name: str, first_name: str) -> np.ndarray | None:
-    """Where each gene of the first stands in the other; None if the order is the same."""
+    """Return where each gene of the first stands in the other; None if the order is the same."""
     expected, found = first.var_names, other.var_names
     if expected.equals(found):
         return None
@@ -188,7 +193,7 @@ def _order(first: AnnData, other: AnnData, name: str, first_name: str) -> np.nda
 
 
 def _joined(parts: list[AnnData], names: list[str]) -> AnnData:
-    """All cells, with the annotation of the genes that the first has."""
+    """Return all cells, with the annotation of the genes that the first has."""
     for k, part in enumerate(parts):
         for other, name in zip(parts[:k], names[:k], strict=True):
             shared = part.obs_names.intersection(other.obs_names)

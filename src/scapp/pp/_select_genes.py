@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scipy import sparse
+from sklearn.utils.sparsefuncs import mean_variance_axis
 
+from scapp._checked import checked
 from scapp._genes import check_gene_names, measured_mask, scapp_uns
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, perturbed_genes
@@ -24,10 +26,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# Of genes that vary, for the curve of the flavors that take counts.
+FEWEST_MEANS = 10
 REASONS = ["unmeasured", "highly variable", "perturbed"]
 Flavor = Literal["seurat", "cell_ranger", "seurat_v3", "seurat_v3_paper"]
 
 
+@checked
 def select_genes(
     adata: AnnData,
     n_top_genes: int = 2000,
@@ -43,7 +48,7 @@ def select_genes(
 
     Cells are ranked by :func:`scanpy.pp.highly_variable_genes`; raw counts are recognised and log-normalised for the
     ranking, on a copy (flavors ``"seurat_v3"`` and ``"seurat_v3_paper"`` take the counts as they are). Effects, one
-    observation a perturbation, are ranked by the mean square of their log-fold-changes.
+    observation per perturbation, are ranked by the mean square of their log-fold-changes.
 
     Parameters
     ----------
@@ -80,6 +85,8 @@ def select_genes(
     """
     if n_top_genes < 1:
         raise ValueError(f"n_top_genes must be at least 1, found {n_top_genes}.")
+    if flavor not in get_args(Flavor):
+        raise ValueError(f"flavor must be one of {', '.join(map(repr, get_args(Flavor)))}, found {flavor!r}.")
     perturbations = read_perturbations(adata, perturbation_key=perturbation_key, control=control, sep=sep)
     check_gene_names(adata)
     if batch_key is not None:
@@ -121,7 +128,7 @@ def select_genes(
 def _highly_variable(
     adata: AnnData, layer: str | None, n_top_genes: int, flavor: Flavor, batch_key: str | None
 ) -> NDArray[np.bool_]:
-    """Which of the measured genes of these cells scanpy finds highly variable."""
+    """Return which of the measured genes of these cells scanpy finds highly variable."""
     expression = Expression(adata, layer=layer)
     wants_counts = flavor.startswith("seurat_v3")
     if wants_counts and expression.scale is not Scale.COUNTS:
@@ -138,14 +145,39 @@ def _highly_variable(
         obs=pd.DataFrame(index=adata.obs_names) if batch_key is None else adata.obs[[batch_key]].copy(),
         var=pd.DataFrame(index=expression.genes),
     )
-    ranked = sc.pp.highly_variable_genes(
-        cells, n_top_genes=n_top_genes, flavor=flavor, batch_key=batch_key, inplace=False
-    )
+    if wants_counts:
+        _check_variation(cells, flavor, batch_key)
+    try:
+        ranked = sc.pp.highly_variable_genes(
+            cells, n_top_genes=n_top_genes, flavor=flavor, batch_key=batch_key, inplace=False
+        )
+    except ValueError as error:
+        if not wants_counts:
+            raise
+        raise ValueError(
+            f"flavor={flavor!r} could not fit its curve of variance by mean to {cells.n_vars} genes of {cells.n_obs} cells: {error}.\n"
+            "Expected genes of many different means.\nTake flavor='seurat'."
+        ) from error
     return ranked.loc[expression.genes, "highly_variable"].to_numpy(dtype=bool)
 
 
+def _check_variation(cells: AnnData, flavor: Flavor, batch_key: str | None) -> None:
+    """Raise where the curve through the genes has nothing to go through, which ends the interpreter in its library."""
+    batches = np.zeros(cells.n_obs) if batch_key is None else cells.obs[batch_key].to_numpy()
+    for batch in pd.unique(batches):
+        values = cells.X[batches == batch]
+        mean, variance = mean_variance_axis(sparse.csr_matrix(values).astype(np.float64), axis=0)
+        n_different = len(np.unique(mean[variance > 0]))
+        if n_different < FEWEST_MEANS:
+            where = f" in batch {batch!r}" if batch_key is not None else ""
+            raise ValueError(
+                f"flavor={flavor!r} fits a curve of variance by mean, and the genes that vary have {n_different} different means"
+                f"{where}.\nExpected {FEWEST_MEANS} or more.\nTake flavor='seurat', or all cells and genes of the screen."
+            )
+
+
 def _in_memory(expression: Expression, *, normalise: bool) -> np.ndarray | sparse.csr_matrix:
-    """All blocks side by side, float32, sparse if they are."""
+    """Return all blocks side by side, float32, sparse if they are."""
     blocks = list(expression.blocks(normalise=normalise))
     small = [block.values.astype(np.float32) for block in blocks]
     by_genes = blocks[0].rows == blocks[-1].rows
@@ -155,7 +187,7 @@ def _in_memory(expression: Expression, *, normalise: bool) -> np.ndarray | spars
 
 
 def _most_changed(adata: AnnData, layer: str | None, n_top_genes: int) -> NDArray[np.bool_]:
-    """Which of the measured genes have the largest mean square log-fold-change."""
+    """Return which of the measured genes have the largest mean square log-fold-change."""
     if layer is None and Key.layers.LFC in adata.layers:
         layer = Key.layers.LFC
     matrix, name = get_matrix(adata, layer)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from scipy import sparse, stats
 
+from scapp._checked import checked
 from scapp._genes import check_gene_names, check_no_view
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, perturbed_genes
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 MIN_CELLS = 10
 
 
+@checked
 def coexpression_network(
     adata: AnnData,
     *,
@@ -141,6 +143,7 @@ def coexpression_network(
     )
 
 
+@checked
 def similarity_network(
     adata: AnnData,
     annotations: Annotations,
@@ -244,7 +247,7 @@ def similarity_network(
 
 
 def _dense(expression: Expression, cells: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Log-normalised expression of some cells, of shape (n_cells, n_measured)."""
+    """Return log-normalised expression of some cells, of shape (n_cells, n_measured)."""
     values = np.empty((int(cells.sum()), len(expression.genes)), dtype=np.float32)
     position = np.concatenate([[0], np.cumsum(cells)])
     for block in expression.blocks(cells):
@@ -255,13 +258,13 @@ def _dense(expression: Expression, cells: NDArray[np.bool_]) -> NDArray[np.float
 
 
 def _standardise(values: NDArray) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Columns of mean zero and length one, without the constant ones; and which are not constant."""
+    """Return columns of mean zero and length one, without the constant ones; and which are not constant."""
     varies = values.max(axis=0) > values.min(axis=0)
     centred = values[:, varies] - values[:, varies].mean(axis=0, dtype=np.float64)
     return (centred / np.linalg.norm(centred, axis=0)).astype(np.float32), varies
 
 
 def _embed(network: sparse.csr_matrix, nodes: NDArray[np.intp], n_nodes: int) -> sparse.csr_matrix:
-    """The network of some nodes as one of all, the others without edges."""
+    """Return the network of some nodes as one of all, the others without edges."""
     coo = network.tocoo()
     return sparse.csr_matrix((coo.data, (nodes[coo.row], nodes[coo.col])), shape=(n_nodes, n_nodes))

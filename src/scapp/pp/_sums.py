@@ -79,12 +79,12 @@ class GroupSums:
             total += part
 
     def means(self) -> NDArray[np.float64]:
-        """Mean of each group; NaN for a group without cells."""
+        """Return the mean of each group; NaN for a group without cells."""
         with np.errstate(invalid="ignore"):
             return self.values / self.n_cells[:, None]
 
     def errors(self) -> NDArray[np.float64]:
-        """Squared standard error of each mean: the sample variance over the number of cells; NaN below two cells."""
+        """Return the squared standard error of each mean: the sample variance over the number of cells; NaN below two cells."""
         n = self.n_cells[:, None]
         with np.errstate(invalid="ignore", divide="ignore"):
             # In place, because these are the largest arrays there are.
@@ -125,7 +125,7 @@ def sum_groups(
 
 
 def _indicator(groups: NDArray[np.intp]) -> tuple[NDArray[np.intp], sparse.csr_matrix]:
-    """The groups that occur, and which cells belong to each, so that one product sums over the cells of each group."""
+    """Return the groups that occur, and which cells belong to each, so that one product sums over the cells of each group."""
     cells = np.flatnonzero(groups >= 0)
     present, group = np.unique(groups[cells], return_inverse=True)
     ones = np.ones(len(cells))

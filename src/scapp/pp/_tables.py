@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import re
 import zlib
@@ -21,12 +22,12 @@ PathLike: TypeAlias = str | os.PathLike[str]
 
 
 def is_path(value: object) -> TypeGuard[PathLike]:
-    """Whether an argument names a file."""
+    """Return whether an argument names a file."""
     return isinstance(value, str | os.PathLike)
 
 
 def existing_file(path: PathLike) -> Path:
-    """The path, ``~`` for the home folder, or an error if there is no such file."""
+    """Return the path, ``~`` for the home folder, or an error if there is no such file."""
     path = Path(path).expanduser()
     if not path.is_file():
         raise ValueError(f"There is no file {str(path)!r} (looked in {str(Path.cwd())!r}).")
@@ -34,14 +35,58 @@ def existing_file(path: PathLike) -> Path:
 
 
 def is_gzipped(path: Path) -> bool:
-    """Whether a file is gzipped, by how it begins: browsers unpack files, or keep them packed, whatever they are called."""
+    """Return whether a file is gzipped, by how it begins: browsers unpack files, or keep them packed, whatever they are called."""
     with path.open("rb") as file:
         return file.read(2) == b"\x1f\x8b"
 
 
+# What a packed file may hold: text of tables packs 5 to 50 times, and small files may hold anything.
+LARGEST_SMALL = 2**30
+LARGEST_RATIO = 100
+
+
+class BoundedGzip(gzip.GzipFile):
+    """A gzip file that is not read beyond a hundred times its size: a few bytes can be packed to hold terabytes."""
+
+    def __init__(self, path: Path, fileobj: IO[bytes] | None = None) -> None:
+        super().__init__(path if fileobj is None else None, "rb", fileobj=fileobj)
+        self.path = path
+        self.largest = max(LARGEST_SMALL, LARGEST_RATIO * path.stat().st_size)
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read, in pieces where all is asked for."""
+        if size is not None and size >= 0:
+            return self._bounded(super().read(size))
+        pieces = []
+        while piece := self.read(2**20):
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def read1(self, size: int = -1) -> bytes:
+        """Read what can be read at once."""
+        return self._bounded(super().read1(size))
+
+    def readline(self, size: int | None = -1) -> bytes:
+        """Read one line."""
+        return self._bounded(super().readline(-1 if size is None else size))
+
+    def _bounded(self, data: bytes) -> bytes:
+        if self.tell() > self.largest:
+            raise ValueError(
+                f"{str(self.path)!r} unpacks to more than {self.largest:,} bytes, over {LARGEST_RATIO} times its size, and was not "
+                "read on.\nExpected is a packed table.\nIf it is one, unpack it (`gunzip`) and pass the unpacked file."
+            )
+        return data
+
+
+def open_bytes(path: Path) -> IO[bytes]:
+    """Open a file, unpacked if it is gzipped."""
+    return BoundedGzip(path) if is_gzipped(path) else path.open("rb")  # type: ignore[return-value]
+
+
 def open_text(path: Path) -> IO[str]:
     """Open a text file, gzipped or not."""
-    return gzip.open(path, "rt", encoding="utf-8-sig") if is_gzipped(path) else path.open(encoding="utf-8-sig")
+    return io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig")
 
 
 @contextmanager
@@ -63,7 +108,7 @@ def whole(path: Path) -> Iterator[None]:
 
 
 def is_gmt(path: PathLike) -> bool:
-    """Whether a path names a file of gene sets."""
+    """Return whether a path names a file of gene sets."""
     return str(path).lower().endswith((".gmt", ".gmt.gz", ".gmt.zip"))
 
 
@@ -125,10 +170,12 @@ def read_table(path: PathLike, *, header: bool = True) -> pd.DataFrame:
         if not lines or not lines[0].strip():
             raise ValueError(f"The file {str(path)!r} is empty, or its first line is.")
         separator = _separator(lines[0])
+        if header:
+            check_header(path, lines[0].split(separator))
+    with whole(path), open_bytes(path) as file:
         return pd.read_csv(
-            path,
+            file,
             sep=separator,
-            compression="gzip" if is_gzipped(path) else None,
             na_filter=False,
             encoding="utf-8-sig",
             skipinitialspace=separator == " ",
@@ -137,6 +184,19 @@ def read_table(path: PathLike, *, header: bool = True) -> pd.DataFrame:
             low_memory=False,
             # The faster parser ends the interpreter at exponents of many digits, and rounds otherwise.
             float_precision="round_trip",
+        )
+
+
+MOST_NAMELESS = 1000
+
+
+def check_header(path: Path, names: Sequence[str]) -> None:
+    """Raise if a header is no header: pandas takes minutes to number thousands of columns of one name."""
+    n_nameless = len(names) - len(set(names))
+    if n_nameless > MOST_NAMELESS:
+        raise ValueError(
+            f"{n_nameless:,} of the {len(names):,} columns in the first line of {str(path)!r} have no name of their own.\nExpected a "
+            "header with one name a column.\nRemove the line, or write the table again."
         )
 
 
@@ -260,18 +320,18 @@ def to_number(value: object) -> float:
 
 
 def plain(column: object) -> str:
-    """A column name as it is compared: lower case, without the ``#`` that starts the header of some files."""
+    """Return a column name as it is compared: lower case, without the ``#`` that starts the header of some files."""
     return str(column).strip().lstrip("#").strip().lower()
 
 
 def find_column(table: pd.DataFrame, names: Sequence[str]) -> str | None:
-    """The first of `names` (in lower case) that is a column of the table, whatever its case; None if none is."""
+    """Return the first of `names` (in lower case) that is a column of the table, whatever its case; None if none is."""
     columns = {plain(column): column for column in reversed(list(table.columns))}
     return next((columns[name] for name in names if name in columns), None)
 
 
 def check_column(table: pd.DataFrame, column: Any, argument: str) -> Any:
-    """The column, or an error that names the argument and the columns there are."""
+    """Return the column, or an error that names the argument and the columns there are."""
     if column not in table.columns:
         raise ValueError(
             f"{argument}={column!r} is not a column. The columns are {', '.join(map(repr, table.columns))}."
@@ -290,7 +350,7 @@ def check_single(table: pd.DataFrame, columns: Iterable[object]) -> None:
 
 
 def names_of(column: pd.Series, what: str) -> pd.Series:
-    """A column of names as text without spaces around it, or an error if some are missing."""
+    """Return a column of names as text without spaces around it, or an error if some are missing."""
     missing = column.isna()
     if pd.api.types.is_float_dtype(column.dtype) and (column[~missing] % 1 == 0).all():
         column = column.astype("Int64")  # Entrez ids, of which some were missing: 10661, not 10661.0

@@ -12,6 +12,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from scapp._checked import checked
 from scapp._genes import check_gene_names, measured_mask, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, perturbed_genes
@@ -20,6 +21,7 @@ from scapp.pp._labels import read_perturbations
 logger = logging.getLogger(__name__)
 
 
+@checked(own=("genes",))
 def add_unmeasured_genes(
     adata: AnnData,
     genes: Iterable[str] | None = None,
@@ -36,7 +38,7 @@ def add_unmeasured_genes(
     Parameters
     ----------
     adata
-        Cells, or effects (one observation a perturbation). It is not changed. Where it is backed, the result is in
+        Cells, or effects (one observation per perturbation). It is not changed. Where it is backed, the result is in
         memory.
     genes
         More genes to add, for example those that are to be predicted later. Genes that are there already are left.
@@ -102,7 +104,7 @@ def _check_names(genes: Iterable[str] | None) -> list[str]:
 
 
 def _extend(adata: AnnData, missing: list[str]) -> AnnData:
-    """A copy with more genes, in all slots that have a gene axis."""
+    """Return a copy with more genes, in all slots that have a gene axis."""
     n_new = len(missing)
     names = pd.Index([*adata.var_names, *missing], name=adata.var_names.name)
     result = AnnData(

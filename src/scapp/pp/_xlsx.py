@@ -41,8 +41,9 @@ def read_xlsx(path: Path) -> pd.DataFrame:
 
 def _rows(archive: zipfile.ZipFile) -> list[list[object]]:
     name = _first_sheet(archive)
-    if archive.getinfo(name).file_size > LARGEST_SHEET:
-        raise KeyError(f"the sheet {name} is larger than {LARGEST_SHEET:,} bytes")
+    for part in archive.infolist():
+        if part.file_size > LARGEST_SHEET:
+            raise KeyError(f"its part {part.filename} is larger than {LARGEST_SHEET:,} bytes")
     shared: list[str] = []
     if "xl/sharedStrings.xml" in archive.namelist():
         with archive.open("xl/sharedStrings.xml") as file:

@@ -39,7 +39,7 @@ NORMAN_SHARES = {
 def pair_scores(
     first: NDArray[np.float64], second: NDArray[np.float64], pair: NDArray[np.float64], *, seed: int = 0
 ) -> dict[str, float]:
-    """All scores of a pair from the log-fold-changes of both singles and of the pair, each of shape (n_genes,)."""
+    """Compute all scores of a pair from the log-fold-changes of both singles and of the pair, each of shape (n_genes,)."""
     c1, c2 = theil_sen(first, second, pair, seed=seed)
     fitted = c1 * first + c2 * second
     a, b, ab = Distances.between(first), Distances.between(second), Distances.between(pair)
@@ -66,7 +66,7 @@ def pair_scores(
 def theil_sen(
     first: NDArray[np.float64], second: NDArray[np.float64], pair: NDArray[np.float64], *, seed: int = 0
 ) -> tuple[float, float]:
-    r"""The coefficients of :math:`ab \approx c_1 a + c_2 b` without intercept, by the estimator of Theil and Sen.
+    r"""Return the coefficients of :math:`ab \approx c_1 a + c_2 b` without intercept, by the estimator of Theil and Sen.
 
     For each of many random sets of two genes the two equations are solved; the coefficients are the spatial median of all
     solutions. scikit-learn does the same in a loop over the sets, some hundred times slower, which all pairs of a screen
@@ -85,7 +85,7 @@ def theil_sen(
 
 
 def _spatial_median(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The point with the smallest sum of distances to the columns of `points`, by Weiszfeld's iterations."""
+    """Return the point with the smallest sum of distances to the columns of `points`, by Weiszfeld's iterations."""
     centre = np.median(points, axis=1)
     for _ in range(MAX_ITERATIONS):
         weights = 1 / np.maximum(np.hypot(*(points - centre[:, None])), 1e-12)
@@ -108,16 +108,16 @@ class Distances:
 
     @classmethod
     def of(cls, matrix: NDArray[np.float64]) -> Distances:
-        """From a matrix of distances."""
+        """Make it from a matrix of distances."""
         return cls(matrix, matrix.mean(axis=0))
 
     @classmethod
     def between(cls, values: NDArray[np.float64]) -> Distances:
-        """Distances of one number a gene."""
+        """Return the distances between genes of one number each."""
         return cls.of(np.abs(np.subtract.outer(values, values)))
 
     def beside(self, other: Distances) -> Distances:
-        """Euclidean distances of both numbers together."""
+        """Return the Euclidean distances of both numbers together."""
         return Distances.of(np.sqrt(np.square(self.matrix) + np.square(other.matrix)))
 
     @cached_property
@@ -126,7 +126,7 @@ class Distances:
         return self.covariance(self)
 
     def covariance(self, other: Distances) -> float:
-        """The squared distance covariance, without centring the matrices."""
+        """Return the squared distance covariance, without centring the matrices."""
         n = len(self.rows)
         # Not by BLAS, whose threads take longer to meet than a sum of this size takes.
         product = np.einsum("ij,ij->", self.matrix, other.matrix) / n**2
@@ -134,7 +134,7 @@ class Distances:
         return max(float(product - mixed + self.rows.mean() * other.rows.mean()), 0.0)
 
     def correlation(self, other: Distances) -> float:
-        """The distance correlation, from 0 to 1; NaN if all genes are the same in one of both."""
+        """Return the distance correlation, from 0 to 1; NaN if all genes are the same in one of both."""
         size = np.sqrt(self.variance * other.variance)
         return min(float(np.sqrt(self.covariance(other) / size)), 1.0) if size > 0 else float("nan")
 
@@ -156,7 +156,7 @@ def check_cutoffs(cutoffs: str | Mapping[str, float], n_pairs: int) -> None:
 
 
 def find_cutoffs(table: pd.DataFrame, cutoffs: str | Mapping[str, float]) -> dict[str, float]:
-    """The cut-off of each class, for a table with one row a pair and the scores."""
+    """Return the cut-off of each class, for a table with one row per pair and the scores."""
     known = table.dropna(subset=[score for score, _ in RULES.values()])
     check_cutoffs(cutoffs, len(known))
     if isinstance(cutoffs, Mapping):
@@ -171,7 +171,7 @@ def find_cutoffs(table: pd.DataFrame, cutoffs: str | Mapping[str, float]) -> dic
 
 
 def classify(table: pd.DataFrame, cutoffs: Mapping[str, float]) -> NDArray[Any]:
-    """The class of each pair: the first of the rules that it meets."""
+    """Return the class of each pair: the first of the rules that it meets."""
     conditions, words = [table[[score for score, _ in RULES.values()]].isna().any(axis=1)], [UNDETERMINED]
     for name, (score, side) in RULES.items():
         conditions.append(side * table[score] > side * cutoffs[name])

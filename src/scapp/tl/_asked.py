@@ -28,7 +28,7 @@ def check_trained(model: APP) -> None:
 
 
 def nodes_of(model: APP, labels: Iterable[str]) -> list[tuple[int, ...]]:
-    """The nodes of some perturbations, by the grammar of labels that the model was set up with.
+    """Parse labels into nodes, by the grammar that the model was set up with.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def nodes_of(model: APP, labels: Iterable[str]) -> list[tuple[int, ...]]:
     """
     labels = list(labels)
     args = model.registry["setup_args"]
-    parsed = parse_labels(labels, control=args["control"], sep=args["sep"])
+    parsed = parse_labels(labels, control=args["control"], sep=args["sep"], genes=model.genes)
     for label, perturbation in zip(labels, parsed, strict=True):
         if not perturbation:
             raise ValueError(f"Expected a perturbation, found the control ({label}), which has no effect.")
@@ -48,6 +48,6 @@ def nodes_of(model: APP, labels: Iterable[str]) -> list[tuple[int, ...]]:
 
 
 def label_of(model: APP, nodes: tuple[int, ...]) -> str:
-    """The canonical label of some nodes, with the model's separator."""
+    """Return the canonical label of some nodes, with the model's separator."""
     genes = model.genes
     return str(model.registry["setup_args"]["sep"]).join(genes[node] for node in nodes)

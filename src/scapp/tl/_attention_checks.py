@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from scapp._checked import checked
 from scapp.tl import _checks
 from scapp.tl._asked import check_trained, label_of, nodes_of
 from scapp.tl._gene_sets import gene_sets
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 Of = Literal["genes", "perturbations"]
 
 
+@checked
 def attention_checks(
     model: APP | Sequence[APP],
     perturbations: Iterable[str] | None = None,
@@ -176,7 +178,7 @@ def attention_checks(
 
 
 def look(model: APP, nodes: Sequence[tuple[int, ...]]) -> _checks.Looked:
-    """What a model attends to for some perturbations."""
+    """Look up what a model attends to for some perturbations."""
     attention, prior = (tensor.cpu().numpy()[None] for tensor in model.module.attended(nodes))
     perturbed = np.zeros(prior.shape[1:], dtype=bool)
     for row, genes in zip(perturbed, nodes, strict=True):

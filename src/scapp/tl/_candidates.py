@@ -63,13 +63,13 @@ class Candidates:
         return math.comb(len(self.nodes), self.order) if self.parsed is None else len(self.parsed)
 
     def batches(self, size: int) -> Iterator[list[Genes]]:
-        """All of them, `size` at a time."""
+        """Yield all of them, `size` at a time."""
         everything = itertools.combinations(self.nodes, self.order) if self.parsed is None else iter(self.parsed)
         while batch := list(itertools.islice(everything, size)):
             yield batch
 
     def names(self, positions: Iterable[int], genes: Iterable[Genes]) -> list[str]:
-        """Labels of some: as the user spelled those at these positions, or made of their genes."""
+        """Return the labels of some, as the user spelled those at these positions, or made of their genes."""
         if self.labels is not None:
             return [self.labels[i] for i in positions]
         sep, names = self.model.registry["setup_args"]["sep"], self.model.genes

@@ -45,12 +45,12 @@ class Looked:
     bins: NDArray[np.intp]
 
     def others(self, weights: Floats) -> Floats:
-        """Weights without those of the perturbed genes, rows stretched to sum to one again."""
+        """Return weights without those of the perturbed genes, rows stretched to sum to one again."""
         rest = np.where(self.perturbed, 0, weights)
         return rest / np.maximum(rest.sum(axis=1, keepdims=True), 1e-30)
 
     def learned(self, run: int) -> Floats:
-        """Logarithm of attention over prior; NaN for perturbed genes and those that are not reached."""
+        """Return the logarithm of attention over prior; NaN for perturbed genes and those that are not reached."""
         attention, prior = self.attention[run], self.prior[run]
         known = (attention > 0) & (prior > 0) & ~self.perturbed
         ratio = np.divide(attention, prior, out=np.ones_like(attention), where=known)
@@ -58,7 +58,7 @@ class Looked:
 
 
 def top_genes(weights: Floats, n_top: int, without: Masks | None = None) -> NDArray[np.intp]:
-    """Numbers of the genes with the largest weights, of shape (n, n_top)."""
+    """Return numbers of the genes with the largest weights, of shape (n, n_top)."""
     scores = weights if without is None else np.where(without, -1, weights)
     return np.argsort(-scores, axis=1, kind="stable")[:, :n_top]
 
@@ -91,7 +91,7 @@ def stability(looked: Looked, who: str, n_top: int, n_permutations: int, rng: np
 
 
 def learning(looked: Looked) -> list[dict]:
-    """How far is attention from what it would be without the learned score?"""
+    """Test how far attention is from what it would be without the learned score."""
     pairs = zip(looked.attention, looked.prior, strict=True)
     value = float(np.mean([[_distances(a[None], b[None])[0, 0] for a, b in zip(*pair, strict=True)] for pair in pairs]))
     row = _row(
@@ -102,7 +102,7 @@ def learning(looked: Looked) -> list[dict]:
 
 
 def specificity(looked: Looked, n_permutations: int, rng: np.random.Generator) -> list[dict]:
-    """Does attention differ between perturbations, and more than between seeds?"""
+    """Test whether attention differs between perturbations, and more than between seeds."""
     n = len(looked.perturbed)
     chosen = np.sort(rng.permutation(n)[:N_COMPARED])
     off = ~np.eye(len(chosen), dtype=bool)
@@ -128,7 +128,7 @@ def specificity(looked: Looked, n_permutations: int, rng: np.random.Generator) -
 
 
 def enrichment(looked: Looked, sets: Iterable[GeneSets], n_permutations: int, rng: np.random.Generator) -> list[dict]:
-    """Are the attended genes, the perturbed left out, those that belong to the perturbation by what is known?"""
+    """Test whether the attended genes belong to the perturbation by what is known; the perturbed are left out."""
     free = ~looked.perturbed
     ranks = {
         name: np.nan_to_num(_ranks(np.where(free, weights, np.nan)))
@@ -198,13 +198,13 @@ def _row(
 
 
 def _ranks(values: Floats) -> Floats:
-    """Ranks within each row, centred; NaN where there is no value."""
+    """Return ranks within each row, centred; NaN where there is no value."""
     n_known = np.isfinite(values).sum(axis=1, keepdims=True)
     return rankdata(values, axis=1, nan_policy="omit") - (n_known + 1) / 2
 
 
 def _correlations(a: Floats, b: Floats) -> Floats:
-    """Pearson correlation of each row of `a` with each of `b`, over the columns that are known in both."""
+    """Return the Pearson correlation of each row of `a` with each of `b`, over the columns that are known in both."""
     known_a, known_b = np.isfinite(a).astype(float), np.isfinite(b).astype(float)
     a, b = np.nan_to_num(a), np.nan_to_num(b)
     n = np.maximum(known_a @ known_b.T, 1)
@@ -215,7 +215,7 @@ def _correlations(a: Floats, b: Floats) -> Floats:
 
 
 def _areas(ranks: Floats, positive: Masks) -> Floats:
-    """Area under the curve of each row of centred ranks for each row of genes, among those that have a rank; NaN if none."""
+    """Return the area under the curve of each row of centred ranks for each row of genes, among those that have a rank; NaN if none."""
     known = np.isfinite(ranks).astype(float)
     n_positive = known @ positive.T
     n_negative = known.sum(axis=1, keepdims=True) - n_positive
@@ -225,7 +225,7 @@ def _areas(ranks: Floats, positive: Masks) -> Floats:
 
 
 def _distances(a: Floats, b: Floats) -> Floats:
-    """Jensen-Shannon distance (base 2) of each row of `a` to each of `b`; rows sum to one."""
+    """Return the Jensen-Shannon distance (base 2) of each row of `a` to each of `b`; rows sum to one."""
     entropy: Callable[[Floats], Floats] = lambda p: -(p * np.log2(np.maximum(p, 1e-30))).sum(axis=-1)
     of_a, of_b = entropy(a), entropy(b)
     divergence = np.array([entropy((row + b) / 2) - (own + of_b) / 2 for row, own in zip(a, of_a, strict=True)])

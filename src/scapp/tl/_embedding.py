@@ -10,6 +10,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from scapp._checked import checked
 from scapp._effects import label_column
 from scapp._genes import check_no_view, measured_mask, shorten
 from scapp._keys import Key
@@ -22,10 +23,11 @@ class EmbedsPerturbations(Protocol):
     """A model with a vector for each perturbation, as :class:`scapp.model.APP` has."""
 
     def get_perturbation_embeddings(self, perturbations: Iterable[str]) -> pd.DataFrame:
-        """Vectors, one row a label."""
+        """Return vectors, one row per label."""
         ...
 
 
+@checked
 def perturbation_embedding(
     adata: AnnData,
     model: EmbedsPerturbations | None = None,
@@ -49,7 +51,7 @@ def perturbation_embedding(
     Parameters
     ----------
     adata
-        One observation a perturbation: effects or predictions. Changed in place.
+        One observation per perturbation: effects or predictions. Changed in place.
     model
         A trained :class:`scapp.model.APP`. It also places perturbations that nobody measured.
     layer
@@ -134,13 +136,13 @@ def _labels(adata: AnnData, key: str) -> list[str]:
     if not labels.is_unique:
         raise ValueError(
             f"{shorten(map(repr, labels[labels.duplicated()].unique()))} in obs[{key!r}] label several observations each; "
-            "expected one observation a perturbation. Make effects of cells with `scapp.pp.pseudobulk(adata)`."
+            "expected one observation per perturbation. Make effects of cells with `scapp.pp.pseudobulk(adata)`."
         )
     return list(labels)
 
 
 def _effects(adata: AnnData, layer: str) -> np.ndarray:
-    """Log-fold-changes of the measured genes, of shape (n_perturbations, n_measured)."""
+    """Return log-fold-changes of the measured genes, of shape (n_perturbations, n_measured)."""
     if layer not in adata.layers:
         raise ValueError(
             f"adata has no layer {layer!r}; its layers are {shorten(repr(k) for k in adata.layers if k) or 'none'}. Observed "
@@ -167,7 +169,7 @@ def _principal_components(values: np.ndarray, n: int) -> np.ndarray:
 def _neighbours(
     values: np.ndarray, names: pd.Index, n_neighbors: int, resolution: float, min_dist: float, seed: int
 ) -> AnnData:
-    """An AnnData of its own with the graph of neighbours, its modules and its layout."""
+    """Return an AnnData of its own with the graph of neighbours, its modules and its layout."""
     import scanpy as sc
 
     scratch = AnnData(obs=pd.DataFrame(index=names), obsm={"X": values})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 import pandas as pd
 
+from scapp._checked import checked
 from scapp._keys import Key
 from scapp._perturbations import near_matches
 from scapp.tl._asked import check_trained, nodes_of
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 By = Literal["perturbations", "genes"]
 
 
+@checked
 def explain(model: APP, perturbation: str, gene: str, *, by: By = "perturbations") -> pd.DataFrame:
     r"""Say what one predicted log-fold-change is made of; the contributions sum to the prediction.
 
@@ -127,7 +129,7 @@ def _rows_by_genes(model: APP, nodes: tuple[int, ...], column: int) -> list[pd.D
 
 
 def _column(model: APP, perturbation: str, gene: str) -> int:
-    """Number of a gene among the measured ones."""
+    """Return the number of a gene among the measured ones."""
     measured = model.predict([perturbation]).var[Key.var.MEASURED]
     if gene not in measured.index:
         like = near_matches(gene, measured.index)

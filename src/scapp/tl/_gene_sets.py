@@ -34,7 +34,7 @@ class GeneSets:
     by_construction: bool
 
     def of(self, perturbed: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """The genes related to those of each perturbation, which are left out; shape (n, n_genes)."""
+        """Return the genes related to those of each perturbation, which are left out; shape (n, n_genes)."""
         found = sparse.csr_matrix(perturbed.astype(np.float32)) @ self.related
         return (found.toarray() > 0) & ~perturbed
 
@@ -93,7 +93,7 @@ def _edges(edges: Edges, genes: Sequence[str], matcher: GeneMatcher, argument: s
 
 
 def _together(pathways: Annotations, genes: Sequence[str], matcher: GeneMatcher) -> sparse.csr_matrix:
-    """Pairs of genes that share a pathway of moderate size."""
+    """Return pairs of genes that share a pathway of moderate size."""
     table = read_annotations(pathways).with_term_sizes(2, MAX_PATHWAY_SIZE)
     position = _positions(table.genes, genes, matcher)
     rows, terms = table.membership.nonzero()
@@ -110,7 +110,7 @@ def _together(pathways: Annotations, genes: Sequence[str], matcher: GeneMatcher)
 
 
 def _positions(names: list[str], genes: Sequence[str], matcher: GeneMatcher) -> NDArray[np.intp]:
-    """Number of the gene that each name means, -1 for none."""
+    """Return the number of the gene that each name means, -1 for none."""
     best, _ = matcher.match(names).best_names(len(genes))
     position = np.full(len(names), -1, dtype=np.intp)
     position[best[best >= 0]] = np.flatnonzero(best >= 0)

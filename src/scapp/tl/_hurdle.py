@@ -68,7 +68,7 @@ class ControlCells:
         return rate, np.concatenate([of_few, of_many])
 
     def rate(self, mean: np.ndarray) -> np.ndarray:
-        """Expected counts in a typical cell of genes with this mean expression."""
+        """Return expected counts in a typical cell of genes with this mean expression."""
         rate, expected = self.rates
         return np.interp(mean, expected, rate)
 
@@ -97,7 +97,7 @@ class ControlCells:
         return Change(after, shift)
 
     def sample(self, rows: np.ndarray, change: Change, rng: np.random.Generator) -> np.ndarray:
-        """Cells made of the control cells `rows`: dense, of shape (n_rows, n_genes)."""
+        """Make cells of the control cells `rows`: dense, of shape (n_rows, n_genes)."""
         found = self.values[rows].toarray()
         present = found > 0
         before, after = self.detected, change.detected
@@ -117,7 +117,7 @@ class ControlCells:
 
 
 def clipped_shift(values: np.ndarray, mean: float) -> float:
-    """The shift s for which the mean of max(values + s, 0) is `mean`; `values` in ascending order, `mean` > 0."""
+    """Return the shift s for which the mean of max(values + s, 0) is `mean`; `values` in ascending order, `mean` > 0."""
     n = len(values)
     tail = np.cumsum(values[::-1])[::-1]  # sum of the values from each on
     shifts = (mean * n - tail) / np.arange(n, 0, -1)  # if those before it are clipped

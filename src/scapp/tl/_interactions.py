@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 
+from scapp._checked import checked
 from scapp._genes import check_gene_names, check_no_view, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, Perturbation, format_label, parse_labels
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 Cutoffs = Literal["screen", "gears"] | Mapping[str, float]
 
 
+@checked
 def genetic_interactions(
     adata: AnnData,
     pairs: Iterable[str | tuple[str, str]] | None = None,
@@ -36,7 +38,7 @@ def genetic_interactions(
     cutoffs: Cutoffs = "screen",
     n_genes: int | None = 20,
     perturbation_key: str = Key.obs.PERTURBATION,
-    control: str | None = "control",
+    control: str | Sequence[str] | None = "control",
     sep: str = SEPARATOR,
     seed: int = 0,
     key_added: str | None = Key.uns.GENETIC_INTERACTIONS,
@@ -108,8 +110,8 @@ def genetic_interactions(
 
     Returns
     -------
-    One row a pair: `perturbation` (canonical label), `first`, `second`, the scores, and `interaction`, the class.
-    ``adata.uns[key_added]`` holds it as ``["pairs"]``, and ``["genes"]``, one row a pair and gene, the largest deviation
+    One row per pair: `perturbation` (canonical label), `first`, `second`, the scores, and `interaction`, the class.
+    ``adata.uns[key_added]`` holds it as ``["pairs"]``, and ``["genes"]``, one row per pair and gene, the largest deviation
     first: `perturbation`, `gene`, `deviation`, `pair` and `additive` (:math:`ab` and :math:`a + b`); and ``["params"]`` with the
     cut-offs.
 
@@ -170,8 +172,8 @@ def genetic_interactions(
     return table
 
 
-def _by_perturbation(labels: pd.Series, control: str | None, sep: str) -> dict[Perturbation, str]:
-    """How adata spells each perturbation; of two spellings of one, the first."""
+def _by_perturbation(labels: pd.Series, control: str | Sequence[str] | None, sep: str) -> dict[Perturbation, str]:
+    """Return how adata spells each perturbation; of two spellings of one, the first."""
     distinct = list(dict.fromkeys(labels))
     parsed = parse_labels(distinct, control=control, sep=sep)
     found: dict[Perturbation, str] = {}
@@ -182,7 +184,7 @@ def _by_perturbation(labels: pd.Series, control: str | None, sep: str) -> dict[P
 
 def _wanted(
     pairs: Iterable[str | tuple[str, str]] | None, label_of: Mapping[Perturbation, str], predicted: bool,
-    control: str | None, sep: str,
+    control: str | Sequence[str] | None, sep: str,
 ) -> list[Perturbation]:  # fmt: skip
     singles = sorted(p[0] for p in label_of if len(p) == 1)
     if pairs is not None:
@@ -207,7 +209,7 @@ def _wanted(
 
 def _asked(
     pairs: Iterable[str | tuple[str, str]], label_of: Mapping[Perturbation, str], predicted: bool,
-    control: str | None, sep: str,
+    control: str | Sequence[str] | None, sep: str,
 ) -> list[Perturbation]:  # fmt: skip
     if isinstance(pairs, str):
         raise TypeError(f"Expected a list of pairs, found the text {pairs!r}. Pass [{pairs!r}].")

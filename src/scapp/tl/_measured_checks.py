@@ -183,7 +183,7 @@ def _truth(
     n_permutations: int,
     rng: np.random.Generator,
 ) -> list[dict]:
-    """Does attention point to the perturbations whose measured effects are most alike, more than the evidence alone does?"""
+    """Test whether attention point to the perturbations whose measured effects are most alike, more than the evidence alone does?"""
     unit = effects / np.maximum(np.linalg.norm(effects, axis=1, keepdims=True), 1e-30)
     alike = unit[at] @ unit.T
     own = np.zeros(alike.shape, dtype=bool)

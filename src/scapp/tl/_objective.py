@@ -12,6 +12,7 @@ import pandas as pd
 from scapp._genes import shorten
 from scapp._perturbations import near_matches
 from scapp._warn import warn_user
+from scapp.pp._tables import to_numbers
 
 Metric = Literal["cosine", "pearson", "l2", "dot"]
 Objective: TypeAlias = pd.Series | Mapping[str, Iterable[str]] | Iterable[str] | Callable[[pd.DataFrame], np.ndarray]
@@ -115,7 +116,7 @@ def read_objective(objective: Objective, metric: str, genes: Sequence[str]) -> S
 
 
 def _signature(wanted: pd.Series, metric: Metric, genes: Sequence[str]) -> Signature:
-    values = pd.to_numeric(wanted, errors="coerce")
+    values = to_numbers(wanted)
     bad = ~np.isfinite(values.to_numpy(dtype=np.float64))
     if bad.any():
         raise ValueError(
@@ -137,7 +138,7 @@ def _signature(wanted: pd.Series, metric: Metric, genes: Sequence[str]) -> Signa
 
 
 def _positions(asked: pd.Index, genes: Sequence[str], what: str) -> np.ndarray:
-    """Positions of those genes that were measured, with a warning about the others; an error if there is none."""
+    """Return positions of those genes that were measured, with a warning about the others; an error if there is none."""
     if not len(asked):
         raise ValueError(f"There is nothing among {what}: name at least one gene.")
     column = {gene: i for i, gene in enumerate(genes)}

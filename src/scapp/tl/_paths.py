@@ -50,7 +50,7 @@ def join_networks(networks: Mapping[str, sparse.spmatrix]) -> Edges:
 
 
 def path_costs(edges: Edges, by: Literal["weight", "hops"]) -> NDArray[np.float64]:
-    """Cost of each edge, so that the cheapest path is the one wanted."""
+    """Return the cost of each edge, so that the cheapest path is the one wanted."""
     surprise = -np.log(edges.strength)
     if by == "weight":
         return surprise
@@ -60,7 +60,7 @@ def path_costs(edges: Edges, by: Literal["weight", "hops"]) -> NDArray[np.float6
 def shortest_paths(
     edges: Edges, cost: NDArray[np.float64], starts: NDArray[np.int64], n_nodes: int, max_length: int
 ) -> tuple[NDArray[np.float64], list[NDArray[np.int64]]]:
-    """Cheapest paths of at most `max_length` edges from any of the starts, by Bellman and Ford's recursion.
+    """Return cheapest paths of at most `max_length` edges from any of the starts, by Bellman and Ford's recursion.
 
     Dijkstra's algorithm would not know of the limit: its cheapest path may be too long where another one is not.
 
@@ -74,7 +74,7 @@ def shortest_paths(
     last: list[NDArray[np.int64]] = []
     begins = np.flatnonzero(np.r_[True, edges.target[1:] != edges.target[:-1]][: len(edges.target)])
     targets = edges.target[begins]
-    for _ in range(max_length):
+    for _ in range(min(max_length, n_nodes)):
         edge = np.full(n_nodes, -1, dtype=np.int64)
         if len(begins):
             candidate = distance[edges.source] + cost
@@ -86,12 +86,14 @@ def shortest_paths(
             edge[targets[better]] = first[better]
             distance = distance.copy()
             distance[targets[better]] = best[better]
+        if (edge < 0).all():
+            break  # no path of more edges is cheaper
         last.append(edge)
     return distance, last
 
 
 def trace(node: int, last: list[NDArray[np.int64]], source: NDArray[np.int64]) -> list[int]:
-    """The edges of the path to a node, from its start."""
+    """Return the edges of the path to a node, from its start."""
     path: list[int] = []
     for edge in reversed(last):
         if edge[node] >= 0:

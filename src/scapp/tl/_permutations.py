@@ -13,7 +13,7 @@ N_BINS = 10
 
 
 def degree_bins(degree: NDArray[np.intp], n_bins: int = N_BINS) -> NDArray[np.intp]:
-    """Bins of genes of like degree, of about equal size; genes of equal degree stand in one bin, those without edges apart."""
+    """Return bins of genes of like degree, of about equal size; genes of equal degree stand in one bin, those without edges apart."""
     bins = np.zeros(len(degree), dtype=np.intp)
     linked = degree > 0
     if linked.any():
@@ -23,21 +23,21 @@ def degree_bins(degree: NDArray[np.intp], n_bins: int = N_BINS) -> NDArray[np.in
 
 
 def permute_within(bins: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
-    """A random permutation that maps each gene to one of its own bin."""
+    """Return a random permutation that maps each gene to one of its own bin."""
     permutation = np.empty(len(bins), dtype=np.intp)
     permutation[np.argsort(bins, kind="stable")] = np.lexsort((rng.random(len(bins)), bins))
     return permutation
 
 
 def surprise(value: float, null: NDArray[np.floating]) -> float:
-    """One-sided permutation p-value: the share of chance values that are as large, the observed among them."""
+    """Compute the one-sided permutation p-value: the share of chance values that are as large, the observed among them."""
     return float((1 + np.sum(null >= value - 1e-12)) / (1 + len(null)))
 
 
 def pairing_null(
     similarity: NDArray[np.floating], n_permutations: int, rng: np.random.Generator
 ) -> tuple[float, NDArray[np.floating]]:
-    """Mean similarity of each perturbation with itself, and with others, assigned at random.
+    """Return the mean similarity of each perturbation with itself, and with others, assigned at random.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def pairing_null(
 
 
 def sign_null(differences: NDArray[np.floating], n_permutations: int, rng: np.random.Generator) -> NDArray[np.floating]:
-    """Means of differences whose signs are thrown at random."""
+    """Return means of differences whose signs are thrown at random."""
     signs = rng.choice([-1.0, 1.0], size=(n_permutations, len(differences)))
     return signs @ differences / len(differences)
 

@@ -26,7 +26,7 @@ class Predictor(Protocol):
     """What predicts: :class:`scapp.model.APP` and the baselines."""
 
     def predict(self, perturbations: list[str], /) -> AnnData:
-        """Predictions with one observation a label, in ``layers["predicted_lfc"]``."""
+        """Return predictions with one observation per label, in ``layers["predicted_lfc"]``."""
 
 
 LookUp = Callable[[Sequence[Perturbation]], tuple[pd.Index, "NDArray[np.bool_]", "NDArray[np.float64]"]]
@@ -52,7 +52,7 @@ def predicted_profiles(model: Predictor, layer: str, sep: str) -> LookUp:
 def in_blocks(
     pairs: list[Perturbation], look_up: LookUp, columns: NDArray[np.intp], layer: str
 ) -> Iterator[tuple[Perturbation, NDArray[np.float64]]]:
-    """Each pair with its values of the scored genes."""
+    """Yield each pair with its values of the scored genes."""
     from rich.progress import track
 
     blocks = [pairs[i : i + BLOCK] for i in range(0, len(pairs), BLOCK)]
@@ -65,7 +65,7 @@ def in_blocks(
 
 
 def scored_columns(names: pd.Index, measured: NDArray[np.bool_], genes: ArrayLike | None) -> NDArray[np.intp]:
-    """Positions of the scored genes."""
+    """Return positions of the scored genes."""
     if genes is None:
         return np.flatnonzero(measured)
     asked = np.asarray(genes)
@@ -90,7 +90,7 @@ def scored_columns(names: pd.Index, measured: NDArray[np.bool_], genes: ArrayLik
 
 
 def check_finite(values: NDArray[np.float64], perturbations: Sequence[Perturbation], layer: str) -> NDArray[np.float64]:
-    """The values, unless one is NaN or infinite."""
+    """Return the values; raise if one is NaN or infinite."""
     bad = ~np.isfinite(values).all(axis=1)
     if bad.any():
         found = shorten(format_label(perturbations[int(i)]) for i in np.flatnonzero(bad))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
+from scapp._checked import checked
+from scapp._controls import Control
 from scapp._effects import label_column
 from scapp._genes import check_gene_names, check_no_view, shorten
 from scapp._keys import Key
 from scapp._perturbations import is_control, near_matches
-from scapp._ranking import rank_genes
+from scapp._ranking import write_ranking
 from scapp.tl._rows import check_layer, labels_of, mean_of, mean_rows
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ Score = Literal["attention", "relative", "z_score"]
 Of = Literal["genes", "perturbations"]
 
 
+@checked
 def rank_attention_genes(
     adata: AnnData,
     *,
@@ -33,7 +36,7 @@ def rank_attention_genes(
     score: Score = "attention",
     layer: str = Key.layers.ATTENTION,
     lfc_layer: str = Key.layers.PREDICTED_LFC,
-    control: str | None = "control",
+    control: str | Sequence[str] | None = "control",
     key_added: str = Key.uns.ATTENTION_GENES,
     copy: bool = False,
 ) -> AnnData | None:
@@ -80,7 +83,11 @@ def rank_attention_genes(
     -------
     None, or the copy. It gains ``uns[key_added]``: `params`, and the structured arrays `names`, `scores`,
     `logfoldchanges` (predicted, natural logarithm, NaN for genes not measured), `pvals` and `pvals_adj` (NaN: attention
-    has none) with one field for each perturbation.
+    has none) with one field for each perturbation. ``obs[perturbation_key]`` becomes categorical, as scanpy's plots want it.
+
+    An h5ad file holds some 500 perturbations in that form. Of more, ``uns["attention_genes_complete"]`` (`key_added` with
+    ``"_complete"``) is written in its place, with a warning: `groups` and `genes`, the `order` of the genes for each group
+    and their `scores`, of shape (n_groups, n_genes).
 
     Raises
     ------
@@ -109,7 +116,7 @@ def rank_attention_genes(
     labels = labels_of(adata, perturbation_key, "perturbation_key")
     for name in (layer, lfc_layer) if of == "genes" else ():
         check_layer(adata, name, "`APP.predict`")
-    perturbations = _perturbations(adata.obs[perturbation_key], control)
+    perturbations = _perturbations(adata.obs[perturbation_key], control, adata.var_names)
     asked = _asked(groups, perturbations, control)
     if of == "perturbations":
         ranked_names, attention = _attended_perturbations(adata, labels, perturbations)
@@ -133,19 +140,26 @@ def rank_attention_genes(
         )
     rows = [row[name] for name in chosen]
     target = adata.copy() if copy else adata
-    target.uns[key_added] = rank_genes(
+    ranked = (
         _scores(attention[rows], attention[known], score),
         mean_rows(adata, lfc_layer, labels, chosen)
         if of == "genes"
         else np.full((len(rows), len(ranked_names)), np.nan),
         chosen,
         ranked_names,
+    )
+    write_ranking(
+        target,
+        key_added,
+        *ranked,
         groupby=perturbation_key,
-        reference=control or "control",
         layer=lfc_layer,
         method="attention" if score == "attention" else f"attention_{score}",
         n_genes=n_genes,
     )
+    # scanpy's plots group by categories.
+    if not isinstance(target.obs[perturbation_key].dtype, pd.CategoricalDtype):
+        target.obs[perturbation_key] = pd.Categorical(labels, categories=list(dict.fromkeys(labels)))
     return target if copy else None
 
 
@@ -160,18 +174,18 @@ def _attended_perturbations(
     return [str(name) for name in names], mean_of(np.asarray(adata.obsm[key]), labels, perturbations)
 
 
-def _perturbations(column: pd.Series, control: str | None) -> list[str]:
-    """Labels that are no control, in the order of the categories or of the observations."""
+def _perturbations(column: pd.Series, control: Control, known: Collection[str]) -> list[str]:
+    """Return labels that are no control, in the order of the categories or of the observations."""
     labels = column.astype(str)
     if isinstance(column.dtype, pd.CategoricalDtype):
         present = set(labels)
         distinct = [str(label) for label in column.cat.categories if str(label) in present]
     else:
         distinct = list(dict.fromkeys(labels))
-    return [label for label in distinct if not is_control(label, control)]
+    return [label for label in distinct if (control is None and label in known) or not is_control(label, control)]
 
 
-def _asked(groups: Iterable[str] | None, perturbations: list[str], control: str | None) -> list[str] | None:
+def _asked(groups: Iterable[str] | None, perturbations: list[str], control: Control) -> list[str] | None:
     if groups is None:
         return None
     if isinstance(groups, str):

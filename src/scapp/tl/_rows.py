@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def labels_of(adata: AnnData, key: str, argument: str) -> pd.Series:
-    """The label of each observation, as text."""
+    """Return the label of each observation, as text."""
     return column_of_obs(adata, label_column(adata, key), argument).astype(str)
 
 
@@ -31,12 +31,12 @@ def check_layer(adata: AnnData, layer: str, filled_by: str) -> None:
 
 
 def mean_rows(adata: AnnData, layer: str, labels: pd.Series, wanted: Sequence[str]) -> NDArray[np.float64]:
-    """The mean of a layer over the observations of each label, of shape (n_wanted, n_vars)."""
+    """Return the mean of a layer over the observations of each label, of shape (n_wanted, n_vars)."""
     return mean_of(adata.layers[layer], labels, wanted)
 
 
 def mean_of(values: Any, labels: pd.Series, wanted: Sequence[str]) -> NDArray[np.float64]:
-    """The mean of rows over the observations of each label, of shape (n_wanted, n_columns).
+    """Return the mean of rows over the observations of each label, of shape (n_wanted, n_columns).
 
     Cells of one perturbation were given the same prediction; their mean is that prediction.
     """

@@ -12,6 +12,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from scapp._checked import checked
 from scapp._genes import check_gene_names, measured_mask, shorten
 from scapp._keys import Key
 from scapp._perturbations import parse_labels
@@ -22,6 +23,7 @@ from scapp.tl._hurdle import ControlCells
 logger = logging.getLogger(__name__)
 
 
+@checked(own=("predictions", "n_cells"))
 def sample_cells(
     adata: AnnData,
     predictions: AnnData,
@@ -58,7 +60,7 @@ def sample_cells(
     adata
         Cells of a screen with controls among them, raw counts or log1p(counts per 10,000). It is not changed.
     predictions
-        One observation a perturbation with ``layers["predicted_lfc"]``, as :meth:`scapp.model.APP.predict` and the
+        One observation per perturbation with ``layers["predicted_lfc"]``, as :meth:`scapp.model.APP.predict` and the
         baselines return it.
     n_cells
         How many cells of each perturbation, one number or one for each label, as ``value_counts()`` gives them.
@@ -112,7 +114,7 @@ def sample_cells(
             f"Expected predictions as an AnnData, found {type(predictions).__name__}. Pass what `model.predict(names)` returns."
         )
     labels = _labels(predictions, perturbation_key)
-    parsed = parse_labels(labels, control=control, sep=sep)
+    parsed = parse_labels(labels, control=control, sep=sep, genes=adata.var_names)
     numbers = _numbers(n_cells, labels)
     genes, lfc = _effects(predictions, adata)
     controls = adata[[not p for p in perturbations]].to_memory()
@@ -172,7 +174,7 @@ def _numbers(n_cells: int | Mapping[str, int] | pd.Series, labels: list[str]) ->
 
 
 def _effects(predictions: AnnData, adata: AnnData) -> tuple[pd.Index, np.ndarray]:
-    """The genes that were predicted, and the log-fold-changes of each perturbation."""
+    """Return the genes that were predicted, and the log-fold-changes of each perturbation."""
     if Key.layers.PREDICTED_LFC not in predictions.layers:
         raise ValueError(
             f"predictions.layers has no {Key.layers.PREDICTED_LFC!r}. Pass what `model.predict(names)` returns, or name your "
@@ -209,7 +211,7 @@ class _Raw(NamedTuple):
 
 
 def _read(controls: AnnData, layer: str | None, total_counts_key: str | None) -> tuple[sparse.csr_matrix, _Raw | None]:
-    """Log-normalised expression of the measured genes, and raw counts with their totals where there are some."""
+    """Return log-normalised expression of the measured genes, and raw counts with their totals where there are some."""
     expression = Expression(controls, layer=layer, total_counts_key=total_counts_key)
     shape = (controls.n_obs, len(expression.genes))
     values = _assemble(expression.blocks(), shape)
@@ -246,7 +248,7 @@ def _obs(
     numbers: list[int],
     key: str,
 ) -> pd.DataFrame:
-    """The columns of the cells, with the values of the control cell or, where they describe it, of the perturbation."""
+    """Return the columns of the cells, with the values of the control cell or, where they describe it, of the perturbation."""
     is_control = np.array([not genes for genes in perturbations])
     controls, rest = adata.obs[is_control], adata.obs[~is_control]
     obs = controls.iloc[source].reset_index(drop=True)
@@ -261,7 +263,7 @@ def _obs(
 
 
 def _of_perturbations(column: pd.Series, group: pd.Series, parsed: list) -> pd.Series:
-    """The value of each perturbation, missing where its cells do not agree or there are none."""
+    """Return the value of each perturbation, missing where its cells do not agree or there are none."""
     found: dict[tuple, Any] = {}
     for genes, values in column.groupby(group, observed=True):
         if values.nunique(dropna=False) == 1:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from rich.progress import track
 
+from scapp._checked import checked
 from scapp._keys import Key
 from scapp._settings import settings
 from scapp.tl._candidates import Candidates, Genes
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 N_DRAWS = 256
 
 
+@checked(own=("model", "n_best"))
 def screen(
     model: APP,
     pairs: Iterable[str] | str = "all",
@@ -51,7 +53,7 @@ def screen(
         - a Series of desired log-fold-changes (natural logarithm), indexed by gene: agreement by `metric`
         - ``{"up": [...], "down": [...]}``, or a list of genes that are to go up: the mean predicted log-fold-change of the
           former minus that of the latter
-        - a function that takes a table of predicted log-fold-changes (n_perturbations, n_measured_genes), one column a gene,
+        - a function that takes a table of predicted log-fold-changes (n_perturbations, n_measured_genes), one column per gene,
           and returns one number for each row, the higher the better; -inf leaves a perturbation out
     metric
         How predictions agree with a Series, over its genes: ``"cosine"``, ``"pearson"``, ``"dot"`` (the sum of the
@@ -88,7 +90,7 @@ def screen(
         If the model has not been trained.
     ValueError
         If a label, a gene or a kind is unknown, there is nothing to score, none of the objective's genes was measured, or a
-        function returns something else than one number a perturbation, or -inf for all.
+        function returns something else than one number per perturbation, or -inf for all.
     TypeError
         If `model` is no :class:`scapp.model.APP`, or a list is one text.
 
@@ -163,7 +165,7 @@ def _scores(
 def _score_std(
     model: APP, perturbations: list[Genes], score: Signature | Function, seed: int, kind: str | None
 ) -> np.ndarray:
-    """Standard deviation of the score of each, over draws from the uncertainty of its log-fold-changes."""
+    """Return the standard deviation of the score of each, over draws from the uncertainty of its log-fold-changes."""
     from scapp.module import Wanted
 
     rng = np.random.default_rng(seed)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from scapp._checked import checked
 from scapp._genes import check_gene_names, check_no_view, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, Perturbation, check_known, format_label, near_matches, parse_label
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+@checked
 def attention_subnetwork(
     adata: AnnData,
     perturbation: str,
@@ -37,11 +39,11 @@ def attention_subnetwork(
     perturbation_key: str = Key.obs.PERTURBATION,
     layer: str = Key.layers.ATTENTION,
     lfc_layer: str = Key.layers.PREDICTED_LFC,
-    control: str | None = "control",
+    control: str | Sequence[str] | None = "control",
     sep: str = SEPARATOR,
     key_added: str | None = Key.uns.ATTENTION_SUBNETWORK,
 ) -> nx.DiGraph:
-    r"""Paths in the network from the perturbed genes to the genes most attended to and most changed.
+    r"""Find paths in the network from the perturbed genes to the genes most attended to and most changed.
 
     A path is a possible story, not evidence: it says that the network could carry the effect this way. Attention begins at
     the network by construction, so that attended genes are near the perturbed ones.
@@ -107,7 +109,7 @@ def attention_subnetwork(
     if key_added is not None:
         check_no_view(adata, "scapp.tl.attention_subnetwork")
     networks = _networks(adata, network_key, network)
-    genes = parse_label(perturbation, control=control, sep=sep)
+    genes = parse_label(perturbation, control=control, sep=sep, genes=adata.var_names)
     if not genes:
         raise ValueError(f"Expected a perturbation, found the control ({perturbation!r}), which perturbs nothing.")
     label, attention, lfc = _row(adata, perturbation, genes, perturbation_key, layer, lfc_layer, control, sep)
@@ -133,7 +135,7 @@ def attention_subnetwork(
 
 
 def graph_of(paths: pd.DataFrame, genes: pd.DataFrame) -> nx.DiGraph:
-    """The graph of one perturbation from its tables."""
+    """Return the graph of one perturbation from its tables."""
     import networkx as nx
 
     graph = nx.DiGraph(perturbation=str(genes["perturbation"].iloc[0]))
@@ -173,6 +175,11 @@ def _networks(
     else:
         found = dict(given) if isinstance(given, Mapping) else {Key.varp.NETWORK: given}
     for name, matrix in found.items():
+        if not (sparse.issparse(matrix) or isinstance(matrix, np.ndarray)):
+            raise TypeError(
+                f"The network {name!r} must be a sparse matrix over adata.var_names, such as model.network, found "
+                f"{type(matrix).__name__}. Add other forms with `scapp.pp.add_network(adata, edges)`."
+            )
         if matrix.shape != (adata.n_vars,) * 2:
             raise ValueError(
                 f"The network {name!r} has the shape {matrix.shape}, expected ({adata.n_vars}, {adata.n_vars}): one row and "
@@ -183,14 +190,14 @@ def _networks(
 
 def _row(
     adata: AnnData, perturbation: str, genes: Perturbation, key: str, layer: str, lfc_layer: str,
-    control: str | None, sep: str,
+    control: str | Sequence[str] | None, sep: str,
 ) -> tuple[str, NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
-    """The label as adata spells it, attention and log-fold-changes of one perturbation."""
+    """Return the label as adata spells it, attention and log-fold-changes of one perturbation."""
     for name in (layer, lfc_layer):
         check_layer(adata, name, "`APP.predict`")
     labels = labels_of(adata, key, "perturbation_key")
     distinct = list(dict.fromkeys(labels))
-    same = [label for label in distinct if parse_label(label, control=control, sep=sep) == genes]
+    same = [label for label in distinct if parse_label(label, control=control, sep=sep, genes=adata.var_names) == genes]
     if not same:
         like = near_matches(perturbation, distinct)
         hint = f" Did you mean {' or '.join(map(repr, like))}?" if like else ""
@@ -210,7 +217,7 @@ def _row(
 def _roles(
     attention: NDArray[np.float64], lfc: NDArray[np.float64], starts: NDArray[np.int64], n_attended: int, n_changed: int
 ) -> dict[int, str]:
-    """The genes that paths lead to, the most attended first."""
+    """Return the genes that paths lead to, the most attended first."""
     other = np.ones(len(attention), dtype=bool)
     other[starts] = False
     attended = [g for g in np.argsort(-attention, kind="stable") if other[g]][:n_attended]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
+from scapp._checked import checked
 from scapp._genes import shorten
 from scapp.tl._candidates import Candidates, Genes, check_model
 
@@ -20,6 +21,7 @@ MAX_TARGETS, MIN_TARGETS, MAX_COVARIANCES = 2000, 200, 2**26
 STRATEGIES = ("variance", "uncertainty")
 
 
+@checked(own=("n",))
 def suggest_perturbations(
     model: APP,
     n: int,
@@ -123,7 +125,7 @@ def suggest_perturbations(
 def _candidates(
     model: APP, asked: Iterable[str] | str, genes: Iterable[str] | None, order: int
 ) -> tuple[list[str], list[Genes]]:
-    """Labels and nodes of what could be measured."""
+    """Return labels and nodes of what could be measured."""
     trained = set(model.module.perturbations)
     by_labels = not (isinstance(asked, str) and asked == "all")
     if not by_labels and genes is None and order == 1:

@@ -1,0 +1,220 @@
+"""One check of the types of options, from the annotations of the functions that take them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar, get_args, get_origin, overload
+
+import numpy as np
+import pandas as pd
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+LONGEST_SHOWN = 60
+
+
+class Kind(NamedTuple):
+    """What values an annotation allows, and how that is said."""
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool | np.bool_)
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, Integral) and not _is_bool(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not _is_bool(value) and not math.isnan(value)
+
+
+def _is_texts(value: Any) -> bool:
+    if isinstance(value, list | tuple | set | frozenset | pd.Series | pd.Index | np.ndarray):
+        return all(isinstance(part, str) for part in value)
+    # Generators are not used up; matrices and AnnData are no lists.
+    return isinstance(value, Iterable) and not (isinstance(value, bytes) or hasattr(value, "shape"))
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, Sequence | np.ndarray) and len(value) == 2 and all(map(_is_number, value))
+
+
+def _named(name: str) -> Callable[[Any], bool]:
+    """Return a check by the name of a class, which need not be imported for it."""
+    return lambda value: any(base.__name__ == name for base in type(value).__mro__)
+
+
+_PATH = Kind("a path", lambda value: isinstance(value, str | os.PathLike))
+_TEXTS = Kind("a list of text", _is_texts)
+_MAPPING = Kind("a dictionary", lambda value: isinstance(value, Mapping))
+_KINDS = {
+    "None": Kind("None", lambda value: value is None),
+    "bool": Kind("True or False", _is_bool),
+    "int": Kind("a whole number", _is_int),
+    "float": Kind("a number", _is_number),
+    "str": Kind("text", lambda value: isinstance(value, str)),
+    "Path": _PATH,
+    "PathLike": _PATH,
+    "os.PathLike[str]": _PATH,
+    "Sequence[str]": _TEXTS,
+    "Iterable[str]": _TEXTS,
+    "list[str]": _TEXTS,
+    "tuple[float, float]": Kind("two numbers", _is_pair),
+    "pd.DataFrame": Kind("a DataFrame", lambda value: isinstance(value, pd.DataFrame)),
+    "pd.Series": Kind("a Series", lambda value: isinstance(value, pd.Series)),
+    "AnnData": Kind("an AnnData", _named("AnnData")),
+    "MuData": Kind("a MuData", _named("MuData")),
+    "Axes": Kind("axes of matplotlib", _named("Axes")),
+    "Folder": Kind("a path or None", lambda value: value is None or isinstance(value, str | os.PathLike)),
+    "nx.DiGraph": Kind("a directed graph of networkx", _named("DiGraph")),
+    "dict": _MAPPING,
+    "APP": Kind("a model (scapp.model.APP)", _named("APP")),
+}
+
+
+@overload
+def checked(function: Callable[Given, Result], /) -> Callable[Given, Result]: ...
+
+
+@overload
+def checked(*, own: Sequence[str]) -> Callable[[Callable[Given, Result]], Callable[Given, Result]]: ...
+
+
+def checked(function: Any = None, /, *, own: Sequence[str] = ()) -> Any:
+    """Refuse arguments that are not what their annotation says, before anything else happens.
+
+    Annotations of simple types are checked; those of richer ones (tables of edges, guides) by the function itself.
+    True is no number, and ``"no"`` is not False. Tables of polars become those of pandas.
+
+    Parameters
+    ----------
+    function
+        The function that is decorated.
+    own
+        Arguments that the function itself checks, with a message of its own.
+
+    Raises
+    ------
+    TypeError
+        With the function, the argument, what was found and what is expected. ValueError for NaN.
+    """
+    if function is None:
+        return functools.partial(checked, own=own)
+    signature = inspect.signature(function)
+    kinds: dict[str, list[Kind]] = {}
+    for name, parameter in signature.parameters.items():
+        single = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if (
+            name not in own
+            and single
+            and isinstance(parameter.annotation, str)
+            and (found := _read(parameter.annotation, function))
+        ):
+            kinds[name] = found
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        args = tuple(map(_of_pandas, args))
+        kwargs = {name: _of_pandas(value) for name, value in kwargs.items()}
+        try:
+            given = signature.bind(*args, **kwargs).arguments
+        except TypeError:
+            return function(*args, **kwargs)  # which says what is missing or not known
+        for name, value in given.items():
+            if name in kinds and not any(kind.holds(value) for kind in kinds[name]):
+                error = ValueError if isinstance(value, float) and math.isnan(value) else TypeError
+                raise error(_message(_called(function), name, value, kinds[name]))
+        return function(*args, **kwargs)
+
+    return call
+
+
+def _of_pandas(value: Any) -> Any:
+    """Return a table of polars as one of pandas, and anything else as it is."""
+    if type(value).__module__.split(".")[0] != "polars":
+        return value
+    if hasattr(value, "collect"):
+        value = value.collect()
+    if not hasattr(value, "to_dict"):
+        return pd.Series(value.to_list(), name=value.name)  # a column
+    return pd.DataFrame(value.to_dict(as_series=False))
+
+
+def _read(annotation: str, function: Callable[..., Any]) -> list[Kind]:
+    """Return what an annotation allows; nothing if a part of it is of a richer type."""
+    found = []
+    for part in re.split(r"\s*\|\s*(?![^\[]*\])", annotation):
+        kind = (
+            _KINDS.get(part)
+            or (_MAPPING if part.startswith(("Mapping[", "dict[")) else None)
+            or _choices(part, function)
+        )
+        if kind is None:
+            return []
+        found.append(kind)
+    return found
+
+
+def _choices(part: str, function: Callable[..., Any]) -> Kind | None:
+    """Return what a literal allows: any text where it is of text, as functions name the choices themselves."""
+    space = getattr(inspect.unwrap(function), "__globals__", {})
+    literal: Any = space.get(part)
+    if part.startswith("Literal["):
+        literal = eval(part, {"Literal": Literal})
+    if get_origin(literal) is not Literal:
+        return None
+    allowed = get_args(literal)
+    words = " or ".join(map(repr, allowed))
+    return Kind(
+        words,
+        lambda value: (isinstance(value, str) if isinstance(allowed[0], str) else False) or _among(value, allowed),
+    )
+
+
+def _among(value: Any, allowed: tuple) -> bool:
+    return any(type(value) is type(choice) and value == choice for choice in allowed)
+
+
+def _called(function: Callable[..., Any]) -> str:
+    """Return the public name of a function: its module without private parts."""
+    public = [part for part in function.__module__.split(".") if not part.startswith("_")]
+    return ".".join([*public, re.sub(r"\w+Mixin\.", "APP.", function.__qualname__.replace(".__init__", ""))])
+
+
+def _message(call: str, name: str, value: Any, kinds: Sequence[Kind]) -> str:
+    shown = (
+        re.sub(r"\s+", " ", repr(value)) if isinstance(value, str | int | float | bool | list | tuple | dict) else ""
+    )
+    shown = f" {shown[:LONGEST_SHOWN]}{'…' if len(shown) > LONGEST_SHOWN else ''}" if shown else ""
+    found = "None" if value is None else f"{type(value).__name__}{shown}"
+    if call.endswith("setup_anndata") and found == "MuData":
+        found = "MuData; for a MuData there is setup_mudata"
+    words = [kind.words for kind in kinds]
+    expected = words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+    expects_data = any(kind is _KINDS["AnnData"] for kind in kinds)
+    mend = _data_mend(call, value) if expects_data else f"See `help({call})`."
+    return f"{name} of {call} must be {expected}, found {found}.\n{mend}"
+
+
+def _data_mend(call: str, value: Any) -> str:
+    """Return how to come from what is often given to an AnnData."""
+    if value is None:
+        return "Functions that write into an AnnData return None: call them without assigning the result to adata."
+    if isinstance(value, str | os.PathLike):
+        return f"Read the file first: `{call}(anndata.read_h5ad({os.fspath(value)!r}), …)`."
+    if _KINDS["MuData"].holds(value):
+        modalities = list(value.mod)
+        return f"Pass the modality that is meant, for example mdata[{modalities[0] if modalities else 'rna'!r}]; it has {modalities}."
+    if isinstance(value, pd.DataFrame):
+        return "Make an AnnData of the table: `anndata.AnnData(table)` of cells by genes, `scapp.pp.read_effects(table)` of effects."
+    return "Make one of a matrix with `anndata.AnnData(X, obs=obs, var=var)`."
