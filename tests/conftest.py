@@ -15,14 +15,30 @@ from typing import Any
 os.environ.setdefault("MPLBACKEND", "agg")
 # Tests run side by side; threads that wait for each other's cores take many times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault(
+    "NUMBA_NUM_THREADS", "1"
+)  # its first parallel loop sets the threads of OpenMP, and so of torch, to this
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import settings
 from scipy import sparse
 
+import scapp
 from scapp import benchmark
+
+# The first example of a property may load a library, and a busy machine takes its time: neither is a failure.
+settings.register_profile("scapp", deadline=None)
+settings.load_profile("scapp")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what reads real data."""
+    for item in items:
+        if {"shared_data", "shared_cases"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("data")
 
 
 @pytest.fixture(scope="session")
@@ -77,13 +93,14 @@ def tasks() -> SimpleNamespace:
 
 @pytest.fixture(autouse=True)
 def _messages_reach_caplog(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let `caplog` see what scapp logs, whether or not scapp shows its messages by itself."""
-    logger = logging.getLogger("scapp")
-    level = logger.level
-    monkeypatch.setattr(logger, "propagate", True)
-    logger.setLevel(logging.INFO)
+    """Let `caplog` see what scapp logs, whether or not scapp shows its messages by itself; no test silences those after it."""
+    loggers = {logger: logger.level for logger in (logging.getLogger("scapp"), logging.getLogger("scvi"))}
+    monkeypatch.setattr(scapp.settings, "_verbosity", scapp.settings._verbosity)
+    monkeypatch.setattr(logging.getLogger("scapp"), "propagate", True)
+    logging.getLogger("scapp").setLevel(logging.INFO)
     yield
-    logger.setLevel(level)
+    for logger, level in loggers.items():
+        logger.setLevel(level)
 
 
 def _assert_same(found: Any, expected: Any) -> None:

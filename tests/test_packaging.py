@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import yaml
 
 import scapp
 
@@ -51,6 +52,18 @@ def test_dependencies_have_no_upper_bounds():
     assert [r for r in PYPROJECT["project"]["dependencies"] if re.search(r"<|==|~=", r)] == []
 
 
+@pytest.mark.skipif(not (ROOT / ".github").is_dir(), reason="the workflows are not in the source distribution")
+def test_workflows_test_all_supported_versions_and_publish_without_a_token():
+    files = {path.name: path.read_text() for path in (ROOT / ".github").rglob("*.yml")}
+    read = {name: yaml.safe_load(text) for name, text in files.items()}
+    matrix = read["test.yml"]["jobs"]["test"]["strategy"]["matrix"]
+    versions = [c.rsplit(" ", 1)[1] for c in PYPROJECT["project"]["classifiers"] if re.search(r":: 3\.\d+$", c)]
+    assert set(versions) <= set(matrix["python"])
+    assert f">={matrix['python'][0]}" == PYPROJECT["project"]["requires-python"]
+    assert read["release.yml"]["jobs"]["publish"]["permissions"] == {"id-token": "write"}
+    assert "secrets." not in "".join(files.values())
+
+
 def test_version_is_the_installed_one():
     assert scapp.__version__ == version("scapp") == PYPROJECT["project"]["version"]
 
@@ -67,11 +80,10 @@ def test_import_loads_nothing_heavy():
     assert loaded == ""
 
 
-@pytest.mark.parametrize(
-    "name", ["baselines", "benchmark", "datasets", "embeddings", "metrics", "networks", "pl", "pp", "tl"]
-)
-def test_all_but_the_model_do_without_torch(name):
-    assert python(f"import sys, scapp; scapp.{name}; print(*{{'torch', 'scvi'}} & sys.modules.keys())") == ""
+def test_all_but_the_model_do_without_torch():
+    names = [name for name in scapp._SUBMODULES if name != "model"]
+    code = "import sys, scapp\nfor name in {}: getattr(scapp, name); print(name, *{{'torch', 'scvi'}} & sys.modules.keys())"
+    assert python(code.format(names)).splitlines() == names
 
 
 def test_every_submodule_is_listed_and_loads():

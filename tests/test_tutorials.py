@@ -71,6 +71,8 @@ def test_notebooks_name_no_machine(path):
     assert [*named, *filter(MACHINE.search, sources)] == []
 
 
+@pytest.mark.slow
+@pytest.mark.tutorial
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs(path, runner, data_folder):
     ran = runner.execute(path, {"SCAPP_TUTORIAL_QUICK": "1", "SCAPP_DATA_DIR": str(data_folder)})

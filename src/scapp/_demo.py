@@ -88,7 +88,7 @@ def screen_of(
 
 
 def _given_effects(adata: ad.AnnData, key: str, layer: str | None, sep: str) -> ad.AnnData:
-    from scapp.data._effects import read_effects
+    from scapp.data import read_effects
 
     checked = pp.add_unmeasured_genes(adata, perturbation_key=key, control=None, sep=sep)
     effects = read_effects(checked, perturbation_key=key, control=None, layer=layer, sep=sep, batch_key=None)

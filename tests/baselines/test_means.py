@@ -48,7 +48,7 @@ def test_equal_points_and_majorities_have_themselves_as_median():
 
 
 @given(arrays(float, st.tuples(st.integers(1, 7), st.integers(1, 4)), elements=st.integers(-5, 5).map(float)))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_point_nearby_and_no_data_point_is_better(points):
     median = geometric_median(points)
     best = total(points, median)
@@ -114,7 +114,7 @@ def test_partner_mean_falls_back_on_all_perturbations_where_a_kind_is_missing():
 
 
 @given(st.permutations(range(6)))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_partner_mean_does_not_depend_on_the_order_of_perturbations(order):
     effects = make(["A", "B", "A+C", "B+C", "A+B+D", "E+F"], np.random.default_rng(0).normal(size=(6, 2)))
     asked = ["A+B", "C+E", "D+A", "F"]

@@ -95,7 +95,7 @@ def test_without_combinations_in_training_all_training_perturbations_are_compare
 
 
 @given(st.permutations(range(5)))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_nothing_depends_on_the_order_of_perturbations(order):
     effects = make(["A", "B", "D", "A+B", "B+D"])
     asked = ["C", "F", "A+C", "C+F"]

@@ -199,7 +199,7 @@ def test_unknown_formats_and_shapes_are_not_written(tmp_path):
         read_predictions(tmp_path / "absent.csv", LABELS, GENES)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=120), suffix=st.sampled_from(SUFFIXES))
 def test_any_bytes_end_in_an_error_that_names_the_file(tmp_path, content, suffix):
     path = tmp_path / f"anything{suffix}"

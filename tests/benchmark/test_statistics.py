@@ -204,7 +204,7 @@ def test_a_score_that_stands_twice_is_refused(planted):
         summarise(pd.concat([planted, row]))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     values=st.lists(st.floats(0.1, 100), min_size=2, max_size=12),
     factor=st.floats(0.1, 10),

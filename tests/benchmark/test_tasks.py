@@ -92,6 +92,7 @@ def test_reference_values_of_the_singles(k562):
     assert mean_l2(k562, baselines.NoChange) == pytest.approx(10.707, abs=0.0005)
 
 
+@pytest.mark.slow
 def test_the_evidence_of_the_doubles_is_the_recommended(norman):
     inputs = norman.inputs()
     assert inputs is norman.inputs()

@@ -153,7 +153,7 @@ def test_pickles_under_any_name_are_refused_and_not_run(tmp_path, name):
     assert not (tmp_path / "executed").exists()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=200), suffix=st.sampled_from(["csv", "json", "npz", "npy", "parquet", "ckpt", "bin"]))
 @example(content=b"G", suffix="ckpt")  # struct.error in torch's unpickler
 def test_any_bytes_end_in_a_table_or_an_error_that_names_the_file(tmp_path, content, suffix):

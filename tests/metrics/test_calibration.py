@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
@@ -111,7 +111,6 @@ some_probabilities = arrays(float, st.integers(1, 30), elements=st.sampled_from(
 
 
 @given(some_probabilities, st.integers(1, 12), st.integers(0, 2**16))
-@settings(deadline=None)
 def test_reliability_counts_every_prediction_once_and_keeps_equal_probabilities_together(probability, n_bins, seed):
     outcome = np.random.default_rng(seed).integers(0, 2, len(probability))
     table = metrics.reliability(probability, outcome, n_bins=n_bins)
@@ -124,7 +123,6 @@ def test_reliability_counts_every_prediction_once_and_keeps_equal_probabilities_
 
 
 @given(st.integers(1, 8), st.integers(1, 12), st.integers(0, 2**16))
-@settings(deadline=None)
 def test_reliability_is_scikit_learns_curve_where_no_probabilities_are_equal(n_each, n_bins, seed):
     drawn = np.random.default_rng(seed)
     probability, outcome = drawn.uniform(size=n_each * n_bins), drawn.integers(0, 2, n_each * n_bins)
@@ -137,7 +135,6 @@ def test_reliability_is_scikit_learns_curve_where_no_probabilities_are_equal(n_e
 
 
 @given(arrays(bool, st.integers(1, 30)))
-@settings(deadline=None)
 def test_certain_probabilities_that_come_true_have_no_calibration_error(outcome):
     assert metrics.expected_calibration_error(outcome.astype(float), outcome) == 0
     assert metrics.expected_calibration_error(1.0 - outcome, outcome) == 1

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import cdist
@@ -165,7 +165,6 @@ def test_predicting_the_same_for_all_keeps_no_spread_and_equal_observations_have
     st.floats(-3, 3),
     st.permutations(range(4)),
 )
-@settings(deadline=None)
 def test_kept_spread_scales_with_the_predictions_and_not_with_their_mean(predicted, observed, factor, order):
     kept = metrics.kept_spread(predicted, observed)
     if np.isnan(kept):

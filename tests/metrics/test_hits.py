@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score
@@ -51,7 +51,6 @@ def test_genes_without_a_hit_are_nan_and_do_not_count_in_the_mean():
 
 
 @given(small, st.floats(0.05, 1))
-@settings(deadline=None)
 def test_the_truth_finds_as_many_as_there_are_places_and_a_constant_its_budget(effects, budget):
     n_tested = max(1, int(np.floor(budget * 7 + 0.5)))
     n_hits = (np.abs(effects) >= 2).sum(axis=0)
@@ -64,7 +63,6 @@ def test_the_truth_finds_as_many_as_there_are_places_and_a_constant_its_budget(e
 
 
 @given(small, small, st.floats(0.05, 1), st.permutations(range(7)))
-@settings(deadline=None)
 def test_recall_depends_on_ranks_alone_and_not_on_the_order_of_perturbations(scores, effects, budget, order):
     recall = metrics.hit_discovery_recall(scores, effects, budget=budget)
     again = metrics.hit_discovery_recall(np.exp(scores[order]), -effects[order], budget=budget)
@@ -89,7 +87,6 @@ def test_changed_genes_are_found_as_scikit_learn_says():
 
 
 @given(arrays(float, 9, elements=st.floats(0, 1)), arrays(bool, 9))
-@settings(deadline=None)
 def test_a_certain_prediction_is_perfect_and_a_constant_one_finds_the_share_that_changed(probabilities, changed):
     if not changed.any():
         assert np.isnan(metrics.changed_genes_auprc(probabilities, changed))

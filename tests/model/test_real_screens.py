@@ -63,6 +63,7 @@ def k562(shared_data, tasks):
     return split, fit(full, split.train.obs_names, gene_features_key="go")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*not measured")
 def test_held_out_genes_of_replogle_beat_the_mean_and_the_linear_model(k562):
     split, model = k562
@@ -77,6 +78,7 @@ def test_held_out_genes_of_replogle_beat_the_mean_and_the_linear_model(k562):
     assert error["APP"] < error["linear"]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*not measured")
 def test_intervals_of_a_noisy_real_screen_hold_for_the_genes_predicted_to_change_most(k562):
     split, model = k562
@@ -168,6 +170,7 @@ def test_attention_is_higher_on_planted_downstream_genes(planted):
     assert pd.Series(ratio).median() > 2
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*measured single", "ignore:.*not measured")
 def test_intervals_hold_for_genes_without_a_measured_single(shared_data, tasks):
     """Norman's screen with a fifth of the genes taken out of all perturbations."""

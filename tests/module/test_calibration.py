@@ -41,7 +41,7 @@ def test_probabilities_of_a_change_come_true(threshold):
         assert changed[part].mean() == pytest.approx(probability[part].mean(), abs=0.05)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(0, 1000), st.floats(0.05, 5))
 def test_certainty_grows_with_the_size_of_a_prediction(seed, threshold):
     calibration = Calibration(20)

@@ -163,7 +163,7 @@ def test_guides_without_two_humps_are_assigned_by_min_counts_and_reported(caplog
     assert "by min_counts alone: 3" in caplog.text and "guides in no cell: 1 (C_1)" in caplog.text
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.lists(st.integers(0, 20), min_size=7, max_size=7), min_size=1, max_size=12), st.integers(1, 3))
 def test_every_cell_is_in_one_group_and_labels_follow_the_guides(counts, max_genes):
     guides = gdo([dict(zip(GUIDES, row, strict=True)) for row in counts])

@@ -303,7 +303,7 @@ NAMES = st.sampled_from(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(genes=st.lists(NAMES, unique=True, min_size=1), perturbed=st.lists(NAMES, unique=True))
 def test_no_gene_is_lost_and_a_second_time_changes_nothing(genes, perturbed):
     adata = data([*genes, "A1BG2"], ["control", *perturbed])

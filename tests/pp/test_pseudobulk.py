@@ -197,7 +197,7 @@ def test_total_counts_of_all_genes_normalise_a_part_of_the_genes():
     assert np.abs(pseudobulk(part).X - expected["G1"][0][:10]).max() > 0.1
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, 3), min_size=12, max_size=40), st.integers(1, 50), st.randoms())
 def test_sums_by_group_hold_for_any_assignment_and_chunk(codes, chunk_size, random):
     codes = [0, 0, 1, 1, *codes]

@@ -93,7 +93,7 @@ def test_what_was_there_stays_as_it_was(assert_same):
     assert_same(adata, before)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.text("ABCXYZ-.", min_size=1, max_size=4), max_size=6))
 def test_calling_again_changes_nothing(names):
     once = add_unmeasured_genes(cells(), names)

@@ -206,7 +206,7 @@ def test_distances_are_those_of_jensen_and_shannon():
     np.testing.assert_allclose(_checks._distances(p, q), expected)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, 6), min_size=12, max_size=40), st.integers(0, 10**6))
 def test_chance_keeps_the_degrees(degrees, seed):
     rng = np.random.default_rng(seed)

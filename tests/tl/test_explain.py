@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from types import SimpleNamespace
 
 import anndata as ad
@@ -38,8 +40,14 @@ def train(effects: ad.AnnData, kind: str | None = None, **options: object) -> AP
 
 
 @pytest.fixture(scope="module")
-def model(screen) -> APP:
-    return train(screen.effects)
+def trained(screen) -> Callable[..., APP]:
+    """A model of the screen for each set of options, trained once."""
+    return cache(lambda **options: train(screen.effects, **options))
+
+
+@pytest.fixture(scope="module")
+def model(trained) -> APP:
+    return trained()
 
 
 def asked(screen: SimpleNamespace) -> list[str]:
@@ -53,8 +61,8 @@ def asked(screen: SimpleNamespace) -> list[str]:
     [{}, {"attention": False}, {"closed_form": False}],
     ids=str,
 )
-def test_contributions_sum_to_the_prediction(screen, options, by):
-    model = train(screen.effects, **options)
+def test_contributions_sum_to_the_prediction(screen, trained, options, by):
+    model = trained(**options)
     genes = screen.effects.var_names[[3, 60]]
     for perturbation in asked(screen):
         predicted = model.predict([perturbation])[:, genes].layers["predicted_lfc"][0]
@@ -65,8 +73,8 @@ def test_contributions_sum_to_the_prediction(screen, options, by):
             assert table["contribution"].abs().is_monotonic_decreasing
 
 
-def test_the_papers_form_is_explained_by_genes_only(screen):
-    model = train(screen.effects, preset="paper")
+def test_the_papers_form_is_explained_by_genes_only(screen, trained):
+    model = trained(preset="paper")
     name, gene = screen.unseen[0], screen.effects.var_names[3]
     table = scapp.tl.explain(model, name, gene, by="genes")
     predicted = model.predict([name])[:, gene].layers["predicted_lfc"][0, 0]
@@ -120,8 +128,7 @@ def test_genes_that_make_perturbations_alike_are_of_the_network(screen, model):
 
 
 @pytest.mark.parametrize("by", ["perturbations", "genes"])
-def test_a_model_loaded_without_data_explains_the_same(screen, tmp_path, by):
-    model = train(screen.effects)
+def test_a_model_loaded_without_data_explains_the_same(screen, model, tmp_path, by):
     model.save(tmp_path / "m")
     loaded = APP.load(tmp_path / "m", adata=False)
     for perturbation in asked(screen)[1:4]:

@@ -111,7 +111,7 @@ def test_the_spread_of_a_gene_is_that_of_measured_cells(sampled, shallow):
     values=st.lists(st.floats(0.01, 9), min_size=1, max_size=30).map(sorted),
     mean=st.floats(0.001, 9),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_clipped_shift_has_the_mean_asked(values, mean):
     values = np.array(values)
     shift = clipped_shift(values, mean)
@@ -119,7 +119,7 @@ def test_the_clipped_shift_has_the_mean_asked(values, mean):
 
 
 @given(seed=st.integers(0, 1000), lfc=st.floats(-9, 9))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_expected_mean_is_exact_whatever_the_effect(seed, lfc):
     """Expectation over the draws of detection, gene by gene: genes that no cell and that all cells show among them."""
     rng = np.random.default_rng(seed)

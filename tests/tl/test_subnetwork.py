@@ -142,7 +142,7 @@ def test_nothing_is_written_without_key_or_after_an_error(adata, assert_same):
         scapp.tl.attention_subnetwork(adata, "KLF1")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.sampled_from(["weight", "hops"]))
 def test_costs_are_those_of_all_short_paths(seed, max_length, by):
     rng = np.random.default_rng(seed)

@@ -128,6 +128,7 @@ def test_a_half_alone_knows_its_uncertainty_too(effects, make):
         assert len(suggest_perturbations(model, 3, order=order)) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.xfail(strict=True, reason="the gain over chance is 1.6 % on this screen; the earlier form gained 3 %")
 def test_measuring_what_is_suggested_gains_three_per_cent_over_chance():
     """Singles of three modules of 16 were measured: the suggestions reach more of the others than chance does."""

@@ -11,15 +11,13 @@ from scvi.model.base import BaseModelClass
 
 from scapp._checked import checked
 from scapp._keys import Key
-from scapp.data._effects import DEPTH
-from scapp.data._mudata import effects_of
+from scapp.data import DEPTH, effects_of
 from scapp.model._inputs import Registered
 from scapp.model._saving import SavingMixin
 from scapp.model._setup import SetupMixin
 from scapp.model._streaming import StreamingMixin
 from scapp.model._training import TrainingMixin
-from scapp.module import APPModule, PaperModule
-from scapp.module._paper import PaperOptions
+from scapp.module import APPModule, PaperModule, PaperOptions
 
 if TYPE_CHECKING:
     from mudata import MuData

@@ -15,8 +15,7 @@ from scapp._keys import Key
 from scapp._perturbations import check_known, parse_labels
 from scapp._ranking import write_ranking
 from scapp._warn import warn_user
-from scapp.data._fields import check_same_genes
-from scapp.data._mudata import column_of_mudata
+from scapp.data import check_same_genes, column_of_mudata
 from scapp.model._own_effects import OwnEffects
 from scapp.model._results import Results, new_anndata, over_all_genes, profile_of
 from scapp.module import APPModule, Wanted

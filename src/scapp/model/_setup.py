@@ -14,13 +14,20 @@ from scapp._checked import checked
 from scapp._effects import added_keys, control_label, effects_layer, label_column
 from scapp._genes import check_no_view, shorten
 from scapp._keys import Key
-from scapp.data import EffectsField, GeneFeaturesField, GenesField, NetworkField
-from scapp.data._fields import EFFECTS, FEATURES, GENES, NETWORK, numbered
-from scapp.data._mudata import (
+from scapp.data import (
+    EFFECTS,
+    FEATURES,
+    GENES,
+    NETWORK,
+    EffectsField,
+    GeneFeaturesField,
+    GenesField,
     MuDataEffectsField,
     MuDataGeneFeaturesField,
     MuDataGenesField,
     MuDataNetworkField,
+    NetworkField,
+    numbered,
 )
 from scapp.pp._efficacy import kind_of
 

@@ -3,11 +3,12 @@
 from scapp.module._app import APPModule, Inputs, Posterior, Prediction, Wanted
 from scapp.module._attention import MeasuredAttention
 from scapp.module._calibration import Calibration
-from scapp.module._closed_form import ClosedForm
+from scapp.module._closed_form import MAX_LEARNED_FROM, ClosedForm, even_choice, order_of
 from scapp.module._evidence import Evidence
-from scapp.module._paper import PaperModule
+from scapp.module._paper import PaperModule, PaperOptions
 
 __all__ = [
+    "MAX_LEARNED_FROM",
     "APPModule",
     "Calibration",
     "ClosedForm",
@@ -15,7 +16,10 @@ __all__ = [
     "Inputs",
     "MeasuredAttention",
     "PaperModule",
+    "PaperOptions",
     "Posterior",
     "Prediction",
     "Wanted",
+    "even_choice",
+    "order_of",
 ]

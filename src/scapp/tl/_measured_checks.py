@@ -65,7 +65,7 @@ def measured_checks(
 
 def learn_halves(module: APPModule) -> list[MeasuredAttention]:
     """Learn the scalars of the attention twice, each time from the half of the perturbations that the other does not see."""
-    from scapp.module._closed_form import MAX_LEARNED_FROM, even_choice, order_of
+    from scapp.module import MAX_LEARNED_FROM, even_choice, order_of
 
     labels = module.inputs.labels
     prepared = module.attention.twin()

@@ -1,0 +1,252 @@
+"""The rooms of scapp know of each other what `docs/architecture.md` says, and no more."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import scapp
+
+SCRIPT = Path(__file__).parents[1] / "docs" / "make_architecture.py"
+
+# Imports of another room's private modules, by the importing module. Both lists may only get shorter: mend one, take it out.
+PRIVATE_IMPORTS = frozenset(
+    {
+        ("scapp._cli", "scapp.benchmark._cli"),
+        ("scapp._demo", "scapp.baselines._base.Baseline"),
+        ("scapp.baselines._base", "scapp.pp._labels.read_perturbations"),
+        ("scapp.baselines._linear", "scapp.pp._feature_sources.read_features"),
+        ("scapp.baselines._similarities", "scapp.pp._annotations.Annotations"),
+        ("scapp.baselines._similarities", "scapp.pp._annotations.read_annotations"),
+        ("scapp.baselines._similarities", "scapp.pp._edges.Edges"),
+        ("scapp.baselines._similarities", "scapp.pp._edges.read_edges"),
+        ("scapp.baselines._similarities", "scapp.pp._gene_names.Aliases"),
+        ("scapp.baselines._similarities", "scapp.pp._gene_names.GeneMatcher"),
+        ("scapp.baselines._similarities", "scapp.pp._tables.PathLike"),
+        ("scapp.benchmark._predictions", "scapp.pp._tables.PathLike"),
+        ("scapp.benchmark._predictions", "scapp.pp._tables.existing_file"),
+        ("scapp.benchmark._predictions", "scapp.pp._tables.find_column"),
+        ("scapp.benchmark._predictions", "scapp.pp._tables.read_table"),
+        ("scapp.benchmark._predictions", "scapp.pp._tables.to_numbers"),
+        ("scapp.benchmark._screens", "scapp.datasets._labels.CONTROL"),
+        ("scapp.benchmark._screens", "scapp.datasets._tidy.labelled_cells"),
+        ("scapp.benchmark._screens", "scapp.datasets._tidy.load_h5ad"),
+        ("scapp.benchmark._task", "scapp.pp._tables.read_table"),
+        ("scapp.data._effects", "scapp.pp._efficacy.DIRECTION"),
+        ("scapp.data._effects", "scapp.pp._efficacy.kind_of"),
+        ("scapp.data._effects", "scapp.pp._labels.check_labels"),
+        ("scapp.data._effects", "scapp.pp._labels.column_of_obs"),
+        ("scapp.data._effects", "scapp.pp._pseudobulk.pseudobulk"),
+        ("scapp.datasets._labels", "scapp.pp._tables.to_numbers"),
+        ("scapp.embeddings._frame", "scapp.pp._tables.existing_file"),
+        ("scapp.embeddings._frame", "scapp.pp._tables.find_column"),
+        ("scapp.embeddings._frame", "scapp.pp._tables.is_path"),
+        ("scapp.embeddings._frame", "scapp.pp._tables.read_table"),
+        ("scapp.embeddings._models", "scapp.pp._tables.existing_file"),
+        ("scapp.embeddings._models", "scapp.pp._tables.find_column"),
+        ("scapp.embeddings._models", "scapp.pp._tables.is_path"),
+        ("scapp.embeddings._models", "scapp.pp._tables.read_table"),
+        ("scapp.embeddings._models", "scapp.pp._tables.to_numbers"),
+        ("scapp.embeddings._read", "scapp.pp._tables.existing_file"),
+        ("scapp.embeddings._tables", "scapp.pp._tables.existing_file"),
+        ("scapp.embeddings._tables", "scapp.pp._tables.read_table"),
+        ("scapp.embeddings._tables", "scapp.pp._tables.to_numbers"),
+        ("scapp.model._own_effects", "scapp.pp._efficacy.DIRECTION"),
+        ("scapp.model._own_effects", "scapp.pp._efficacy.kind_of"),
+        ("scapp.model._prediction", "scapp.pp._labels.column_of_obs"),
+        ("scapp.model._results", "scapp.pp._blocks.TARGET_SUM"),
+        ("scapp.model._setup", "scapp.pp._efficacy.kind_of"),
+        ("scapp.networks._annotations", "scapp.pp._annotations.gene_sets"),
+        ("scapp.networks._annotations", "scapp.pp._annotations.read_annotations"),
+        ("scapp.networks._annotations", "scapp.pp._tables.existing_file"),
+        ("scapp.networks._annotations", "scapp.pp._tables.open_text"),
+        ("scapp.networks._annotations", "scapp.pp._tables.whole"),
+        ("scapp.networks._obo", "scapp.pp._tables.open_text"),
+        ("scapp.networks._obo", "scapp.pp._tables.whole"),
+        ("scapp.networks._omnipath", "scapp.pp._edges.read_edges"),
+        ("scapp.networks._omnipath", "scapp.pp._tables.existing_file"),
+        ("scapp.networks._omnipath", "scapp.pp._tables.read_table"),
+        ("scapp.networks._string", "scapp.pp._tables.BoundedGzip"),
+        ("scapp.networks._string", "scapp.pp._tables.existing_file"),
+        ("scapp.networks._string", "scapp.pp._tables.is_gzipped"),
+        ("scapp.networks._tables", "scapp.pp._annotations.read_annotations"),
+        ("scapp.networks._tables", "scapp.pp._annotations.split_terms"),
+        ("scapp.networks._tables", "scapp.pp._edge_columns.edge_ends"),
+        ("scapp.networks._tables", "scapp.pp._edge_columns.matrix_as_edges"),
+        ("scapp.networks._tables", "scapp.pp._edge_columns.read_signs"),
+        ("scapp.networks._tables", "scapp.pp._edge_columns.split_names_of_edges"),
+        ("scapp.networks._tables", "scapp.pp._edge_columns.weight_column"),
+        ("scapp.networks._tables", "scapp.pp._edges.is_effects_table"),
+        ("scapp.networks._tables", "scapp.pp._edges.read_edge_file"),
+        ("scapp.networks._tables", "scapp.pp._edges.read_edges"),
+        ("scapp.networks._tables", "scapp.pp._edges.table_of"),
+        ("scapp.networks._tables", "scapp.pp._edges.unknown_ends"),
+        ("scapp.networks._tables", "scapp.pp._name_kinds.kind_of"),
+        ("scapp.networks._tables", "scapp.pp._tables.check_column"),
+        ("scapp.networks._tables", "scapp.pp._tables.check_single"),
+        ("scapp.networks._tables", "scapp.pp._tables.existing_file"),
+        ("scapp.networks._tables", "scapp.pp._tables.find_column"),
+        ("scapp.networks._tables", "scapp.pp._tables.is_path"),
+        ("scapp.networks._tables", "scapp.pp._tables.names_of"),
+        ("scapp.networks._tables", "scapp.pp._tables.open_bytes"),
+        ("scapp.networks._tables", "scapp.pp._tables.open_text"),
+        ("scapp.networks._tables", "scapp.pp._tables.read_table"),
+        ("scapp.networks._tables", "scapp.pp._tables.to_number"),
+        ("scapp.networks._tables", "scapp.pp._tables.whole"),
+        ("scapp.pl._subnetwork", "scapp.tl._subnetwork.graph_of"),
+        ("scapp.pp._evidence_sources", "scapp.networks._note.noted"),
+        ("scapp.pp._evidence_sources", "scapp.networks._note.taxon"),
+        ("scapp.pp._network", "scapp.network._adjacency.Duplicates"),
+        ("scapp.tl._attention_checks", "scapp.pp._annotations.Annotations"),
+        ("scapp.tl._attention_checks", "scapp.pp._edges.Edges"),
+        ("scapp.tl._attention_checks", "scapp.pp._gene_names.Aliases"),
+        ("scapp.tl._gene_sets", "scapp.pp._annotations.Annotations"),
+        ("scapp.tl._gene_sets", "scapp.pp._annotations.read_annotations"),
+        ("scapp.tl._gene_sets", "scapp.pp._edges.Edges"),
+        ("scapp.tl._gene_sets", "scapp.pp._edges.read_edges"),
+        ("scapp.tl._gene_sets", "scapp.pp._gene_names.Aliases"),
+        ("scapp.tl._gene_sets", "scapp.pp._gene_names.GeneMatcher"),
+        ("scapp.tl._objective", "scapp.pp._tables.to_numbers"),
+        ("scapp.tl._rows", "scapp.pp._labels.column_of_obs"),
+        ("scapp.tl._sample_cells", "scapp.pp._expression.Expression"),
+        ("scapp.tl._sample_cells", "scapp.pp._expression.Scale"),
+        ("scapp.tl._sample_cells", "scapp.pp._expression.TARGET_SUM"),
+        ("scapp.tl._sample_cells", "scapp.pp._labels.column_of_obs"),
+        ("scapp.tl._sample_cells", "scapp.pp._labels.read_perturbations"),
+    }
+)
+# Attributes with an underscore that `tl` and `pl` read from objects of other rooms.
+PRIVATE_ATTRIBUTES = frozenset(
+    {
+        ("scapp.tl._candidates", "_check_trained"),
+        ("scapp.tl._candidates", "_read_labels"),
+        ("scapp.tl._explain", "_own_effects"),
+        ("scapp.tl._measured_checks", "_centres"),
+        ("scapp.tl._measured_checks", "_left_out_with"),
+        ("scapp.tl._measured_checks", "_unit"),
+        ("scapp.tl._screen", "_describe"),
+        ("scapp.tl._screen", "_registered"),
+        ("scapp.tl._suggest", "_describe"),
+        ("scapp.tl._suggest", "_informed"),
+        ("scapp.tl._suggest", "_read_labels"),
+    }
+)
+# What a room must never load, neither at the top of a module nor within a function.
+FORBIDDEN = {
+    "metrics": {"anndata", "lightning", "mudata", "scanpy", "scvi", "torch", "torch_geometric"},
+    "module": {"anndata", "mudata", "scanpy"},
+    "network": {"anndata", "lightning", "mudata", "scanpy", "scvi", "torch", "torch_geometric"},
+    "pp": {"lightning", "scvi", "torch", "torch_geometric"},
+    "baselines": {"lightning", "scvi", "torch", "torch_geometric"},
+    "pl": {"lightning", "scvi", "torch", "torch_geometric"},
+}
+
+
+@pytest.fixture(scope="module")
+def architecture() -> ModuleType:
+    """The script that draws the picture, which reads the imports."""
+    spec = importlib.util.spec_from_file_location("make_architecture", SCRIPT)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look up their module
+    spec.loader.exec_module(module)
+    return module
+
+
+def private_imports(architecture: ModuleType) -> set[tuple[str, str]]:
+    """Return (module, private name of another room) of all imports, those for types included."""
+    found = set()
+    for each in architecture.imports():
+        room, other = each.rooms
+        parts = each.name.split(".")
+        below = parts[2:] if other != architecture.COMMAND else parts[1:]
+        if parts[0] == "scapp" and room != other and other != architecture.GROUND:
+            if any(part.startswith("_") for part in below):
+                found.add((each.module, each.name))
+    return found
+
+
+def private_attributes(architecture: ModuleType) -> set[tuple[str, str]]:
+    """Return (module, attribute) wherever `tl` or `pl` read a private attribute of anything but themselves."""
+    found = set()
+    for name, tree in architecture.modules().items():
+        if architecture.room_of(name) not in ("tl", "pl"):
+            continue
+        # Neither modules of the same room nor other packages (`sys._getframe`).
+        own = {
+            each.name.split(".")[-1]
+            for each in architecture.imports()
+            if each.module == name and (len(set(each.rooms)) == 1 or not each.name.startswith("scapp."))
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
+                if ast.unparse(node.value) not in {"self", "cls", *own}:
+                    found.add((name, node.attr))
+    return found
+
+
+def test_no_room_imports_private_modules_of_another_in_a_new_place(architecture):
+    assert sorted(private_imports(architecture) - PRIVATE_IMPORTS) == []
+
+
+def test_mended_private_imports_are_off_the_list(architecture):
+    assert sorted(PRIVATE_IMPORTS - private_imports(architecture)) == []
+
+
+def test_tools_and_plots_read_no_private_attributes_in_a_new_place(architecture):
+    assert sorted(private_attributes(architecture) - PRIVATE_ATTRIBUTES) == []
+
+
+def test_mended_private_attributes_are_off_the_list(architecture):
+    assert sorted(PRIVATE_ATTRIBUTES - private_attributes(architecture)) == []
+
+
+def test_rooms_do_not_import_each_other_in_circles(architecture):
+    uses = architecture.links(architecture.imports())
+    circles = architecture.KNOWN_CIRCLES
+    assert uses[architecture.GROUND] == set()
+    assert {room for storey in architecture.storeys(uses) for room in storey} == set(uses)
+    assert {(a, b) for a, b in circles if b in uses[a] and a in uses[b]} == circles  # a mended one leaves the list
+    assert circles <= {("pp", "networks")}
+
+
+def test_a_circle_is_noticed(architecture):
+    with pytest.raises(SystemExit, match="circle: data, model"):
+        architecture.storeys({"ground floor": set(), "model": {"data"}, "data": {"model"}})
+
+
+def test_imports_within_functions_and_for_types_are_told_apart(architecture):
+    code = "import a\nif TYPE_CHECKING:\n    from b import c\ndef f():\n    from d import e\n"
+    assert list(architecture._imports(ast.parse(code))) == [("a", False), ("b.c", True), ("d.e", False)]
+
+
+@pytest.mark.parametrize("room", FORBIDDEN)
+def test_rooms_do_not_load_what_is_not_their_subject(room, architecture):
+    loaded = {each.name.split(".")[0] for each in architecture.imports() if each.rooms[0] == room and not each.typing}
+    assert loaded & FORBIDDEN[room] == set()
+
+
+def test_the_picture_and_the_table_show_the_imports_of_today(architecture):
+    found = architecture.imports()
+    mend = "run `python docs/make_architecture.py`"
+    assert architecture.PICTURE.read_text(encoding="utf-8") == architecture.picture(found), mend
+    text = architecture.PAGE.read_text(encoding="utf-8")
+    assert text == architecture.page(text, found), mend
+
+
+def test_every_folder_is_a_room_of_the_picture(architecture):
+    folders = {path.parent.name for path in architecture.SOURCE.glob("*/__init__.py")}
+    assert folders == set(architecture.PURPOSES) - {architecture.GROUND, architecture.COMMAND}
+
+
+def test_the_calls_on_the_way_of_the_data_exist(architecture):
+    for *_, call in architecture.WAY:
+        thing = scapp
+        for part in filter(None, call.split(".")):
+            thing = getattr(thing, part)
+        assert callable(thing) or not call
