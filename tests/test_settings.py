@@ -10,6 +10,7 @@ import pytest
 import scapp
 
 RUN = """
+import tempfile
 import scapp
 {first}
 cells, truth = scapp.datasets.simulated_perturb_seq(
@@ -21,6 +22,9 @@ model = scapp.model.APP(effects)
 model.train(max_epochs=2)
 model.predict(["G001"])
 model.predict()
+with tempfile.TemporaryDirectory() as folder:
+    model.save(folder + "/model")
+    scapp.model.APP.load(folder + "/model")
 """
 
 
@@ -34,7 +38,7 @@ def said(first: str) -> str:
 def test_a_normal_run_says_what_was_read_and_shows_one_progress_bar():
     text = said("")
     assert "raw counts" in text and "edges" in text and "Epoch 2/2" in text
-    for chatter in ("GPU", "TPU", "litlogger", "Trainer.fit", "Warning", "self-loops: 0"):
+    for chatter in ("GPU", "TPU", "litlogger", "Trainer.fit", "Warning", "self-loops: 0", "downloaded"):
         assert chatter not in text
 
 

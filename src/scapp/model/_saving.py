@@ -7,6 +7,7 @@ import glob
 import os
 import shutil
 import uuid
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from anndata import AnnData
 
 from scapp._checked import checked
+from scapp._settings import hushed
 from scapp.model._format import arrays, check, rewrite
 
 if TYPE_CHECKING:
@@ -123,7 +125,9 @@ class SavingMixin:
             raise TypeError("load() takes no backup_url: download the model first, so that it can be checked.")
         folder = Path(dir_path).expanduser()
         check(folder, prefix or "", with_data=adata is None)
-        model = super().load(str(folder), adata, *args, prefix=prefix, **kwargs)  # type: ignore[misc]
+        with hushed("scvi"), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Save path contains no saved anndata")
+            model = super().load(str(folder), adata, *args, prefix=prefix, **kwargs)  # type: ignore[misc]
         model.history_ = arrays(model.history_)
         return model
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import copy
-import logging
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from scvi.train import TrainRunner
 
 from scapp._checked import checked
-from scapp._settings import settings
+from scapp._settings import hushed, settings
 from scapp.model._plan import AllPerturbations, PaperPlan, ScalarPlan, WatchInterrupts
 from scapp.module import APPModule, PaperModule
 
@@ -26,6 +24,8 @@ IGNORED_WARNINGS = (
     ".*no `val_dataloader`.*",
     ".*configure_optimizers.*returned.*None.*",
 )
+# What says lines on devices, and advertisements.
+LIGHTNING = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
 NO_MEANING = {
     "batch_size": "all perturbations are solved for together, so there are no mini-batches",
     "train_size": "every perturbation is left out in turn, so none has to be held out",
@@ -121,7 +121,7 @@ class TrainingMixin:
         plan = plan_class(self.module, **plan_kwargs)
         callbacks = [*(options.pop("callbacks", None) or []), watch]
         options.setdefault("enable_progress_bar", not settings.is_silent)
-        with _lightning_hushed(), warnings.catch_warnings():
+        with hushed(*LIGHTNING), warnings.catch_warnings():
             for message in IGNORED_WARNINGS:
                 warnings.filterwarnings("ignore", message=message)
             runner = TrainRunner(
@@ -140,17 +140,3 @@ class TrainingMixin:
             runner()
         if watch.interrupted:
             raise KeyboardInterrupt
-
-
-@contextmanager
-def _lightning_hushed() -> Iterator[None]:
-    """Keep Lightning's lines on devices, and its advertisements, out of the output; its warnings stay."""
-    loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric", "pytorch.utilities.rank_zero")]
-    before = [each.level for each in loggers]
-    for each in loggers:
-        each.setLevel(max(each.level, logging.WARNING))
-    try:
-        yield
-    finally:
-        for each, level in zip(loggers, before, strict=True):
-            each.setLevel(level)
