@@ -101,3 +101,26 @@ def test_effects_of_another_tool_are_known_by_their_form(screen, effects):
     with_control.X = with_control.layers["lfc"]
     with pytest.raises(ValueError, match="1 control cell"):
         APP.setup_anndata(with_control, perturbation_key="target")
+
+
+def test_what_was_registered_is_shown_also_without_the_data(screen, effects, tmp_path, capsys):
+    report = scapp.pp.add_network(effects, screen[1].network)
+    model = fitted(effects)
+    model.save(tmp_path / "model")
+    for each in (model, APP.load(tmp_path / "model")):
+        capsys.readouterr()
+        each.view_anndata_setup()
+        shown = capsys.readouterr().out
+        assert "varp['network']" in shown and f"{report.n_edges:,} edges" in shown and "obs['target']" in shown
+
+
+def test_what_makes_no_sense_here_is_not_offered_and_says_what_does(screen, effects):
+    scapp.pp.add_network(effects, screen[1].network)
+    model = fitted(effects)
+    assert not {"get_normalized_expression", "differential_abundance"} & set(dir(model))
+    assert {"predict", "history", "get_attention"} <= set(dir(model))
+    with pytest.raises(TypeError, match=r"model.predict\(adata=effects\)"):
+        model.predict(effects)
+    for option in ({"batch_size": 8}, {"train_size": 0.9}, {"precision": "16-mixed"}):
+        with pytest.raises(TypeError, match="Leave it out"):
+            model.train(**option)

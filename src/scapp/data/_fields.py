@@ -124,7 +124,12 @@ class NetworkField(_Field):
         }
 
     def get_summary_stats(self, state_registry: dict) -> dict:
-        return {f"n_{self.registry_key}_edges": state_registry["edge_index"].shape[1]}
+        """Count edges as :func:`scapp.pp.add_network` does: each pair once if the network is undirected."""
+        source, target = np.asarray(state_registry["edge_index"])
+        there = sparse.csr_matrix((np.ones(len(source)), (source, target)))
+        there.resize((max(there.shape),) * 2)
+        n_edges = there.nnz if (there != there.T).nnz else there.nnz // 2
+        return {f"n_{self.registry_key}_edges": n_edges}
 
 
 class GeneFeaturesField(_Field):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import rich.pretty  # noqa: F401  scvi-tools 1.4 forgets it where it shows its registry
+import rich
+import rich.pretty  # scvi-tools 1.4 forgets it where it shows its registry
+import rich.table
 from anndata import AnnData
 from scvi.model.base import BaseModelClass
 
@@ -29,6 +31,8 @@ REMOVED = {
     "anchor": "combinations and singles share one kernel; closed_form=False leaves it out",
     "leave_one_out": "the scalars are always learned on leave-one-out errors",
 }
+# Methods of scvi-tools' base class that say nothing about perturbations.
+OF_CELLS = frozenset({"get_normalized_expression", "differential_abundance", "get_normalized_function_name"})
 PAPER_DEFAULTS = {name: f.default for name, f in PaperOptions.__dataclass_fields__.items()}
 
 
@@ -141,6 +145,38 @@ class APP(SetupMixin, TrainingMixin, StreamingMixin, SavingMixin, BaseModelClass
         )
         self.n_parameters = n_parameters
         self.init_params_ = self._get_init_params(locals())
+
+    def __dir__(self) -> list[str]:
+        """List what has a meaning here; scvi-tools' base class brings methods for models of cells."""
+        return [name for name in super().__dir__() if name not in OF_CELLS]
+
+    def view_anndata_setup(self, adata: AnnData | MuData | None = None, hide_state_registries: bool = False) -> None:
+        """Print what was registered: where each input stands, and how large it is. Works without the data.
+
+        Parameters
+        ----------
+        adata
+            For compatibility with scvi-tools; the registry of the model is shown in any case.
+        hide_state_registries
+            Whether only the arguments of the set-up are shown.
+        """
+        self.view_setup_method_args()
+        if hide_state_registries:
+            return
+        args, registered = self.registry["setup_args"], self._registered
+        table = rich.table.Table("what", "where", "size", title="Registered")
+        n_measured = int(registered.measured.sum())
+        table.add_row("genes", "var_names", f"{len(registered.genes):,}, {n_measured:,} of them measured")
+        slot = f"layers[{args['layer']!r}]" if args["layer"] is not None else "X"
+        table.add_row("effects" if args["control"] is None else "cells", slot, "")
+        labels = f"obs[{args['perturbation_key']!r}]"
+        table.add_row("perturbations", labels, f"{len(registered.perturbations):,}")
+        for key in args["network_key"]:
+            n_edges = self.summary_stats[f"n_network_{args['network_key'].index(key)}_edges"]
+            table.add_row("network", f"varp[{key!r}]", f"{n_edges:,} edges")
+        for key, block in zip(args["gene_features_key"], registered.feature_blocks, strict=True):
+            table.add_row("gene features", f"varm[{key!r}]", f"{block.shape[1]:,} for each gene")
+        rich.print(table)
 
     def _set_effects(self, *, read: bool = False) -> None:
         """Give the module the training effects, unless those of a saved model came with its weights.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from mudata import MuData
 
 from scapp._checked import checked
 from scapp._genes import check_no_view, shorten
@@ -22,7 +23,6 @@ from scapp.module import APPModule, Wanted
 from scapp.pp._labels import column_of_obs
 
 if TYPE_CHECKING:
-    from mudata import MuData
     from scipy import sparse
 
     from scapp.model._inputs import Registered
@@ -468,6 +468,11 @@ PREDICTED = (
 
 
 def _names(perturbations: Iterable[str]) -> list[str]:
+    if isinstance(perturbations, AnnData | MuData):
+        raise TypeError(
+            f"Expected labels of perturbations, found the {type(perturbations).__name__}. Pass it by name, as in "
+            "`model.predict(adata=effects)`, or ask for perturbations: `model.predict(['KLF1+CEBPA'])`."
+        )
     if isinstance(perturbations, str):
         raise TypeError(f"Expected a list of labels, found the text {perturbations!r}. Pass [{perturbations!r}].")
     names = list(perturbations)
