@@ -25,13 +25,13 @@ RETRIES = 3
 PAUSE = 1.0
 CHUNK = 1 << 16
 # A transfer that comes so many bytes farther has all its tries again: files of gigabytes break off more than a few times.
-FARTHER = 1 << 24
+RETRY_RESET_BYTES = 1 << 24
 # A server that is busy or restarting may answer the next time; one that does not know the file will not.
 _TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_PAGE = (b"<!doctype html", b"<html")
+_DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
+_HTML_PREFIXES = (b"<!doctype html", b"<html")
 # How files of a kind begin, so that something else is noticed even where no hash is published.
-_BEGINS = {
+_MAGIC_BYTES = {
     ".h5ad": (b"\x89HDF",),
     ".h5mu": (b"MuData", b"\x89HDF"),  # mudata puts its own name in front of the HDF5 file
     ".npz": (b"PK",),
@@ -137,7 +137,7 @@ def fetch(
     except WrongFileError:
         raise
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in _DISK_FULL_ERRNOS:
             raise
         raise OSError(
             error.errno,
@@ -212,7 +212,7 @@ class Downloader:
                 break
             except requests.exceptions.RequestException as error:
                 arrived = path.stat().st_size if path.exists() else 0
-                if arrived >= farthest + FARTHER:
+                if arrived >= farthest + RETRY_RESET_BYTES:
                     failed, farthest = 0, arrived
                 failed += 1
                 status = getattr(error.response, "status_code", None)
@@ -283,7 +283,11 @@ class Downloader:
             head = file.read(256)
         wanted = self.file.header.encode()
         kind = Path(self.name).suffix
-        fits = bool(head) and head.startswith(_BEGINS.get(kind, (b"",))) and not head.lstrip().lower().startswith(_PAGE)
+        fits = (
+            bool(head)
+            and head.startswith(_MAGIC_BYTES.get(kind, (b"",)))
+            and not head.lstrip().lower().startswith(_HTML_PREFIXES)
+        )
         if fits and kind == ".gz":
             try:
                 head = _unpacked(path, 256)

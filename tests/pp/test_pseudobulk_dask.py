@@ -16,8 +16,8 @@ import zarr
 from scipy import sparse
 
 from scapp.pp import _carried, pseudobulk
-from scapp.pp._blocks import Job, Running
-from scapp.pp._carried import Carried
+from scapp.pp._blocks import Accumulator, BlockTask
+from scapp.pp._carried import DaskSum
 
 dask = pytest.importorskip("dask")
 dask_array = pytest.importorskip("dask.array")
@@ -157,7 +157,7 @@ def test_two_threads_carry_two_sums_and_no_block_is_read_ahead(monkeypatch, two_
     adds: list[int] = []
     ahead: list[int] = []
     joins: list[None] = []
-    block, join = Job.block, Running.join
+    block, join = BlockTask.block, Accumulator.join
 
     def read(values: np.ndarray) -> sparse.csr_matrix:
         with lock:
@@ -165,14 +165,14 @@ def test_two_threads_carry_two_sums_and_no_block_is_read_ahead(monkeypatch, two_
             ahead.append(len(reads) - len(adds))
         return sparse.csr_matrix(values)
 
-    def slowly(job: Job, values: sparse.csr_matrix) -> object:
+    def slowly(job: BlockTask, values: sparse.csr_matrix) -> object:
         time.sleep(0.005)
         with lock:
             adds.append(values.shape[0])
         return block(job, values)
 
-    monkeypatch.setattr(Job, "block", slowly)
-    monkeypatch.setattr(Running, "join", lambda *both: joins.append(join(*both)))
+    monkeypatch.setattr(BlockTask, "block", slowly)
+    monkeypatch.setattr(Accumulator, "join", lambda *both: joins.append(join(*both)))
     X = dask_array.from_array(cells.X.toarray(), chunks=(5, 25)).map_blocks(
         read, dtype=np.float32, meta=np.zeros((0, 0))
     )
@@ -183,10 +183,10 @@ def test_two_threads_carry_two_sums_and_no_block_is_read_ahead(monkeypatch, two_
 
 
 def test_large_sums_are_carried_by_fewer_threads(monkeypatch, two_threads):
-    cells, join = screen(), Running.join
+    cells, join = screen(), Accumulator.join
     joins: list[None] = []
     expected = pseudobulk(cells)
-    monkeypatch.setattr(Running, "join", lambda *both: joins.append(join(*both)))
+    monkeypatch.setattr(Accumulator, "join", lambda *both: joins.append(join(*both)))
     monkeypatch.setattr(_carried, "BYTES_OF_SUMS", 6000)  # those of one thread are 1,600, and what was seen 2,120
     assert_same_effects(pseudobulk(lazy(cells, (20, 25))), expected)
     assert not joins
@@ -240,7 +240,7 @@ def test_what_is_run_again_adds_no_cell_twice(tmp_path, cluster, how):
 
 
 def test_sums_are_taken_once_and_what_is_sent_is_a_copy():
-    carried = Carried(Running(None, np.zeros(4)))
+    carried = DaskSum(Accumulator(None, np.zeros(4)))
     sent = pickle.loads(pickle.dumps(carried))
     running = carried.take()
     running.sums += 1
@@ -251,11 +251,11 @@ def test_sums_are_taken_once_and_what_is_sent_is_a_copy():
 
 
 def test_a_block_that_failed_halfway_is_not_added_again(monkeypatch):
-    def fails(running: Running, job: Job, values: object) -> None:
+    def fails(running: Accumulator, job: BlockTask, values: object) -> None:
         raise MemoryError("no room")
 
-    monkeypatch.setattr(Running, "add", fails)
-    carried = Carried(Running(None, np.zeros(4)))
+    monkeypatch.setattr(Accumulator, "add", fails)
+    carried = DaskSum(Accumulator(None, np.zeros(4)))
     with pytest.raises(MemoryError, match="no room"):
         _carried._add(carried, None, None)
     with pytest.raises(RuntimeError, match="run again"):

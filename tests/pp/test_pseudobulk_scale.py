@@ -14,7 +14,7 @@ import zarr
 from scipy import sparse
 
 from scapp.pp import pseudobulk
-from scapp.pp._blocks import Job
+from scapp.pp._blocks import BlockTask
 
 pytest.importorskip("dask")
 STORES = {"dense": np.asarray, "csr": sparse.csr_matrix, "csc": sparse.csc_matrix}
@@ -177,13 +177,13 @@ def test_no_screen_is_an_error(screens):
 def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The numbers of cells of all blocks that are looked at from now on."""
     reads: list[int] = []
-    block = Job.block
+    block = BlockTask.block
 
     def counted(job, values):
         reads.append(len(values.indptr) - 1)
         return block(job, values)
 
-    monkeypatch.setattr(Job, "block", counted)
+    monkeypatch.setattr(BlockTask, "block", counted)
     return reads
 
 

@@ -95,7 +95,7 @@ def test_a_long_transfer_may_break_off_more_often_than_it_is_tried_in_one_place(
     with pytest.raises(ConnectionError, match="in 3 tries"):
         fetch(remote(breaks_often), folder=tmp_path, retries=2)
     site.requests.clear()
-    monkeypatch.setattr(_download, "FARTHER", 50_000)
+    monkeypatch.setattr(_download, "RETRY_RESET_BYTES", 50_000)
     assert fetch(remote(breaks_often), folder=tmp_path, retries=2).read_bytes() == CONTENT
     assert len(site.requests) == 5
 

@@ -47,7 +47,7 @@ def check(planted: SimpleNamespace, **options: object) -> pd.DataFrame:
     return scapp.tl.attention_checks(planted.models, **{**given, **options})
 
 
-def shuffled(looked: _checks.Looked, rng: np.random.Generator) -> _checks.Looked:
+def shuffled(looked: _checks.AttentionRuns, rng: np.random.Generator) -> _checks.AttentionRuns:
     """The same attention to other genes, the perturbed ones kept."""
     attention = looked.attention.copy()
     for run in attention:
@@ -157,13 +157,13 @@ def test_bad_input_is_refused_with_a_mend(planted):
         scapp.tl.attention_checks(untrained)
 
 
-def looked_at(rng: np.random.Generator, n: int = 4, n_genes: int = 30) -> _checks.Looked:
+def looked_at(rng: np.random.Generator, n: int = 4, n_genes: int = 30) -> _checks.AttentionRuns:
     attention = rng.dirichlet(np.full(n_genes, 0.3), size=(2, n))
     attention[:, :, -3:] = 0
     prior = np.full_like(attention, 1 / n_genes)
     perturbed = np.zeros((n, n_genes), dtype=bool)
     perturbed[np.arange(n), np.arange(n)] = True
-    return _checks.Looked(attention, prior, perturbed, np.arange(n_genes) % 3)
+    return _checks.AttentionRuns(attention, prior, perturbed, np.arange(n_genes) % 3)
 
 
 def test_enrichment_is_the_mean_area_under_the_curve_of_the_other_genes():

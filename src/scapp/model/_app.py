@@ -14,7 +14,7 @@ from scvi.model.base import BaseModelClass
 from scapp._checked import checked
 from scapp._keys import Key
 from scapp.data import DEPTH, effects_of
-from scapp.model._inputs import Registered
+from scapp.model._inputs import ModelInputs
 from scapp.model._saving import SavingMixin
 from scapp.model._setup import SetupMixin
 from scapp.model._streaming import StreamingMixin
@@ -123,7 +123,7 @@ class APP(SetupMixin, TrainingMixin, StreamingMixin, SavingMixin, BaseModelClass
         options = {name: value for name, value in locals().items() if name in PAPER_DEFAULTS}
         _check_options(preset, closed_form, attention, known_noise, options)
         super().__init__(adata, registry)
-        self._registered = registered = Registered.read(self.registry)
+        self._registered = registered = ModelInputs.read(self.registry)
         self._known_noise = known_noise
         inputs = registered.inputs()
         self.module: APPModule | PaperModule

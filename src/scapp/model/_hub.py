@@ -11,7 +11,7 @@ from anndata import AnnData
 
 from scapp._checked import checked
 from scapp._genes import shorten
-from scapp.model._saving import moved_when_whole
+from scapp.model._saving import atomic_write
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCard
@@ -111,7 +111,7 @@ def save_for_hub(
         tissues=[tissues] if isinstance(tissues, str) else list(tissues or []),
         data_url=data_url,
     )
-    with moved_when_whole(folder) as hidden:
+    with atomic_write(folder) as hidden:
         model.save(str(hidden), save_anndata=True)  # a hub model does not load without
         versions = {"anndata_version": version("anndata"), "model_parent_module": PARENT_MODULE}
         metadata = HubMetadata.from_dir(str(hidden), **versions)

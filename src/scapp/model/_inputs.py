@@ -14,7 +14,7 @@ from scapp.module import Inputs
 
 
 @dataclass(frozen=True)
-class Registered:
+class ModelInputs:
     """What the registry says, in the module's terms; nodes are positions among the genes."""
 
     genes: list[str]
@@ -27,7 +27,7 @@ class Registered:
     kinds: list[str] | None
 
     @classmethod
-    def read(cls, registry: dict) -> Registered:
+    def read(cls, registry: dict) -> ModelInputs:
         """Read the states of all fields."""
         # Of a saved model, arrays are tensors, and arrays of text are lists.
         states = {key: arrays(value["state_registry"]) for key, value in registry["field_registries"].items()}

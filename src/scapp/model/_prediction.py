@@ -17,15 +17,15 @@ from scapp._perturbations import check_known, parse_labels
 from scapp._ranking import write_ranking
 from scapp._warn import warn_user
 from scapp.data import check_same_genes, column_of_mudata
-from scapp.model._own_effects import OwnEffects
 from scapp.model._results import Results, new_anndata, over_all_genes, profile_of
+from scapp.model._target_effect import TargetEffect
 from scapp.module import APPModule, Wanted
 from scapp.pp._labels import column_of_obs
 
 if TYPE_CHECKING:
     from scipy import sparse
 
-    from scapp.model._inputs import Registered
+    from scapp.model._inputs import ModelInputs
     from scapp.module import PaperModule
 
 BATCH = 256
@@ -41,7 +41,7 @@ class PredictionMixin:
     is_trained_: bool
     init_params_: dict[str, Any]
     n_parameters: int
-    _registered: Registered
+    _registered: ModelInputs
 
     @overload
     def predict(
@@ -315,7 +315,7 @@ class PredictionMixin:
         Which perturbations, and their arrays by name of the layer: log-fold-changes, standard deviations and
         probabilities over the measured genes, attention over all genes, and to perturbations.
         """
-        own = self._own_effects(kind)
+        own = self._target_effect(kind)
         batches = [parsed[i : i + batch_size] for i in range(0, len(parsed), batch_size)]
         start = 0
         for batch, found in zip(batches, self.module.predict_batches(batches, wanted), strict=True):
@@ -371,11 +371,11 @@ class PredictionMixin:
         key = self.registry["setup_args"]["perturbation_key"]
         return obs.assign(**{key: pd.Categorical(obs[key], categories=obs[key].tolist())})
 
-    def _own_effects(self, kind: str | None) -> OwnEffects | None:
+    def _target_effect(self, kind: str | None) -> TargetEffect | None:
         """Return what puts the changes of perturbed genes themselves into predictions; None if no kind was named."""
         if kind is None and self._registered.kinds is None:
             return None
-        return OwnEffects.fit(self._registered, self.module.targets.cpu().numpy())
+        return TargetEffect.fit(self._registered, self.module.targets.cpu().numpy())
 
     def _threshold(self, given: float | None) -> float:
         """Return what counts as a change: what was given, or what the noise of the screen supports."""

@@ -78,7 +78,7 @@ class SavingMixin:
             )
         backing = self.adata.filename if isinstance(self.adata, AnnData) else None
         try:
-            with moved_when_whole(dir_path) as hidden:
+            with atomic_write(dir_path) as hidden:
                 options = {"prefix": prefix, "save_anndata": save_anndata, "save_kwargs": save_kwargs, **kwargs}
                 super().save(str(hidden), **options)  # type: ignore[misc]
                 rewrite(hidden, prefix or "", save_kwargs or {})
@@ -133,7 +133,7 @@ class SavingMixin:
 
 
 @contextmanager
-def moved_when_whole(folder: Path) -> Iterator[Path]:
+def atomic_write(folder: Path) -> Iterator[Path]:
     """Yield a hidden folder, not made yet, whose files appear in `folder` when the block ends without error.
 
     Raises

@@ -11,7 +11,7 @@ from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, near_matches, parse_label
 from scapp._ranking import read_group
-from scapp.pl._figure import BLUE, VERMILION, axes, done
+from scapp.pl._figure import BLUE, VERMILION, axes, finish_figure
 from scapp.pl._rows import PREDICT, row_of
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def attention(
     marked = "\n(perturbed genes in red)" if VERMILION in colors else ""
     ax.set_title(f"{perturbation}: most attended genes{marked}", fontsize=9)
     ax.spines[["top", "right"]].set_visible(False)
-    return done(ax, show=show, save=save, return_fig=return_fig)
+    return finish_figure(ax, show=show, save=save, return_fig=return_fig)
 
 
 def _ranked(adata: AnnData, perturbation: str, key: str, n_genes: int) -> tuple[np.ndarray, np.ndarray, str]:

@@ -14,7 +14,7 @@ from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, parse_label
-from scapp.pl._figure import BLACK, COLUMN, axes, done
+from scapp.pl._figure import BLACK, COLUMN, axes, finish_figure
 from scapp.pl._rows import PREDICT, check_layer, rows_of
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def attention_heatmap(
     bar = figure.colorbar(image, ax=ax, pad=0.02, aspect=30)
     bar.ax.tick_params(labelsize=6)
     bar.set_label("ln (attention / mean over perturbations)" if relative else "attention", fontsize=7)
-    return done(ax, show=show, save=save, return_fig=return_fig)
+    return finish_figure(ax, show=show, save=save, return_fig=return_fig)
 
 
 def _attention_of(adata: AnnData, names: Sequence[str], layer: str, sep: str) -> np.ndarray:

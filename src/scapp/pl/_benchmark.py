@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scapp._checked import checked
-from scapp.pl._figure import BLACK, BLUE, COLUMN, GREY, ORANGE, SKY, VERMILION, axes, done
+from scapp.pl._figure import BLACK, BLUE, COLUMN, GREY, ORANGE, SKY, VERMILION, axes, finish_figure
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,7 +119,7 @@ def benchmark_ratios(
         handles = [ax.scatter([], [], color=COLORS[group], s=22, label=NAMES[group]) for group in groups]
         ax.figure.legend(handles=handles, loc="outside lower center", ncols=3 if wide else 2, fontsize=7, frameon=False)
     ax.spines[["top", "right"]].set_visible(False)
-    return done(ax, show=show, save=save, return_fig=return_fig)
+    return finish_figure(ax, show=show, save=save, return_fig=return_fig)
 
 
 def _check_columns(table: pd.DataFrame, needed: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ from scapp._effects import control_label, label_column
 from scapp._genes import measured_mask, scapp_uns, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, parse_labels, perturbed_genes
-from scapp.pl._figure import BLUE, COLUMN, VERMILION, done, literal
+from scapp.pl._figure import BLUE, COLUMN, VERMILION, finish_figure, literal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,7 +92,7 @@ def network_coverage(
     _draw_degrees(upper, {PERTURBED: degree[is_perturbed], ALL: degree})
     _draw_lacks(lower, adata.var_names, lacks, is_perturbed, outside, n_perturbed=len(known))
     literal(lower)
-    drawn = done(upper, show=show, save=save, return_fig=return_fig)
+    drawn = finish_figure(upper, show=show, save=save, return_fig=return_fig)
     return (upper, lower) if drawn is upper else drawn  # type: ignore[return-value]
 
 

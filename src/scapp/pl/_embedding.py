@@ -12,7 +12,7 @@ from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR
-from scapp.pl._figure import BLACK, BLUE, COLUMN, GREEN, GREY, ORANGE, PINK, SKY, VERMILION, axes, done
+from scapp.pl._figure import BLACK, BLUE, COLUMN, GREEN, GREY, ORANGE, PINK, SKY, VERMILION, axes, finish_figure
 from scapp.pl._names import name_points
 from scapp.pl._rows import index_of
 
@@ -97,7 +97,7 @@ def perturbation_embedding(
     ax.set_title(f"{len(points):,} perturbations", fontsize=9)
     ax.spines[["top", "right"]].set_visible(False)
     name_points(ax, points[rows], list(adata.obs_names[rows]), others=points, fontsize=5.5)
-    return done(ax, show=show, save=save, return_fig=return_fig)
+    return finish_figure(ax, show=show, save=save, return_fig=return_fig)
 
 
 def _coordinates(adata: AnnData, basis: str) -> np.ndarray:

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.patches import Patch
 
 from scapp._checked import checked
-from scapp.pl._figure import BLACK, GREEN, GREY, LFC_UNIT, ORANGE, SKY, axes, done
+from scapp.pl._figure import BLACK, GREEN, GREY, LFC_UNIT, ORANGE, SKY, axes, finish_figure
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,7 +99,7 @@ def explanation(
         handles = [Patch(color=COLORS[source], label=NAMES[source]) for source in shown]
         ax.figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=7, frameon=False)
     ax.spines[["top", "right"]].set_visible(False)
-    return done(ax, show=show, save=save, return_fig=return_fig)
+    return finish_figure(ax, show=show, save=save, return_fig=return_fig)
 
 
 def _bars(table: pd.DataFrame, n_top: int) -> pd.DataFrame:

@@ -45,7 +45,9 @@ def axes(ax: Axes | None, figsize: tuple[float, float]) -> Axes:
     return plt.subplots(figsize=figsize, layout="constrained")[1] if ax is None else ax
 
 
-def done(ax: Axes, *, show: bool | None, save: str | Path | bool | None, return_fig: bool) -> Axes | Figure | None:
+def finish_figure(
+    ax: Axes, *, show: bool | None, save: str | Path | bool | None, return_fig: bool
+) -> Axes | Figure | None:
     """Save, show or return, by scanpy's habits; `show` None is ``scanpy.settings.autoshow``."""
     literal(ax)
     figure = ax.get_figure(root=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from matplotlib.ticker import MaxNLocator
 
 from scapp._checked import checked
-from scapp.pl._figure import BLUE, GREEN, VERMILION, axes, done
+from scapp.pl._figure import BLUE, GREEN, VERMILION, axes, finish_figure
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,4 +73,4 @@ def training_history(
     ax.set_ylabel("left-out error, relative to no change", fontsize=8)
     ax.legend(fontsize=7, frameon=False)
     ax.spines[["top", "right"]].set_visible(False)
-    return done(ax, show=show, save=save, return_fig=return_fig)
+    return finish_figure(ax, show=show, save=save, return_fig=return_fig)

@@ -15,7 +15,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
-from scapp.pl._figure import BLUE, GREEN, GREY, ORANGE, SKY, VERMILION, axes, done
+from scapp.pl._figure import BLUE, GREEN, GREY, ORANGE, SKY, VERMILION, axes, finish_figure
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -131,7 +131,7 @@ def interaction_map(
         bar = ax.figure.colorbar(image, ax=ax, shrink=0.7, pad=0.02, aspect=25, extend="both")
         bar.set_label(LABELS.get(score, score.replace("_", " ")), fontsize=7)
         bar.ax.tick_params(labelsize=6)
-    return done(ax, show=show, save=save, return_fig=return_fig)
+    return finish_figure(ax, show=show, save=save, return_fig=return_fig)
 
 
 def _table(data: AnnData | pd.DataFrame, score: str, key: str) -> pd.DataFrame:

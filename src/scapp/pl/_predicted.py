@@ -9,7 +9,7 @@ import numpy as np
 from scapp._checked import checked
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, parse_label
-from scapp.pl._figure import BLACK, BLUE, GREY, LFC_UNIT, VERMILION, axes, done
+from scapp.pl._figure import BLACK, BLUE, GREY, LFC_UNIT, VERMILION, axes, finish_figure
 from scapp.pl._names import name_points
 from scapp.pl._rows import PREDICT, observed_of, row_of
 
@@ -109,4 +109,4 @@ def predicted_vs_observed(
         colors=np.where(is_missed[named], VERMILION, BLACK).tolist(),
         bold=names[named].isin(parse_label(perturbation, control=(), sep=sep)).tolist(),
     )
-    return done(ax, show=show, save=save, return_fig=return_fig)
+    return finish_figure(ax, show=show, save=save, return_fig=return_fig)

@@ -13,7 +13,7 @@ from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, parse_label
-from scapp.pl._figure import BLACK, BLUE, LFC_UNIT, VERMILION, axes, done
+from scapp.pl._figure import BLACK, BLUE, LFC_UNIT, VERMILION, axes, finish_figure
 from scapp.pl._rows import PREDICT, observed_of, row_of
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def predicted_profile(
         bbox_transform=below,
     )
     ax.spines[["top", "right"]].set_visible(False)
-    return done(ax, show=show, save=save, return_fig=return_fig)
+    return finish_figure(ax, show=show, save=save, return_fig=return_fig)
 
 
 def _most_changed(values: np.ndarray, n_genes: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scapp._checked import checked
-from scapp.pl._figure import BLACK, PALETTE, axes, done
+from scapp.pl._figure import BLACK, PALETTE, axes, finish_figure
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,4 +97,4 @@ def scores(
     ax.set_ylabel(LABELS.get(metric, metric), fontsize=8)
     ax.axhline(0, color="black", linewidth=0.8)
     ax.spines[["top", "right"]].set_visible(False)
-    return done(ax, show=show, save=save, return_fig=return_fig)
+    return finish_figure(ax, show=show, save=save, return_fig=return_fig)

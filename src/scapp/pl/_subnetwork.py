@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
-from scapp.pl._figure import BLACK, GREY, LFC_UNIT, PALETTE, VERMILION, axes, done
+from scapp.pl._figure import BLACK, GREY, LFC_UNIT, PALETTE, VERMILION, axes, finish_figure
 from scapp.tl._subnetwork import graph_of
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def attention_subnetwork(
     bar.set_label(f"predicted {LFC_UNIT}", fontsize=7)
     bar.ax.tick_params(labelsize=6)
     _legend(ax, graph, networks)
-    return done(ax, show=show, save=save, return_fig=return_fig)
+    return finish_figure(ax, show=show, save=save, return_fig=return_fig)
 
 
 def _graph(adata: AnnData, perturbation: str | None, key: str) -> nx.DiGraph:

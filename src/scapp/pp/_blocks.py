@@ -28,7 +28,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Job:
+class BlockTask:
     """What is to be done with the values of a block, once they are read.
 
     Attributes
@@ -76,7 +76,7 @@ class Job:
 
 
 @dataclass
-class Findings:
+class MatrixSummary:
     """What was seen of a matrix.
 
     `sampled` are the rows of some cells, in order, of which `values` keeps all that are not zero.
@@ -93,7 +93,7 @@ class Findings:
     values: dict[int, list[NDArray[np.float64]]] = field(default_factory=dict)
 
     @classmethod
-    def none(cls, n_obs: int, n_genes: int, sampled: NDArray[np.intp]) -> Findings:
+    def none(cls, n_obs: int, n_genes: int, sampled: NDArray[np.intp]) -> MatrixSummary:
         return cls(np.zeros(n_obs), np.zeros(n_genes, dtype=np.int64), sampled=sampled)
 
     def add(self, block: Block, source: str) -> NDArray[np.float64]:
@@ -124,7 +124,7 @@ class Findings:
                 self.values.setdefault(int(row), []).append(np.array(cell, dtype=np.float64))
         return totals
 
-    def join(self, other: Findings) -> None:
+    def join(self, other: MatrixSummary) -> None:
         self.totals += other.totals
         self.bad_in_gene += other.bad_in_gene
         self.n_negative += other.n_negative
@@ -148,14 +148,14 @@ class Sums(Protocol):
 
 
 @dataclass
-class Running:
+class Accumulator:
     """What is carried from block to block: what was seen of the values as they are stored, and sums over them."""
 
-    findings: Findings | None
+    findings: MatrixSummary | None
     sums: Any
 
     @classmethod
-    def begin(cls, findings: Callable[[], Findings] | None, sums: Callable[[], Sums] | None) -> Running:
+    def begin(cls, findings: Callable[[], MatrixSummary] | None, sums: Callable[[], Sums] | None) -> Accumulator:
         """Return an empty accumulator."""
         return cls(findings and findings(), sums and sums())
 
@@ -165,13 +165,13 @@ class Running:
         findings = 0 if self.findings is None else self.findings.totals.nbytes + self.findings.bad_in_gene.nbytes
         return findings + (0 if self.sums is None else self.sums.nbytes)
 
-    def add(self, job: Job, values: Any) -> None:
+    def add(self, job: BlockTask, values: Any) -> None:
         block = job.block(values)
         own_totals = None if self.findings is None else self.findings.add(block, job.source)
         if self.sums is not None:
             self.sums.add(job.normalised(block, own_totals), *job.per_cell)
 
-    def join(self, other: Running) -> None:
+    def join(self, other: Accumulator) -> None:
         if self.findings is not None and other.findings is not None:
             self.findings.join(other.findings)
         if self.sums is not None:

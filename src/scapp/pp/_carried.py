@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from scapp.pp._blocks import Job, Running
+from scapp.pp._blocks import Accumulator, BlockTask
 
 # Sums that each process may carry at a time, in bytes. Where one takes more than half of it, one thread adds all blocks.
 BYTES_OF_SUMS = 2**30
 
 
-class Carried:
+class DaskSum:
     """Running sums on their way from one task to the next.
 
     They are added to in place, so whoever takes them leaves none behind. A task that finds none has been run twice, and what it
@@ -29,11 +29,11 @@ class Carried:
     added to.
     """
 
-    def __init__(self, running: Running | None) -> None:
+    def __init__(self, running: Accumulator | None) -> None:
         self._running = running
         self._lock = Lock()
 
-    def take(self) -> Running:
+    def take(self) -> Accumulator:
         """Return the sums and forget them.
 
         Raises
@@ -52,14 +52,14 @@ class Carried:
 
     def __reduce__(self) -> tuple[Any, ...]:
         with self._lock:
-            return Carried, (copy.deepcopy(self._running),)
+            return DaskSum, (copy.deepcopy(self._running),)
 
     def __sizeof__(self) -> int:  # by this Dask weighs whether to send them elsewhere
         running = self._running
         return object.__sizeof__(self) + (0 if running is None else running.nbytes)
 
 
-def add_up(start: Callable[[], Running], jobs: Sequence[tuple[Any, Job]]) -> Running:
+def add_up(start: Callable[[], Accumulator], jobs: Sequence[tuple[Any, BlockTask]]) -> Accumulator:
     """Return the sums over blocks of Dask arrays, each a `Delayed` and what is to be done with its values.
 
     Parameters
@@ -89,7 +89,7 @@ def add_up(start: Callable[[], Running], jobs: Sequence[tuple[Any, Job]]) -> Run
         tasks[joined] = Task(joined, _join, TaskRef(one), TaskRef(other))
         ends = [*rest, joined]
     total = f"total-{name}"
-    tasks[total] = Task(total, Carried.take, TaskRef(ends[0]))
+    tasks[total] = Task(total, DaskSum.take, TaskRef(ends[0]))
     graphs = {id(block.dask): block.dask for block, _ in jobs}.values()
     reads = {key: task for graph in graphs for key, task in dict(graph).items()}
     return Delayed(total, _with_reads_inside(tasks, reads)).compute()
@@ -118,20 +118,20 @@ def _with_reads_inside(tasks: dict[Any, Any], reads: dict[Any, Any]) -> dict[Any
     return graph
 
 
-def _begin(start: Callable[[], Running]) -> Carried:
-    return Carried(start())
+def _begin(start: Callable[[], Accumulator]) -> DaskSum:
+    return DaskSum(start())
 
 
-def _add(carried: Carried, values: Any, job: Job) -> Carried:
+def _add(carried: DaskSum, values: Any, job: BlockTask) -> DaskSum:
     running = carried.take()
     running.add(job, values)
-    return Carried(running)
+    return DaskSum(running)
 
 
-def _join(one: Carried, other: Carried) -> Carried:
+def _join(one: DaskSum, other: DaskSum) -> DaskSum:
     running = one.take()
     running.join(other.take())
-    return Carried(running)
+    return DaskSum(running)
 
 
 def _n_runs(size: int) -> int:

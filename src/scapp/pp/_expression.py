@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from scapp._genes import measured_mask, shorten
-from scapp.pp._blocks import TARGET_SUM, Block, Findings, Job, Running, Sums
+from scapp.pp._blocks import TARGET_SUM, Accumulator, Block, BlockTask, MatrixSummary, Sums
 from scapp.pp._labels import column_of_obs
 from scapp.pp._matrices import Piece, Source, get_matrix, is_dask
 from scapp.pp._scale import N_SAMPLED, TO_NATURAL, FoundScale, Transform, find_scale
@@ -185,24 +185,24 @@ class Expression:
         if not self.inspected:
             guess, totals, self.factor = self._guess()
             guessed = self.factor
-            running = self._run(partial(Running.begin, self._no_findings, sums), per_cell, None, totals)
+            running = self._run(partial(Accumulator.begin, self._no_findings, sums), per_cell, None, totals)
             self._conclude(running)
             if self.scale is guess and self.factor == guessed:
                 return running.sums
             del running  # before there is room for others
         totals = False if self._totals is None else self._totals
-        return self._run(partial(Running.begin, None, sums), per_cell, cells, totals).sums
+        return self._run(partial(Accumulator.begin, None, sums), per_cell, cells, totals).sums
 
     @property
-    def _no_findings(self) -> Callable[[], Findings]:
+    def _no_findings(self) -> Callable[[], MatrixSummary]:
         rows = [
             source.begin + np.linspace(0, source.shape[0] - 1, N_SAMPLED).astype(np.intp) for source in self._sources
         ]
         sampled = np.unique(np.concatenate(rows))
-        return partial(Findings.none, sum(source.shape[0] for source in self._sources), len(self.genes), sampled)
+        return partial(MatrixSummary.none, sum(source.shape[0] for source in self._sources), len(self.genes), sampled)
 
     def _look(self) -> None:
-        self._conclude(self._run(partial(Running.begin, self._no_findings, None), (), None, False))
+        self._conclude(self._run(partial(Accumulator.begin, self._no_findings, None), (), None, False))
 
     def _guess(self) -> tuple[Scale, NDArray[np.float64] | bool, float]:
         """Guess what the matrix holds from its first block, the totals by which its cells are to be normalised, and the factor."""
@@ -219,14 +219,14 @@ class Expression:
 
     def _run(
         self,
-        begin: Callable[[], Running],
+        begin: Callable[[], Accumulator],
         per_cell: tuple[NDArray[Any], ...],
         cells: NDArray[np.bool_] | None,
         totals: NDArray[np.float64] | bool,
-    ) -> Running:
+    ) -> Accumulator:
         """Pass over all blocks once: those of this process first, then those of Dask arrays."""
         running = None
-        elsewhere: list[tuple[Any, Job]] = []
+        elsewhere: list[tuple[Any, BlockTask]] = []
         for source in self._sources:
             jobs = self._jobs(source, per_cell, cells, totals)
             if is_dask(source.matrix):
@@ -251,7 +251,7 @@ class Expression:
         per_cell: tuple[NDArray[Any], ...],
         cells: NDArray[np.bool_] | None,
         totals: NDArray[np.float64] | bool,
-    ) -> Iterator[tuple[Piece, Job]]:
+    ) -> Iterator[tuple[Piece, BlockTask]]:
         position = np.concatenate([[0], np.cumsum(self.measured)])
         for piece in source.pieces():
             rows, columns = piece.rows, piece.columns
@@ -260,7 +260,7 @@ class Expression:
             measured = self.measured[columns]
             yield (
                 piece,
-                Job(
+                BlockTask(
                     source=source.name,
                     rows=rows,
                     columns=slice(int(position[columns.start]), int(position[columns.stop])),
@@ -272,7 +272,7 @@ class Expression:
                 ),
             )
 
-    def _conclude(self, running: Running) -> None:
+    def _conclude(self, running: Accumulator) -> None:
         findings = running.findings
         assert findings is not None
         self.largest = findings.largest
@@ -290,7 +290,7 @@ class Expression:
             )
         self.inspected = True
 
-    def _recognise(self, findings: Findings) -> Scale:
+    def _recognise(self, findings: MatrixSummary) -> Scale:
         if findings.bad_in_gene.any():
             bad = self.genes[findings.bad_in_gene > 0]
             raise ValueError(
@@ -316,7 +316,7 @@ class Expression:
             )
         return Scale.LOG_NORMALISED
 
-    def _recognise_log(self, findings: Findings) -> FoundScale:
+    def _recognise_log(self, findings: MatrixSummary) -> FoundScale:
         """Return the log that was taken, or raise: values that are not logged, or of which it cannot be told."""
         found = [
             (source, find_scale(cells, self._adata.uns.get("log1p")))
@@ -424,7 +424,7 @@ class Expression:
         return column
 
 
-def _cells(findings: Findings, source: Source) -> list[NDArray[np.float64]]:
+def _cells(findings: MatrixSummary, source: Source) -> list[NDArray[np.float64]]:
     """Return the values of the cells of a matrix that were sampled."""
     rows = range(source.begin, source.begin + source.shape[0])
     return [np.concatenate(parts) for row, parts in sorted(findings.values.items()) if row in rows]

@@ -170,14 +170,14 @@ def attention_checks(
         attention, prior = (
             np.stack(runs) for runs in zip(*((e.attention.mean(0), e.prior.mean(0)) for e in each), strict=True)
         )
-        between = _checks.Looked(attention, prior, looked.perturbed, looked.bins)
+        between = _checks.AttentionRuns(attention, prior, looked.perturbed, looked.bins)
         rows += _checks.stability(between, "models", n_top, n_permutations, rng)
     rows += _checks.enrichment(looked, sets, n_permutations, rng)
     rows += _checks.specificity(looked, n_permutations, rng)
     return pd.DataFrame(rows)
 
 
-def look(model: APP, nodes: Sequence[tuple[int, ...]]) -> _checks.Looked:
+def look(model: APP, nodes: Sequence[tuple[int, ...]]) -> _checks.AttentionRuns:
     """Look up what a model attends to for some perturbations."""
     attention, prior = (tensor.cpu().numpy()[None] for tensor in model.module.attended(nodes))
     perturbed = np.zeros(prior.shape[1:], dtype=bool)
@@ -186,7 +186,7 @@ def look(model: APP, nodes: Sequence[tuple[int, ...]]) -> _checks.Looked:
     networks = model.network.values() if isinstance(model.network, dict) else [model.network]
     linked = sum((abs(n) + abs(n).T for n in networks), start=sparse.csr_matrix((len(model.genes),) * 2))
     degree = np.diff(sparse.csr_matrix(linked).indptr)
-    return _checks.Looked(attention, prior, perturbed, degree_bins(degree))
+    return _checks.AttentionRuns(attention, prior, perturbed, degree_bins(degree))
 
 
 def _labels(model: APP, perturbations: Iterable[str] | None) -> list[str]:

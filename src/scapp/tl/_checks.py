@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from scapp.tl._gene_sets import GeneSets
-from scapp.tl._permutations import pairing_null, permute_within, sign_null, surprise
+from scapp.tl._permutations import pairing_null, permutation_p_value, permute_within, sign_null
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,7 +24,7 @@ N_COMPARED = 100
 
 
 @dataclass(frozen=True)
-class Looked:
+class AttentionRuns:
     """What a model attended to.
 
     Parameters
@@ -63,7 +63,7 @@ def top_genes(weights: Floats, n_top: int, without: Masks | None = None) -> NDAr
     return np.argsort(-scores, axis=1, kind="stable")[:, :n_top]
 
 
-def stability(looked: Looked, who: str, n_top: int, n_permutations: int, rng: np.random.Generator) -> list[dict]:
+def stability(looked: AttentionRuns, who: str, n_top: int, n_permutations: int, rng: np.random.Generator) -> list[dict]:
     """Do several runs attend to the same genes?"""
     free = ~looked.perturbed
     ranked = [_ranks(np.where(free, run, np.nan)) for run in looked.attention]
@@ -90,7 +90,7 @@ def stability(looked: Looked, who: str, n_top: int, n_permutations: int, rng: np
     return rows
 
 
-def learning(looked: Looked) -> list[dict]:
+def learning(looked: AttentionRuns) -> list[dict]:
     """Test how far attention is from what it would be without the learned score."""
     pairs = zip(looked.attention, looked.prior, strict=True)
     value = float(np.mean([[_distances(a[None], b[None])[0, 0] for a, b in zip(*pair, strict=True)] for pair in pairs]))
@@ -101,7 +101,7 @@ def learning(looked: Looked) -> list[dict]:
     return [{**row, "expected": 0.0, "p_value": np.nan}]
 
 
-def specificity(looked: Looked, n_permutations: int, rng: np.random.Generator) -> list[dict]:
+def specificity(looked: AttentionRuns, n_permutations: int, rng: np.random.Generator) -> list[dict]:
     """Test whether attention differs between perturbations, and more than between seeds."""
     n = len(looked.perturbed)
     chosen = np.sort(rng.permutation(n)[:N_COMPARED])
@@ -127,7 +127,9 @@ def specificity(looked: Looked, n_permutations: int, rng: np.random.Generator) -
     return [*rows, row]
 
 
-def enrichment(looked: Looked, sets: Iterable[GeneSets], n_permutations: int, rng: np.random.Generator) -> list[dict]:
+def enrichment(
+    looked: AttentionRuns, sets: Iterable[GeneSets], n_permutations: int, rng: np.random.Generator
+) -> list[dict]:
     """Test whether the attended genes belong to the perturbation by what is known; the perturbed are left out."""
     free = ~looked.perturbed
     ranks = {
@@ -190,7 +192,7 @@ def _row(
         "source": source,
         "value": value,
         "expected": float(np.mean(null)) if known else np.nan,
-        "p_value": surprise(value, null) if known else np.nan,
+        "p_value": permutation_p_value(value, null) if known else np.nan,
         "n": n,
         "by_construction": by_construction,
         "null": chance,

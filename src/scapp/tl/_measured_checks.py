@@ -48,8 +48,8 @@ def measured_checks(
     seen, before = (np.column_stack([x, 1 - x.sum(axis=1)])[None] for x in (learned, prior))
     sink_is_own = np.column_stack([own, np.zeros(len(own), dtype=bool)])
     bins = np.zeros(n_training, dtype=np.intp)
-    rows = _checks.learning(_checks.Looked(seen, before, sink_is_own, bins))
-    agreeing = _checks.Looked(np.stack(of_halves), np.stack([prior, prior]), own, bins)
+    rows = _checks.learning(_checks.AttentionRuns(seen, before, sink_is_own, bins))
+    agreeing = _checks.AttentionRuns(np.stack(of_halves), np.stack([prior, prior]), own, bins)
     rows += _checks.stability(agreeing, "halves", n_top, n_permutations, rng)
     rows += _dependence(module, halves, n_permutations, rng)
     # Each perturbation by the half that did not learn from it; either half if neither did.

@@ -51,10 +51,10 @@ def join_networks(networks: Mapping[str, sparse.spmatrix]) -> Edges:
 
 def path_costs(edges: Edges, by: Literal["weight", "hops"]) -> NDArray[np.float64]:
     """Return the cost of each edge, so that the cheapest path is the one wanted."""
-    surprise = -np.log(edges.strength)
+    permutation_p_value = -np.log(edges.strength)
     if by == "weight":
-        return surprise
-    return 1 + TIE * surprise / (surprise.max(initial=0) or 1.0)
+        return permutation_p_value
+    return 1 + TIE * permutation_p_value / (permutation_p_value.max(initial=0) or 1.0)
 
 
 def shortest_paths(

@@ -29,7 +29,7 @@ def permute_within(bins: NDArray[np.intp], rng: np.random.Generator) -> NDArray[
     return permutation
 
 
-def surprise(value: float, null: NDArray[np.floating]) -> float:
+def permutation_p_value(value: float, null: NDArray[np.floating]) -> float:
     """Compute the one-sided permutation p-value: the share of chance values that are as large, the observed among them."""
     return float((1 + np.sum(null >= value - 1e-12)) / (1 + len(null)))
 

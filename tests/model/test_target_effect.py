@@ -10,7 +10,7 @@ import scvi
 
 import scapp
 from scapp.model import APP
-from scapp.model._own_effects import OwnEffects
+from scapp.model._target_effect import TargetEffect
 
 DOWN = [f"g{i}" for i in range(16)]
 
@@ -146,7 +146,7 @@ def test_a_kind_that_the_data_contradict_is_said(effects, simulated, recwarn):
 def test_too_few_measured_targets_give_no_estimate(effects, make):
     few = own(effects)[["g0", "g1", "g2", "g3", "g4"]].copy()
     model = make(few[:4].copy(), setup={"kind": "interference"})
-    assert OwnEffects.fit(model._registered, model.module.targets.numpy()).lines == {}
+    assert TargetEffect.fit(model._registered, model.module.targets.numpy()).lines == {}
     assert np.isfinite(model.predict(["g20"]).layers["predicted_lfc"]).all()
 
 

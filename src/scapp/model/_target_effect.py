@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm
 
-from scapp.model._inputs import Registered
+from scapp.model._inputs import ModelInputs
 from scapp.pp._efficacy import DIRECTION, kind_of
 
 # Fewer measured targets of a kind do not support an estimate.
@@ -25,7 +25,7 @@ class _Line:
 
 
 @dataclass(frozen=True)
-class OwnEffects:
+class TargetEffect:
     """Own effects of the kinds of perturbation in a screen.
 
     Neither network nor features say that a perturbed gene is the one that the guide switches on or off, so the
@@ -51,7 +51,7 @@ class OwnEffects:
     singles: frozenset[int]
 
     @classmethod
-    def fit(cls, registered: Registered, targets: np.ndarray) -> OwnEffects:
+    def fit(cls, registered: ModelInputs, targets: np.ndarray) -> TargetEffect:
         """Estimate from the training effects, of shape (n_perturbations, n_measured)."""
         column = np.where(registered.measured, np.cumsum(registered.measured) - 1, -1)
         found: dict[str, list[tuple[float, float]]] = {}
