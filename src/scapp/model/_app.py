@@ -164,18 +164,25 @@ class APP(SetupMixin, TrainingMixin, StreamingMixin, SavingMixin, BaseModelClass
         if hide_state_registries:
             return
         args, registered = self.registry["setup_args"], self._registered
-        table = rich.table.Table("what", "where", "size", title="Registered")
+        # Of a MuData, the labels may stand in another modality than the expression, or in its own obs.
+        modalities = args.get("modalities") or {}
+        expression, labels = (
+            f"adata.mod[{modalities[name]!r}]" if modalities.get(name) else "adata"
+            for name in ("layer", "perturbation_key")
+        )
         n_measured = int(registered.measured.sum())
-        table.add_row("genes", "var_names", f"{len(registered.genes):,}, {n_measured:,} of them measured")
-        slot = f"layers[{args['layer']!r}]" if args["layer"] is not None else "X"
-        table.add_row("effects" if args["control"] is None else "cells", slot, "")
-        labels = f"obs[{args['perturbation_key']!r}]"
-        table.add_row("perturbations", labels, f"{len(registered.perturbations):,}")
-        for key in args["network_key"]:
-            n_edges = self.summary_stats[f"n_network_{args['network_key'].index(key)}_edges"]
-            table.add_row("network", f"varp[{key!r}]", f"{n_edges:,} edges")
+        slot = "X" if args["layer"] is None else f"layers[{args['layer']!r}]"
+        table = rich.table.Table("what", "where", "size", title="Registered")
+        table.add_row("genes", f"{expression}.var_names", f"{len(registered.genes):,}, {n_measured:,} measured")
+        table.add_row("effects" if args["control"] is None else "cells", f"{expression}.{slot}", "")
+        table.add_row(
+            "perturbations", f"{labels}.obs[{args['perturbation_key']!r}]", f"{len(registered.perturbations):,}"
+        )
+        for k, key in enumerate(args["network_key"]):
+            n_edges = self.summary_stats[f"n_network_{k}_edges"]
+            table.add_row("network", f"{expression}.varp[{key!r}]", f"{n_edges:,} edges")
         for key, block in zip(args["gene_features_key"], registered.feature_blocks, strict=True):
-            table.add_row("gene features", f"varm[{key!r}]", f"{block.shape[1]:,} for each gene")
+            table.add_row("gene features", f"{expression}.varm[{key!r}]", f"{block.shape[1]:,} for each gene")
         rich.print(table)
 
     def _set_effects(self, *, read: bool = False) -> None:
