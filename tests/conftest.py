@@ -61,9 +61,12 @@ def shared_data() -> Path:
 def shared_cases(shared_data: Path) -> Path:
     """Folder of small inputs in the formats of public files: ``$SCAPP_TEST_CASES``, or ``cases`` beside the real data."""
     folder = Path(os.environ.get("SCAPP_TEST_CASES") or shared_data.parent / "cases").resolve()
-    if not folder.is_dir():
-        pytest.skip(f"no cases in {folder}: put them there, or name their folder in SCAPP_TEST_CASES")
-    return folder
+    if folder.is_dir():
+        return folder
+    reason = f"no cases in {folder}: put them there, or name their folder in SCAPP_TEST_CASES"
+    if os.environ.get("SCAPP_REQUIRE_DATA"):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 @dataclass(frozen=True)

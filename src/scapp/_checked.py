@@ -20,7 +20,7 @@ LONGEST_SHOWN = 60
 
 
 class Kind(NamedTuple):
-    """What values an annotation allows, and how that is said."""
+    """Hold the values that an annotation allows, and the words for them."""
 
     words: str
     holds: Callable[[Any], bool]

@@ -41,7 +41,7 @@ _MAGIC_BYTES = {
 
 
 class WrongFileError(ValueError):
-    """What was sent is not the file that was asked for."""
+    """Say that what was sent is not the file that was asked for."""
 
 
 @dataclass(frozen=True)

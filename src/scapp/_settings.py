@@ -1,4 +1,4 @@
-"""How much scapp says."""
+"""Settings: how much scapp says."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Settings:
 
     @property
     def is_silent(self) -> bool:
-        """Whether only errors are wanted."""
+        """Tell whether only errors are wanted."""
         return self.verbosity >= logging.ERROR
 
     def __repr__(self) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -13,10 +11,9 @@ from benchmarks.paper.figures import damage_table, pictures
 from benchmarks.paper.folder import png, read_folder
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
+from tests.benchmark_pictures import REFERENCES, overlapping
 
 from scapp.benchmark import by_stratum, calibration, paired, summarise
-
-REFERENCES = {"norman_doubles": "additive", "k562_singles": "mean"}
 
 
 @pytest.fixture(autouse=True)
@@ -28,14 +25,6 @@ def _close():
 @pytest.fixture(scope="module")
 def summary(planted) -> pd.DataFrame:
     return summarise(planted, reference=REFERENCES)
-
-
-def overlapping(texts, figure) -> list[tuple[str, str]]:
-    """Pairs of texts that lie over each other as drawn."""
-    figure.canvas.draw()
-    renderer = figure.canvas.get_renderer()
-    boxes = [(t.get_text(), t.get_window_extent(renderer)) for t in texts if t.get_text().strip() and t.get_visible()]
-    return [(a, b) for (a, x), (b, y) in itertools.combinations(boxes, 2) if x.overlaps(y)]
 
 
 def test_test_sets_have_a_mark_for_each_method_and_stratum(planted):

@@ -13,8 +13,6 @@ import pytest
 import scapp
 from scapp.model import save_for_hub
 
-pytest.importorskip("huggingface_hub")
-
 
 @pytest.fixture(autouse=True)
 def _no_network(monkeypatch):

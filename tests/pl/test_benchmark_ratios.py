@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from tests.benchmark_pictures import REFERENCES, overlapping
 
 import scapp
 from scapp.benchmark import summarise
-
-REFERENCES = {"norman_doubles": "additive", "k562_singles": "mean"}
 
 
 @pytest.fixture(autouse=True)
@@ -24,14 +21,6 @@ def _close():
 @pytest.fixture(scope="module")
 def summary(planted) -> pd.DataFrame:
     return summarise(planted, reference=REFERENCES)
-
-
-def overlapping(texts, figure) -> list[tuple[str, str]]:
-    """Pairs of texts that lie over each other as drawn."""
-    figure.canvas.draw()
-    renderer = figure.canvas.get_renderer()
-    boxes = [(t.get_text(), t.get_window_extent(renderer)) for t in texts if t.get_text().strip() and t.get_visible()]
-    return [(a, b) for (a, x), (b, y) in itertools.combinations(boxes, 2) if x.overlaps(y)]
 
 
 def test_ratios_are_where_the_summary_says_best_on_top(summary):

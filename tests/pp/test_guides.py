@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import anndata as ad
+import dask.array as da
 import mudata
 import numpy as np
 import pandas as pd
@@ -367,7 +368,6 @@ def test_a_mudata_without_the_modality_says_which_it_has(simulated):
 
 
 def test_counts_of_any_form_give_the_same_labels(simulated):
-    da = pytest.importorskip("dask.array")
     rna, guides = simulated["rna"].copy(), simulated["gdo"].copy()
     guides_to_perturbations(rna, guides=guides, targets="target_gene", max_genes=2)
     expected, dense = labels(rna), guides.X.toarray().astype(int)

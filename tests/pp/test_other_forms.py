@@ -6,6 +6,7 @@ import anndata as ad
 import h5py
 import numpy as np
 import pandas as pd
+import polars
 import pytest
 from scipy import sparse
 
@@ -56,7 +57,6 @@ def test_lists_of_something_else_are_refused_by_what_they_hold(given):
 
 
 def test_tables_of_polars_are_read_as_those_of_pandas():
-    polars = pytest.importorskip("polars")
     table = pd.DataFrame({"source": ["KLF1", "GATA1"], "target": ["HBB", "ALAS2"], "weight": [0.5, 1.0]})
     given = polars.DataFrame(table.to_dict("list"))
     for one in (given, given.lazy()):

@@ -73,7 +73,7 @@ class BilinearModel(Baseline):
     @property
     @abstractmethod
     def _missing(self) -> str:
-        """Why a gene has no embedding."""
+        """Say why a gene has no embedding."""
 
 
 class LinearModel(BilinearModel):

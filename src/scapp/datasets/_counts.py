@@ -19,7 +19,7 @@ DROPOUT_SCALE = 5  # mean count at which dropout has fallen by a factor e
 
 @dataclass(frozen=True)
 class CountModel:
-    r"""How a cell of batch :math:`b` comes by its counts :math:`x_g`.
+    r"""Describe how a cell of batch :math:`b` comes by its counts :math:`x_g`.
 
     .. math:: x_g \sim z_g \cdot \text{NB}(\mu_g, \phi), \qquad
         \mu_g = \ell\, \frac{r_g \beta_{bg}}{\sum_h r_h \beta_{bh}}, \qquad

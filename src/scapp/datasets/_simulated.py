@@ -25,7 +25,7 @@ MINIMUM_OTHER_GENES = 12  # for each module: fewer leave no targets to share
 
 @dataclass(frozen=True)
 class SimulatedTruth:
-    """What :func:`simulated_perturb_seq` planted.
+    """Hold what :func:`simulated_perturb_seq` planted.
 
     Attributes
     ----------

@@ -15,7 +15,7 @@ from scapp.module import Inputs
 
 @dataclass(frozen=True)
 class ModelInputs:
-    """What the registry says, in the module's terms; nodes are positions among the genes."""
+    """Hold what the registry says in the module's terms; nodes are positions among the genes."""
 
     genes: list[str]
     measured: np.ndarray

@@ -28,7 +28,7 @@ TORCH_WRITER = "inline_container.cc"
 
 
 class SavingMixin:
-    """How :class:`scapp.model.APP` is saved."""
+    """Save and load :class:`scapp.model.APP`."""
 
     adata: AnnData | MuData | None
 

@@ -18,7 +18,7 @@ from scapp.module import Wanted
 
 
 class StreamingMixin(PredictionMixin):
-    """What :class:`scapp.model.APP` predicts into files."""
+    """Predict into files; a part of :class:`scapp.model.APP`."""
 
     @checked(own=("perturbations",))
     def predict_to_zarr(

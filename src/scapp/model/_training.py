@@ -37,7 +37,7 @@ NO_MEANING = {
 
 
 class TrainingMixin:
-    """How :class:`scapp.model.APP` is trained."""
+    """Train :class:`scapp.model.APP`."""
 
     module: APPModule | PaperModule
     history_: Any

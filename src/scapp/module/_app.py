@@ -29,7 +29,7 @@ BATCH = 256
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the module is made of; genes are numbers of nodes.
+    """Hold what the module is made of; genes are numbers of nodes.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is predicted beside the log-fold-changes.
+    """Say what is predicted beside the log-fold-changes.
 
     Parameters
     ----------
@@ -432,7 +432,7 @@ class APPModule(BaseModuleClass):
 
     @property
     def attends(self) -> bool:
-        """Whether there is an attention that could look beyond the perturbed genes."""
+        """Tell whether there is an attention that could look beyond the perturbed genes."""
         return self.uses_attention
 
     @torch.no_grad()
@@ -479,7 +479,7 @@ class APPModule(BaseModuleClass):
 
     @property
     def network_weights(self) -> NDArray[np.float64]:
-        """How much each network counts in the kernel, of shape (n_networks,); sums to one."""
+        """Return how much each network counts in the kernel, of shape (n_networks,); sums to one."""
         weight = self.closed_form.log_additive.detach().exp().cpu().numpy()[2 : 2 + len(self.inputs.networks)]
         return weight / weight.sum() if len(weight) else weight
 

@@ -33,7 +33,7 @@ MAX_LEARNED_FROM = 1500
 
 @dataclass(frozen=True)
 class Parts:
-    """What the kernel between two lists of perturbations is made of; tensors of shape (n, n_others).
+    """Hold the parts of the kernel between two lists of perturbations; tensors of shape (n, n_others).
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ LARGEST_DOUBLE = 5e7
 
 
 class Evidence:
-    r"""What is known about the genes beside the screen: networks and annotations, one similarity for each.
+    r"""Hold what is known about the genes beside the screen: networks and annotations, one similarity for each.
 
     For a network, the similarity of two genes is the Bhattacharyya coefficient of their random walks with restart,
 

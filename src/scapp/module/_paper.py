@@ -159,7 +159,7 @@ class PaperModule(BaseModuleClass):
 
     @property
     def attends(self) -> bool:
-        """Whether there is an attention that could look beyond the perturbed genes."""
+        """Tell whether there is an attention that could look beyond the perturbed genes."""
         return self.pooling is not None
 
     @torch.no_grad()
