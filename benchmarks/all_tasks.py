@@ -62,7 +62,7 @@ def simulated(name: str, seed: int) -> scapp.benchmark.Task:
 
 def compare(task: scapp.benchmark.Task, folder: Path, jobs: int) -> dict[str, float]:
     """Mean L2 of each method over the splits of a task."""
-    failed = scapp.benchmark.run(task, ["baseline", "APP"], folder=folder, jobs=jobs, progress=False)
+    failed = scapp.benchmark.run(task, ["baseline", "APP"], folder=folder, n_jobs=jobs, progress_bar=False)
     for failure in failed:
         print(f"{failure.method} failed on {failure.task}, split {failure.seed}: {failure.error}", flush=True)
     scores = scapp.benchmark.score(task, folder)

@@ -106,7 +106,7 @@ def test_a_folder_with_something_in_it_is_kept_unless_it_may_be_replaced(small, 
 def test_few_perturbations_are_trained_on_and_nothing_is_scored(simulated_effects):
     few = simulated_effects[simulated_effects.obs["n_perturbed_genes"] == 1][:4].copy()
     screen = demo.Screen(few, "perturbation")
-    _, predicted, scores = demo.train_and_score(screen, seed=0, progress=False)
+    _, predicted, scores = demo.train_and_score(screen, seed=0, progress_bar=False)
     assert predicted.n_obs == 4
     assert scores.empty
 

@@ -55,7 +55,7 @@ def _run(args: argparse.Namespace) -> int:
         name, _, path = args.cells.partition("=")
         tasks += benchmark.screen(name, path)
         methods.append(gears_method({name: path}, python=args.gears))
-    failed = benchmark.run(tasks, methods, folder=args.output, jobs=args.jobs, quick=args.quick)
+    failed = benchmark.run(tasks, methods, folder=args.output, n_jobs=args.jobs, quick=args.quick)
     benchmark.score(tasks, args.output)
     return 1 if failed else 0
 

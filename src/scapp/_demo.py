@@ -123,7 +123,7 @@ def _a_fifth(names: list[str], rng: np.random.Generator) -> list[str]:
     return sorted(rng.choice(names, size=max(1, len(names) // 5), replace=False).tolist())
 
 
-def train_and_score(screen: Screen, *, seed: int, progress: bool = True) -> tuple[APP, ad.AnnData, pd.DataFrame]:
+def train_and_score(screen: Screen, *, seed: int, progress_bar: bool = True) -> tuple[APP, ad.AnnData, pd.DataFrame]:
     """Train on the rest, predict what is held out, and score it beside the baselines.
 
     Returns
@@ -137,7 +137,7 @@ def train_and_score(screen: Screen, *, seed: int, progress: bool = True) -> tupl
     train = screen.effects[~screen.effects.obs_names.isin({*test, *held["left out"]})].copy()
     APP.setup_anndata(train, perturbation_key=screen.perturbation_key, control=None, layer=Key.layers.LFC)
     model = APP(train)
-    model.train(enable_progress_bar=progress)
+    model.train(enable_progress_bar=progress_bar)
     # Without anything held out the measured perturbations themselves are predicted, and there is nothing to score.
     asked = test or train.obs_names.tolist()
     predicted = model.predict(asked)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scapp._settings import settings
+
 if TYPE_CHECKING:
     import requests
 
@@ -81,7 +83,7 @@ def fetch(
     *,
     folder: str | os.PathLike[str] | None = None,
     base_url: str | None = None,
-    progress: bool = True,
+    progress_bar: bool = True,
     timeout: float | None = None,
     retries: int | None = None,
 ) -> Path:
@@ -95,7 +97,7 @@ def fetch(
         Where files are kept, also in folders inside; see :func:`data_folder`. A file that is there is never written over.
     base_url
         A mirror that has the file under its name; else that of ``$SCAPP_DATA_URL``, else the public host.
-    progress
+    progress_bar
         Whether to show a progress bar.
     timeout, retries
         Seconds without a byte, and tries after the first; a transfer that has come far since has all of these again.
@@ -127,7 +129,7 @@ def fetch(
     url = f"{mirror.rstrip('/')}/{file.name}" if mirror else file.url
     downloader = Downloader(
         file,
-        progress=progress,
+        progress_bar=progress_bar,
         timeout=TIMEOUT if timeout is None else timeout,
         retries=RETRIES if retries is None else retries,
     )
@@ -186,16 +188,16 @@ class Downloader:
     ----------
     file
         What is downloaded.
-    progress
+    progress_bar
         Whether to show a progress bar.
     timeout, retries
         As in :func:`fetch`.
     """
 
-    def __init__(self, file: RemoteFile, *, progress: bool, timeout: float, retries: int) -> None:
+    def __init__(self, file: RemoteFile, *, progress_bar: bool, timeout: float, retries: int) -> None:
         self.file = file
         self.name = file.name
-        self.progress = progress
+        self.progress_bar = progress_bar
         self.timeout = timeout
         self.retries = retries
 
@@ -253,7 +255,9 @@ class Downloader:
         total = have + int(length) if length and not unpacked else None
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
         with (
-            Progress(*columns, console=Console(stderr=True), disable=not self.progress) as bar,
+            Progress(
+                *columns, console=Console(stderr=True), disable=not self.progress_bar or settings.is_silent
+            ) as bar,
             path.open("ab" if have else "wb") as out,
         ):
             task = bar.add_task(self.name, total=total, completed=have)

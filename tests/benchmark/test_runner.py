@@ -50,7 +50,7 @@ class Oracle(Method):
 
 
 def run(tasks, methods, folder, **options):
-    return benchmark.run(tasks, methods, folder=folder, progress=False, **options)
+    return benchmark.run(tasks, methods, folder=folder, progress_bar=False, **options)
 
 
 @pytest.fixture(scope="module")
@@ -166,12 +166,12 @@ def test_a_write_that_is_interrupted_leaves_no_file(doubles, tmp_path, monkeypat
 
 def test_two_processes_predict_what_one_does(doubles, tmp_path):
     assert run(doubles, ["mean", "additive"], tmp_path / "one") == []
-    assert run(doubles, ["mean", "additive"], tmp_path / "two", jobs=2) == []
+    assert run(doubles, ["mean", "additive"], tmp_path / "two", n_jobs=2) == []
     for name in ("mean", "additive"):
         for seed in (0, 1):
             files = [np.load(unit_path(tmp_path / folder, "doubles", name, seed)) for folder in ("one", "two")]
             np.testing.assert_array_equal(files[0]["lfc"], files[1]["lfc"])
-    assert run(doubles, ["mean"], tmp_path / "two", jobs=2) == []  # nothing left to do
+    assert run(doubles, ["mean"], tmp_path / "two", n_jobs=2) == []  # nothing left to do
 
 
 def test_seeds_and_quick_choose_splits(doubles, tmp_path):
@@ -186,7 +186,7 @@ def test_seeds_and_quick_choose_splits(doubles, tmp_path):
     ("options", "message"),
     [
         ({"seeds": [7]}, r"No task has a split 7; there are \[0, 1\]"),
-        ({"jobs": 0}, "jobs must be at least 1, found 0"),
+        ({"n_jobs": 0}, "n_jobs must be at least 1, found 0"),
         ({"methods": []}, "None of the methods"),
     ],
 )

@@ -179,7 +179,7 @@ def test_what_a_perturbation_does_to_its_own_gene_can_be_left_out(simulated, uns
     values = np.where(own, 9, task.observed(split))
     path = benchmark.write_predictions(tmp_path / "p.npz", split.test, task.genes, values, seed=split.seed)
     benchmark.run(
-        task, [benchmark.predictions_method("right", path)], folder=tmp_path, seeds=[split.seed], progress=False
+        task, [benchmark.predictions_method("right", path)], folder=tmp_path, seeds=[split.seed], progress_bar=False
     )
     scores = benchmark.score(task, tmp_path)
     np.testing.assert_allclose(scores.loc[(scores["method"] == "right") & (scores["metric"] == "l2"), "value"], 0)

@@ -223,7 +223,7 @@ def test_methods_of_the_page_apply_differ_and_can_be_handed_to_another_process(d
 @pytest.mark.filterwarnings("ignore")
 def test_app_leaves_its_attention(doubles, tmp_path):
     singles = [label for label in doubles.split(0).train if "+" not in label]
-    failed = benchmark.run(doubles, [AttendingApp("APP", "app")], folder=tmp_path, seeds=[0], progress=False)
+    failed = benchmark.run(doubles, [AttendingApp("APP", "app")], folder=tmp_path, seeds=[0], progress_bar=False)
     assert failed == []
     with np.load(tmp_path / "predictions/doubles/app/0.npz", allow_pickle=False) as file:
         assert file["attention_genes"].shape == file["attention_scores"].shape == (10, 20)

@@ -50,7 +50,7 @@ def test_a_file_in_a_folder_inside_is_found_and_not_downloaded(remote, tmp_path)
 def test_progress_is_shown_unless_it_is_not_wanted(remote, tmp_path, capsys):
     fetch(remote(), folder=tmp_path / "a")
     assert "300.0/300.0 kB" in capsys.readouterr().err
-    fetch(remote(), folder=tmp_path / "b", progress=False)
+    fetch(remote(), folder=tmp_path / "b", progress_bar=False)
     assert "kB" not in capsys.readouterr().err
 
 

@@ -113,7 +113,7 @@ def data(genes=("KLF1", "GATA1", "MYC", "SPI1"), perturbed=("control",)):
 @pytest.fixture
 def mirror(site, tmp_path):
     """Options that fetch from the site."""
-    return {"folder": tmp_path / "data", "base_url": site.url, "progress": False}
+    return {"folder": tmp_path / "data", "base_url": site.url, "progress_bar": False}
 
 
 @pytest.fixture
@@ -215,7 +215,7 @@ def string_files(tmp_path):
     links, info = tmp_path / "links.txt.gz", tmp_path / "info.txt.gz"
     links.write_bytes(gzip.compress(LINKS.encode()))
     info.write_bytes(gzip.compress(INFO.encode()))
-    return {"file": links, "info_file": info, "progress": False}
+    return {"file": links, "info_file": info, "progress_bar": False}
 
 
 def test_string_of_another_species_than_it_is_asked_for_is_refused(string_files):
@@ -236,7 +236,7 @@ def test_string_files_need_no_suffix_and_are_read_to_their_last_number(string_fi
     assert capsys.readouterr().err == ""
     links = string_files["file"].with_name("links.txt")
     links.write_text(LINKS)
-    edges = networks.string(**(string_files | {"file": links, "progress": True}))
+    edges = networks.string(**(string_files | {"file": links, "progress_bar": True}))
     pd.testing.assert_frame_equal(edges, expected)
     assert "links.txt" in capsys.readouterr().err
     links.write_text(LINKS.rstrip()[:-12])

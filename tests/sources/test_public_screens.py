@@ -37,7 +37,7 @@ def options(request, originals, site, tmp_path):
         return {"folder": originals}
     for path in originals.iterdir():
         site.add(path.name, path.read_bytes())
-    return {"folder": tmp_path, "base_url": site.url, "progress": False}
+    return {"folder": tmp_path, "base_url": site.url, "progress_bar": False}
 
 
 def test_effects_of_norman_are_those_of_the_shared_file(options, shared_data):
@@ -124,7 +124,7 @@ LOADERS = {
 @pytest.mark.parametrize("load", LOADERS, ids=lambda load: load.__name__)
 def test_files_of_scperturb_get_the_tidy_columns(load, backed, site, scperturb, tmp_path, monkeypatch, caplog):
     publish(monkeypatch, site, [LOADERS[load]], scperturb.read_bytes())
-    cells = load(folder=tmp_path, progress=False, backed=backed)
+    cells = load(folder=tmp_path, progress_bar=False, backed=backed)
     assert cells.isbacked == backed
     assert cells.obs["perturbation"].tolist() == ["control", "KLF1", "CEBPA+KLF1", "KLF1+OLD1", "OLD1"] * 2
     assert cells.obs["control"].tolist() == [True, False, False, False, False] * 2
@@ -148,7 +148,7 @@ def test_nothing_is_unpickled(site, tmp_path, monkeypatch):
     file = replace(_sources.NORMAN_EFFECTS, url=site.add("bundle.npz", content), known_hash=md5)
     monkeypatch.setattr(_sources, "NORMAN_EFFECTS", file)
     with pytest.raises(ValueError, match="allow_pickle=False"):
-        datasets.norman_2019_effects(folder=tmp_path / "data", progress=False)
+        datasets.norman_2019_effects(folder=tmp_path / "data", progress_bar=False)
 
 
 def test_screens_of_adamson_are_chosen_by_name(site, scperturb, tmp_path, monkeypatch):
@@ -159,7 +159,7 @@ def test_screens_of_adamson_are_chosen_by_name(site, scperturb, tmp_path, monkey
     }
     monkeypatch.setattr(_sources, "ADAMSON", files)
     for screen, code in {"upr": "10X010", "upr_epistasis": "10X005", "pilot": "10X001"}.items():
-        datasets.adamson_2016(screen=screen, folder=tmp_path, progress=False)
+        datasets.adamson_2016(screen=screen, folder=tmp_path, progress_bar=False)
         assert code in site.requests[-1][0]
     with pytest.raises(ValueError, match="no screen '10X7'.*'upr_epistasis'"):
         datasets.adamson_2016(screen="10X7", folder=tmp_path)
@@ -168,13 +168,13 @@ def test_screens_of_adamson_are_chosen_by_name(site, scperturb, tmp_path, monkey
 def test_a_truncated_file_is_said_to_be(site, scperturb, tmp_path, monkeypatch):
     publish(monkeypatch, site, ["NORMAN"], scperturb.read_bytes()[:4000])
     with pytest.raises(ValueError, match="NormanWeissman2019_filtered.h5ad' cannot be read.*Move it away"):
-        datasets.norman_2019(folder=tmp_path, progress=False)
+        datasets.norman_2019(folder=tmp_path, progress_bar=False)
 
 
 def test_a_wrong_file_on_a_mirror_is_refused(site, scperturb, tmp_path):
     site.add("ReplogleWeissman2022_rpe1.h5ad", scperturb.read_bytes())
     with pytest.raises(ValueError, match="its hash is not md5:cc7f1ec5"):
-        datasets.replogle_2022_rpe1(folder=tmp_path, base_url=site.url, progress=False)
+        datasets.replogle_2022_rpe1(folder=tmp_path, base_url=site.url, progress_bar=False)
     assert not list(tmp_path.iterdir())
 
 
@@ -202,7 +202,7 @@ def eccite(tmp_path_factory):
 def test_papalexi_keeps_its_modalities_and_says_that_it_cannot_be_checked(site, eccite, tmp_path, caplog):
     site.add("papalexi_2021.h5mu", eccite.read_bytes())
     sha256 = f"sha256:{hashlib.sha256(eccite.read_bytes()).hexdigest()}"
-    mdata = datasets.papalexi_2021(folder=tmp_path / "a", base_url=site.url, progress=False)
+    mdata = datasets.papalexi_2021(folder=tmp_path / "a", base_url=site.url, progress_bar=False)
     assert (
         f"No hash of papalexi_2021.h5mu is published, so that it cannot be checked. To be told when it changes, pass "
         f"known_hash='{sha256}'" in caplog.text
@@ -217,11 +217,11 @@ def test_papalexi_keeps_its_modalities_and_says_that_it_cannot_be_checked(site, 
     assert mudata.read_h5mu(tmp_path / "again.h5mu")["rna"].obs["perturbation"].tolist() == obs["perturbation"].tolist()
 
     caplog.clear()
-    datasets.papalexi_2021(folder=tmp_path / "b", base_url=site.url, progress=False, known_hash=sha256)
+    datasets.papalexi_2021(folder=tmp_path / "b", base_url=site.url, progress_bar=False, known_hash=sha256)
     assert "No hash" not in caplog.text
     with pytest.raises(ValueError, match="its hash is not sha256:0000"):
         datasets.papalexi_2021(
-            folder=tmp_path / "c", base_url=site.url, progress=False, known_hash=f"sha256:{'0' * 64}"
+            folder=tmp_path / "c", base_url=site.url, progress_bar=False, known_hash=f"sha256:{'0' * 64}"
         )
 
 
@@ -278,5 +278,5 @@ def test_columns_of_the_source_are_never_written_over(scperturb):
 @pytest.mark.parametrize("name", [name for name in datasets.__all__ if name[0].islower() and "simulated" not in name])
 def test_loaders_take_the_same_options(name):
     parameters = inspect.signature(getattr(datasets, name)).parameters
-    assert {"folder", "base_url", "progress"} <= set(parameters)
+    assert {"folder", "base_url", "progress_bar"} <= set(parameters)
     assert all(p.kind is p.KEYWORD_ONLY for p in parameters.values())

@@ -52,8 +52,8 @@ def main(args: argparse.Namespace) -> int:
     for task in tasks:
         console.print(str(task), highlight=False, soft_wrap=True)
     failures = benchmark.run(
-        tasks, _methods(args, embeddings, files, tasks), folder=args.output, seeds=args.seeds, jobs=args.jobs,
-        resume=not args.no_resume, progress=not args.no_progress, quick=args.quick,
+        tasks, _methods(args, embeddings, files, tasks), folder=args.output, seeds=args.seeds, n_jobs=args.jobs,
+        resume=not args.no_resume, progress_bar=not args.no_progress, quick=args.quick,
     )  # fmt: skip
     scored = [task for task in tasks if any((args.output / "predictions" / task.name).glob("*/*.npz"))]
     if scored:

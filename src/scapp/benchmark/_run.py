@@ -108,9 +108,9 @@ def run(
     *,
     folder: Path | str,
     seeds: Iterable[int] | None = None,
-    jobs: int = 1,
+    n_jobs: int = 1,
     resume: bool = True,
-    progress: bool = True,
+    progress_bar: bool = True,
     quick: bool = False,
 ) -> list[Failure]:
     """Fit methods to the splits of tasks, and write their predictions into a folder.
@@ -128,11 +128,11 @@ def run(
         Made if it is not there.
     seeds
         Only these splits; all if None.
-    jobs
+    n_jobs
         Processes at a time, which share the cores. With 1 all runs in this process, with the threads that it has.
     resume
         Whether to keep predictions that are there already, if data, split, options, code and versions are as they were.
-    progress
+    progress_bar
         Whether to show a progress bar.
     quick
         Only the first split of each task, and the core methods if none are named.
@@ -149,20 +149,20 @@ def run(
     folder = Path(folder)
     tasks = [tasks] if isinstance(tasks, Task) else list(tasks)
     planned = _plan(tasks, choose(methods, quick=quick), seeds, quick=quick)
-    if jobs < 1:
-        raise ValueError(f"jobs must be at least 1, found {jobs}.")
+    if n_jobs < 1:
+        raise ValueError(f"n_jobs must be at least 1, found {n_jobs}.")
     folder.mkdir(parents=True, exist_ok=True)
     waiting = _waiting(planned, folder, resume=resume)
     _write_run(folder, tasks, quick=quick)
-    if jobs > 1:
+    if n_jobs > 1:
         for task in {fit.task.name: fit.task for fit in waiting if fit.method.needs_network}.values():
             task.inputs()  # read once here, and handed to the workers
     failures: list[Failure] = []
-    with _bar(len(planned), len(planned) - len(waiting), progress) as advance:
+    with _bar(len(planned), len(planned) - len(waiting), progress_bar) as advance:
         results = (
             ((fit, _attempt(fit, folder)) for fit in waiting)
-            if jobs == 1 or not waiting
-            else _in_processes(waiting, folder, min(jobs, len(waiting)))
+            if n_jobs == 1 or not waiting
+            else _in_processes(waiting, folder, min(n_jobs, len(waiting)))
         )
         for fit, failure in results:
             advance(f"{fit.task.name}, {fit.method.name}, split {fit.seed}")
@@ -304,12 +304,12 @@ def _attempt(fit: Fit, folder: Path) -> Failure | None:
     return None
 
 
-def _in_processes(waiting: list[Fit], folder: Path, jobs: int) -> Iterator[tuple[Fit, Failure | None]]:
-    threads = max(1, _cores() // jobs)
+def _in_processes(waiting: list[Fit], folder: Path, n_jobs: int) -> Iterator[tuple[Fit, Failure | None]]:
+    threads = max(1, _cores() // n_jobs)
     with (
         _threads(threads),  # read by numerical libraries when they load, so before a worker starts
         ProcessPoolExecutor(
-            jobs,
+            n_jobs,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_start,
             initargs=(waiting, folder, threads),

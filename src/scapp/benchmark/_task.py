@@ -15,6 +15,7 @@ from scapp import pp
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._perturbations import parse_labels
+from scapp._settings import hushed
 from scapp.pp._tables import read_table
 
 if TYPE_CHECKING:
@@ -86,17 +87,18 @@ class Sources:
 
     def add_to(self, effects: AnnData) -> AnnData:
         """Return a copy of effects with unmeasured targets as genes, networks in `varp` and features in `varm`."""
-        adata = pp.add_unmeasured_genes(effects, control=None)
         shared: dict[str, Any] = {"aliases": self.aliases, "directed": self.directed, "control": None}
-        pp.add_network(adata, self.network, **shared)
-        for channel in self.channels:
-            pp.add_network(adata, self.channel(channel), key_added=channel, **shared)
-        for key, given in self.features.items():
-            options = dict(given)
-            source = options.pop("features")
-            if isinstance(source, str) and source == FROM_NETWORK:
-                source, options["kind"] = self.network, "network"
-            pp.add_gene_features(adata, source, key_added=key, aliases=self.aliases, control=None, **options)
+        with hushed("scapp.pp"):  # the reports of the same networks, once for every task
+            adata = pp.add_unmeasured_genes(effects, control=None)
+            pp.add_network(adata, self.network, **shared)
+            for channel in self.channels:
+                pp.add_network(adata, self.channel(channel), key_added=channel, **shared)
+            for key, given in self.features.items():
+                options = dict(given)
+                source = options.pop("features")
+                if isinstance(source, str) and source == FROM_NETWORK:
+                    source, options["kind"] = self.network, "network"
+                pp.add_gene_features(adata, source, key_added=key, aliases=self.aliases, control=None, **options)
         # The record of what was read is of no use to a model, and would be copied into every worker.
         adata.uns.pop(Key.uns.SCAPP, None)
         return adata

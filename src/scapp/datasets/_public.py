@@ -35,7 +35,7 @@ _EFFECT_ARRAYS = ("lfc_s", "lfc_d", "sing_labels", "doub_labels", "genes_hvg", "
 
 
 @checked
-def norman_2019_effects(*, folder: Folder = None, base_url: str | None = None, progress: bool = True) -> AnnData:
+def norman_2019_effects(*, folder: Folder = None, base_url: str | None = None, progress_bar: bool = True) -> AnnData:
     """Return effects of 104 single and 130 double activations in K562 cells :cite:p:`Norman2019`, a file of 3.4 MB.
 
     The smallest way to try scapp on a real screen. The table was computed by others from the published counts
@@ -47,7 +47,7 @@ def norman_2019_effects(*, folder: Folder = None, base_url: str | None = None, p
         Where the file is, or goes; ``$SCAPP_DATA_DIR`` or else ``scanpy.settings.datasetdir`` if None.
     base_url
         Mirror that has the file under its name; ``$SCAPP_DATA_URL`` or else the public host if None.
-    progress
+    progress_bar
         Whether to show a progress bar.
 
     Returns
@@ -69,7 +69,7 @@ def norman_2019_effects(*, folder: Folder = None, base_url: str | None = None, p
     >>> effects = scapp.datasets.norman_2019_effects()
     >>> scapp.pp.add_network(effects, scapp.networks.string())
     """
-    path = fetch(_sources.NORMAN_EFFECTS, folder=folder, base_url=base_url, progress=progress)
+    path = fetch(_sources.NORMAN_EFFECTS, folder=folder, base_url=base_url, progress_bar=progress_bar)
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in _EFFECT_ARRAYS}
@@ -96,7 +96,9 @@ def norman_2019_effects(*, folder: Folder = None, base_url: str | None = None, p
 
 
 @checked
-def norman_2019_cells_subset(*, folder: Folder = None, base_url: str | None = None, progress: bool = True) -> AnnData:
+def norman_2019_cells_subset(
+    *, folder: Folder = None, base_url: str | None = None, progress_bar: bool = True
+) -> AnnData:
     """Return 3,375 cells of the screen of :cite:t:`Norman2019`, a file of 1.1 MB.
 
     100 control cells, 18 single and 15 double activations, at most 100 cells each: enough for a first run with cells.
@@ -105,7 +107,7 @@ def norman_2019_cells_subset(*, folder: Folder = None, base_url: str | None = No
 
     Parameters
     ----------
-    folder, base_url, progress
+    folder, base_url, progress_bar
         As in :func:`norman_2019_effects`.
 
     Returns
@@ -121,7 +123,7 @@ def norman_2019_cells_subset(*, folder: Folder = None, base_url: str | None = No
     ValueError
         If what is there, or was sent, is not the published file.
     """
-    cells = load_h5ad(fetch(_sources.NORMAN_SUBSET, folder=folder, base_url=base_url, progress=progress))
+    cells = load_h5ad(fetch(_sources.NORMAN_SUBSET, folder=folder, base_url=base_url, progress_bar=progress_bar))
     cells = tidy(cells[cells.obs["dataset"] == "norman19"].copy())
     lane = cells.obs_names.str.extract(r"-(\d+)$", expand=False).to_numpy()
     columns = {name: cells.obs[name] for name in (Key.obs.PERTURBATION, Key.obs.CONTROL, Key.obs.N_PERTURBED_GENES)}
@@ -132,7 +134,7 @@ def norman_2019_cells_subset(*, folder: Folder = None, base_url: str | None = No
 
 @checked
 def norman_2019(
-    *, folder: Folder = None, base_url: str | None = None, progress: bool = True, backed: bool = False
+    *, folder: Folder = None, base_url: str | None = None, progress_bar: bool = True, backed: bool = False
 ) -> AnnData:
     """Return all cells of the screen of :cite:t:`Norman2019`, from scPerturb :cite:p:`Peidli2024`, a file of 699 MB.
 
@@ -140,7 +142,7 @@ def norman_2019(
 
     Parameters
     ----------
-    folder, base_url, progress
+    folder, base_url, progress_bar
         As in :func:`norman_2019_effects`.
     backed
         Leave the counts on disk; :func:`scapp.pp.pseudobulk` reads them in blocks.
@@ -158,7 +160,7 @@ def norman_2019(
     ValueError
         If what is there, or was sent, is not the published file.
     """
-    return _cells(_sources.NORMAN, folder, base_url, progress, backed)
+    return _cells(_sources.NORMAN, folder, base_url, progress_bar, backed)
 
 
 @checked
@@ -167,7 +169,7 @@ def adamson_2016(
     screen: Screen = "upr",
     folder: Folder = None,
     base_url: str | None = None,
-    progress: bool = True,
+    progress_bar: bool = True,
     backed: bool = False,
 ) -> AnnData:
     """Return cells of a screen of :cite:t:`Adamson2016`, from scPerturb :cite:p:`Peidli2024`: interference in K562 cells.
@@ -177,7 +179,7 @@ def adamson_2016(
     screen
         ``"upr"``: genes of the unfolded protein response (GSM2406681, 10X010); ``"upr_epistasis"``: its three sensors alone
         and in combination (GSM2406677, 10X005); ``"pilot"``: few genes (GSM2406675, 10X001).
-    folder, base_url, progress, backed
+    folder, base_url, progress_bar, backed
         As in :func:`norman_2019`.
 
     Returns
@@ -194,12 +196,12 @@ def adamson_2016(
     if screen not in _sources.ADAMSON:
         known = ", ".join(map(repr, _sources.ADAMSON))
         raise ValueError(f"There is no screen {screen!r} of Adamson et al. 2016; pass screen= one of {known}.")
-    return _cells(_sources.ADAMSON[screen], folder, base_url, progress, backed)
+    return _cells(_sources.ADAMSON[screen], folder, base_url, progress_bar, backed)
 
 
 @checked
 def replogle_2022_k562_essential(
-    *, folder: Folder = None, base_url: str | None = None, progress: bool = True, backed: bool = False
+    *, folder: Folder = None, base_url: str | None = None, progress_bar: bool = True, backed: bool = False
 ) -> AnnData:
     """Return cells of the screen of essential genes in K562 of :cite:t:`Replogle2022`, from scPerturb :cite:p:`Peidli2024`.
 
@@ -207,7 +209,7 @@ def replogle_2022_k562_essential(
 
     Parameters
     ----------
-    folder, base_url, progress, backed
+    folder, base_url, progress_bar, backed
         As in :func:`norman_2019`.
 
     Returns
@@ -221,12 +223,12 @@ def replogle_2022_k562_essential(
     ValueError
         If what is there, or was sent, is not the published file.
     """
-    return _cells(_sources.REPLOGLE_ESSENTIAL, folder, base_url, progress, backed)
+    return _cells(_sources.REPLOGLE_ESSENTIAL, folder, base_url, progress_bar, backed)
 
 
 @checked
 def replogle_2022_rpe1(
-    *, folder: Folder = None, base_url: str | None = None, progress: bool = True, backed: bool = False
+    *, folder: Folder = None, base_url: str | None = None, progress_bar: bool = True, backed: bool = False
 ) -> AnnData:
     """Return cells of the screen of essential genes in RPE1 of :cite:t:`Replogle2022`, from scPerturb :cite:p:`Peidli2024`.
 
@@ -234,7 +236,7 @@ def replogle_2022_rpe1(
 
     Parameters
     ----------
-    folder, base_url, progress, backed
+    folder, base_url, progress_bar, backed
         As in :func:`norman_2019`.
 
     Returns
@@ -248,12 +250,12 @@ def replogle_2022_rpe1(
     ValueError
         If what is there, or was sent, is not the published file.
     """
-    return _cells(_sources.REPLOGLE_RPE1, folder, base_url, progress, backed)
+    return _cells(_sources.REPLOGLE_RPE1, folder, base_url, progress_bar, backed)
 
 
 @checked
 def replogle_2022_k562_gwps(
-    *, folder: Folder = None, base_url: str | None = None, progress: bool = True, backed: bool = True
+    *, folder: Folder = None, base_url: str | None = None, progress_bar: bool = True, backed: bool = True
 ) -> AnnData:
     """Return cells of the genome-wide screen in K562 of :cite:t:`Replogle2022`, from scPerturb :cite:p:`Peidli2024`.
 
@@ -262,7 +264,7 @@ def replogle_2022_k562_gwps(
 
     Parameters
     ----------
-    folder, base_url, progress, backed
+    folder, base_url, progress_bar, backed
         As in :func:`norman_2019`.
 
     Returns
@@ -276,7 +278,7 @@ def replogle_2022_k562_gwps(
     ValueError
         If what is there, or was sent, is not the published file.
     """
-    return _cells(_sources.REPLOGLE_GWPS, folder, base_url, progress, backed)
+    return _cells(_sources.REPLOGLE_GWPS, folder, base_url, progress_bar, backed)
 
 
 @checked
@@ -284,7 +286,7 @@ def papalexi_2021(
     *,
     folder: Folder = None,
     base_url: str | None = None,
-    progress: bool = True,
+    progress_bar: bool = True,
     known_hash: str | None = None,
 ) -> MuData:
     """Return cells of the ECCITE-seq screen of :cite:t:`Papalexi2021`, from pertpy: knock-out in THP-1 cells.
@@ -294,7 +296,7 @@ def papalexi_2021(
 
     Parameters
     ----------
-    folder, base_url, progress
+    folder, base_url, progress_bar
         As in :func:`norman_2019_effects`.
     known_hash
         Hash that the file must have, for example ``"sha256:…"``.
@@ -314,7 +316,9 @@ def papalexi_2021(
     import mudata
     import pooch
 
-    path = fetch(replace(_sources.PAPALEXI, known_hash=known_hash), folder=folder, base_url=base_url, progress=progress)
+    path = fetch(
+        replace(_sources.PAPALEXI, known_hash=known_hash), folder=folder, base_url=base_url, progress_bar=progress_bar
+    )
     mdata = _readable(path, mudata.read_h5mu)
     if "rna" not in mdata.mod:
         raise ValueError(f"{str(path)!r} has no modality 'rna', but {', '.join(map(repr, mdata.mod))}.")
@@ -335,8 +339,8 @@ def papalexi_2021(
     return mudata.MuData({"rna": rna} | others)
 
 
-def _cells(file: RemoteFile, folder: Folder, base_url: str | None, progress: bool, backed: bool) -> AnnData:
-    path = fetch(file, folder=folder, base_url=base_url, progress=progress)
+def _cells(file: RemoteFile, folder: Folder, base_url: str | None, progress_bar: bool, backed: bool) -> AnnData:
+    path = fetch(file, folder=folder, base_url=base_url, progress_bar=progress_bar)
     return tidy(_readable(path, lambda path: load_h5ad(path, backed="r" if backed else None)))
 
 

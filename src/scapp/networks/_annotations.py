@@ -71,7 +71,7 @@ def reactome(
     file: PathLike | None = None,
     folder: PathLike | None = None,
     base_url: str | None = None,
-    progress: bool = True,
+    progress_bar: bool = True,
 ) -> pd.DataFrame:
     """Return pathways of human genes from Reactome :cite:p:`Milacic2024`.
 
@@ -81,7 +81,7 @@ def reactome(
         ``"human"``; Reactome publishes gene sets of no other.
     file
         Local copy of ``ReactomePathways.gmt.zip``, or its GMT file, in the place of a download.
-    folder, base_url, progress
+    folder, base_url, progress_bar
         As in :func:`scapp.datasets.norman_2019_effects`.
 
     Returns
@@ -100,7 +100,7 @@ def reactome(
     path = (
         existing_file(file)
         if file is not None
-        else fetch(_REACTOME, folder=folder, base_url=base_url, progress=progress)
+        else fetch(_REACTOME, folder=folder, base_url=base_url, progress_bar=progress_bar)
     )
     table = _sets(path)
     # The official file puts the name of a pathway first and its number second; others have them the other way round.
@@ -129,7 +129,7 @@ def gene_ontology(
     ontology_file: PathLike | None = None,
     folder: PathLike | None = None,
     base_url: str | None = None,
-    progress: bool = True,
+    progress_bar: bool = True,
 ) -> pd.DataFrame:
     """Return annotations of genes with the Gene Ontology :cite:p:`Ashburner2000,GeneOntology2023`, passed on to broader terms.
 
@@ -143,7 +143,7 @@ def gene_ontology(
         Whether a gene also has all broader terms of its terms.
     file, ontology_file
         Local copies of the annotations (GAF) and of ``go-basic.obo``, in the place of a download.
-    folder, base_url, progress
+    folder, base_url, progress_bar
         As in :func:`scapp.datasets.norman_2019_effects`.
 
     Returns
@@ -161,9 +161,9 @@ def gene_ontology(
     name = f"{_GAF[organism]}.gaf.gz"
     gaf = RemoteFile(name, f"{_GO}/annotations/{name}", header="!")
     if file is None:
-        file = fetch(gaf, folder=folder, base_url=base_url, progress=progress)
+        file = fetch(gaf, folder=folder, base_url=base_url, progress_bar=progress_bar)
     if ontology_file is None:
-        ontology_file = fetch(_OBO, folder=folder, base_url=base_url, progress=progress)
+        ontology_file = fetch(_OBO, folder=folder, base_url=base_url, progress_bar=progress_bar)
     table = from_gaf(
         file,
         ontology=ontology_file,

@@ -40,7 +40,7 @@ def collectri(
     file: PathLike | None = None,
     folder: PathLike | None = None,
     base_url: str | None = None,
-    progress: bool = True,
+    progress_bar: bool = True,
 ) -> pd.DataFrame:
     """Return transcription factors and their targets from CollecTRI :cite:p:`MullerDott2023`, signed and directed.
 
@@ -50,7 +50,7 @@ def collectri(
         ``"human"``: the published table; ``"mouse"`` or ``"rat"``: its orthologues, from OmniPath's web service.
     file
         Local copy of the table (columns source, target, weight), in the place of a download.
-    folder, base_url, progress
+    folder, base_url, progress_bar
         As in :func:`scapp.datasets.norman_2019_effects`.
 
     Returns
@@ -68,12 +68,12 @@ def collectri(
     taxon(organism, _ORGANISMS)
     if file is None and organism != "human":
         remote = _query("collectri", organism, "academic")
-        path = fetch(remote, folder=folder, base_url=base_url, progress=progress)
+        path = fetch(remote, folder=folder, base_url=base_url, progress_bar=progress_bar)
         edges = _by_symbol(path)
         edges.insert(2, "weight", np.where(_signs(edges) < 0, -1, 1))
     else:
         remote = _COLLECTRI
-        path = _path(file, remote, folder, base_url, progress)
+        path = _path(file, remote, folder, base_url, progress_bar)
         edges = read_table(path)
         _check(path, edges, ["source", "target", "weight"])
         edges["weight"] = _whole_numbers(read_edges(edges, var_names=[]).edges["weight"])
@@ -98,7 +98,7 @@ def dorothea(
     file: PathLike | None = None,
     folder: PathLike | None = None,
     base_url: str | None = None,
-    progress: bool = True,
+    progress_bar: bool = True,
 ) -> pd.DataFrame:
     """Return transcription factors and their targets from DoRothEA :cite:p:`GarciaAlonso2019`, signed and directed.
 
@@ -112,7 +112,7 @@ def dorothea(
         ``"commercial"`` leaves out what may be used for academic purposes only.
     file
         Local copy of the table that the web service sends, in the place of a download.
-    folder, base_url, progress
+    folder, base_url, progress_bar
         As in :func:`scapp.datasets.norman_2019_effects`.
 
     Returns
@@ -132,7 +132,7 @@ def dorothea(
     if not levels or not LEVELS.keys() >= set(levels):
         raise ValueError(f"levels must be some of {', '.join(map(repr, LEVELS))}, found {levels}.")
     remote = _query("dorothea", organism, license, dorothea_levels=",".join(levels), fields="dorothea_level")
-    path = _path(file, remote, folder, base_url, progress)
+    path = _path(file, remote, folder, base_url, progress_bar)
     edges = _by_symbol(path, "dorothea_level")
     edges["confidence"] = edges["dorothea_level"].astype(str).str.split(";").str[0]
     edges = edges[edges["confidence"].isin(levels)]
@@ -163,7 +163,7 @@ def omnipath(
     file: PathLike | None = None,
     folder: PathLike | None = None,
     base_url: str | None = None,
-    progress: bool = True,
+    progress_bar: bool = True,
 ) -> pd.DataFrame:
     """Return the signalling interactions of proteins from OmniPath :cite:p:`Turei2021`, directed, and signed where that is known.
 
@@ -179,7 +179,7 @@ def omnipath(
         Whether to leave out edges that are neither stimulation nor inhibition.
     file
         Local copy of the table that the web service sends, in the place of a download.
-    folder, base_url, progress
+    folder, base_url, progress_bar
         As in :func:`scapp.datasets.norman_2019_effects`.
 
     Returns
@@ -198,7 +198,7 @@ def omnipath(
     if not chosen or not set(chosen) <= set(DATASETS):
         raise ValueError(f"datasets must be some of {', '.join(map(repr, DATASETS))}, found {chosen}.")
     remote = _query(",".join(chosen), organism, license, fields="sources,references,curation_effort,type")
-    path = _path(file, remote, folder, base_url, progress)
+    path = _path(file, remote, folder, base_url, progress_bar)
     edges = _by_symbol(path)
     sign = _signs(edges)
     edges.insert(2, "weight", np.where(sign < 0, -1, 1))
@@ -234,10 +234,12 @@ def _query(datasets: str, organism: str, license: str, **options: str) -> Remote
 
 
 def _path(
-    file: PathLike | None, remote: RemoteFile, folder: PathLike | None, base_url: str | None, progress: bool
+    file: PathLike | None, remote: RemoteFile, folder: PathLike | None, base_url: str | None, progress_bar: bool
 ) -> Path:
     return (
-        existing_file(file) if file is not None else fetch(remote, folder=folder, base_url=base_url, progress=progress)
+        existing_file(file)
+        if file is not None
+        else fetch(remote, folder=folder, base_url=base_url, progress_bar=progress_bar)
     )
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from scapp._checked import checked
 from scapp._download import RemoteFile, fetch
+from scapp._settings import settings
 from scapp.networks._note import noted, taxon
 from scapp.pp._tables import BoundedGzip, existing_file, is_gzipped
 
@@ -45,7 +46,7 @@ def string(
     info_file: PathLike | None = None,
     folder: PathLike | None = None,
     base_url: str | None = None,
-    progress: bool = True,
+    progress_bar: bool = True,
 ) -> pd.DataFrame:
     r"""Return the functional associations of proteins from STRING :cite:p:`Szklarczyk2023`, by default without text mining.
 
@@ -72,7 +73,7 @@ def string(
     file, info_file
         Local copies of ``TAXON.protein.links.detailed.vVERSION.txt.gz`` and ``TAXON.protein.info.vVERSION.txt.gz``,
         in the place of a download.
-    folder, base_url, progress
+    folder, base_url, progress_bar
         As in :func:`scapp.datasets.norman_2019_effects`. For human the files have about 120 MB.
 
     Returns
@@ -103,13 +104,13 @@ def string(
             f"min_score={min_score!r} is on the scale of STRING's web page, from 0 to 1; that of its files goes to 1000. Pass "
             f"min_score={round(min_score * 1000)}."
         )
-    options = {"folder": folder, "base_url": base_url, "progress": progress}
+    options = {"folder": folder, "base_url": base_url, "progress_bar": progress_bar}
     links = _file(number, "links.detailed", version, "protein1 protein2 ")
     info = _file(number, "info", version, "#string_protein_id\t")
     links_path = existing_file(file) if file is not None else fetch(links, **options)  # type: ignore[arg-type]
     info_path = existing_file(info_file) if info_file is not None else fetch(info, **options)  # type: ignore[arg-type]
     names = _read_names(info_path, number)
-    found = _read_links(links_path, number, channels, min_score, progress)
+    found = _read_links(links_path, number, channels, min_score, progress_bar)
     _check_named(found, names, info_path, links_path)
     edges = _named(found, names, channels)
     if edges.empty:
@@ -178,12 +179,12 @@ def _read_names(path: Path, number: int) -> pd.Series:
     return pd.Series(table["preferred_name"].to_numpy(), index=table["#string_protein_id"])
 
 
-def _read_links(path: Path, number: int, channels: list[str], min_score: int, progress: bool) -> pd.DataFrame:
+def _read_links(path: Path, number: int, channels: list[str], min_score: int, progress_bar: bool) -> pd.DataFrame:
     """Return pairs of a sufficient score, read in blocks, since the file has millions of others."""
     _check_head(path, number, " ", ["protein1", "protein2", *channels])
     kept = []
     dtype = {"protein1": str, "protein2": str} | dict.fromkeys(channels, np.int16)
-    with _reading(path), _opened(path, progress) as file:
+    with _reading(path), _opened(path, progress_bar) as file:
         for block in pd.read_csv(
             file,
             sep=" ",
@@ -230,12 +231,14 @@ def _named(links: pd.DataFrame, names: pd.Series, channels: list[str]) -> pd.Dat
 
 
 @contextmanager
-def _opened(path: Path, progress: bool = False) -> Iterator[IO[bytes]]:
+def _opened(path: Path, progress_bar: bool = False) -> Iterator[IO[bytes]]:
     """Yield the file, unpacked, with a bar of how much of it was read."""
     from rich.console import Console
     from rich.progress import open as open_with_progress
 
-    bar = open_with_progress(path, "rb", description=path.name, console=Console(stderr=True), disable=not progress)
+    bar = open_with_progress(
+        path, "rb", description=path.name, console=Console(stderr=True), disable=not progress_bar or settings.is_silent
+    )
     with bar as packed:
         if is_gzipped(path):
             with BoundedGzip(path, packed) as file:

@@ -294,7 +294,7 @@ def hgnc(
     file: PathLike | None = None,
     folder: PathLike | None = None,
     base_url: str | None = None,
-    progress: bool = True,
+    progress_bar: bool = True,
 ) -> pd.DataFrame:
     """Return the names of human genes from HGNC :cite:p:`Seal2023`: symbols, previous symbols, aliases, Entrez and Ensembl ids.
 
@@ -304,7 +304,7 @@ def hgnc(
     ----------
     file
         Local copy of ``hgnc_complete_set.txt``, in the place of a download.
-    folder, base_url, progress
+    folder, base_url, progress_bar
         As in :func:`scapp.datasets.norman_2019_effects`.
 
     Returns
@@ -320,7 +320,9 @@ def hgnc(
         If the file is another.
     """
     path: Path = (
-        existing_file(file) if file is not None else fetch(_HGNC, folder=folder, base_url=base_url, progress=progress)
+        existing_file(file)
+        if file is not None
+        else fetch(_HGNC, folder=folder, base_url=base_url, progress_bar=progress_bar)
     )
     with whole(path):
         with open_text(path) as lines:

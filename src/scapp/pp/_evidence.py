@@ -150,7 +150,7 @@ def add_evidence(
     options = SourceOptions(
         species=species,
         local=check_folder(local),
-        download={"folder": cache_dir, "base_url": base_url, "progress": progress_bar},
+        download={"folder": cache_dir, "base_url": base_url, "progress_bar": progress_bar},
         min_score=min_score,
     )
     chosen = check_sources(sources, options)

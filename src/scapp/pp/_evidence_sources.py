@@ -143,7 +143,7 @@ def _local_string(folder: Path, options: SourceOptions) -> pd.DataFrame:
             min_score=options.min_score,  # type: ignore[arg-type]
             file=links,
             info_file=info,
-            progress=options.download["progress"],
+            progress_bar=options.download["progress_bar"],
         )
     path = _one_file(folder, "STRING", lambda name: "string" in name and "protein.info" not in name, TABLE_SUFFIXES)
     if path is None:
