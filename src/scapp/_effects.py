@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pandas as pd
 from anndata import AnnData
 
 from scapp._controls import is_control
@@ -12,6 +14,8 @@ from scapp._genes import scapp_uns
 from scapp._keys import Key
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from scapp._controls import Control
 
 
@@ -58,3 +62,38 @@ def effects_layer(adata: AnnData, control: Control, layer: str | None) -> str | 
 def added_keys(adata: AnnData, group: str, slot: Mapping[str, Any]) -> list[str]:
     """Return the keys of the networks or of the gene features that scapp added to an AnnData, in their order."""
     return [key for key in scapp_uns(adata).get(group, {}) if key in slot]
+
+
+def fill_own_targets(
+    values: NDArray[np.floating], perturbations: Sequence[Sequence[str]], genes: pd.Index
+) -> NDArray[np.floating]:
+    """Fill values that are NaN because a gene was perturbed itself, which many tables mask.
+
+    Parameters
+    ----------
+    values
+        Log-fold-changes or their standard errors, of shape (n_perturbations, n_genes). Not changed.
+    perturbations
+        Genes of each row.
+    genes
+        Names of the columns.
+
+    Returns
+    -------
+    A copy in which these take the median of the gene over the perturbations of others, so that they tell nothing; the same
+    array if there are none. Any other NaN stays.
+    """
+    places = genes.get_indexer([gene for of in perturbations for gene in of])
+    rows = np.repeat(np.arange(len(perturbations)), [len(of) for of in perturbations])
+    known = places >= 0
+    rows, places = rows[known], places[known]
+    masked = np.isnan(values[rows, places])
+    if not masked.any():
+        return values
+    filled = values.copy()
+    rows, places = rows[masked], places[masked]
+    for gene in np.unique(places):
+        others = values[:, gene]
+        if (there := np.isfinite(others)).any():
+            filled[rows[places == gene], gene] = np.median(others[there])
+    return filled

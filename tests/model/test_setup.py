@@ -124,3 +124,27 @@ def test_what_makes_no_sense_here_is_not_offered_and_says_what_does(screen, effe
     for option in ({"batch_size": 8}, {"train_size": 0.9}, {"precision": "16-mixed"}):
         with pytest.raises(TypeError, match="Leave it out"):
             model.train(**option)
+
+
+def test_effects_masked_at_their_own_targets_tell_nothing_there_and_everything_elsewhere(screen, effects, tmp_path):
+    scapp.pp.add_network(effects, screen[1].network)
+    masked, before = effects.copy(), effects.copy()
+    own = np.zeros(effects.shape, dtype=bool)
+    for row, label in enumerate(effects.obs["target"]):
+        own[row, effects.var_names.get_indexer(label.split("+"))] = True
+    for layer in ("lfc", "lfc_se"):
+        masked.layers[layer][own] = np.nan
+    kept = masked.copy()
+    name = effects.obs_names[0]
+    found = fitted(masked).predict([name]).layers["predicted_lfc"][0]
+    np.testing.assert_array_equal(masked.layers["lfc"], kept.layers["lfc"])  # the input stays as it was
+    whole = fitted(before).predict([name]).layers["predicted_lfc"][0]
+    assert np.isfinite(found).all()
+    assert np.corrcoef(found[~own[0]], whole[~own[0]])[0, 1] > 0.98
+    assert (np.abs(found[own[0]]) < 0.5 * np.abs(whole[own[0]])).all()
+    for baseline in (scapp.baselines.Mean(), scapp.baselines.ShrunkAdditive()):
+        assert np.isfinite(baseline.fit(masked).predict([name]).layers["predicted_lfc"]).all()
+    masked.layers["lfc"][0, np.flatnonzero(~own[0])[0]] = np.nan
+    for fit in (APP.setup_anndata, scapp.baselines.Mean().fit):
+        with pytest.raises(ValueError, match="1 .*NaN"):
+            fit(masked)

@@ -13,7 +13,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from scapp._checked import checked
-from scapp._effects import label_column
+from scapp._effects import fill_own_targets, label_column
 from scapp._genes import check_gene_names, measured_mask, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, Perturbation, format_label, parse_labels
@@ -176,7 +176,7 @@ def read_effects(effects: AnnData, *, layer: str | None, perturbation_key: str, 
     if not measured.any():
         raise ValueError("No gene of these effects was measured: effects.var['measured'] is False throughout.")
     dense = values.toarray() if sparse.issparse(values) else np.asarray(values)
-    lfc = dense[:, measured].astype(np.float64)
+    lfc = fill_own_targets(dense, perturbations, effects.var_names)[:, measured].astype(np.float64)
     genes = effects.var_names[measured].tolist()
     bad = ~np.isfinite(lfc)
     if bad.any():

@@ -8,6 +8,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from scapp._controls import Control
+from scapp._effects import fill_own_targets
 from scapp._genes import check_gene_names, measured_mask, shorten
 from scapp._keys import Key
 from scapp._perturbations import check_known, format_label, parse_labels
@@ -156,6 +157,7 @@ def _given_effects(adata: AnnData, key: str, perturbations: list, layer: str | N
         )
     values = adata.X if layer is None else adata.layers[layer]
     values = np.asarray(values.toarray() if sparse.issparse(values) else values, dtype=np.float32)
+    values = fill_own_targets(values, perturbations, adata.var_names)
     measured = measured_mask(adata)
     _check_lfc(
         values[:, measured], adata.var_names[measured], "adata.X" if layer is None else f"adata.layers[{layer!r}]"
@@ -164,6 +166,7 @@ def _given_effects(adata: AnnData, key: str, perturbations: list, layer: str | N
     if Key.layers.LFC_SE in adata.layers:
         error = adata.layers[Key.layers.LFC_SE]
         error = np.asarray(error.toarray() if sparse.issparse(error) else error, dtype=np.float32)
+        error = fill_own_targets(error, perturbations, adata.var_names)
         _check_standard_errors(error[:, measured], adata.var_names[measured])
         found[Key.layers.LFC_SE] = error
     obs = pd.DataFrame(
