@@ -95,7 +95,7 @@ def test_cells_that_cannot_be_used_are_refused_and_left_alone(cells, case, asser
 
 
 EFFECTS = {
-    "NaN": (lambda x: np.where(x == x[0, 0], np.nan, x), "NaN"),
+    "NaN": (lambda x: np.where(x == x[0, 20], np.nan, x), "NaN"),
     "nothing but zeros": (lambda x: np.zeros_like(x), "is 0, so there is nothing to learn"),
     "counts": (lambda x: np.round(np.abs(x) * 10), "looks like counts"),
     "fold-changes that are no logarithms": (lambda x: x * 1000, "far below"),
