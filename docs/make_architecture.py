@@ -28,14 +28,13 @@ PURPOSES = {
     COMMAND: "scapp demo, scapp benchmark",
     "data": "fields for scvi-tools",
     "datasets": "public and simulated screens",
-    "embeddings": "genes in foundation models",
+    "graph": "networks as sparse matrices",
     "metrics": "arrays in, numbers out",
     "model": "APP: set up, train, predict",
     "module": "closed form and attention",
-    "network": "graphs as sparse matrices",
-    "networks": "STRING, GO and others by name",
     "pl": "pictures",
     "pp": "cells to effects, evidence",
+    "resources": "STRING, GO, gene embeddings",
     "tl": "ranked genes, designs, tests",
 }
 # Modules in the top folder that belong to the command; all others are the ground floor.
@@ -50,13 +49,13 @@ WAY = [
     ("answers", "tables, pictures", ""),
 ]
 # Pairs of rooms that import each other; the second import is not drawn as a storey.
-KNOWN_CIRCLES = {("pp", "networks")}
+KNOWN_CIRCLES = {("pp", "resources")}
 HEAVY = {"torch": {"lightning", "scvi", "torch", "torch_geometric"}, "AnnData": {"anndata", "mudata", "scanpy"}}
 
 
 @dataclass(frozen=True)
 class Import:
-    """An import: by which module, of which name (``scapp.pp._tables.read_table``), and whether only types need it."""
+    """An import: by which module, of which name (``scapp._tables.read_table``), and whether only types need it."""
 
     module: str
     name: str

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 from scipy import sparse
 
-from scapp import network
+from scapp import graph
 
 N_NODES = 6
 nodes = st.integers(0, N_NODES - 1)
@@ -16,7 +16,7 @@ edge_lists = st.lists(st.tuples(nodes, nodes, weights), max_size=40)
 
 def build(edges, **kwargs) -> sparse.csr_matrix:
     source, target, weight = zip(*edges, strict=True) if edges else ((), (), ())
-    return network.edges_to_csr(source, target, weight, n_nodes=N_NODES, **kwargs)
+    return graph.edges_to_csr(source, target, weight, n_nodes=N_NODES, **kwargs)
 
 
 def random_network(n_nodes: int = 30, *, directed: bool, density: float = 0.15) -> sparse.csr_matrix:

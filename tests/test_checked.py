@@ -17,7 +17,7 @@ import pytest
 import scapp
 from scapp._checked import checked
 
-ROOMS = ["pp", "tl", "pl", "metrics", "networks", "embeddings", "datasets"]
+ROOMS = ["pp", "tl", "pl", "metrics", "resources", "datasets"]
 FUNCTIONS = {
     f"{room}.{name}": function
     for room in ROOMS
@@ -68,7 +68,7 @@ def options() -> list[tuple[str, str, object]]:
 
 
 # Whole numbers that these read themselves, with a message of their own.
-OWN = {("tl.screen", "n_best"), ("networks.string", "min_score"), ("pp.pseudobulk", "batch_key"),
+OWN = {("tl.screen", "n_best"), ("resources.string", "min_score"), ("pp.pseudobulk", "batch_key"),
        ("pp.pseudobulk", "context_key")}  # fmt: skip
 
 

@@ -19,7 +19,7 @@ import scanpy as sc
 from scipy import sparse
 
 import scapp
-from scapp.pp import _tables
+from scapp import _tables
 
 HUGE = "1e4099999999"
 
@@ -40,9 +40,9 @@ def test_an_exponent_of_many_digits_in_any_csv_does_not_end_the_interpreter(tmp_
     (tmp_path / "benchmark.csv").write_text(f"metric,value\nl2,{HUGE}\n")
     code = f"""
 for call in (
-    lambda: scapp.networks.from_table("edges.csv"),
+    lambda: scapp.resources.from_table("edges.csv"),
     lambda: scapp.pp.read_effects("wide.csv"),
-    lambda: scapp.embeddings.read_table("wide.csv"),
+    lambda: scapp.resources.read_embedding_table("wide.csv"),
     lambda: scapp.benchmark.read_results("."),
 ):
     try:
@@ -103,8 +103,8 @@ def test_a_walk_that_hardly_ever_restarts_is_refused_and_does_not_go_on_for_ever
     network = sparse.csr_matrix(np.ones((3, 3)) - np.eye(3))
     edges = pd.DataFrame({"source": ["A", "B"], "target": ["B", "C"]})
     for call in (
-        lambda: scapp.network.diffusion(network, restart=restart),
-        lambda: scapp.network.diffusion_embedding(network, restart=restart),
+        lambda: scapp.graph.diffusion(network, restart=restart),
+        lambda: scapp.graph.diffusion_embedding(network, restart=restart),
         lambda: scapp.baselines.KernelRidge(restart=restart),
         lambda: scapp.baselines.diffusion_similarity(edges, ["A", "B"], restart=restart),
     ):
@@ -119,7 +119,7 @@ def test_a_line_of_tabs_is_refused_at_once(tmp_path, where):
     (tmp_path / "hgnc.txt").write_text("".join(lines if where == "first" else lines[1:] + lines[:1]))
     code = """
 import time
-for call in (lambda: scapp.networks.hgnc(file="hgnc.txt"), lambda: scapp.networks.from_table("hgnc.txt")):
+for call in (lambda: scapp.resources.hgnc(file="hgnc.txt"), lambda: scapp.resources.from_table("hgnc.txt")):
     start = time.perf_counter()
     try:
         call()
@@ -135,19 +135,19 @@ def test_a_small_file_that_unpacks_without_end_is_not_read_to_its_end(tmp_path, 
     path = tmp_path / "edges.tsv.gz"
     path.write_bytes(gzip.compress(b"source\ttarget\nA\tB\n" + b"C\tD\n" * 5_000_000))
     for call in (
-        lambda: scapp.networks.from_table(path),
+        lambda: scapp.resources.from_table(path),
         lambda: scapp.pp.read_effects(path),
-        lambda: scapp.networks.hgnc(file=path),
+        lambda: scapp.resources.hgnc(file=path),
     ):
         with pytest.raises(ValueError, match=r"edges\.tsv\.gz'.*(unpacks to more than|complete set)"):
             call()
     small = tmp_path / "small.tsv.gz"
     small.write_bytes(gzip.compress(b"source\ttarget\nA\tB\nC\tD\n"))
-    assert len(scapp.networks.from_table(small)) == 2
+    assert len(scapp.resources.from_table(small)) == 2
 
 
 def test_a_zip_that_unpacks_without_end_is_not_read(tmp_path, monkeypatch):
-    from scapp.pp import _xlsx
+    from scapp import _xlsx
 
     monkeypatch.setattr(_xlsx, "LARGEST_SHEET", 10**6)
     path = tmp_path / "a.xlsx"

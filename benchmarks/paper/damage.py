@@ -14,7 +14,7 @@ from scipy import sparse
 
 from scapp import pp
 from scapp.benchmark import AppMethod, Predicted, Sources, Split, Task
-from scapp.network import csr_to_edge_index, edges_to_csr, is_symmetric
+from scapp.graph import csr_to_edge_index, edges_to_csr, is_symmetric
 from scapp.pp._edges import read_edges  # a table or file of edges of any kind, as pp.add_network reads it
 
 

@@ -14,10 +14,10 @@ import pandas as pd
 
 from scapp._genes import shorten
 from scapp._perturbations import format_label, parse_labels
-from scapp.pp._tables import existing_file, to_numbers
+from scapp._tables import existing_file, to_numbers
 
 if TYPE_CHECKING:
-    from scapp.pp._tables import PathLike
+    from scapp._tables import PathLike
 
 NOTE = "another preprocessing"
 # In these, perturbations were embedded by the effects of all perturbations of the screen itself, held-out ones included.

@@ -14,24 +14,23 @@ from typing import TYPE_CHECKING
 from scapp._settings import settings
 
 if TYPE_CHECKING:
-    from scapp import baselines, benchmark, datasets, embeddings, metrics, model, networks, pl, pp, tl
+    from scapp import baselines, benchmark, datasets, metrics, model, pl, pp, resources, tl
 
 __version__ = importlib.metadata.version("scapp")
 
 # Loaded when first used: `import scapp` stays light, and only `scapp.model` needs torch and scvi-tools.
-_SUBMODULES = ("baselines", "benchmark", "datasets", "embeddings", "metrics", "model", "networks", "pl", "pp", "tl")
+_SUBMODULES = ("baselines", "benchmark", "datasets", "metrics", "model", "pl", "pp", "resources", "tl")
 
 __all__ = [
     "__version__",
     "baselines",
     "benchmark",
     "datasets",
-    "embeddings",
     "metrics",
     "model",
-    "networks",
     "pl",
     "pp",
+    "resources",
     "settings",
     "tl",
 ]

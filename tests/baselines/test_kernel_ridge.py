@@ -10,7 +10,7 @@ from scipy import sparse
 
 import scapp
 from scapp import baselines
-from scapp.network import diffusion
+from scapp.graph import diffusion
 
 GENES = list("ABCDEFGH")
 LABELS = ["A", "B", "C", "D", "A+C"]

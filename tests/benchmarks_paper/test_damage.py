@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 from tests.random_networks import build, edge_lists, random_network
 
-from scapp import benchmark, network
+from scapp import benchmark, graph
 from scapp.benchmark import AppMethod
 from scapp.benchmark._methods import choose
 
@@ -42,7 +42,7 @@ def test_removing_takes_the_stated_share_and_changes_no_other_edge(directed, see
     less = remove_edges(adjacency, 0.25, seed=seed).toarray()
     kept = less != 0
     np.testing.assert_array_equal(less[kept], dense[kept])
-    assert network.is_symmetric(sparse.csr_matrix(less)) is not directed
+    assert graph.is_symmetric(sparse.csr_matrix(less)) is not directed
     left = kept.sum() if directed else np.triu(kept).sum()
     assert left == n_edges - round(0.25 * n_edges)
     further = remove_edges(adjacency, 0.5, seed=seed).toarray() != 0
@@ -64,14 +64,14 @@ def test_adding_joins_the_stated_number_of_pairs_that_were_apart(directed, n_nod
     assert added.diagonal().sum() == 0
     assert adjacency.multiply(added).nnz == 0
     assert (added.nnz if directed else added.nnz / 2) == round(0.5 * n_edges)
-    assert network.is_symmetric(more) is not directed
+    assert graph.is_symmetric(more) is not directed
     assert np.isin(added.data, adjacency.data).all()
     fewer = add_random_edges(adjacency, 0.25, seed=3)
     assert fewer.multiply(more != 0).nnz == fewer.nnz
 
 
 def test_adding_more_than_there_is_room_for_is_an_error():
-    full = network.edges_to_csr([0, 0], [1, 2], n_nodes=3, directed=False)
+    full = graph.edges_to_csr([0, 0], [1, 2], n_nodes=3, directed=False)
     assert add_random_edges(full, 0.5).nnz == 6
     with pytest.raises(ValueError, match="only 1 pairs"):
         add_random_edges(full, 1.0)
@@ -87,7 +87,7 @@ def test_rewiring_keeps_degrees_weights_self_loops_and_symmetry(edges, seed, dir
     np.testing.assert_array_equal(adjacency.diagonal(), shuffled.diagonal())
     np.testing.assert_array_equal(np.sort(adjacency.data), np.sort(shuffled.data))
     if not directed:
-        assert network.is_symmetric(shuffled)
+        assert graph.is_symmetric(shuffled)
 
 
 @pytest.mark.parametrize("directed", [True, False])

@@ -432,7 +432,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
     "STRING's proteins": (
         lambda: edges_of(("9606.ENSP00000264834", "9606.ENSP00000427514")),
         {},
-        "STRING's protein ids. scapp.networks.string reads",
+        "STRING's protein ids. scapp.resources.string reads",
     ),
     "UniProt": (lambda: edges_of(("Q13351", "P49715")), {}, "UniProt accessions. Bring .*{name: symbol"),
     "other genes": (lambda: edges_of(("A1", "B1")), {}, "Only 0 of the 5 genes.*KLF1.*A1"),

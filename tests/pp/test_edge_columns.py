@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scapp import networks
+from scapp import resources
 from scapp.pp import add_network, similarity_network
 from scapp.pp._edge_columns import edge_ends, read_signs
 
@@ -55,7 +55,7 @@ def test_files_of_regulation_keep_signs_and_directions(file, shared_cases):
     assert not unread or f"columns left out: {len(unread)}" in repr(report)
     if file == "net.graphml":
         return
-    table = networks.from_table(shared_cases / file)
+    table = resources.from_table(shared_cases / file)
     assert {(a, b): w for a, b, w in table[["source", "target", "weight"]].itertuples(index=False)} == expected
     assert table.attrs["directed"] is True
     assert edges_of(table)[0] == expected
@@ -72,13 +72,13 @@ def test_edges_of_cytoscape_are_undirected_with_their_scores(shared_cases):
     found, report = edges_of(shared_cases / "cytoscape_edges.csv")
     assert found[("KLF1", "HBB")] == found[("HBB", "KLF1")] == 0.93 and found[("GATA1", "KLF1")] == 0.81
     assert not report.directed and report.weight_column == "stringdb::score"
-    table = networks.from_table(shared_cases / "cytoscape_edges.csv")
+    table = resources.from_table(shared_cases / "cytoscape_edges.csv")
     assert table["weight"].tolist() == [0.93, 0.81] and "directed" not in table.attrs
 
 
 def test_gene_sets_effects_and_annotations_are_named_with_their_functions(shared_cases):
-    for call in (lambda path: add_network(data(), path), networks.from_table):
-        with pytest.raises(ValueError, match="holds gene sets.*scapp.networks.from_gmt"):
+    for call in (lambda path: add_network(data(), path), resources.from_table):
+        with pytest.raises(ValueError, match="holds gene sets.*scapp.resources.from_gmt"):
             call(shared_cases / "sets.gmt")
         with pytest.raises(ValueError, match="table of effects.*scapp.pp.read_effects"):
             call(shared_cases / "long_de.csv")
@@ -89,7 +89,7 @@ def test_gene_sets_effects_and_annotations_are_named_with_their_functions(shared
 
 
 def test_terms_that_are_joined_are_split_and_the_first_row_is_kept(shared_cases):
-    table = networks.from_table(shared_cases / "id2gos.txt")
+    table = resources.from_table(shared_cases / "id2gos.txt")
     assert sorted(table.itertuples(index=False, name=None)) == [
         ("GATA1", "GO:0000001"), ("GATA1", "GO:0000003"), ("HBB", "GO:0000002"), ("KLF1", "GO:0000001"), ("KLF1", "GO:0000002"),
     ]  # fmt: skip
@@ -97,7 +97,7 @@ def test_terms_that_are_joined_are_split_and_the_first_row_is_kept(shared_cases)
     report = similarity_network(adata, shared_cases / "id2gos.txt", control=None, min_genes=1)
     assert report.n_edges >= 2
     named = pd.DataFrame({"gene": ["KLF1", "HBB"], "term": ["Heme; iron", "binding, of a kind"]})
-    assert networks.from_table(named)["term"].tolist() == ["Heme; iron", "binding, of a kind"]
+    assert resources.from_table(named)["term"].tolist() == ["Heme; iron", "binding, of a kind"]
 
 
 SIGN_WORDS = {
@@ -198,7 +198,7 @@ def test_ends_of_usual_names_are_found(columns, directed):
     table = pd.DataFrame({columns[0]: ["KLF1", "GATA1"], columns[1]: ["HBB", "KLF1"], "similarity": [0.4, 0.2]})
     found, report = edges_of(table)
     assert found[("KLF1", "HBB")] == 0.4 and report.directed == directed
-    assert networks.from_table(table)["weight"].tolist() == [0.4, 0.2]
+    assert resources.from_table(table)["weight"].tolist() == [0.4, 0.2]
 
 
 def test_columns_of_features_and_annotations_are_no_ends():
@@ -212,13 +212,13 @@ def test_networks_are_never_taken_for_annotations():
     with pytest.raises(
         ValueError, match="both hold|Both hold UniProt accessions.*source='one', target='other'.*gene='one'"
     ):
-        networks.from_table(pairs)
+        resources.from_table(pairs)
     shared = pd.DataFrame({"one": ["KLF1", "GATA1"], "other": ["GATA1", "HBB"]})
     with pytest.raises(ValueError, match="Both hold 'GATA1'"):
-        networks.from_table(shared)
-    assert len(networks.from_table(shared, source="one", target="other")) == 2
+        resources.from_table(shared)
+    assert len(resources.from_table(shared, source="one", target="other")) == 2
     with pytest.raises(ValueError, match="Cannot tell which columns hold the two ends"):
-        networks.from_table(pd.DataFrame({"one": ["KLF1", "GATA1"], "other": ["HBB", "ALAS2"], "beta": [0.1, 0.2]}))
+        resources.from_table(pd.DataFrame({"one": ["KLF1", "GATA1"], "other": ["HBB", "ALAS2"], "beta": [0.1, 0.2]}))
 
 
 def test_square_tables_are_genes_by_genes(tmp_path):
@@ -250,7 +250,7 @@ def test_sif_files_are_read(tmp_path):
 )
 def test_intact_files_of_another_kind_are_named(begin, kind, tmp_path):
     (tmp_path / "net.csv").write_bytes(begin)
-    for call in (lambda path: add_network(data(), path), networks.from_table):
+    for call in (lambda path: add_network(data(), path), resources.from_table):
         with pytest.raises(ValueError, match=f"net.csv' is {kind}"):
             call(tmp_path / "net.csv")
 

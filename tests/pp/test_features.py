@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from scapp import network
+from scapp import graph
 from scapp.pp import _feature_sources, add_gene_features, add_unmeasured_genes
 
 GENES = ["C", "A", "X", "B"]
@@ -164,12 +164,12 @@ def test_all_components_of_a_network_give_the_products_of_the_diffusion_profiles
         edges = nx.Graph()
         edges.add_weighted_edges_from(EDGES.itertuples(index=False, name=None))
     elif form == "matrix":
-        edges = network.edges_to_csr(range(5), [1, 2, 3, 4, 0], EDGES["weight"], n_nodes=5)
+        edges = graph.edges_to_csr(range(5), [1, 2, 3, 4, 0], EDGES["weight"], n_nodes=5)
     present = genes if form == "matrix" else ["E", "A", "X"]
     adata = data(present)
     report = add_gene_features(adata, edges, key_added="f", restart=0.3)
-    adjacency = network.edges_to_csr(range(5), [1, 2, 3, 4, 0], EDGES["weight"], n_nodes=5, directed=False)
-    profiles = np.asarray(network.diffusion(adjacency, restart=0.3, normalization="sym"))
+    adjacency = graph.edges_to_csr(range(5), [1, 2, 3, 4, 0], EDGES["weight"], n_nodes=5, directed=False)
+    profiles = np.asarray(graph.diffusion(adjacency, restart=0.3, normalization="sym"))
     expected = pd.DataFrame(profiles @ profiles.T, index=genes, columns=genes)
     found = [gene for gene in present if gene in genes]
     rows = adata.varm["f"][adata.var_names.get_indexer(found)]

@@ -252,7 +252,7 @@ def test_annotations_are_renamed_by_their_genes():
 
 MOUSE = [f"Gene{i}" for i in range(40)]
 REFUSED = {
-    "nothing to look up in": (["A"], {}, "nothing to look the names up in.*scapp.networks.hgnc"),
+    "nothing to look up in": (["A"], {}, "nothing to look the names up in.*scapp.resources.hgnc"),
     "two genomes": (["GRCh38_KLF1", "mm10_Klf1"], {"aliases": TABLE}, "prefixes of 2 genomes, GRCh38, mm10"),
     "another species": (MOUSE, {"aliases": {g.lower() + "x": g.upper() for g in MOUSE}}, "genes of another species"),
     "unknown": (["X1", "X2"], {"aliases": TABLE}, "Only 0 of the 2 names are known.*X1, X2.*A1BG"),

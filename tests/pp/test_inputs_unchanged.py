@@ -77,7 +77,7 @@ def test_tables_that_are_given_are_not_changed():
     table = EDGES.assign(effect=["+", "-"])
     before = table.copy()
     scapp.pp.add_network(cells(), table)
-    scapp.networks.from_table(table)
+    scapp.resources.from_table(table)
     pd.testing.assert_frame_equal(table, before)
 
 

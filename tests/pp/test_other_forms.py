@@ -61,14 +61,14 @@ def test_tables_of_polars_are_read_as_those_of_pandas():
     given = polars.DataFrame(table.to_dict("list"))
     for one in (given, given.lazy()):
         assert edges_of(one) == edges_of(table)
-        pd.testing.assert_frame_equal(scapp.networks.from_table(one), scapp.networks.from_table(table))
+        pd.testing.assert_frame_equal(scapp.resources.from_table(one), scapp.resources.from_table(table))
     wide = pd.DataFrame({"perturbation": ["KLF1", "GATA1"], "HBB": [0.5, -1.0], "ALAS2": [0.1, 0.2]})
     found = scapp.pp.read_effects(polars.DataFrame(wide.to_dict("list")), base="e")
     np.testing.assert_allclose(found.to_df("lfc")[["HBB", "ALAS2"]], wide[["HBB", "ALAS2"]], rtol=1e-6)
 
 
 def test_a_list_of_pairs_is_a_network_for_from_table():
-    found = scapp.networks.from_table([("KLF1", "HBB", 0.5), ("GATA1", "ALAS2", 1.0)])
+    found = scapp.resources.from_table([("KLF1", "HBB", 0.5), ("GATA1", "ALAS2", 1.0)])
     assert found[["source", "target", "weight"]].values.tolist() == [["KLF1", "HBB", 0.5], ["GATA1", "ALAS2", 1.0]]
 
 

@@ -149,7 +149,7 @@ class EmbeddingLinear(BilinearModel):
     Parameters
     ----------
     embeddings
-        Numbers, genes as index, as :func:`scapp.embeddings.read` returns. A row of NaN is a gene without an embedding.
+        Numbers, genes as index, as :func:`scapp.resources.read_embedding` returns. A row of NaN is a gene without an embedding.
     side
         ``"perturbation"``, ``"gene"`` or ``"both"``.
     n_components
@@ -166,7 +166,7 @@ class EmbeddingLinear(BilinearModel):
 
     Examples
     --------
-    >>> table = scapp.embeddings.read("genept.csv")
+    >>> table = scapp.resources.read_embedding("genept.csv")
     >>> EmbeddingLinear(table).fit(effects).predict(["KLF1"])
     """
 

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import sparse
 
 from scapp._checked import checked
-from scapp.network import diffusion, edges_to_csr, tf_idf
+from scapp.graph import diffusion, edges_to_csr, tf_idf
 from scapp.pp._annotations import read_annotations
 from scapp.pp._edges import read_edges
 from scapp.pp._gene_names import GeneMatcher
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from scapp._tables import PathLike
     from scapp.pp._annotations import Annotations
     from scapp.pp._edges import Edges
     from scapp.pp._gene_names import Aliases
-    from scapp.pp._tables import PathLike
 
 
 @checked

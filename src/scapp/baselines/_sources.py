@@ -12,7 +12,7 @@ from scipy import sparse
 
 from scapp._genes import shorten
 from scapp.baselines._base import Baseline, TrainingEffects
-from scapp.network import check_restart, diffusion
+from scapp.graph import check_restart, diffusion
 
 if TYPE_CHECKING:
     from anndata import AnnData

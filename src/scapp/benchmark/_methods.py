@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from scapp import baselines, embeddings
+from scapp import baselines, resources
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._perturbations import near_matches
@@ -348,7 +348,7 @@ def embedding_method(name: str, table: pd.DataFrame | Path | str, **reading: Any
     table
         Embeddings (index = genes, columns = dimensions), or the path of a file of them.
     **reading
-        For a path: options of :func:`scapp.embeddings.read`, such as `format`.
+        For a path: options of :func:`scapp.resources.read_embedding`, such as `format`.
 
     Returns
     -------
@@ -357,10 +357,10 @@ def embedding_method(name: str, table: pd.DataFrame | Path | str, **reading: Any
     Raises
     ------
     ValueError
-        If the file cannot be read; :func:`scapp.embeddings.read` says why.
+        If the file cannot be read; :func:`scapp.resources.read_embedding` says why.
     """
     if not isinstance(table, pd.DataFrame):
-        table = embeddings.read(table, **reading)
+        table = resources.read_embedding(table, **reading)
     elif reading:
         raise TypeError(f"{', '.join(reading)} say how a file is read, but a table was given.")
     return EmbeddingMethod(f"embedding: {name}", "embedding", table=table)

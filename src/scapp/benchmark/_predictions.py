@@ -16,7 +16,7 @@ import pandas as pd
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, format_label, near_matches, parse_labels
-from scapp.pp._tables import PathLike, existing_file, find_column, read_table, to_numbers
+from scapp._tables import PathLike, existing_file, find_column, read_table, to_numbers
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -16,7 +16,7 @@ from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._perturbations import parse_labels
 from scapp._settings import hushed
-from scapp.pp._tables import read_table
+from scapp._tables import read_table
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -11,7 +11,7 @@ from anndata import AnnData
 from scapp._controls import doubtful, is_control, looks_like_control, missing_kind, recognised
 from scapp._genes import shorten
 from scapp._perturbations import format_label, show_counts
-from scapp.pp._tables import to_numbers
+from scapp._tables import to_numbers
 
 logger = logging.getLogger(__name__)
 

@@ -67,7 +67,7 @@ def norman_2019_effects(*, folder: Folder = None, base_url: str | None = None, p
     --------
     >>> import scapp
     >>> effects = scapp.datasets.norman_2019_effects()
-    >>> scapp.pp.add_network(effects, scapp.networks.string())
+    >>> scapp.pp.add_network(effects, scapp.resources.string())
     """
     path = fetch(_sources.NORMAN_EFFECTS, folder=folder, base_url=base_url, progress_bar=progress_bar)
     try:

@@ -262,7 +262,7 @@ class PaperModule(BaseModuleClass):
 
 def _features(inputs: Inputs) -> Tensor:
     """Return the input features of the genes: those given, or their place in each network; standardised by block."""
-    from scapp.network import hellinger_embedding, symmetrize
+    from scapp.graph import hellinger_embedding, symmetrize
 
     blocks = list(inputs.features) or [
         hellinger_embedding(symmetrize(abs(x)), N_NETWORK_FEATURES) for x in inputs.networks

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scapp.pp._tables import (
+from scapp._tables import (
     TERM_ID,
     PathLike,
     existing_file,

@@ -16,7 +16,7 @@ from scapp._effects import label_column
 from scapp._genes import check_gene_names, measured_mask, scapp_uns, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, Perturbation
-from scapp.network import truncated_svd
+from scapp.graph import truncated_svd
 from scapp.pp._features import GeneFeaturesReport, add_gene_features
 from scapp.pp._labels import column_of_obs, is_effects, read_perturbations
 

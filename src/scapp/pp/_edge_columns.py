@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scapp.pp._tables import find_column, plain, to_numbers
+from scapp._tables import find_column, plain, to_numbers
 
 # Column names in lower case. OmniPath's symbols come before its UniProt ids, which are also called source and target.
 ENDS = {

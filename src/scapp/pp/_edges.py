@@ -15,22 +15,7 @@ import pandas as pd
 from scipy import sparse
 
 from scapp._genes import shorten
-from scapp.network import is_symmetric
-from scapp.pp._edge_columns import (
-    ENDS,
-    Signs,
-    all_directed,
-    edge_ends,
-    ends_are_directed,
-    find_signs,
-    matrix_as_edges,
-    read_signs,
-    split_names_of_edges,
-    unread,
-    weight_column,
-)
-from scapp.pp._effect_columns import ADJUSTED, ERRORS, LN, LOG2, LOG10, P_VALUES, STATISTICS, find
-from scapp.pp._tables import (
+from scapp._tables import (
     PathLike,
     check_column,
     check_single,
@@ -45,6 +30,21 @@ from scapp.pp._tables import (
     to_numbers,
     whole,
 )
+from scapp.graph import is_symmetric
+from scapp.pp._edge_columns import (
+    ENDS,
+    Signs,
+    all_directed,
+    edge_ends,
+    ends_are_directed,
+    find_signs,
+    matrix_as_edges,
+    read_signs,
+    split_names_of_edges,
+    unread,
+    weight_column,
+)
+from scapp.pp._effect_columns import ADJUSTED, ERRORS, LN, LOG2, LOG10, P_VALUES, STATISTICS, find
 
 if TYPE_CHECKING:
     import networkx
@@ -210,7 +210,7 @@ def read_edge_file(path: PathLike, columns: Sequence[str | int | None] = ()) -> 
     if is_gmt(path):
         raise ValueError(
             f"{str(path)!r} holds gene sets (GMT), which are no edges. Join genes of the same sets with "
-            "`scapp.pp.similarity_network(adata, path)`, or read them with `scapp.networks.from_gmt(path)`."
+            "`scapp.pp.similarity_network(adata, path)`, or read them with `scapp.resources.from_gmt(path)`."
         )
     if name.endswith((".graphml", ".gml")):
         return _read_graph(existing_file(path), name)
@@ -302,7 +302,7 @@ def _from_table(
         edges["weight"] *= np.where(signs.values < 0, -1.0, 1.0)
     # A sign is that of a regulation, which goes one way.
     regulated = signs is not None or ends_are_directed(ends) or all_directed(table)
-    directed = attrs.get("directed", regulated)  # scapp.networks says it
+    directed = attrs.get("directed", regulated)  # scapp.resources says it
     return EdgeTable(
         edges,
         bool(directed),

@@ -17,6 +17,7 @@ from scapp._genes import check_gene_names, check_no_view, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR
 from scapp._settings import settings
+from scapp._tables import is_path
 from scapp.pp._evidence_sources import (
     SOURCES,
     Evidence,
@@ -32,11 +33,10 @@ from scapp.pp._gene_names import perturbed_genes_in
 from scapp.pp._name_tables import NameTables
 from scapp.pp._network import add_network
 from scapp.pp._network_report import check_key_added
-from scapp.pp._tables import is_path
 
 if TYPE_CHECKING:
+    from scapp._tables import PathLike
     from scapp.pp._edges import Edges
-    from scapp.pp._tables import PathLike
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ def add_evidence(
 
     See Also
     --------
-    add_network, add_gene_features, add_unmeasured_genes, scapp.networks.string, scapp.networks.gene_ontology
+    add_network, add_gene_features, add_unmeasured_genes, scapp.resources.string, scapp.resources.gene_ontology
 
     Examples
     --------
@@ -362,7 +362,7 @@ def _told(held: dict[str, Any]) -> str:
 @contextmanager
 def _details_hidden() -> Iterator[None]:
     """Keep the reports of single networks and features out of the log, unless it shows everything."""
-    loggers = [logging.getLogger(name) for name in ("scapp.pp", "scapp.networks")]
+    loggers = [logging.getLogger(name) for name in ("scapp.pp", "scapp.resources")]
     hidden = [each for each in loggers if each.getEffectiveLevel() == logging.INFO]
     before = [each.level for each in hidden]
     for each in hidden:

@@ -1,4 +1,4 @@
-"""Where the recommended evidence comes from: a folder of files, or the downloads of `scapp.networks`."""
+"""Where the recommended evidence comes from: a folder of files, or the downloads of `scapp.resources`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 
-from scapp import networks
+from scapp import resources
 from scapp._genes import shorten
 from scapp._keys import Key
-from scapp.networks._note import noted, taxon
-from scapp.pp._tables import find_column, is_path, read_table
+from scapp._tables import find_column, is_path, read_table
+from scapp.resources._note import noted, taxon
 
 if TYPE_CHECKING:
-    from scapp.pp._tables import PathLike
+    from scapp._tables import PathLike
 
 # Kinds of evidence of STRING and the columns that hold them: in its files, in its web exports, in tables made of these.
 CHANNELS: Final = {
@@ -36,7 +36,7 @@ class SourceOptions:
     Parameters
     ----------
     species
-        As the functions of `scapp.networks` call it.
+        As the functions of `scapp.resources` call it.
     local
         Folder of files, from which everything is read then; None to use downloads.
     download
@@ -115,12 +115,12 @@ def read_aliases(options: SourceOptions) -> pd.DataFrame | None:
             options.local, "names of genes", lambda name: "alias" in name or name.startswith("hgnc"), TABLE_SUFFIXES
         )
         return None if path is None else read_table(path)
-    return networks.hgnc(**options.download) if options.species == "human" else None
+    return resources.hgnc(**options.download) if options.species == "human" else None
 
 
 def _string(options: SourceOptions) -> Evidence:
     if options.local is None:
-        edges = networks.string(
+        edges = resources.string(
             organism=options.species,
             min_score=options.min_score,  # type: ignore[arg-type]
             **options.download,
@@ -138,7 +138,7 @@ def _local_string(folder: Path, options: SourceOptions) -> pd.DataFrame:
         info = _one_file(folder, "STRING names", lambda name: name.startswith(f"{number}.protein.info"), TABLE_SUFFIXES)
         if info is None:
             raise _missing(folder, "names of STRING's proteins", f"{number}.protein.info.v12.0.txt.gz")
-        return networks.string(
+        return resources.string(
             organism=options.species,
             min_score=options.min_score,  # type: ignore[arg-type]
             file=links,
@@ -148,7 +148,7 @@ def _local_string(folder: Path, options: SourceOptions) -> pd.DataFrame:
     path = _one_file(folder, "STRING", lambda name: "string" in name and "protein.info" not in name, TABLE_SUFFIXES)
     if path is None:
         raise _missing(folder, "STRING", "string*.tsv.gz")
-    edges = networks.from_table(path, name="STRING", licence=LICENCES["STRING"])
+    edges = resources.from_table(path, name="STRING", licence=LICENCES["STRING"])
     strong = edges["weight"] >= options.min_score
     if not strong.any():
         raise ValueError(
@@ -173,13 +173,13 @@ def _channel(edges: pd.DataFrame, names: list[str]) -> pd.DataFrame | None:
 def _go(options: SourceOptions) -> Evidence:
     folder = options.local
     if folder is None:
-        return Evidence(features={"go": networks.gene_ontology(organism=options.species, **options.download)})
+        return Evidence(features={"go": resources.gene_ontology(organism=options.species, **options.download)})
     gaf = _one_file(folder, "GO annotations", lambda name: name.endswith(".gaf"), (".gaf",))
     if gaf is not None:
         ontology = _one_file(folder, "the Gene Ontology", lambda name: True, (".obo",))
         if ontology is None:
             raise _missing(folder, "the ontology, to pass GO annotations on to broader terms", "go-basic.obo")
-        table = networks.gene_ontology(organism=options.species, file=gaf, ontology_file=ontology)
+        table = resources.gene_ontology(organism=options.species, file=gaf, ontology_file=ontology)
         return Evidence(features={"go": table})
     path = _one_file(
         folder, "GO annotations", lambda name: "gene2go" in name or "go_annotation" in name, TABLE_SUFFIXES
@@ -195,14 +195,14 @@ def _go(options: SourceOptions) -> Evidence:
 
 def _reactome(options: SourceOptions) -> Evidence:
     if options.local is None:
-        return Evidence(features={"reactome": networks.reactome(organism=options.species, **options.download)})
+        return Evidence(features={"reactome": resources.reactome(organism=options.species, **options.download)})
     path = _one_file(options.local, "Reactome", lambda name: "reactome" in name, (".gmt",))
     if path is None:
         raise _missing(options.local, "Reactome gene sets", "reactome*.gmt.gz")
     if options.species == "human":
-        sets = networks.reactome(file=path)
+        sets = resources.reactome(file=path)
     else:
-        sets = networks.from_gmt(path, source="Reactome", licence=LICENCES["Reactome"])
+        sets = resources.from_gmt(path, source="Reactome", licence=LICENCES["Reactome"])
     return Evidence(features={"reactome": _described(sets, "Reactome", path)})
 
 

@@ -16,17 +16,17 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from scapp._genes import shorten
-from scapp.network import diffusion_embedding, edges_to_csr, tf_idf, truncated_svd
+from scapp._tables import LARGEST_RATIO, LARGEST_SMALL, existing_file, is_gmt, is_path, read_table
+from scapp.graph import diffusion_embedding, edges_to_csr, tf_idf, truncated_svd
 from scapp.pp._annotations import read_annotations
 from scapp.pp._edges import looks_like_edges, read_edges
-from scapp.pp._tables import LARGEST_RATIO, LARGEST_SMALL, existing_file, is_gmt, is_path, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from scapp._tables import PathLike
     from scapp.pp._annotations import Annotations
     from scapp.pp._edges import Edges
-    from scapp.pp._tables import PathLike
 
     Features: TypeAlias = pd.DataFrame | PathLike | Annotations | Edges
 

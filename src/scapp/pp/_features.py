@@ -21,9 +21,9 @@ from scapp.pp._network_report import check_key_added, origin_of, write_report
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from scapp._tables import PathLike
     from scapp.pp._feature_sources import Features
     from scapp.pp._gene_names import Aliases
-    from scapp.pp._tables import PathLike
 
 logger = logging.getLogger(__name__)
 

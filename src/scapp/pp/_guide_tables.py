@@ -13,8 +13,8 @@ from scipy import sparse
 
 from scapp._controls import missing_kind
 from scapp._genes import shorten
+from scapp._tables import PathLike, existing_file, find_column, is_path, names_of, read_table, to_numbers
 from scapp.pp._guide_calls import Calls, is_no_guide
-from scapp.pp._tables import PathLike, existing_file, find_column, is_path, names_of, read_table, to_numbers
 
 if TYPE_CHECKING:
     from anndata import AnnData

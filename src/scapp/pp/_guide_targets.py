@@ -11,9 +11,9 @@ import pandas as pd
 
 from scapp._controls import doubtful, looks_like_control, recognised
 from scapp._genes import shorten
+from scapp._tables import PathLike
 from scapp._warn import warn_user
 from scapp.pp._guide_tables import names_a_file, read_library
-from scapp.pp._tables import PathLike
 
 if TYPE_CHECKING:
     Targets: TypeAlias = str | Mapping[str, str] | pd.Series | pd.DataFrame | PathLike

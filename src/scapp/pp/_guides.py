@@ -14,13 +14,13 @@ from scapp._checked import checked
 from scapp._genes import check_no_view, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, format_label
+from scapp._tables import is_path
 from scapp._warn import warn_user
 from scapp.pp._guide_calls import Calls, Method, calls_from_counts, calls_from_obs, check_cells
 from scapp.pp._guide_report import GuidesReport
 from scapp.pp._guide_tables import calls_from_table
 from scapp.pp._guide_targets import Genes, read_targets
 from scapp.pp._network_report import check_key_added, write_report
-from scapp.pp._tables import is_path
 
 if TYPE_CHECKING:
     from mudata import MuData

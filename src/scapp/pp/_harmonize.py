@@ -19,13 +19,13 @@ from scapp._effects import label_column
 from scapp._genes import check_gene_names, check_no_view, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, format_label, parse_label
+from scapp._tables import check_column, check_single, find_column, names_of
 from scapp.pp._edge_columns import edge_ends
 from scapp.pp._excel_names import excel_form, made_by_excel
 from scapp.pp._gene_names import HARDLY_ANY, perturbed_genes_in
 from scapp.pp._name_kinds import kind_of
 from scapp.pp._name_tables import ENSEMBL_ID, PREFIX, NameTables
 from scapp.pp._names_report import COLUMNS, FLAGS, GeneNamesReport
-from scapp.pp._tables import check_column, check_single, find_column, names_of
 
 if TYPE_CHECKING:
     from scapp.pp._name_tables import Aliases, AliasTable
@@ -69,7 +69,7 @@ def harmonize_genes(
     aliases
         Mapping from a name to its symbol, which decides before any table; or a table, or its path, with the column
         ``symbol`` and one or more of ``alias_symbol``, ``prev_symbol``, ``ensembl_id`` and ``entrez``, such as HGNC's
-        (:func:`scapp.networks.hgnc`); or a list of these.
+        (:func:`scapp.resources.hgnc`); or a list of these.
     ensembl
         A further table, or its path, with ``ensembl_id`` and ``symbol``, or a mapping from one to the other.
     target
@@ -252,7 +252,7 @@ class Naming:
             )
         if self.tables.empty and not genomes and self.target == "symbol":
             raise ValueError(
-                "There is nothing to look the names up in. Pass aliases=… (for example scapp.networks.hgnc()) or, for "
+                "There is nothing to look the names up in. Pass aliases=… (for example scapp.resources.hgnc()) or, for "
                 "Ensembl ids, ensembl=…."
             )
 

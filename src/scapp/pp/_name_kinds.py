@@ -44,7 +44,7 @@ def likely_reason(var_names: Sequence[str], names: Sequence[str], what: str, var
     if {ours, theirs} == {_MOUSE, _HUMAN}:
         return (
             f"One is of another species, it seems: adata has {ours}, the {what} {theirs}. Take the {what} of the species of adata (the "
-            f"functions of scapp.networks have organism={'mouse' if ours == _MOUSE else 'human'!r}), or map one side to "
+            f"functions of scapp.resources have organism={'mouse' if ours == _MOUSE else 'human'!r}), or map one side to "
             "its orthologues first."
         )
     if ours == theirs == "Ensembl ids" and _species(var_names) != _species(names):
@@ -76,7 +76,7 @@ def _mend(ours: str, theirs: str, what: str, var_columns: Sequence[str]) -> str:
         return f"Bring them to symbols with `scapp.pp.harmonize_genes({side}, aliases=table)`, a table of entrez and symbol."
     if "protein ids" in kind:
         return (
-            "scapp.networks.string reads STRING's files and names proteins by the symbol of their gene; or pass STRING's table of "
+            "scapp.resources.string reads STRING's files and names proteins by the symbol of their gene; or pass STRING's table of "
             "names with it: aliases='….protein.info….txt.gz'."
         )
     return f"Bring them to symbols with `scapp.pp.harmonize_genes({side}, aliases={{name: symbol, …}})`."

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 import pandas as pd
 
-from scapp.pp._tables import PathLike, find_column, is_path, read_table
+from scapp._tables import PathLike, find_column, is_path, read_table
 
 AliasTable: TypeAlias = Mapping[str, str] | pd.DataFrame | PathLike
 Aliases: TypeAlias = "AliasTable | Sequence[AliasTable] | NameTables"

@@ -12,9 +12,9 @@ from scapp._checked import checked
 from scapp._genes import check_gene_names, check_no_view
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR
-from scapp.network import edges_to_csr, scale_weights
-from scapp.network import top_k as keep_top_k
-from scapp.network._adjacency import Duplicates
+from scapp.graph import edges_to_csr, scale_weights
+from scapp.graph import top_k as keep_top_k
+from scapp.graph._adjacency import Duplicates
 from scapp.pp._edges import read_edges
 from scapp.pp._gene_names import GeneMatcher, NameMatch, perturbed_genes_in
 from scapp.pp._network_report import NetworkReport, check_key_added, count_edges, origin_of, write_network
@@ -72,7 +72,7 @@ def add_network(
         from 0 for a file without a header.
     directed
         Whether edges have a direction. None takes it from the input: a ``DiGraph``, an asymmetric matrix, a table with a
-        column ``TF``, ``regulator`` or the like or with signs, and the directed ones of :mod:`scapp.networks` are, everything else is not. A pair that an undirected
+        column ``TF``, ``regulator`` or the like or with signs, and the directed ones of :mod:`scapp.resources` are, everything else is not. A pair that an undirected
         network lists both ways is one edge, of the stronger weight.
     keep_sign
         Whether negative weights (repression, mode of regulation) stay negative.
@@ -89,7 +89,7 @@ def add_network(
         among the strongest of either end.
     aliases
         Names of genes: mapping from a name to its symbol; or a table, or its path, with the column ``symbol`` and one or
-        more of ``alias_symbol``, ``prev_symbol``, ``ensembl_id`` and ``entrez``, such as :func:`scapp.networks.hgnc`; or a
+        more of ``alias_symbol``, ``prev_symbol``, ``ensembl_id`` and ``entrez``, such as :func:`scapp.resources.hgnc`; or a
         list of these. Genes are matched by symbol first; names that several symbols share are not used.
     perturbation_key, control, sep
         Where perturbations are named, to report perturbed genes that have no edge. The column may be absent.

@@ -166,7 +166,7 @@ def write_report(adata: AnnData, group: str, key: str, values: dict[str, Any], p
 
 
 def origin_of(given: object) -> dict[str, str] | None:
-    """Return where a table of `scapp.networks` comes from, as plain text; None for anything else."""
+    """Return where a table of `scapp.resources` comes from, as plain text; None for anything else."""
     attrs = given.attrs if isinstance(given, pd.DataFrame) else {}
     return {str(name): str(value) for name, value in attrs.items()} if "licence" in attrs else None
 

@@ -20,6 +20,7 @@ from scapp._controls import Control, is_control, missing_kind
 from scapp._genes import check_gene_names, scapp_uns, shorten
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, format_label, parse_label
+from scapp._tables import PathLike, check_column, check_single, is_path, names_of, read_table, to_numbers
 from scapp._warn import warn_user
 from scapp.pp._effect_columns import (
     CONTEXTS,
@@ -38,7 +39,6 @@ from scapp.pp._effect_columns import (
     find_columns,
     plain_name,
 )
-from scapp.pp._tables import PathLike, check_column, check_single, is_path, names_of, read_table, to_numbers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -17,8 +17,8 @@ from anndata import AnnData, read_h5ad
 from scapp._genes import check_gene_names, shorten
 from scapp._keys import Key
 from scapp._perturbations import near_matches
+from scapp._tables import PathLike, check_is_text, is_path
 from scapp.pp._matrices import Source, get_matrix
-from scapp.pp._tables import PathLike, check_is_text, is_path
 
 logger = logging.getLogger(__name__)
 

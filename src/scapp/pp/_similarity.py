@@ -13,7 +13,7 @@ from scapp._genes import check_gene_names, check_no_view
 from scapp._keys import Key
 from scapp._perturbations import SEPARATOR, perturbed_genes
 from scapp._warn import warn_user
-from scapp.network import nearest_neighbors, tf_idf
+from scapp.graph import nearest_neighbors, tf_idf
 from scapp.pp._annotations import read_annotations
 from scapp.pp._expression import Expression
 from scapp.pp._gene_names import GeneMatcher, perturbed_genes_in
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+    from scapp._tables import PathLike
     from scapp.pp._annotations import Annotations
     from scapp.pp._gene_names import Aliases
-    from scapp.pp._tables import PathLike
 
 MIN_CELLS = 10
 

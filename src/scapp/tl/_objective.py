@@ -11,8 +11,8 @@ import pandas as pd
 
 from scapp._genes import shorten
 from scapp._perturbations import near_matches
+from scapp._tables import to_numbers
 from scapp._warn import warn_user
-from scapp.pp._tables import to_numbers
 
 Metric = Literal["cosine", "pearson", "l2", "dot"]
 Objective: TypeAlias = pd.Series | Mapping[str, Iterable[str]] | Iterable[str] | Callable[[pd.DataFrame], np.ndarray]

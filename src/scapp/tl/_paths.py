@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from scapp.network import csr_to_edge_index
+from scapp.graph import csr_to_edge_index
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

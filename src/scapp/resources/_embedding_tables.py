@@ -12,10 +12,10 @@ import pandas as pd
 
 from scapp._checked import checked
 from scapp._genes import shorten
-from scapp.embeddings._frame import Duplicates, PathLike, to_frame
-from scapp.embeddings._safe import is_pickle, read_arrays, read_json, refuse_pickle
-from scapp.pp._tables import existing_file, to_numbers
-from scapp.pp._tables import read_table as read_columns
+from scapp._tables import existing_file, to_numbers
+from scapp._tables import read_table as read_columns
+from scapp.resources._embedding_frame import Duplicates, PathLike, to_frame
+from scapp.resources._safe import is_pickle, read_arrays, read_json, refuse_pickle
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -30,7 +30,7 @@ _DECIMAL = re.compile(r"^-?\d*\.\d+(e[+-]?\d+)?$", re.IGNORECASE)
 
 
 @checked
-def read_table(
+def read_embedding_table(
     path: PathLike,
     *,
     key: str | None = None,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from scapp.network._adjacency import symmetrize
+from scapp.graph._adjacency import symmetrize
 
 
 def nearest_neighbors(

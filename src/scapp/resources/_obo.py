@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from scapp.pp._tables import open_text, whole
+from scapp._tables import open_text, whole
 
 Stanza = dict[str, list[str]]
 

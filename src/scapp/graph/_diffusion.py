@@ -12,7 +12,7 @@ from scipy import sparse
 from scipy.sparse.linalg import eigsh, svds
 from sklearn.utils.extmath import randomized_svd
 
-from scapp.network._adjacency import as_csr, is_symmetric, normalize
+from scapp.graph._adjacency import as_csr, is_symmetric, normalize
 
 # Chunks of profiles that are computed side by side: each takes n_nodes x chunk_size numbers, twice.
 MAX_THREADS = 8

@@ -8,7 +8,7 @@ from hypothesis import given
 from scipy import sparse
 from tests.random_networks import N_NODES, build, edge_lists, random_network
 
-from scapp import network
+from scapp import graph
 
 
 def is_canonical(matrix: sparse.csr_matrix) -> bool:
@@ -19,13 +19,13 @@ def is_canonical(matrix: sparse.csr_matrix) -> bool:
 
 
 def test_source_is_the_row_and_target_the_column():
-    adjacency = network.edges_to_csr([0], [2], [0.5], n_nodes=3)
+    adjacency = graph.edges_to_csr([0], [2], [0.5], n_nodes=3)
     assert adjacency.dtype == np.float32
     np.testing.assert_array_equal(adjacency.toarray(), [[0, 0, 0.5], [0, 0, 0], [0, 0, 0]])
 
 
 def test_edges_without_weights_weigh_one():
-    assert network.edges_to_csr([0], [1], n_nodes=2)[0, 1] == 1
+    assert graph.edges_to_csr([0], [1], n_nodes=2)[0, 1] == 1
 
 
 @given(edge_lists)
@@ -52,15 +52,15 @@ def test_duplicates_agree_with_a_dictionary_whatever_their_order(edges):
 def test_an_undirected_network_is_symmetric_and_the_same_if_each_edge_is_listed_both_ways(edges):
     adjacency = build(edges, directed=False)
     assert (adjacency != adjacency.T).nnz == 0
-    assert network.is_symmetric(adjacency)
+    assert graph.is_symmetric(adjacency)
     both = edges + [(target, source, weight) for source, target, weight in edges]
     np.testing.assert_array_equal(adjacency.toarray(), build(both, directed=False).toarray())
 
 
 def test_repeated_edges_are_an_error_if_asked_for():
     with pytest.raises(ValueError, match=r"1 edges are listed more than once.*\(0, 1\)"):
-        network.edges_to_csr([0, 0, 1], [1, 1, 0], n_nodes=2, duplicates="error")
-    assert network.edges_to_csr([0, 1], [1, 0], n_nodes=2, duplicates="error", directed=False).nnz == 2
+        graph.edges_to_csr([0, 0, 1], [1, 1, 0], n_nodes=2, duplicates="error")
+    assert graph.edges_to_csr([0, 1], [1, 0], n_nodes=2, duplicates="error", directed=False).nnz == 2
 
 
 @pytest.mark.parametrize(
@@ -75,35 +75,35 @@ def test_repeated_edges_are_an_error_if_asked_for():
 )
 def test_impossible_edges_are_refused(source, target, weight, message):
     with pytest.raises(ValueError, match=message):
-        network.edges_to_csr(source, target, weight, n_nodes=3)
+        graph.edges_to_csr(source, target, weight, n_nodes=3)
 
 
 @given(edge_lists)
 def test_the_edge_index_holds_the_whole_network(edges):
     adjacency = build(edges)
-    index, values = network.csr_to_edge_index(adjacency)
+    index, values = graph.csr_to_edge_index(adjacency)
     assert index.shape == (2, adjacency.nnz)
     assert index.dtype == np.int64
     np.testing.assert_array_equal(
-        network.edges_to_csr(index[0], index[1], values, n_nodes=N_NODES).toarray(), adjacency.toarray()
+        graph.edges_to_csr(index[0], index[1], values, n_nodes=N_NODES).toarray(), adjacency.toarray()
     )
 
 
 def test_symmetrize_keeps_the_larger_magnitude_with_its_sign():
     adjacency = sparse.csr_matrix(np.array([[2, -3, 0], [1, 0, 0], [0, 5, 0]], dtype=np.float32))
-    np.testing.assert_array_equal(network.symmetrize(adjacency).toarray(), [[2, -3, 0], [-3, 0, 5], [0, 5, 0]])
+    np.testing.assert_array_equal(graph.symmetrize(adjacency).toarray(), [[2, -3, 0], [-3, 0, 5], [0, 5, 0]])
 
 
 def test_no_function_changes_its_argument():
     adjacency = random_network(directed=False)
     before = adjacency.toarray().copy()
     for function in (
-        network.symmetrize,
-        network.remove_self_loops,
-        network.scale_weights,
-        network.normalize,
-        network.diffusion,
-        lambda a: network.top_k(a, 2),
+        graph.symmetrize,
+        graph.remove_self_loops,
+        graph.scale_weights,
+        graph.normalize,
+        graph.diffusion,
+        lambda a: graph.top_k(a, 2),
     ):
         function(adjacency)
         np.testing.assert_array_equal(adjacency.toarray(), before)
@@ -114,12 +114,12 @@ def test_self_loops_go_and_nothing_else():
     expected = adjacency.toarray()
     assert np.diag(expected).any()
     np.fill_diagonal(expected, 0)
-    np.testing.assert_array_equal(network.remove_self_loops(adjacency).toarray(), expected)
+    np.testing.assert_array_equal(graph.remove_self_loops(adjacency).toarray(), expected)
 
 
 def test_scaled_weights_reach_one_and_keep_their_sign():
     adjacency = sparse.csr_matrix(np.array([[0, -4], [2, 0]]))
-    np.testing.assert_allclose(network.scale_weights(adjacency).toarray(), np.array([[0, -1], [0.5, 0]]))
+    np.testing.assert_allclose(graph.scale_weights(adjacency).toarray(), np.array([[0, -1], [0.5, 0]]))
 
 
 # Pruning and normalising
@@ -131,12 +131,12 @@ def test_top_k_keeps_the_strongest_of_each_node(by, axis):
     magnitude = np.abs(dense)
     kth = -np.sort(-magnitude, axis=axis).take([2], axis=axis)
     expected = np.where((magnitude >= kth) & (magnitude > 0), dense, 0)
-    np.testing.assert_array_equal(network.top_k(sparse.csr_matrix(dense), 3, by=by).toarray(), expected)
+    np.testing.assert_array_equal(graph.top_k(sparse.csr_matrix(dense), 3, by=by).toarray(), expected)
 
 
 def test_top_k_of_either_end_stays_symmetric_and_leaves_no_node_without_its_best():
-    adjacency = network.remove_self_loops(random_network(directed=False))
-    pruned = network.top_k(adjacency, 1)
+    adjacency = graph.remove_self_loops(random_network(directed=False))
+    pruned = graph.top_k(adjacency, 1)
     assert (pruned != pruned.T).nnz == 0
     assert pruned.nnz < adjacency.nnz
     best = np.abs(adjacency.toarray()).max(axis=1)
@@ -144,22 +144,22 @@ def test_top_k_of_either_end_stays_symmetric_and_leaves_no_node_without_its_best
 
 
 def test_top_k_breaks_ties_by_order():
-    star = network.edges_to_csr([0, 0, 0], [3, 1, 2], n_nodes=4)
-    np.testing.assert_array_equal(network.top_k(star, 2, by="source").toarray()[0], [0, 1, 1, 0])
+    star = graph.edges_to_csr([0, 0, 0], [3, 1, 2], n_nodes=4)
+    np.testing.assert_array_equal(graph.top_k(star, 2, by="source").toarray()[0], [0, 1, 1, 0])
 
 
 @pytest.mark.parametrize("k", [0, -1, 1.5])
 def test_top_k_refuses_what_is_no_number_of_edges(k):
     with pytest.raises(ValueError, match="positive whole number"):
-        network.top_k(random_network(directed=True), k)
+        graph.top_k(random_network(directed=True), k)
 
 
 def test_normalised_magnitudes_sum_to_one_and_signs_stay():
     adjacency = random_network(directed=True)
     dense = adjacency.toarray()
     for normalised, axis in (
-        (network.normalize(adjacency, "row").toarray(), 1),
-        (network.normalize(adjacency, "column").toarray(), 0),
+        (graph.normalize(adjacency, "row").toarray(), 1),
+        (graph.normalize(adjacency, "column").toarray(), 0),
     ):
         sums = np.abs(normalised).sum(axis=axis)
         np.testing.assert_allclose(sums, (np.abs(dense).sum(axis=axis) > 0).astype(float), rtol=1e-5)
@@ -172,7 +172,7 @@ def test_symmetric_normalisation_agrees_with_the_dense_formula_and_leaves_isolat
     degree = np.abs(adjacency).sum(axis=1)
     degree[degree == 0] = 1
     expected = adjacency / np.sqrt(np.outer(degree, degree))
-    found = network.normalize(sparse.csr_matrix(adjacency), "sym").toarray()
+    found = graph.normalize(sparse.csr_matrix(adjacency), "sym").toarray()
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert np.isfinite(found).all()
 
@@ -194,22 +194,22 @@ def dense_diffusion(adjacency: sparse.csr_matrix, restart: float, normalization:
 def test_diffusion_agrees_with_the_inverse(directed, normalization, restart):
     adjacency = random_network(directed=directed)
     expected = dense_diffusion(adjacency, restart, normalization)
-    found = network.diffusion(adjacency, restart=restart, normalization=normalization, chunk_size=7)
+    found = graph.diffusion(adjacency, restart=restart, normalization=normalization, chunk_size=7)
     np.testing.assert_allclose(found, expected, atol=1e-6)
     np.testing.assert_allclose(
-        network.diffusion(adjacency, [4, 2], restart=restart, normalization=normalization), expected[[4, 2]], atol=1e-6
+        graph.diffusion(adjacency, [4, 2], restart=restart, normalization=normalization), expected[[4, 2]], atol=1e-6
     )
 
 
 def test_diffusion_on_two_joined_nodes_has_its_closed_form():
-    pair = network.edges_to_csr([0], [1], n_nodes=2, directed=False)
+    pair = graph.edges_to_csr([0], [1], n_nodes=2, directed=False)
     # r sum (1 - r)^2k to stay, r sum (1 - r)^(2k + 1) to cross
-    np.testing.assert_allclose(network.diffusion(pair, restart=0.5), [[2 / 3, 1 / 3], [1 / 3, 2 / 3]], atol=1e-6)
+    np.testing.assert_allclose(graph.diffusion(pair, restart=0.5), [[2 / 3, 1 / 3], [1 / 3, 2 / 3]], atol=1e-6)
 
 
 def test_a_walk_never_loses_mass_not_even_at_dead_ends_or_isolated_nodes():
-    chain = network.edges_to_csr([0, 1], [1, 2], n_nodes=4)
-    found = network.diffusion(chain, restart=0.5)
+    chain = graph.edges_to_csr([0, 1], [1, 2], n_nodes=4)
+    found = graph.diffusion(chain, restart=0.5)
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)
     np.testing.assert_allclose(found[0], [0.5, 0.25, 0.25, 0], atol=1e-6)
     np.testing.assert_allclose(found[3], [0, 0, 0, 1], atol=1e-6)
@@ -217,8 +217,8 @@ def test_a_walk_never_loses_mass_not_even_at_dead_ends_or_isolated_nodes():
 
 def test_sparse_diffusion_is_the_dense_one_without_its_small_entries():
     adjacency = random_network(directed=True)
-    dense = network.diffusion(adjacency)
-    found = network.diffusion(adjacency, min_value=0.01)
+    dense = graph.diffusion(adjacency)
+    found = graph.diffusion(adjacency, min_value=0.01)
     assert isinstance(found, sparse.csr_matrix)
     assert found.nnz < adjacency.shape[0] ** 2
     np.testing.assert_array_equal(found.toarray(), np.where(dense >= 0.01, dense, 0))
@@ -227,7 +227,7 @@ def test_sparse_diffusion_is_the_dense_one_without_its_small_entries():
 @pytest.mark.parametrize("restart", [0, -0.1, 1.1])
 def test_restart_must_be_a_probability(restart):
     with pytest.raises(ValueError, match="restart"):
-        network.diffusion(random_network(directed=True), restart=restart)
+        graph.diffusion(random_network(directed=True), restart=restart)
 
 
 @pytest.mark.parametrize("n_components", [3, 30])
@@ -236,15 +236,15 @@ def test_the_diffusion_embedding_is_the_truncated_svd_of_the_dense_profiles(n_co
     profiles = dense_diffusion(adjacency, 0.3, "sym")
     vectors, values, transposed = np.linalg.svd(profiles)
     best = (vectors[:, :n_components] * values[:n_components] ** 2) @ vectors[:, :n_components].T
-    found = network.diffusion_embedding(adjacency, n_components, restart=0.3)
+    found = graph.diffusion_embedding(adjacency, n_components, restart=0.3)
     assert found.shape == (30, n_components)
     np.testing.assert_allclose(found @ found.T, best, atol=1e-5)
-    np.testing.assert_array_equal(found, network.diffusion_embedding(adjacency, n_components, restart=0.3))
+    np.testing.assert_array_equal(found, graph.diffusion_embedding(adjacency, n_components, restart=0.3))
 
 
 def test_the_diffusion_embedding_refuses_a_directed_network():
     with pytest.raises(ValueError, match="symmetric"):
-        network.diffusion_embedding(random_network(directed=True))
+        graph.diffusion_embedding(random_network(directed=True))
 
 
 def test_tf_idf_agrees_with_the_formula_by_hand():
@@ -252,7 +252,7 @@ def test_tf_idf_agrees_with_the_formula_by_hand():
     rare, common = np.log(3), np.log(3 / 2)
     length = np.hypot(rare, common)
     expected = np.array([[0, rare, 0, common], [0, 0, rare, common], [0, 0, 0, 0]]) / length
-    np.testing.assert_allclose(network.tf_idf(membership).toarray(), expected)
+    np.testing.assert_allclose(graph.tf_idf(membership).toarray(), expected)
 
 
 @pytest.mark.parametrize("n_components", [4, 20])
@@ -260,7 +260,7 @@ def test_truncated_svd_agrees_with_the_dense_one_on_both_sides_of_its_switch(n_c
     matrix = sparse.random(40, 25, density=0.3, random_state=0, format="csr")
     vectors, values, _ = np.linalg.svd(matrix.toarray(), full_matrices=False)
     expected = vectors[:, :n_components] * values[:n_components]
-    found = network.truncated_svd(matrix, n_components)
+    found = graph.truncated_svd(matrix, n_components)
     np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-4)
     np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-3)
     assert (found[np.abs(found).argmax(axis=0), range(n_components)] > 0).all()
@@ -281,7 +281,7 @@ def test_nearest_neighbors_are_those_of_the_whole_table(chunk_size):
         chosen = chosen[row[chosen] >= 1.0]
         expected[i, chosen] = similarity[i, chosen]
         expected[chosen, i] = similarity[i, chosen]
-    found = network.nearest_neighbors(
+    found = graph.nearest_neighbors(
         lambda part: similarity[part], 20, n_neighbors=4, min_similarity=1.0, chunk_size=chunk_size
     )
     np.testing.assert_allclose(found.toarray(), expected, rtol=1e-6)
@@ -289,21 +289,21 @@ def test_nearest_neighbors_are_those_of_the_whole_table(chunk_size):
 
 def test_of_equally_near_neighbors_the_first_are_chosen_and_a_lonely_node_has_none():
     similarity = np.ones((5, 5))
-    found = network.nearest_neighbors(lambda part: similarity[part], 5, n_neighbors=1)
+    found = graph.nearest_neighbors(lambda part: similarity[part], 5, n_neighbors=1)
     np.testing.assert_array_equal(found.toarray()[0], [0, 1, 1, 1, 1])
     assert found.nnz == 8
-    assert network.nearest_neighbors(lambda part: similarity[part, :1], 1, n_neighbors=1).nnz == 0
+    assert graph.nearest_neighbors(lambda part: similarity[part, :1], 1, n_neighbors=1).nnz == 0
 
 
 def test_a_matrix_that_is_not_square_is_no_network():
     with pytest.raises(ValueError, match="square"):
-        network.symmetrize(sparse.csr_matrix((2, 3)))
+        graph.symmetrize(sparse.csr_matrix((2, 3)))
 
 
 def test_the_hellinger_embedding_holds_the_bhattacharyya_coefficients_of_the_walks():
     adjacency = random_network(directed=False)
-    found = network.hellinger_embedding(adjacency, adjacency.shape[0], restart=0.4)
-    roots = np.sqrt(network.diffusion(adjacency, restart=0.4))
+    found = graph.hellinger_embedding(adjacency, adjacency.shape[0], restart=0.4)
+    roots = np.sqrt(graph.diffusion(adjacency, restart=0.4))
     np.testing.assert_allclose(found @ found.T, roots @ roots.T, atol=2e-3)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-3)
-    np.testing.assert_array_equal(found, network.hellinger_embedding(adjacency, adjacency.shape[0], restart=0.4))
+    np.testing.assert_array_equal(found, graph.hellinger_embedding(adjacency, adjacency.shape[0], restart=0.4))

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from scapp._checked import checked
 from scapp._download import RemoteFile, fetch
-from scapp.networks._note import noted, taxon
+from scapp._tables import existing_file, read_table
 from scapp.pp._edges import read_edges
-from scapp.pp._tables import existing_file, read_table
+from scapp.resources._note import noted, taxon
 
 PathLike = str | os.PathLike[str]
 License = Literal["academic", "commercial"]
@@ -270,5 +270,5 @@ def _check(path: Path, table: pd.DataFrame, wanted: list[str]) -> None:
     if missing:
         raise ValueError(
             f"{str(path)!r} has no column {', '.join(map(repr, missing))}, but {', '.join(map(repr, table.columns))}. Pass a table "
-            "of another form to scapp.networks.from_table."
+            "of another form to scapp.resources.from_table."
         )

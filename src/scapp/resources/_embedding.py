@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from scapp._checked import checked
 from scapp._genes import shorten
-from scapp.embeddings._models import read_geneformer, read_genept, read_scbert, read_scfoundation, read_scgpt
-from scapp.embeddings._tables import FORMATS, read_table
-from scapp.pp._tables import existing_file
+from scapp._tables import existing_file
+from scapp.resources._embedding_models import read_geneformer, read_genept, read_scbert, read_scfoundation, read_scgpt
+from scapp.resources._embedding_tables import FORMATS, read_embedding_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from scapp.embeddings._frame import Duplicates, PathLike
-    from scapp.embeddings._models import GeneList, Vocabulary
+    from scapp.resources._embedding_frame import Duplicates, PathLike
+    from scapp.resources._embedding_models import GeneList, Vocabulary
 
 Format = Literal["geneformer", "scgpt", "scfoundation", "scbert", "genept", "table"]
 
@@ -26,12 +26,12 @@ _READERS: dict[str, tuple[Any, tuple[str, ...], tuple[str, ...]]] = {
     "scfoundation": (read_scfoundation, ("gene_list",), ()),
     "scbert": (read_scbert, ("gene_list",), ()),
     "genept": (read_genept, (), ("duplicates",)),
-    "table": (read_table, (), ("key", "ensembl_ids", "duplicates")),
+    "table": (read_embedding_table, (), ("key", "ensembl_ids", "duplicates")),
 }
 
 
 @checked
-def read(
+def read_embedding(
     path: PathLike,
     format: Format | None = None,
     *,
@@ -79,7 +79,7 @@ def read(
 
     Examples
     --------
-    >>> table = scapp.embeddings.read("scGPT_human")
+    >>> table = scapp.resources.read_embedding("scGPT_human")
     >>> scapp.pp.add_gene_features(effects, table, key_added="scgpt")
     """
     if format is None:

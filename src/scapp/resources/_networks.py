@@ -13,12 +13,7 @@ import pandas as pd
 from scapp._checked import checked
 from scapp._download import RemoteFile, fetch
 from scapp._genes import shorten
-from scapp.networks._note import noted
-from scapp.pp._annotations import read_annotations, split_terms
-from scapp.pp._edge_columns import edge_ends, matrix_as_edges, read_signs, split_names_of_edges, weight_column
-from scapp.pp._edges import is_effects_table, read_edge_file, read_edges, table_of, unknown_ends
-from scapp.pp._name_kinds import kind_of
-from scapp.pp._tables import (
+from scapp._tables import (
     check_column,
     check_single,
     existing_file,
@@ -31,6 +26,11 @@ from scapp.pp._tables import (
     to_number,
     whole,
 )
+from scapp.pp._annotations import read_annotations, split_terms
+from scapp.pp._edge_columns import edge_ends, matrix_as_edges, read_signs, split_names_of_edges, weight_column
+from scapp.pp._edges import is_effects_table, read_edge_file, read_edges, table_of, unknown_ends
+from scapp.pp._name_kinds import kind_of
+from scapp.resources._note import noted
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from scapp._genes import shorten
-from scapp.pp._tables import existing_file, find_column, is_path, read_table
+from scapp._tables import existing_file, find_column, is_path, read_table
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,7 +5,7 @@ weight with its sign. An undirected network is a symmetric matrix. Nothing here 
 function changes its argument.
 """
 
-from scapp.network._adjacency import (
+from scapp.graph._adjacency import (
     csr_to_edge_index,
     edges_to_csr,
     is_symmetric,
@@ -15,7 +15,7 @@ from scapp.network._adjacency import (
     symmetrize,
     top_k,
 )
-from scapp.network._diffusion import (
+from scapp.graph._diffusion import (
     check_restart,
     diffusion,
     diffusion_embedding,
@@ -23,7 +23,7 @@ from scapp.network._diffusion import (
     tf_idf,
     truncated_svd,
 )
-from scapp.network._nearest import nearest_neighbors
+from scapp.graph._nearest import nearest_neighbors
 
 __all__ = [
     "check_restart",

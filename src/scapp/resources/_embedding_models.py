@@ -12,11 +12,11 @@ import pandas as pd
 
 from scapp._checked import checked
 from scapp._genes import shorten
-from scapp.embeddings._frame import Duplicates, PathLike, to_frame
-from scapp.embeddings._safe import is_pickle, read_arrays, read_json, read_tensor, read_tensors, refuse_pickle
-from scapp.embeddings._tables import PICKLED_MAPPING, read_table
-from scapp.pp._tables import existing_file, find_column, is_path, to_numbers
-from scapp.pp._tables import read_table as read_columns
+from scapp._tables import existing_file, find_column, is_path, to_numbers
+from scapp._tables import read_table as read_columns
+from scapp.resources._embedding_frame import Duplicates, PathLike, to_frame
+from scapp.resources._embedding_tables import PICKLED_MAPPING, read_embedding_table
+from scapp.resources._safe import is_pickle, read_arrays, read_json, read_tensor, read_tensors, refuse_pickle
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -191,7 +191,9 @@ def read_scbert(gene2vec: PathLike, gene_list: GeneList) -> pd.DataFrame:
         f"import numpy as np\nnp.save({'new_' + file.name!r}, np.load({file.name!r}, allow_pickle=True).astype('float32'))",
     )
     if not isinstance(values, np.ndarray):
-        raise ValueError(f"{str(file)!r} should hold one array, found several: {shorten(values)}. Use read_table.")
+        raise ValueError(
+            f"{str(file)!r} should hold one array, found several: {shorten(values)}. Use read_embedding_table."
+        )
     if values.ndim == 2 and len(values) != len(names):
         raise ValueError(
             f"{str(file)!r} has {len(values)} rows, but the gene list has {len(names)} names. Pass the genes of the "
@@ -210,7 +212,7 @@ def read_genept(path: PathLike, *, duplicates: Duplicates = "error") -> pd.DataF
     Parameters
     ----------
     path
-        The converted file: JSON of symbol to vector, or anything that :func:`read_table` reads.
+        The converted file: JSON of symbol to vector, or anything that :func:`read_embedding_table` reads.
     duplicates
         What to do with a gene of several rows: ``"error"``, ``"first"`` or ``"mean"``.
 
@@ -226,7 +228,7 @@ def read_genept(path: PathLike, *, duplicates: Duplicates = "error") -> pd.DataF
     file = existing_file(path)
     if is_pickle(file):
         raise refuse_pickle(file, PICKLED_MAPPING.format(name=file.name, new=file.stem + ".npz"))
-    frame = read_table(file, duplicates=duplicates)
+    frame = read_embedding_table(file, duplicates=duplicates)
     frame.attrs["format"] = "genept"
     return frame
 

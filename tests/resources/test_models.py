@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from scapp import embeddings
+from scapp import resources
 
 IDS = [f"ENSG{number:011d}" for number in range(1, 7)]
 SYMBOLS = ["KLF1", "CEBPA", "GATA1", "SPI1", "MAP2K6"]
@@ -59,7 +59,7 @@ def geneformer(tmp_path) -> Path:
 
 
 def test_geneformer_gives_each_gene_the_row_of_its_token(geneformer):
-    found = embeddings.read_geneformer(geneformer, geneformer / "tokens.json")
+    found = resources.read_geneformer(geneformer, geneformer / "tokens.json")
     np.testing.assert_array_equal(found.to_numpy(), random(8, 4)[2:].numpy())
     assert list(found.index) == IDS
     assert set(found.dtypes) == {np.dtype("float32")}
@@ -70,7 +70,7 @@ def test_geneformer_gives_each_gene_the_row_of_its_token(geneformer):
 
 def test_geneformer_rows_follow_the_tokens_not_the_order_of_the_dictionary(geneformer):
     tokens = json.loads((geneformer / "tokens.json").read_text())
-    found = embeddings.read_geneformer(geneformer, dict(reversed(tokens.items())))
+    found = resources.read_geneformer(geneformer, dict(reversed(tokens.items())))
     np.testing.assert_array_equal(found.loc[IDS[3]], random(8, 4)[5].numpy())
 
 
@@ -79,27 +79,27 @@ def test_geneformer_reads_pytorch_bin_and_bfloat16_alike(geneformer):
     weight = random(8, 4).bfloat16()
     save_file({"bert.embeddings.word_embeddings.weight": weight}, geneformer / "half.safetensors")
     torch.save(OrderedDict({"module.bert.embeddings.word_embeddings.weight": weight}), geneformer / "pytorch_model.bin")
-    a = embeddings.read_geneformer(geneformer / "half.safetensors", tokens)
-    b = embeddings.read_geneformer(geneformer / "pytorch_model.bin", tokens)
+    a = resources.read_geneformer(geneformer / "half.safetensors", tokens)
+    b = resources.read_geneformer(geneformer / "pytorch_model.bin", tokens)
     np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(a, weight.float()[2:].numpy())
 
 
 def test_geneformer_of_another_version_is_refused_as_genes_would_be_swapped(geneformer):
     with pytest.raises(ValueError, match=r"8 rows, but the token dictionary has 3 names.*another gene"):
-        embeddings.read_geneformer(geneformer, {"<pad>": 0, IDS[0]: 1, IDS[1]: 2})
+        resources.read_geneformer(geneformer, {"<pad>": 0, IDS[0]: 1, IDS[1]: 2})
     gap = {"<pad>": 0, "<mask>": 1, **{name: row for row, name in enumerate(IDS, start=3)}}
     with pytest.raises(ValueError, match="rows 0 to 7 .* lacks 2"):
-        embeddings.read_geneformer(geneformer, gap)
+        resources.read_geneformer(geneformer, gap)
     with pytest.raises(ValueError, match="whole numbers.*'ENSG00000000001': 'one'"):
-        embeddings.read_geneformer(geneformer, {IDS[0]: "one"})  # type: ignore[dict-item]
+        resources.read_geneformer(geneformer, {IDS[0]: "one"})  # type: ignore[dict-item]
 
 
 def test_pickled_token_dictionary_is_refused_with_the_conversion_and_not_run(geneformer, bomb):
     path = geneformer / "token_dictionary.pkl"
     path.write_bytes(pickle.dumps(bomb))
     with pytest.raises(ValueError, match="pickle") as error:
-        embeddings.read_geneformer(geneformer, path)
+        resources.read_geneformer(geneformer, path)
     assert not bomb.target.exists()
     assert "json.dump" in str(error.value)
 
@@ -109,11 +109,11 @@ def test_conversion_that_the_error_shows_works(geneformer, monkeypatch):
     path = geneformer / "token_dictionary_gc104M.pkl"
     path.write_bytes(pickle.dumps({name: np.int64(row) for name, row in tokens.items()}))
     with pytest.raises(ValueError) as error:
-        embeddings.read_geneformer(geneformer, path)
+        resources.read_geneformer(geneformer, path)
     monkeypatch.chdir(geneformer)
     run_snippet(error.value)
-    found = embeddings.read_geneformer(geneformer, path.with_suffix(".json"))
-    pd.testing.assert_frame_equal(found, embeddings.read_geneformer(geneformer, tokens))
+    found = resources.read_geneformer(geneformer, path.with_suffix(".json"))
+    pd.testing.assert_frame_equal(found, resources.read_geneformer(geneformer, tokens))
 
 
 def run_snippet(error: ValueError) -> None:
@@ -125,7 +125,7 @@ def test_disguised_pickle_is_recognised_by_its_content(geneformer, bomb):
     path = geneformer / "tokens2.json"
     path.write_bytes(pickle.dumps(bomb))
     with pytest.raises(ValueError, match="is a pickle"):
-        embeddings.read_geneformer(geneformer, path)
+        resources.read_geneformer(geneformer, path)
     assert not bomb.target.exists()
 
 
@@ -133,12 +133,12 @@ def test_checkpoint_with_code_is_refused_and_not_run(geneformer, bomb):
     path = geneformer / "pytorch_model.bin"
     torch.save({"bert.embeddings.word_embeddings.weight": random(8, 4), "optimizer": bomb}, path)
     with pytest.raises(ValueError, match="is a pickle, or holds one") as error:
-        embeddings.read_geneformer(path, geneformer / "tokens.json")
+        resources.read_geneformer(path, geneformer / "tokens.json")
     assert not bomb.target.exists()
     assert "save_file" in str(error.value)
     path.write_bytes(pickle.dumps(bomb))
     with pytest.raises(ValueError):
-        embeddings.read_geneformer(path, geneformer / "tokens.json")
+        resources.read_geneformer(path, geneformer / "tokens.json")
     assert not bomb.target.exists()
 
 
@@ -150,31 +150,31 @@ def test_loading_the_bomb_would_have_run_it(bomb):
 def test_missing_tensor_lists_what_is_there(geneformer):
     save_file({"encoder.layer.weight": random(2, 2)}, geneformer / "other.safetensors")
     with pytest.raises(ValueError, match=r"no tensor 'bert\.embeddings.*1 tensor\(s\): encoder\.layer\.weight"):
-        embeddings.read_geneformer(geneformer / "other.safetensors", geneformer / "tokens.json")
+        resources.read_geneformer(geneformer / "other.safetensors", geneformer / "tokens.json")
 
 
 def test_truncated_checkpoints_are_refused(geneformer):
     whole = (geneformer / "model.safetensors").read_bytes()
     (geneformer / "model.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="cannot be read as safetensors.*Download it again"):
-        embeddings.read_geneformer(geneformer, geneformer / "tokens.json")
+        resources.read_geneformer(geneformer, geneformer / "tokens.json")
     path = geneformer / "cut.bin"
     torch.save({"bert.embeddings.word_embeddings.weight": random(8, 4)}, path)
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(ValueError, match="cut short"):
-        embeddings.read_geneformer(path, geneformer / "tokens.json")
+        resources.read_geneformer(path, geneformer / "tokens.json")
     path.write_bytes(b"")
     with pytest.raises(ValueError, match="cut short"):
-        embeddings.read_geneformer(path, geneformer / "tokens.json")
+        resources.read_geneformer(path, geneformer / "tokens.json")
 
 
 def test_web_page_in_place_of_a_file_is_refused(geneformer):
     for name in ("page.bin", "page.safetensors"):
         (geneformer / name).write_text("<!DOCTYPE html><html>403 Forbidden</html>")
         with pytest.raises(ValueError, match="page"):
-            embeddings.read_geneformer(geneformer / name, geneformer / "tokens.json")
+            resources.read_geneformer(geneformer / name, geneformer / "tokens.json")
     with pytest.raises(ValueError, match="not JSON"):
-        embeddings.read_geneformer(geneformer, geneformer / "page.bin")
+        resources.read_geneformer(geneformer, geneformer / "page.bin")
 
 
 def test_nan_in_a_vector_names_the_gene(geneformer):
@@ -182,13 +182,13 @@ def test_nan_in_a_vector_names_the_gene(geneformer):
     weight[3, 1] = torch.nan
     save_file({"bert.embeddings.word_embeddings.weight": weight}, geneformer / "model.safetensors")
     with pytest.raises(ValueError, match=f"1 gene.*NaN.*{IDS[1]}"):
-        embeddings.read_geneformer(geneformer, geneformer / "tokens.json")
+        resources.read_geneformer(geneformer, geneformer / "tokens.json")
 
 
 def test_folder_without_a_model_says_what_it_holds(tmp_path):
     (tmp_path / "readme.md").touch()
     with pytest.raises(ValueError, match=r"model\.safetensors or pytorch_model\.bin, found readme\.md"):
-        embeddings.read_geneformer(tmp_path, {})
+        resources.read_geneformer(tmp_path, {})
 
 
 # Ensembl ids
@@ -202,7 +202,7 @@ def test_ids_become_symbols_only_where_nothing_is_guessed(geneformer):
             "ensembl_id": [IDS[0] + ".7", IDS[1], IDS[1], IDS[2], IDS[3], IDS[4]],
         }
     )
-    found = embeddings.read_geneformer(geneformer, geneformer / "tokens.json", ensembl_ids=table)
+    found = resources.read_geneformer(geneformer, geneformer / "tokens.json", ensembl_ids=table)
     assert list(found.index) == ["A", "E"]
     np.testing.assert_array_equal(found.loc["E"], random(8, 4)[6].numpy())
     assert found.attrs["ensembl_ids"] == {
@@ -213,23 +213,23 @@ def test_ids_become_symbols_only_where_nothing_is_guessed(geneformer):
 def test_versions_of_ids_in_the_file_are_stripped(geneformer):
     tokens = {"<pad>": 0, "<mask>": 1, **{f"{name}.{row}": row for row, name in enumerate(IDS, start=2)}}
     table = pd.DataFrame({"ensembl_id": IDS, "symbol": list("ABCDEF")})
-    assert list(embeddings.read_geneformer(geneformer, tokens, ensembl_ids=table).index) == list("ABCDEF")
+    assert list(resources.read_geneformer(geneformer, tokens, ensembl_ids=table).index) == list("ABCDEF")
 
 
 def test_real_table_translates_erythroid_genes(geneformer, shared_data):
     ids = {"ENSG00000105610": "KLF1", "ENSG00000102145": "GATA1"}
     tokens = {name: row for row, name in enumerate([*ids, *(f"<{i}>" for i in range(6))])}
     table = shared_data / "networks" / "gene_ensembl_ids.tsv.gz"
-    found = embeddings.read_geneformer(geneformer, tokens, ensembl_ids=table)
+    found = resources.read_geneformer(geneformer, tokens, ensembl_ids=table)
     assert list(found.index) == list(ids.values())
 
 
 def test_table_that_translates_nothing_is_refused_with_examples(geneformer):
     table = pd.DataFrame({"ensembl_id": ["ENSMUSG00000054191"], "symbol": ["Klf1"]})
     with pytest.raises(ValueError, match="None of the 6 names.*ENSG00000000001.*ENSMUSG00000054191"):
-        embeddings.read_geneformer(geneformer, geneformer / "tokens.json", ensembl_ids=table)
+        resources.read_geneformer(geneformer, geneformer / "tokens.json", ensembl_ids=table)
     with pytest.raises(ValueError, match="columns 'ensembl_id' and 'symbol', found 'a'"):
-        embeddings.read_geneformer(geneformer, geneformer / "tokens.json", ensembl_ids=pd.DataFrame({"a": [1]}))
+        resources.read_geneformer(geneformer, geneformer / "tokens.json", ensembl_ids=pd.DataFrame({"a": [1]}))
 
 
 # scGPT
@@ -257,7 +257,7 @@ def scgpt(tmp_path) -> Path:
 
 
 def test_scgpt_is_what_the_gene_encoder_returns(scgpt):
-    found = embeddings.read_scgpt(scgpt)
+    found = resources.read_scgpt(scgpt)
     norm = torch.nn.LayerNorm(16)
     state = torch.load(scgpt / "best_model.pt", weights_only=True)
     norm.load_state_dict({name: state[f"encoder.enc_norm.{name}"] for name in ("weight", "bias")})
@@ -268,28 +268,28 @@ def test_scgpt_is_what_the_gene_encoder_returns(scgpt):
 
 
 def test_scgpt_without_layer_norm_is_the_tensor(scgpt):
-    found = embeddings.read_scgpt(scgpt, layer_norm=False)
+    found = resources.read_scgpt(scgpt, layer_norm=False)
     np.testing.assert_array_equal(found, random(8, 16)[: len(SYMBOLS)].numpy())
 
 
 def test_scgpt_whose_vocabulary_lacks_the_appended_special_tokens(scgpt):
     (scgpt / "vocab.json").write_text(json.dumps({name: row for row, name in enumerate(SYMBOLS)}))
-    assert list(embeddings.read_scgpt(scgpt).index) == SYMBOLS
+    assert list(resources.read_scgpt(scgpt).index) == SYMBOLS
     (scgpt / "vocab.json").write_text(json.dumps({name: row for row, name in enumerate(SYMBOLS[:4])}))
     with pytest.raises(ValueError, match="8 rows, but the vocabulary has 4 names"):
-        embeddings.read_scgpt(scgpt)
+        resources.read_scgpt(scgpt)
 
 
 def test_scgpt_without_norm_in_the_checkpoint_lists_its_tensors(scgpt):
     torch.save({"encoder.embedding.weight": random(8, 16)}, scgpt / "best_model.pt")
     with pytest.raises(ValueError, match=r"no tensor 'encoder\.enc_norm\.weight'.*encoder\.embedding\.weight"):
-        embeddings.read_scgpt(scgpt)
+        resources.read_scgpt(scgpt)
 
 
 def test_scgpt_without_vocabulary_is_refused(scgpt):
     (scgpt / "vocab.json").unlink()
     with pytest.raises(ValueError, match=r"no file .*vocab\.json"):
-        embeddings.read_scgpt(scgpt)
+        resources.read_scgpt(scgpt)
 
 
 # scFoundation
@@ -311,42 +311,42 @@ def gene_table(tmp_path) -> Path:
 
 
 def test_scfoundation_drops_the_three_rows_after_the_genes(scfoundation, gene_table):
-    found = embeddings.read_scfoundation(scfoundation, gene_table)
+    found = resources.read_scfoundation(scfoundation, gene_table)
     np.testing.assert_array_equal(found, random(8, 6)[:5].numpy())
     assert list(found.index) == SYMBOLS
-    pd.testing.assert_frame_equal(found, embeddings.read_scfoundation(scfoundation, SYMBOLS))
+    pd.testing.assert_frame_equal(found, resources.read_scfoundation(scfoundation, SYMBOLS))
 
 
 def test_scfoundation_follows_the_numbers_of_a_shuffled_gene_table(scfoundation, gene_table):
     table = pd.read_csv(gene_table, sep="\t")
     table.iloc[[3, 0, 4, 2, 1]].to_csv(gene_table, sep="\t", index=False)
-    assert list(embeddings.read_scfoundation(scfoundation, gene_table).index) == SYMBOLS
+    assert list(resources.read_scfoundation(scfoundation, gene_table).index) == SYMBOLS
     table.assign(index=7).to_csv(gene_table, sep="\t", index=False)
     with pytest.raises(ValueError, match="should number the genes from 0"):
-        embeddings.read_scfoundation(scfoundation, gene_table)
+        resources.read_scfoundation(scfoundation, gene_table)
 
 
 @pytest.mark.parametrize("names", [SYMBOLS[:4], [*SYMBOLS, "T", "S", "pad"]])
 def test_scfoundation_with_another_number_of_genes_is_refused(scfoundation, names):
     with pytest.raises(ValueError, match=f"8 rows, that is 5 genes.*has {len(names)} names"):
-        embeddings.read_scfoundation(scfoundation, names)
+        resources.read_scfoundation(scfoundation, names)
 
 
 def test_scfoundation_checkpoint_of_another_nesting_says_what_it_holds(scfoundation):
     torch.save({"cell": {}, "rde": {}}, scfoundation)
     with pytest.raises(ValueError, match=r"\['gene'\]\['state_dict'\].*the keys 'cell', 'rde'"):
-        embeddings.read_scfoundation(scfoundation, SYMBOLS)
+        resources.read_scfoundation(scfoundation, SYMBOLS)
 
 
 def test_scfoundation_checkpoint_with_code_converts_as_shown(scfoundation, bomb, monkeypatch):
     whole = torch.load(scfoundation, weights_only=True)
     torch.save({**whole, "config": bomb}, scfoundation)
     with pytest.raises(ValueError, match="pickle") as error:
-        embeddings.read_scfoundation(scfoundation, SYMBOLS)
+        resources.read_scfoundation(scfoundation, SYMBOLS)
     assert not bomb.target.exists()
     monkeypatch.chdir(scfoundation.parent)
     run_snippet(error.value)
-    found = embeddings.read_scfoundation(scfoundation.with_suffix(".safetensors"), SYMBOLS)
+    found = resources.read_scfoundation(scfoundation.with_suffix(".safetensors"), SYMBOLS)
     np.testing.assert_array_equal(found, random(8, 6)[:5].numpy())
 
 
@@ -366,26 +366,26 @@ def test_scbert_reads_rows_in_the_order_of_its_reference(gene2vec, tmp_path):
     (tmp_path / "genes.txt").write_text("\n".join(SYMBOLS) + "\n")
     (tmp_path / "genes.json").write_text(json.dumps(SYMBOLS))
     for genes in (reference, tmp_path / "genes.txt", tmp_path / "genes.json", SYMBOLS):
-        found = embeddings.read_scbert(gene2vec, genes)
+        found = resources.read_scbert(gene2vec, genes)
         np.testing.assert_allclose(found, random(5, 200).numpy())
         assert list(found.index) == SYMBOLS
 
 
 def test_scbert_with_other_genes_or_shapes_is_refused(gene2vec):
     with pytest.raises(ValueError, match="5 rows, but the gene list has 4"):
-        embeddings.read_scbert(gene2vec, SYMBOLS[:4])
+        resources.read_scbert(gene2vec, SYMBOLS[:4])
     np.save(gene2vec, np.zeros(5))
     with pytest.raises(ValueError, match="matrix of numbers"):
-        embeddings.read_scbert(gene2vec, SYMBOLS)
+        resources.read_scbert(gene2vec, SYMBOLS)
     with pytest.raises(ValueError, match="occur more than once.*KLF1"):
         np.save(gene2vec, np.zeros((5, 2)))
-        embeddings.read_scbert(gene2vec, ["KLF1", *SYMBOLS[:4]])
+        resources.read_scbert(gene2vec, ["KLF1", *SYMBOLS[:4]])
 
 
 def test_object_array_is_refused_and_not_run(gene2vec, bomb):
     np.save(gene2vec, np.array([bomb, bomb], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError, match="is a pickle, or holds one") as error:
-        embeddings.read_scbert(gene2vec, SYMBOLS)
+        resources.read_scbert(gene2vec, SYMBOLS)
     assert not bomb.target.exists()
     assert "allow_pickle=True" in str(error.value)
 
@@ -394,20 +394,20 @@ def test_truncated_array_and_unsuited_gene_lists_are_refused(gene2vec, tmp_path,
     table = tmp_path / "genes.tsv"
     table.write_text("number\tname\n1\tKLF1\n")
     with pytest.raises(ValueError, match="no column 'gene_name'.*'number', 'name'"):
-        embeddings.read_scbert(gene2vec, table)
+        resources.read_scbert(gene2vec, table)
     (tmp_path / "genes.json").write_text("{}")
     with pytest.raises(ValueError, match="list of gene names"):
-        embeddings.read_scbert(gene2vec, tmp_path / "genes.json")
+        resources.read_scbert(gene2vec, tmp_path / "genes.json")
     (tmp_path / "genes.pkl").write_bytes(pickle.dumps(bomb))
     with pytest.raises(ValueError, match="is a pickle"):
-        embeddings.read_scbert(gene2vec, tmp_path / "genes.pkl")
+        resources.read_scbert(gene2vec, tmp_path / "genes.pkl")
     assert not bomb.target.exists()
     (tmp_path / "panglao.h5ad").write_text("no")
     with pytest.raises(ValueError, match="cannot be read as h5ad"):
-        embeddings.read_scbert(gene2vec, tmp_path / "panglao.h5ad")
+        resources.read_scbert(gene2vec, tmp_path / "panglao.h5ad")
     gene2vec.write_bytes(gene2vec.read_bytes()[:300])
     with pytest.raises(ValueError, match="cannot be read as numpy arrays"):
-        embeddings.read_scbert(gene2vec, SYMBOLS)
+        resources.read_scbert(gene2vec, SYMBOLS)
 
 
 # GenePT
@@ -418,14 +418,14 @@ def test_genept_pickle_is_refused_and_converts_as_shown(tmp_path, bomb, monkeypa
     vectors = {name: list(map(float, row)) for name, row in zip(SYMBOLS, random(5, 3), strict=True)}
     path.write_bytes(pickle.dumps({"KLF1": bomb}))
     with pytest.raises(ValueError, match="is a pickle") as error:
-        embeddings.read_genept(path)
+        resources.read_genept(path)
     assert not bomb.target.exists()
     path.write_bytes(pickle.dumps(vectors))
     monkeypatch.chdir(tmp_path)
     run_snippet(error.value)
-    found = embeddings.read_genept(path.with_suffix(".npz"))
+    found = resources.read_genept(path.with_suffix(".npz"))
     np.testing.assert_array_equal(found, random(5, 3).numpy())
     assert list(found.index) == SYMBOLS
     assert found.attrs["format"] == "genept"
     (tmp_path / "genept.json").write_text(json.dumps(vectors))
-    np.testing.assert_array_equal(embeddings.read_genept(tmp_path / "genept.json"), found)
+    np.testing.assert_array_equal(resources.read_genept(tmp_path / "genept.json"), found)

@@ -12,10 +12,10 @@ import pandas as pd
 
 from scapp._checked import checked
 from scapp._download import RemoteFile, fetch
-from scapp.networks._note import noted, taxon
-from scapp.networks._obo import Ontology, read_obo
+from scapp._tables import existing_file, open_text, whole
 from scapp.pp._annotations import gene_sets, read_annotations
-from scapp.pp._tables import existing_file, open_text, whole
+from scapp.resources._note import noted, taxon
+from scapp.resources._obo import Ontology, read_obo
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ def reactome(
     if not table["term"].str.match(r"R-[A-Z]{3}-\d+$").mean() > 0.5:
         raise ValueError(
             f"{str(path)!r} has no pathways of Reactome, which are numbered as in 'R-HSA-73843'; the first is "
-            f"{table['term'].iloc[0]!r}. Read other gene sets with scapp.networks.from_gmt."
+            f"{table['term'].iloc[0]!r}. Read other gene sets with scapp.resources.from_gmt."
         )
     return noted(
         table, source="Reactome", licence="CC0 1.0", version="", path=path, url=_REACTOME.url, organism=organism
@@ -290,7 +290,7 @@ def _sets(path: Path, *, unique: bool = False) -> pd.DataFrame:
         if unique and name in names:
             raise ValueError(
                 f"The gene set {name!r} occurs twice in {str(path)!r}. Rename one of them; or, if this is a table with a gene and "
-                "a term in each row, read it with scapp.networks.from_table."
+                "a term in each row, read it with scapp.resources.from_table."
             )
         names.add(name)
         rows += [(gene, name, description) for gene in genes]
@@ -312,7 +312,7 @@ def _read_gaf(path: Path) -> tuple[pd.DataFrame, str]:
             if len(fields) < _N_COLUMNS or fields[_ASPECT] not in _LETTERS:
                 raise ValueError(
                     f"Line {number} of {str(path)!r} is no annotation in GAF format: it has {len(fields)} fields, not "
-                    f"{_N_COLUMNS} or more, or its ninth is not P, F or C. Read tables with scapp.networks.from_table."
+                    f"{_N_COLUMNS} or more, or its ninth is not P, F or C. Read tables with scapp.resources.from_table."
                 )
             rows.append([fields[i].strip() for i in (_SYMBOL, _QUALIFIER, _TERM, _EVIDENCE, _ASPECT)])
     table = pd.DataFrame(rows, columns=["gene", "qualifier", "term", "evidence", "aspect"], dtype=object)

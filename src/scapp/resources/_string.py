@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from scapp._checked import checked
 from scapp._download import RemoteFile, fetch
 from scapp._settings import settings
-from scapp.networks._note import noted, taxon
-from scapp.pp._tables import BoundedGzip, existing_file, is_gzipped
+from scapp._tables import BoundedGzip, existing_file, is_gzipped
+from scapp.resources._note import noted, taxon
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def string(
     Examples
     --------
     >>> import scapp
-    >>> string = scapp.networks.string(channels=["experimental", "database"])
+    >>> string = scapp.resources.string(channels=["experimental", "database"])
     >>> scapp.pp.add_network(effects, string)
     """
     number = taxon(organism)
@@ -275,5 +275,5 @@ def _check_columns(path: Path, found: Sequence[str], wanted: list[str]) -> None:
     if missing:
         raise ValueError(
             f"{str(path)!r} is not the file of STRING that was expected: it has no column {', '.join(map(repr, missing))}, but "
-            f"{', '.join(map(repr, found))}. Pass a table of another form to scapp.networks.from_table."
+            f"{', '.join(map(repr, found))}. Pass a table of another form to scapp.resources.from_table."
         )

@@ -16,7 +16,7 @@ from typing import IO, Any, TypeAlias, TypeGuard
 import numpy as np
 import pandas as pd
 
-from scapp.pp._xlsx import read_xlsx
+from scapp._xlsx import read_xlsx
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
