@@ -33,6 +33,7 @@ CALLS = {
     ),
     "rank": ((PREDICTED, OBSERVED), {"exclude": CHANGED}),
     "kept_spread": ((PREDICTED, OBSERVED), {}),
+    "energy_distance": ((PREDICTED, OTHERS.set_axis(list("abcd"))), {"genes": MASK}),
     "effect_weights": ((OBSERVED, STD), {"reference": MEAN}),
     "weighted_mse": ((PREDICTED, OBSERVED, CHANCE), {}),
     "weighted_r2": ((PREDICTED, OBSERVED, CHANCE.iloc[0]), {"reference": MEAN}),

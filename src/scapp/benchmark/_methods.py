@@ -102,7 +102,7 @@ class Method(ABC):
     name: str
     group: str
     # Folders of scapp whose code a prediction depends on: a change there makes recorded predictions stale.
-    rooms: ClassVar[tuple[str, ...]] = ("baselines", "network", "pp")
+    rooms: ClassVar[tuple[str, ...]] = ("baselines", "graph", "pp")
     torch: ClassVar[bool] = False
 
     @property
@@ -194,7 +194,7 @@ class AppMethod(Method):
         Options of APP.
     """
 
-    rooms: ClassVar[tuple[str, ...]] = ("data", "model", "module", "network", "pp")
+    rooms: ClassVar[tuple[str, ...]] = ("data", "graph", "model", "module", "pp")
     torch: ClassVar[bool] = True
     arguments: Mapping[str, Any] = field(default_factory=dict)
 

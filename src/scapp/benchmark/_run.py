@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 import scapp
+from scapp.benchmark._check_split import check_split
 from scapp.benchmark._methods import Method, choose
 from scapp.benchmark._task import Task
 
@@ -116,7 +117,8 @@ def run(
     """Fit methods to the splits of tasks, and write their predictions into a folder.
 
     Each fit writes one file, ``predictions/<task>/<method>/<seed>.npz``. A method that has nothing to say about a task
-    (the additive model about unseen genes) is left out. One that fails does not stop the others.
+    (the additive model about unseen genes) is left out. One that fails does not stop the others. Before the first fit
+    :func:`check_split` warns of what would make the scores say more than they should.
 
     Parameters
     ----------
@@ -151,6 +153,8 @@ def run(
     planned = _plan(tasks, choose(methods, quick=quick), seeds, quick=quick)
     if n_jobs < 1:
         raise ValueError(f"n_jobs must be at least 1, found {n_jobs}.")
+    for task in tasks:
+        check_split(task)
     folder.mkdir(parents=True, exist_ok=True)
     waiting = _waiting(planned, folder, resume=resume)
     _write_run(folder, tasks, quick=quick)

@@ -14,6 +14,7 @@ from scapp.metrics._ceiling import explained_gap, noise_ceiling
 from scapp.metrics._correlation import cosine, pearson_delta
 from scapp.metrics._discrimination import kept_spread, perturbation_discrimination, rank
 from scapp.metrics._distance import l2, mae, rmse
+from scapp.metrics._energy import energy_distance
 from scapp.metrics._genes import top_expressed_genes
 from scapp.metrics._hits import changed_genes_auprc, hit_discovery_recall
 from scapp.metrics._interactions import (
@@ -30,6 +31,7 @@ __all__ = [
     "cosine",
     "direction_match",
     "effect_weights",
+    "energy_distance",
     "expected_calibration_error",
     "explained_gap",
     "hit_discovery_recall",

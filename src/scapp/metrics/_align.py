@@ -14,8 +14,8 @@ from scapp._genes import shorten
 Axis = Literal["rows", "columns"]
 Given = ParamSpec("Given")
 Score = TypeVar("Score")
-# These have the genes of the others, and perturbations of their own.
-_OTHER_ROWS = frozenset({"candidates"})
+# These have the genes of the others, and perturbations or cells of their own.
+_OTHER_ROWS = frozenset({"candidates", "others"})
 
 
 def by_label(metric: Callable[Given, Score]) -> Callable[Given, Score]:

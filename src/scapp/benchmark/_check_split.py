@@ -1,0 +1,531 @@
+"""Whether a score of a split can be believed: what training and held-out perturbations share."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy.stats.contingency import association
+
+from scapp._checked import checked
+from scapp._effects import control_label, label_column
+from scapp._genes import measured_mask, shorten
+from scapp._keys import Key
+from scapp._perturbations import SEPARATOR, Perturbation, format_label, parse_labels
+from scapp._warn import warn_user
+from scapp.benchmark._task import Split, Task
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from scapp._controls import Control
+
+Claim: TypeAlias = Literal["combinations", "unseen", "seen"]
+COLUMNS = ("split", "check", "status", "n", "of", "examples", "meaning")
+OK, NOTE, WARNING = "ok", "note", "warning"
+# Two effects that agree better than this are one measurement under two names; replicates never do.
+SAME_EFFECT = 0.9999
+# From this share on, what training effects have in common is in good part the error of the common controls.
+CONTROL_SHARE = 0.25
+# An association of batch and perturbation (Cramér's V) as of cells that were pooled by perturbation.
+CONFOUNDED = 0.9
+# "KLF1_2", "KLF1_sg2", "KLF1_g2": guides of one gene. Not "NKX2-1", which is a gene.
+GUIDE_ENDING = re.compile(r"_(?:sg|g|guide|grna|sgrna)?\d+$", re.IGNORECASE)
+
+
+@checked(own=("data", "claim", "test"))
+def check_split(
+    data: Task | Split | AnnData | pd.DataFrame,
+    *,
+    claim: Claim | None = None,
+    split_key: str = "split",
+    train: str = "train",
+    test: str | Sequence[str] | None = None,
+    perturbation_key: str = Key.obs.PERTURBATION,
+    control: str | Sequence[str] | None = "control",
+    sep: str = SEPARATOR,
+    guide_key: str | None = None,
+    batch_key: str | None = None,
+) -> pd.DataFrame:
+    r"""Check what training and held-out perturbations share, before a score is believed.
+
+    A warning says what would make a score say more than it should, how often it occurs, and what to do. The checks are
+
+    - ``"perturbation"``: a held-out perturbation is trained on as well, its genes in any order
+    - ``"genes"``: a gene that is claimed to be unseen occurs in training, alone or as the partner in a pair
+    - ``"guides"``: the same guide, or by their names (``"KLF1_1"``, ``"KLF1_2"``) guides of the same gene, on both sides
+    - ``"same effects"``: a held-out effect is a training effect under another name
+    - ``"control cells"``: the same control cells stand behind both sides, and their error is part of every effect. That is
+      usual; it is warned of where this error is a quarter or more of what the training effects have in common (the squared
+      norm of their mean), which predicting the mean then gets credit for, and where two halves of the cells share controls
+    - ``"batch"``: perturbations whose cells are in batches without controls or without any other perturbation, so that an
+      effect of the batch cannot be told from theirs; batches that tell the sides apart
+    - ``"targets"``: held-out perturbations whose own gene is scored, whose change says little (a note only)
+
+    Parameters
+    ----------
+    data
+        A task; a :class:`Split` of labels; or cells, effects or a table of their `obs` with a column that says on which
+        side each stands.
+    claim
+        What a score is to show. ``"unseen"``: genes occur nowhere in training. ``"combinations"``: combinations of genes
+        that may be measured. ``"seen"``: other cells of the same perturbations. If None that of the task, or else unseen
+        genes for the single perturbations that are held out, and combinations for the others.
+    split_key
+        Of cells, effects or a table: column with the side.
+    train, test
+        The values in it; `test` may be several, and None takes all but `train` and missing ones.
+    perturbation_key, control, sep
+        Labels, the control in them, and what joins the genes of a combination, as in :func:`scapp.pp.pseudobulk`. A
+        :class:`Split` and a task have labels joined by ``"+"``.
+    guide_key, batch_key
+        Of cells, effects or a table, and of the effects of a task: columns with the guide and the batch; not checked if
+        None.
+
+    Returns
+    -------
+    One row per split and check: ``split``; ``check``; ``status`` (``"ok"``, ``"note"`` or ``"warning"``); ``n``, how many
+    are concerned, ``of`` how many; ``examples``; ``meaning``, in words, with the mend. Checks that the data say nothing
+    about have no row.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing, a side is empty, a label cannot be read, or `claim` is unknown.
+    TypeError
+        If `data` is none of these.
+
+    See Also
+    --------
+    doubles, unseen_singles, seen_singles, run
+
+    Examples
+    --------
+    >>> split = scapp.benchmark.Split(0, train=("KLF1", "GATA1+CEBPA"), test=("CEBPA",))
+    >>> scapp.benchmark.check_split(split).query("status == 'warning'")["check"].tolist()
+    ['genes']
+    """
+    if claim is not None and claim not in get_args(Claim):
+        raise ValueError(f"claim={claim!r} is not among {', '.join(map(repr, get_args(Claim)))}.")
+    if isinstance(data, Task):
+        sides = [_of_task(data, split, guide_key, batch_key) for split in data.splits]
+        claim = claim or data.kind
+    elif isinstance(data, Split):
+        sides = [_of_labels(data)]
+    elif isinstance(data, AnnData | pd.DataFrame):
+        sides = [_of_columns(data, split_key, train, test, perturbation_key, control, sep, guide_key, batch_key)]
+    else:
+        raise TypeError(
+            f"Expected a Task, a Split, cells or effects, or a table of their obs; found {type(data).__name__}. "
+            "Labels are checked as `check_split(Split(0, train=(…), test=(…)))`."
+        )
+    found = [(side.name, finding) for side in sides for check in CHECKS for finding in check(side, claim)]
+    table = pd.DataFrame([(name, *finding.row()) for name, finding in found], columns=list(COLUMNS))
+    for _, rows in table[table["status"] == WARNING].groupby("check", sort=False):
+        splits = f" (and in {len(rows) - 1} more splits)" if len(rows) > 1 else ""
+        first = rows.iloc[0]
+        warn_user(f"Split {first['split']}{splits}: {first['meaning']}")
+    return table
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Hold the answer of one check."""
+
+    check: str
+    status: str
+    n: int
+    of: int
+    examples: Sequence[str]
+    meaning: str
+
+    def row(self) -> tuple[str, str, int, int, str, str]:
+        """Return the values of the row of the table."""
+        return self.check, self.status, self.n, self.of, shorten(self.examples), self.meaning
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Hold what is known of the two sides of a split.
+
+    Parameters
+    ----------
+    name
+        Of the split, in messages.
+    train, test
+        Distinct perturbations.
+    obs
+        Where observations are known: a table with the columns ``side`` (``"train"`` or ``"test"``), ``perturbation``
+        (canonical label, ``""`` for controls), ``guide`` and ``batch`` as far as they are known. None for labels.
+    are_cells
+        Whether the observations are cells.
+    effects
+        Effects of both sides, of shape (n, n_genes); None where there are none.
+    labels
+        Perturbations of the rows of `effects`.
+    control_share
+        Expected squared error of the control mean, relative to the squared norm of the mean training effect; None if
+        unknown.
+    halves_share_controls
+        For two halves of the cells: whether both are compared with the same control cells; None without halves.
+    scored_targets
+        Held-out labels whose own gene is scored; None if unknown.
+    """
+
+    name: str
+    train: list[Perturbation]
+    test: list[Perturbation]
+    obs: pd.DataFrame | None = None
+    are_cells: bool = False
+    effects: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    labels: list[Perturbation] | None = None
+    control_share: float | None = None
+    halves_share_controls: bool | None = None
+    scored_targets: list[str] | None = None
+
+
+def _of_labels(split: Split) -> Sides:
+    for side, labels in (("train", split.train), ("test", split.test)):
+        if isinstance(labels, str) or not len(labels):
+            raise ValueError(
+                f"The side {side!r} of a Split holds labels, found {labels!r}. Pass ('KLF1', 'GATA1+CEBPA')."
+            )
+    return Sides(str(split.seed), _distinct(parse_labels(split.train)), _distinct(parse_labels(split.test)))
+
+
+def _distinct(perturbations: Iterable[Perturbation]) -> list[Perturbation]:
+    """Return each perturbation once, without the control."""
+    return [genes for genes in dict.fromkeys(perturbations) if genes]
+
+
+def _of_task(task: Task, split: Split, guide_key: str | None, batch_key: str | None) -> Sides:
+    train, test = task.effects[list(split.train)], task.effects[list(split.test)]
+    obs = [
+        _columns(train.obs, "train", split.train, guide_key, batch_key),
+        _columns(test.obs, "test", split.test, guide_key, batch_key),
+    ]
+    parsed = [parse_labels(labels, control=None) for labels in (split.train, split.test)]
+    found = Sides(f"{split.seed} of {task.name!r}", _distinct(parsed[0]), _distinct(parsed[1]), pd.concat(obs))
+    if task.score_targets:
+        own = [name for name, scored in zip(split.test, task.targets(split), strict=True) if scored.any()]
+        found = replace(found, scored_targets=own)
+    if task.kind != "seen":
+        effects, share = (_lfc(train), _lfc(test)), _control_share(train)
+        return replace(found, effects=effects, labels=parsed[1], control_share=share)
+    first, second = (task.halves or {})[split.seed]
+    if Key.var.CONTROL_MEAN in first.var and Key.var.CONTROL_MEAN in second.var:
+        means = [half.var[Key.var.CONTROL_MEAN].to_numpy(dtype=float) for half in (first, second)]
+        same = means[0].shape == means[1].shape and bool(np.array_equal(means[0], means[1], equal_nan=True))
+        found = replace(found, halves_share_controls=same)
+    return found
+
+
+def _lfc(effects: AnnData) -> NDArray[np.float64]:
+    return np.asarray(effects.layers[Key.layers.LFC], dtype=np.float64)[:, measured_mask(effects)]
+
+
+def _of_columns(
+    data: AnnData | pd.DataFrame,
+    split_key: str,
+    train: str,
+    test: str | Sequence[str] | None,
+    perturbation_key: str,
+    control: Control,
+    sep: str,
+    guide_key: str | None,
+    batch_key: str | None,
+) -> Sides:
+    table = data.obs if isinstance(data, AnnData) else data
+    if isinstance(data, AnnData):
+        perturbation_key = label_column(data, perturbation_key)
+        control = control_label(data, control, perturbation_key)
+    for key, argument in ((split_key, "split_key"), (perturbation_key, "perturbation_key")):
+        _check_column(table, key, argument)
+    there = table[split_key].notna().to_numpy()
+    side = table[split_key].astype(str).to_numpy()
+    in_train = there & (side == train)
+    wanted = {test} if isinstance(test, str) else set(map(str, test or ()))
+    in_test = there & (side != train) & (np.isin(side, list(wanted)) if wanted else True)
+    for name, rows in ((f"{train!r}", in_train), ("what is held out", in_test)):
+        if not rows.any():
+            values = shorten(map(repr, pd.unique(side[there]))) or "none"
+            raise ValueError(
+                f"Nothing is on the side of {name} by the column {split_key!r}, whose values are {values}. Name them with "
+                "train=… and test=…."
+            )
+    used = in_train | in_test
+    labels = table[perturbation_key][used]
+    if labels.isna().any():
+        raise ValueError(
+            f"{int(labels.isna().sum())} rows have no perturbation in {perturbation_key!r}. Leave them out, for example with "
+            f"`adata[adata.obs[{perturbation_key!r}].notna()]`."
+        )
+    parsed = parse_labels(labels.astype(str), control=control, sep=sep)
+    obs = _columns(table[used], "", [format_label(genes) for genes in parsed], guide_key, batch_key)
+    obs["side"] = np.where(in_test[used], "test", "train")
+    trained, held = (
+        [genes for genes, at in zip(parsed, obs["side"], strict=True) if at == name] for name in ("train", "test")
+    )
+    sides = Sides(repr(split_key), _distinct(trained), _distinct(held), obs, are_cells=True)
+    for name, perturbations in (("train", sides.train), ("test", sides.test)):
+        if not perturbations:
+            raise ValueError(
+                f"The side {name!r} holds control cells and no perturbation. Name the sides with train=… and test=…."
+            )
+    if not (isinstance(data, AnnData) and Key.layers.LFC in data.layers):
+        return sides
+    # Effects have one row a perturbation and no controls.
+    effects, share = (_lfc(data[in_train]), _lfc(data[in_test])), _control_share(data[in_train])
+    return replace(sides, are_cells=False, effects=effects, labels=held, control_share=share)
+
+
+def _check_column(table: pd.DataFrame, key: str, argument: str) -> None:
+    if key not in table:
+        columns = shorten(map(repr, table.columns), 10) or "none"
+        raise ValueError(f"There is no column {key!r}; the columns are {columns}. Name it with {argument}=….")
+
+
+def _columns(
+    table: pd.DataFrame, side: str, labels: Sequence[str], guide_key: str | None, batch_key: str | None
+) -> pd.DataFrame:
+    """Return the columns that the checks read, under names of their own."""
+    found = pd.DataFrame({"side": side, "perturbation": np.array(labels, dtype=object)}, index=range(len(table)))
+    for name, key in (("guide", guide_key), ("batch", batch_key)):
+        if key is not None:
+            _check_column(table, key, f"{name}_key")
+            found[name] = table[key].astype(object).to_numpy()
+    return found
+
+
+def _control_share(training: AnnData) -> float | None:
+    """Return the squared error of the control mean relative to the squared mean training effect; None if it is not known."""
+    n = np.asarray(training.uns.get(Key.uns.N_CONTROL_CELLS, np.nan), dtype=float)
+    if n.ndim or not n > 0 or Key.var.CONTROL_VAR not in training.var:
+        return None
+    error = training.var[Key.var.CONTROL_VAR].to_numpy(dtype=float) / float(n)
+    common = np.square(np.asarray(training.layers[Key.layers.LFC], dtype=np.float64).mean(axis=0))
+    known = np.isfinite(error) & np.isfinite(common)
+    total = common[known].sum()
+    return float(error[known].sum() / total) if total > 0 else None
+
+
+def _perturbations(side: Sides, claim: Claim | None) -> Iterable[Finding]:
+    trained = set(side.train)
+    both = [format_label(genes) for genes in side.test if genes in trained]
+    counts = len(both), len(side.test)
+    if claim == "seen":
+        yield Finding("perturbation", OK, *counts, both, "The same perturbations on both sides, as is meant.")
+    elif both:
+        yield Finding(
+            "perturbation", WARNING, *counts, both,
+            f"{len(both)} of {len(side.test)} held-out perturbations are trained on as well ({shorten(both)}), so that the score "
+            "says how well they are remembered.\nSplit by perturbation, its genes in any order, or say so with claim='seen'.",
+        )  # fmt: skip
+    else:
+        yield Finding("perturbation", OK, *counts, both, "No held-out perturbation is trained on.")
+
+
+def _genes(side: Sides, claim: Claim | None) -> Iterable[Finding]:
+    if claim == "seen":
+        return
+    partners = defaultdict(list)
+    for genes in side.train:
+        for gene in genes:
+            partners[gene].append(genes)
+    # A perturbation that is trained on itself is found by the check before this one.
+    trained = set(side.train)
+    asked = [p for p in side.test if p not in trained]
+    judged = [p for p in asked if claim == "unseen" or (claim is None and len(p) == 1)]
+    known = [p for p in judged if any(gene in partners for gene in p)]
+    if known:
+        gene = next(gene for gene in known[0] if gene in partners)
+        yield Finding(
+            "genes", WARNING, len(known), len(judged), [format_label(p) for p in known],
+            f"{len(known)} of {len(judged)} held-out perturbations have genes that training perturbs as well ({gene} in "
+            f"{shorten(map(format_label, partners[gene]), 3)}), so that they are not unseen.\nLeave every perturbation with such a "
+            "gene out of training, as benchmark.unseen_singles does, or say so with claim='combinations'.",
+        )  # fmt: skip
+    elif judged:
+        yield Finding("genes", OK, 0, len(judged), [], "No gene that is claimed to be unseen occurs in training.")
+    if combined := [p for p in asked if len(p) > 1 and p not in set(judged)]:
+        alone = [p for p in combined if all((gene,) in trained for gene in p)]
+        yield Finding(
+            "genes", NOTE, len(alone), len(combined), [format_label(p) for p in alone],
+            f"Of {len(combined)} held-out combinations {len(alone)} have all their genes measured alone, so that the additive model "
+            "is the baseline to beat there.",
+        )  # fmt: skip
+
+
+def _guides(side: Sides, claim: Claim | None) -> Iterable[Finding]:
+    if side.obs is not None and "guide" in side.obs:
+        known = side.obs[(side.obs["perturbation"] != "") & side.obs["guide"].notna()]
+        of = {name: set(rows["guide"].astype(str)) for name, rows in known.groupby("side", observed=True)}
+        trained, held = of.get("train", set()), of.get("test", set())
+        both = sorted(trained & held)
+        if both and claim != "seen":
+            yield Finding(
+                "guides", WARNING, len(both), len(held), both,
+                f"{len(both)} of {len(held)} guides have cells on both sides ({shorten(both)}).\nSplit by perturbation, of which "
+                "guides are parts: all cells of a gene go to one side.",
+            )  # fmt: skip
+        else:
+            yield Finding("guides", OK, len(both), len(held), both, f"{len(both)} guides are on both sides.")
+    if claim == "seen":
+        return
+    # Where labels name guides, the perturbation is their gene.
+    trained = {_without_guide(genes) for genes in side.train}
+    shared = [
+        format_label(genes) for genes in side.test if _without_guide(genes) in trained and genes not in set(side.train)
+    ]
+    if shared:
+        yield Finding(
+            "guides", WARNING, len(shared), len(side.test), shared,
+            f"{len(shared)} of {len(side.test)} held-out labels look like guides of genes of which training has another guide "
+            f"({shorten(shared)}).\nName the genes: scapp.pp.guides_to_perturbations, or split the labels at '_'.",
+        )  # fmt: skip
+
+
+def _without_guide(genes: Perturbation) -> Perturbation:
+    return tuple(GUIDE_ENDING.sub("", gene) for gene in genes)
+
+
+def _same_effects(side: Sides, claim: Claim | None) -> Iterable[Finding]:
+    if side.effects is None or claim == "seen":
+        return
+    train, test = (_unit_rows(values) for values in side.effects)
+    closest = (test @ train.T).max(axis=1)
+    trained, asked = set(side.train), side.labels or side.test
+    same = [
+        format_label(genes)
+        for genes, value in zip(asked, closest.tolist(), strict=True)
+        if value > SAME_EFFECT and genes not in trained
+    ]
+    if same:
+        yield Finding(
+            "same effects", WARNING, len(same), len(side.test), same,
+            f"{len(same)} of {len(side.test)} held-out effects are training effects under another name ({shorten(same)}), gene by "
+            "gene.\nLeave one of each out, or find out which label is right.",
+        )  # fmt: skip
+    else:
+        yield Finding("same effects", OK, 0, len(side.test), [], "No held-out effect is a training effect.")
+
+
+def _unit_rows(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return centered rows of unit length; 0 where there is nothing to compare."""
+    known = np.where(np.isfinite(values), values, 0)
+    centered = known - known.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(centered, axis=1, keepdims=True)
+    return np.divide(centered, length, out=np.zeros_like(centered), where=length > 1e-12)
+
+
+def _controls(side: Sides, claim: Claim | None) -> Iterable[Finding]:
+    if side.halves_share_controls is not None:
+        status, words = (OK, "Each half has control cells of its own.")
+        if side.halves_share_controls:
+            status, words = (
+                WARNING,
+                "Both halves of the cells are compared with the same control cells, whose errors are then learned and scored as "
+                "effects.\nSplit the controls as well, as benchmark.seen_singles does.",
+            )
+        yield Finding("control cells", status, int(side.halves_share_controls), 1, [], words)
+    if side.control_share is not None:
+        share = side.control_share
+        words = f"The error of the control cells, which stand behind all effects, is {share:.0%} of what training effects have in common"
+        status = WARNING if share >= CONTROL_SHARE else NOTE
+        mend = ": predicting the mean gets credit for it.\nTake more controls, or compare with benchmark.seen_singles."
+        percent = min(round(100 * share), 100)
+        yield Finding("control cells", status, percent, 100, [], words + (mend if status == WARNING else "."))
+    if side.are_cells and side.obs is not None:
+        controls = side.obs.loc[side.obs["perturbation"] == "", "side"].value_counts()
+        n_train, n_test = int(controls.get("train", 0)), int(controls.get("test", 0))
+        if n_train + n_test == 0:
+            return
+        if n_train and n_test:
+            yield Finding("control cells", OK, 0, n_train + n_test, [], "Each side has control cells of its own.")
+            return
+        owner = "training" if n_train else "held-out"
+        yield Finding(
+            "control cells", WARNING if claim == "seen" else NOTE, n_train + n_test, n_train + n_test, [],
+            f"All {n_train + n_test:,} control cells are on the {owner} side, so that effects of both are compared with them and "
+            "share their errors.\nGive each side controls of its own, at random, where errors matter.",
+        )  # fmt: skip
+
+
+def _batches(side: Sides, claim: Claim | None) -> Iterable[Finding]:
+    obs = side.obs
+    if obs is None or "batch" not in obs:
+        return
+    obs = obs[obs["batch"].notna()].astype({"batch": str})
+    if side.are_cells:
+        yield from _batches_of_cells(obs)
+    # Batches are told apart by the side if knowing the one is knowing the other.
+    perturbed = obs[obs["perturbation"] != ""]
+    table = pd.crosstab(perturbed["batch"], perturbed["side"])
+    if table.shape[0] < 2 or table.shape[1] < 2:
+        return
+    apart = [str(batch) for batch, row in table.iterrows() if (row > 0).sum() == 1]
+    if len(apart) == len(table):
+        yield Finding(
+            "batch", WARNING, len(apart), len(table), apart,
+            f"All {len(table)} batches are on one side only, so that a score mixes the perturbations with the batches.\nThat is "
+            "right for a test of transfer to other batches: then correct effects within each (batch_key=… of pp.pseudobulk).",
+        )  # fmt: skip
+
+
+def _batches_of_cells(obs: pd.DataFrame) -> Iterable[Finding]:
+    table = pd.crosstab(obs["perturbation"], obs["batch"])
+    has_controls = (table.loc[""] > 0) if "" in table.index else pd.Series(False, index=table.columns)
+    cells = table.drop(index="", errors="ignore")
+    if cells.shape[1] < 2:
+        yield Finding("batch", OK, 0, len(cells), [], "There is one batch.")
+        return
+    n_others = (cells > 0).sum(axis=0)
+    bad = [
+        str(name)
+        for name, row in cells.iterrows()
+        if not has_controls[row > 0].any() or (not has_controls.any() and (n_others[row > 0] == 1).all())
+    ]
+    # Batches that hold one perturbation alone are that perturbation, unless controls stand beside it.
+    strength = float(association(cells.to_numpy(), method="cramer")) if len(cells) > 1 else 0.0
+    if bad and len(bad) == len(cells) and not has_controls.any():
+        words = f"No batch holds control cells by these labels, and batch and perturbation go together by {strength:.2f} (Cramér's V)"
+    else:
+        words = f"{len(bad)} of {len(cells)} perturbations have cells only in batches without control cells ({shorten(bad)})"
+    if bad:
+        yield Finding(
+            "batch", WARNING, len(bad), len(cells), bad,
+            f"{words}, so that effects of the batch count as theirs.\nLeave them out, or take batches that share controls.",
+        )  # fmt: skip
+    elif strength >= CONFOUNDED:
+        yield Finding(
+            "batch", NOTE, len(cells), len(cells), [],
+            f"Batch and perturbation go together by {strength:.2f} (Cramér's V): compare each with the controls of its own batch "
+            "(batch_key=… of pp.pseudobulk).",
+        )  # fmt: skip
+    else:
+        yield Finding(
+            "batch",
+            OK,
+            0,
+            len(cells),
+            [],
+            f"Every perturbation has controls in its batches; Cramér's V is {strength:.2f}.",
+        )
+
+
+def _targets(side: Sides, claim: Claim | None) -> Iterable[Finding]:
+    if side.scored_targets is not None:
+        n, of = len(side.scored_targets), len(side.test)
+        words = f"{n} of {of} held-out perturbations are scored on their own gene as well, whose change needs no prediction."
+        yield Finding("targets", NOTE if n else OK, n, of, side.scored_targets, words)
+
+
+CHECKS: tuple[Callable[[Sides, Claim | None], Iterable[Finding]], ...] = (
+    _perturbations, _genes, _guides, _same_effects, _controls, _batches, _targets,
+)  # fmt: skip
