@@ -22,12 +22,13 @@ GROUND = "ground floor"
 COMMAND = "command line"
 # One line for each room; a folder that is missing here, or gone, stops the script.
 PURPOSES = {
-    GROUND: "labels, keys, names of genes, downloads, settings",
+    GROUND: "labels, tables, edges, names of genes, downloads",
     "baselines": "models to compare with",
     "benchmark": "tasks, methods, scores",
     COMMAND: "scapp demo, scapp benchmark",
     "data": "fields for scvi-tools",
     "datasets": "public and simulated screens",
+    "expression": "cells by blocks, on one scale",
     "graph": "networks as sparse matrices",
     "metrics": "arrays in, numbers out",
     "model": "APP: set up, train, predict",
@@ -49,7 +50,7 @@ WAY = [
     ("answers", "tables, pictures", ""),
 ]
 # Pairs of rooms that import each other; the second import is not drawn as a storey.
-KNOWN_CIRCLES = {("pp", "resources")}
+KNOWN_CIRCLES: set[tuple[str, str]] = set()
 HEAVY = {"torch": {"lightning", "scvi", "torch", "torch_geometric"}, "AnnData": {"anndata", "mudata", "scanpy"}}
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import scapp
 from scapp._controls import doubtful, is_control, is_named, looks_like_control, missing_kind, recognised
-from scapp._perturbations import check_control, parse_label
+from scapp._labels import check_control, parse_label
 from scapp.data._effects import read_effects
 
 SPELLED = """NTC NTC_1 ntc-2 non-targeting_00012 Non-Targeting nontargeting NonTargeting_Human_0001 non_targeting_control

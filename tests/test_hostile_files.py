@@ -162,7 +162,7 @@ def test_a_zip_that_unpacks_without_end_is_not_read(tmp_path, monkeypatch):
     arrays = tmp_path / "a.npz"
     np.savez_compressed(arrays, names=np.array(["KLF1"]), x=np.zeros((1, 10**7)))
     adata = ad.AnnData(obs=pd.DataFrame(index=["a"]), var=pd.DataFrame(index=["KLF1"]))
-    monkeypatch.setattr("scapp.pp._feature_sources.LARGEST_SMALL", 10**6)
+    monkeypatch.setattr("scapp._feature_tables.LARGEST_SMALL", 10**6)
     with pytest.raises(ValueError, match="unpacks to"):
         scapp.pp.add_gene_features(adata, arrays, key_added="x")
 

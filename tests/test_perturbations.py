@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scapp._controls import is_control
-from scapp._perturbations import (
+from scapp._labels import (
     check_control,
     check_known,
     encode,

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from scapp import pp
+from scapp._edges import read_edges  # a table or file of edges of any kind, as pp.add_network reads it
 from scapp.benchmark import AppMethod, Predicted, Sources, Split, Task
 from scapp.graph import csr_to_edge_index, edges_to_csr, is_symmetric
-from scapp.pp._edges import read_edges  # a table or file of edges of any kind, as pp.add_network reads it
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scapp._perturbations import parse_label
+from scapp._labels import parse_label
 from scapp.benchmark import read_results
 
 if TYPE_CHECKING:

@@ -23,13 +23,12 @@ from scipy import sparse
 
 from scapp._genes import measured_mask, shorten
 from scapp._keys import Key
-from scapp._perturbations import SEPARATOR, Perturbation, format_label, parse_labels
+from scapp._labels import SEPARATOR, Perturbation, format_label, parse_labels, read_perturbations
 from scapp._tables import PathLike, existing_file, is_path
 from scapp.benchmark import Method, Predicted, Split, Task, read_predictions
 from scapp.datasets._labels import CONTROL
 from scapp.datasets._tidy import labelled_cells
-from scapp.pp._expression import Expression
-from scapp.pp._labels import read_perturbations
+from scapp.expression import Expression
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

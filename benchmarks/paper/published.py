@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from scapp._genes import shorten
-from scapp._perturbations import format_label, parse_labels
+from scapp._labels import format_label, parse_labels
 from scapp._tables import existing_file, to_numbers
 
 if TYPE_CHECKING:

@@ -131,7 +131,7 @@ def _add_benchmark(commands: Any) -> None:
 
 
 def _benchmark(args: argparse.Namespace) -> int:
-    from scapp.benchmark import _cli as benchmark
+    from scapp import benchmark
 
     return benchmark.main(args)
 

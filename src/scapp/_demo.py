@@ -17,10 +17,10 @@ import pandas as pd
 from scapp import baselines, datasets, metrics, pl, pp
 from scapp._genes import measured_mask
 from scapp._keys import Key
-from scapp._perturbations import parse_labels, perturbed_genes
+from scapp._labels import parse_labels, perturbed_genes
 
 if TYPE_CHECKING:
-    from scapp.baselines._base import Baseline
+    from scapp.baselines import Baseline
     from scapp.model import APP
 
 KINDS = ("held-out combinations", "unseen genes")

@@ -1,4 +1,4 @@
-"""What an AnnData of effects remembers of itself, so that nobody has to say it again."""
+"""What an AnnData of effects remembers of itself, so that nobody has to say it again, and the types of perturbations."""
 
 from __future__ import annotations
 
@@ -17,6 +17,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from scapp._controls import Control
+
+# What each type is called in the field, in lower case and without hyphens; and what it does to its target. "CRISPR" alone
+# is not among them: collections of screens write it for activation and interference too.
+_TYPES = {
+    "knockout": ("knockout", "ko", "crisprko", "cas9", "crisprcas9", "deletion"),
+    "interference": ("interference", "knockdown", "kd", "crispri", "crisproff", "rnai", "shrna", "sirna"),
+    "activation": ("activation", "overexpression", "oe", "crispra", "orf"),
+}
+DIRECTION = {"knockout": -1, "interference": -1, "activation": 1}
 
 
 def effects_record(adata: AnnData) -> Mapping[str, Any] | None:
@@ -97,3 +106,9 @@ def fill_own_targets(
         if (there := np.isfinite(others)).any():
             filled[rows[places == gene], gene] = np.median(others[there])
     return filled
+
+
+def perturbation_type(name: object) -> str | None:
+    """Return the type of perturbation that a usual name means; None if it is no such name."""
+    plain = str(name).lower().replace("-", "").replace("_", "").replace(" ", "")
+    return next((kind for kind, names in _TYPES.items() if plain in names), None)

@@ -147,7 +147,7 @@ def test_tables_of_other_names_are_refused_with_both_examples(effects):
         (lambda E: E, {"side": "genes"}, "side must be .*found 'genes'"),
         (lambda E: E, {"n_components": 0}, "n_components must be at least 1"),
         (lambda E: E, {"ridge": 0}, "ridge must be greater than 0"),
-        (lambda E: E, {"embedding_components": 0}, "n_components must be a positive whole number"),
+        (lambda E: E, {"embedding_components": 0}, "embedding_components must be a positive whole number"),
         (lambda E: pd.concat([E, E.iloc[:1]]), {}, "more than once in the feature table: g0"),
         (
             lambda E: E.assign(infinite=np.where(E.index == "g1", np.inf, 0.0)),

@@ -10,7 +10,7 @@ from scipy import sparse
 
 import scapp
 from scapp import benchmark
-from scapp._perturbations import parse_label
+from scapp._labels import parse_label
 from scapp.datasets._labels import read_labels
 from scapp.datasets._tidy import tidy
 

@@ -28,7 +28,7 @@ from scipy import sparse
 
 import scapp
 from scapp import baselines, benchmark
-from scapp.pp._expression import Expression
+from scapp.expression import Expression
 
 FAKE_GEARS = """
 import os, pickle, sys

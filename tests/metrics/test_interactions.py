@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from scapp import metrics
-from scapp._perturbations import parse_label
+from scapp._labels import parse_label
 from scapp.benchmark._measured import benchmark_doubles
 
 rng = np.random.default_rng(0)

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from scapp import resources
+from scapp._edge_columns import edge_ends, read_signs
 from scapp.pp import add_network, similarity_network
-from scapp.pp._edge_columns import edge_ends, read_signs
 
 GENES = ["KLF1", "GATA1", "HBB", "ALAS2"]
 SIGNED = {("KLF1", "HBB"): 1.0, ("GATA1", "KLF1"): -1.0}

@@ -18,9 +18,10 @@ import pytest
 import zarr
 from scipy import sparse
 
-from scapp.pp import _carried, pseudobulk
-from scapp.pp._blocks import Accumulator, BlockTask
-from scapp.pp._carried import DaskSum
+from scapp.expression import _dask as dask_sums
+from scapp.expression._blocks import Accumulator, BlockTask
+from scapp.expression._dask import DaskSum
+from scapp.pp import pseudobulk
 
 
 def screen(n_cells: int = 240, n_genes: int = 25, n_perturbations: int = 3) -> ad.AnnData:
@@ -184,7 +185,7 @@ def test_large_sums_are_carried_by_fewer_threads(monkeypatch, two_threads):
     joins: list[None] = []
     expected = pseudobulk(cells)
     monkeypatch.setattr(Accumulator, "join", lambda *both: joins.append(join(*both)))
-    monkeypatch.setattr(_carried, "BYTES_OF_SUMS", 6000)  # those of one thread are 1,600, and what was seen 2,120
+    monkeypatch.setattr(dask_sums, "BYTES_OF_SUMS", 6000)  # those of one thread are 1,600, and what was seen 2,120
     assert_same_effects(pseudobulk(lazy(cells, (20, 25))), expected)
     assert not joins
 
@@ -254,6 +255,6 @@ def test_a_block_that_failed_halfway_is_not_added_again(monkeypatch):
     monkeypatch.setattr(Accumulator, "add", fails)
     carried = DaskSum(Accumulator(None, np.zeros(4)))
     with pytest.raises(MemoryError, match="no room"):
-        _carried._add(carried, None, None)
+        dask_sums._add(carried, None, None)
     with pytest.raises(RuntimeError, match="run again"):
-        _carried._add(carried, None, None)
+        dask_sums._add(carried, None, None)

@@ -13,8 +13,8 @@ import pytest
 import zarr
 from scipy import sparse
 
+from scapp.expression._blocks import BlockTask
 from scapp.pp import pseudobulk
-from scapp.pp._blocks import BlockTask
 
 pytest.importorskip("dask")
 STORES = {"dense": np.asarray, "csr": sparse.csr_matrix, "csc": sparse.csc_matrix}

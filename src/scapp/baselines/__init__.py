@@ -1,6 +1,7 @@
 """What every prediction has to beat. Each is used as `APP` is: ``fit(effects)``, then ``predict(perturbations)``."""
 
 from scapp.baselines._additive import Additive, ShrunkAdditive
+from scapp.baselines._base import Baseline  # what all have in common
 from scapp.baselines._carried_over import CarriedOver
 from scapp.baselines._constant import Mean, NoChange
 from scapp.baselines._denoised import DenoisedAdditive

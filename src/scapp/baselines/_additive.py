@@ -13,7 +13,7 @@ from scapp.baselines._base import Baseline, TrainingEffects
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from scapp._perturbations import Perturbation
+    from scapp._labels import Perturbation
 
 
 class Additive(Baseline):

@@ -16,8 +16,7 @@ from scapp._checked import checked
 from scapp._effects import fill_own_targets, label_column
 from scapp._genes import check_gene_names, measured_mask, shorten
 from scapp._keys import Key
-from scapp._perturbations import SEPARATOR, Perturbation, format_label, parse_labels
-from scapp.pp._labels import read_perturbations
+from scapp._labels import SEPARATOR, Perturbation, format_label, parse_labels, read_perturbations
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,7 +9,7 @@ import numpy as np
 from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
-from scapp._perturbations import SEPARATOR, format_label
+from scapp._labels import SEPARATOR, format_label
 from scapp._warn import warn_user
 from scapp.baselines._base import Baseline, TrainingEffects, read_effects
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from scapp._perturbations import Perturbation
+    from scapp._labels import Perturbation
 
 
 class CarriedOver(Baseline):

@@ -14,7 +14,7 @@ from scapp.baselines._base import TrainingEffects
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from scapp._perturbations import Perturbation
+    from scapp._labels import Perturbation
 
 # Shares of the largest singular value, of which leave-one-out error chooses.
 THRESHOLDS = (0.0, *np.geomspace(0.005, 0.5, 24).tolist())

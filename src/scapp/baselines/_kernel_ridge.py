@@ -11,7 +11,7 @@ import pandas as pd
 from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
-from scapp._perturbations import perturbed_genes
+from scapp._labels import perturbed_genes
 from scapp._warn import warn_user
 from scapp.baselines._base import TrainingEffects
 from scapp.baselines._kernel import choose_ridge, solve_ridge
@@ -26,7 +26,7 @@ from scapp.baselines._sources import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from scapp._perturbations import Perturbation
+    from scapp._labels import Perturbation
 
 
 class KernelRidge(SimilarityBaseline):

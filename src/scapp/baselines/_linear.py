@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from scapp._checked import checked
+from scapp._feature_tables import read_feature_table
 from scapp._genes import shorten
-from scapp._perturbations import perturbed_genes
+from scapp._labels import perturbed_genes
 from scapp._warn import warn_user
 from scapp.baselines._base import Baseline, TrainingEffects
-from scapp.pp._feature_sources import read_features
+from scapp.graph import truncated_svd
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from scapp._perturbations import Perturbation
+    from scapp._labels import Perturbation
 
 Side = Literal["perturbation", "gene", "both"]
 
@@ -184,19 +185,14 @@ class EmbeddingLinear(BilinearModel):
             raise ValueError(f"side must be 'perturbation', 'gene' or 'both', found {side!r}.")
         _check_options(n_components, ridge)
         self.side, self.n_components, self.ridge = side, n_components, ridge
-        source = read_features(
-            embeddings,
-            kind="table",
-            var_names=(),
-            n_components=embedding_components if _is_wider(embeddings, embedding_components) else None,
-            parents=None,
-            min_genes=2,
-            max_genes=None,
-            restart=0.5,
-            seed=0,
-        )
-        self._genes = _positions(source.genes)
-        self._table = source.values.astype(np.float64)
+        if embedding_components is not None and embedding_components < 1:
+            raise ValueError(
+                f"embedding_components must be a positive whole number or None, found {embedding_components!r}."
+            )
+        genes, values = read_feature_table(embeddings)
+        if embedding_components is not None and values.shape[1] > embedding_components:
+            values = truncated_svd(values - values.mean(axis=0), embedding_components, seed=0).astype(np.float64)
+        self._genes, self._table = _positions(genes), values
 
     def _embeddings(self, training: TrainingEffects) -> tuple[dict[str, int], NDArray[np.float64], NDArray[np.float64]]:
         learned = _gene_scores(training, self.n_components) if self.side != "both" else None
@@ -266,11 +262,6 @@ def _check_options(n_components: int, ridge: float) -> None:
         raise ValueError(f"n_components must be at least 1, found {n_components}.")
     if not ridge > 0:
         raise ValueError(f"ridge must be greater than 0, found {ridge}.")
-
-
-def _is_wider(embeddings: pd.DataFrame, n_components: int | None) -> bool:
-    # What is no number of components is left to the reader, which refuses it.
-    return n_components is not None and (n_components < 1 or embeddings.shape[1] > n_components)
 
 
 def _none_measured(training: TrainingEffects) -> str:

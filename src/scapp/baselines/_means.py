@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scapp._genes import shorten
-from scapp._perturbations import format_label, perturbed_genes
+from scapp._labels import format_label, perturbed_genes
 from scapp._warn import warn_user
 from scapp.baselines._base import Baseline, TrainingEffects
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from scapp._perturbations import Perturbation
+    from scapp._labels import Perturbation
 
 MAX_STEPS = 10_000
 # A step shorter than this share of the spread of the profiles ends the search.

@@ -11,7 +11,7 @@ import pandas as pd
 from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
-from scapp._perturbations import format_label, perturbed_genes
+from scapp._labels import format_label, perturbed_genes
 from scapp._warn import warn_user
 from scapp.baselines._base import TrainingEffects
 from scapp.baselines._sources import SimilarityBaseline, check_some_known, membership, summed_similarity
@@ -19,7 +19,7 @@ from scapp.baselines._sources import SimilarityBaseline, check_some_known, membe
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from scapp._perturbations import Perturbation
+    from scapp._labels import Perturbation
 
 # Cosines that differ by less are equal: random walks are computed in single precision.
 TOLERANCE = 1e-5

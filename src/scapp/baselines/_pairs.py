@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from scapp._genes import shorten
-from scapp._perturbations import format_label
+from scapp._labels import format_label
 from scapp._warn import warn_user
 from scapp.baselines._additive import ShrunkAdditive
 from scapp.baselines._base import TrainingEffects
@@ -18,7 +18,7 @@ from scapp.baselines._kernel import choose_ridge, solve_ridge
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from scapp._perturbations import Perturbation
+    from scapp._labels import Perturbation
 
 # Of fewer combinations, what is left over says nothing about others.
 MIN_COMBINATIONS = 4

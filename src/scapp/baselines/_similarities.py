@@ -9,21 +9,21 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from scapp._annotations import read_annotations
 from scapp._checked import checked
+from scapp._edges import read_edges
+from scapp._gene_names import GeneMatcher
 from scapp.graph import diffusion, edges_to_csr, tf_idf
-from scapp.pp._annotations import read_annotations
-from scapp.pp._edges import read_edges
-from scapp.pp._gene_names import GeneMatcher
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from scapp._annotations import Annotations
+    from scapp._edges import Edges
+    from scapp._gene_names import Aliases
     from scapp._tables import PathLike
-    from scapp.pp._annotations import Annotations
-    from scapp.pp._edges import Edges
-    from scapp.pp._gene_names import Aliases
 
 
 @checked

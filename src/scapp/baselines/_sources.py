@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from scapp._perturbations import Perturbation
+    from scapp._labels import Perturbation
 
 
 class SimilaritySource(ABC):

@@ -1,6 +1,7 @@
 """Judge methods by how well they predict effects that were held out: tasks, methods, scores and statistics."""
 
 from scapp.benchmark._check_split import check_split
+from scapp.benchmark._cli import main  # the command `scapp benchmark`
 from scapp.benchmark._measured import k562_singles, measured, norman_doubles
 from scapp.benchmark._methods import AppMethod, Method, Predicted, embedding_method, methods, predictions_method
 from scapp.benchmark._predictions import export_task, read_predictions, write_predictions

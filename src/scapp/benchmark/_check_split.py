@@ -17,7 +17,7 @@ from scapp._checked import checked
 from scapp._effects import control_label, label_column
 from scapp._genes import measured_mask, shorten
 from scapp._keys import Key
-from scapp._perturbations import SEPARATOR, Perturbation, format_label, parse_labels
+from scapp._labels import SEPARATOR, Perturbation, format_label, parse_labels
 from scapp._warn import warn_user
 from scapp.benchmark._task import Split, Task
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from scapp import pp
 from scapp._keys import Key
-from scapp._perturbations import Perturbation, format_label, parse_label, parse_labels
+from scapp._labels import Perturbation, format_label, parse_label, parse_labels
 from scapp.benchmark._task import Sources, Split, Task
 from scapp.metrics import top_expressed_genes
 

@@ -19,7 +19,7 @@ import pandas as pd
 from scapp import baselines, resources
 from scapp._genes import shorten
 from scapp._keys import Key
-from scapp._perturbations import near_matches
+from scapp._labels import near_matches
 from scapp.benchmark._predictions import read_predictions
 
 if TYPE_CHECKING:

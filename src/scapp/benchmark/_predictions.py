@@ -15,7 +15,7 @@ import pandas as pd
 
 from scapp._genes import shorten
 from scapp._keys import Key
-from scapp._perturbations import SEPARATOR, format_label, near_matches, parse_labels
+from scapp._labels import SEPARATOR, format_label, near_matches, parse_labels
 from scapp._tables import PathLike, existing_file, find_column, read_table, to_numbers
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from scapp import metrics
 from scapp._keys import Key
-from scapp._perturbations import parse_labels
+from scapp._labels import parse_labels
 from scapp.benchmark._methods import registered
 from scapp.benchmark._run import replacing, units
 from scapp.benchmark._task import Task

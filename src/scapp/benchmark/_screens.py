@@ -14,10 +14,9 @@ from anndata import AnnData
 from scapp import datasets, pp
 from scapp._genes import measured_mask
 from scapp._keys import Key
-from scapp._perturbations import SEPARATOR, format_label, parse_labels
+from scapp._labels import SEPARATOR, format_label, parse_labels
 from scapp.benchmark._task import Kind, Sources, Split, Task
-from scapp.datasets._labels import CONTROL
-from scapp.datasets._tidy import labelled_cells, load_h5ad
+from scapp.datasets import CONTROL, labelled_cells, load_h5ad
 from scapp.metrics import top_expressed_genes
 
 # Title of each public screen, and the tasks that it is made for.

@@ -14,7 +14,7 @@ import pandas as pd
 from scapp import pp
 from scapp._genes import shorten
 from scapp._keys import Key
-from scapp._perturbations import parse_labels
+from scapp._labels import parse_labels
 from scapp._settings import hushed
 from scapp._tables import read_table
 

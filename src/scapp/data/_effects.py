@@ -8,14 +8,12 @@ from anndata import AnnData
 from scipy import sparse
 
 from scapp._controls import Control
-from scapp._effects import fill_own_targets
+from scapp._effects import DIRECTION, fill_own_targets, perturbation_type
 from scapp._genes import check_gene_names, measured_mask, shorten
 from scapp._keys import Key
-from scapp._perturbations import check_known, format_label, parse_labels
+from scapp._labels import check_known, check_labels, column_of_obs, format_label, parse_labels
 from scapp._warn import warn_user
-from scapp.pp._efficacy import DIRECTION, kind_of
-from scapp.pp._labels import check_labels, column_of_obs
-from scapp.pp._pseudobulk import pseudobulk
+from scapp.pp import pseudobulk
 
 # With fewer perturbations there is nothing to learn from, and none to validate on.
 MIN_PERTURBATIONS = 4
@@ -91,7 +89,7 @@ def read_kinds(
         If there is no such kind or column, or it does not say one kind of each gene that was perturbed alone.
     """
     if kind not in adata.obs:
-        if (known := kind_of(kind)) is None:
+        if (known := perturbation_type(kind)) is None:
             columns = shorten(map(repr, adata.obs.columns), 12) or "none"
             raise ValueError(
                 f"kind={kind!r} is neither 'knockout', 'interference' nor 'activation', nor a column of adata.obs, "
@@ -103,7 +101,7 @@ def read_kinds(
     labels = parse_labels(adata.obs[perturbation_key], control=control, sep=sep, genes=adata.var_names)
     found: dict[str, set[str]] = {}
     for genes, value in zip(labels, adata.obs[kind], strict=True):
-        found.setdefault(format_label(genes), set()).add(kind_of(value) or "")
+        found.setdefault(format_label(genes), set()).add(perturbation_type(value) or "")
     kinds = [next(iter(found[name])) if len(found[name]) == 1 else "" for name in effects.obs_names]
     single = [len(genes) == 1 for genes in parse_labels(effects.obs_names, control=None, genes=effects.var_names)]
     unclear = [name for name, k, one in zip(effects.obs_names, kinds, single, strict=True) if one and not k]

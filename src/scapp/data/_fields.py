@@ -15,7 +15,7 @@ from scvi.data.fields import BaseAnnDataField
 
 from scapp._genes import check_gene_names, measured_mask, shorten
 from scapp._keys import Key
-from scapp._perturbations import near_matches
+from scapp._labels import near_matches
 from scapp.data._effects import read_effects, read_kinds
 
 if TYPE_CHECKING:

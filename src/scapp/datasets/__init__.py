@@ -11,6 +11,7 @@ from scapp.datasets._public import (
     replogle_2022_rpe1,
 )
 from scapp.datasets._simulated import SimulatedTruth, simulated_perturb_seq
+from scapp.datasets._tidy import CONTROL, labelled_cells, load_h5ad  # for the screens of scapp.benchmark
 
 __all__ = [
     "SimulatedTruth",

@@ -10,7 +10,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from scapp._keys import Key
-from scapp._perturbations import parse_label
+from scapp._labels import parse_label
 
 if TYPE_CHECKING:
     from mudata import MuData

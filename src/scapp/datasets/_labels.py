@@ -10,7 +10,7 @@ from anndata import AnnData
 
 from scapp._controls import doubtful, is_control, looks_like_control, missing_kind, recognised
 from scapp._genes import shorten
-from scapp._perturbations import format_label, show_counts
+from scapp._labels import format_label, show_counts
 from scapp._tables import to_numbers
 
 logger = logging.getLogger(__name__)

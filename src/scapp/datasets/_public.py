@@ -18,7 +18,7 @@ from anndata import AnnData
 from scapp._checked import checked
 from scapp._download import RemoteFile, fetch
 from scapp._keys import Key
-from scapp._perturbations import format_label, parse_labels
+from scapp._labels import format_label, parse_labels
 from scapp.datasets import _sources
 from scapp.datasets._tidy import load_h5ad, tidy, with_columns
 

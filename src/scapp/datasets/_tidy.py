@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from scapp._genes import shorten
 from scapp._keys import Key
-from scapp._perturbations import parse_labels
+from scapp._labels import parse_labels
 from scapp.datasets._labels import CONTROL, read_labels
 
 logger = logging.getLogger(__name__)

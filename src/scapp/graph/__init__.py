@@ -6,10 +6,12 @@ function changes its argument.
 """
 
 from scapp.graph._adjacency import (
+    Duplicates,
     csr_to_edge_index,
     edges_to_csr,
     is_symmetric,
     normalize,
+    paths_to_networkx,
     remove_self_loops,
     scale_weights,
     symmetrize,
@@ -26,6 +28,7 @@ from scapp.graph._diffusion import (
 from scapp.graph._nearest import nearest_neighbors
 
 __all__ = [
+    "Duplicates",
     "check_restart",
     "csr_to_edge_index",
     "diffusion",
@@ -35,6 +38,7 @@ __all__ = [
     "is_symmetric",
     "nearest_neighbors",
     "normalize",
+    "paths_to_networkx",
     "remove_self_loops",
     "scale_weights",
     "symmetrize",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
+
+if TYPE_CHECKING:
+    import networkx as nx
+    import pandas as pd
 
 Duplicates = Literal["max", "mean", "sum", "error"]
 
@@ -252,3 +256,24 @@ def _inverse_power(degree: NDArray, power: float) -> NDArray:
     inverse = np.zeros_like(degree)
     np.power(degree, -power, out=inverse, where=degree > 0)
     return inverse
+
+
+def paths_to_networkx(paths: pd.DataFrame, genes: pd.DataFrame) -> nx.DiGraph:
+    """Return the graph of one perturbation from the tables of :func:`scapp.tl.attention_subnetwork`.
+
+    Parameters
+    ----------
+    paths
+        One row per step of a path: `source`, `target`, `step`, `weight`, `strength`, `network`.
+    genes
+        One row per node: `perturbation`, `gene`, and what is known of it.
+    """
+    import networkx as nx
+
+    graph = nx.DiGraph(perturbation=str(genes["perturbation"].iloc[0]))
+    for node in genes.drop(columns="perturbation").to_dict("records"):
+        graph.add_node(str(node.pop("gene")), **node)
+    for edge in paths[paths["step"] > 0].to_dict("records"):
+        kept = {name: edge[name] for name in ("weight", "strength", "network")}
+        graph.add_edge(edge["source"], edge["target"], **kept)
+    return graph

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from scapp._perturbations import parse_labels
+from scapp._labels import parse_labels
 from scapp.data import EFFECTS, FEATURES, GENES, NETWORK
 from scapp.model._format import arrays
 from scapp.module import Inputs

@@ -13,14 +13,13 @@ from mudata import MuData
 from scapp._checked import checked
 from scapp._genes import check_no_view, shorten
 from scapp._keys import Key
-from scapp._perturbations import check_known, parse_labels
+from scapp._labels import check_known, column_of_obs, parse_labels
 from scapp._ranking import write_ranking
 from scapp._warn import warn_user
 from scapp.data import check_same_genes, column_of_mudata
 from scapp.model._results import Results, new_anndata, over_all_genes, profile_of
 from scapp.model._target_effect import TargetEffect
 from scapp.module import APPModule, Wanted
-from scapp.pp._labels import column_of_obs
 
 if TYPE_CHECKING:
     from scipy import sparse

@@ -11,7 +11,7 @@ from anndata import AnnData
 
 from scapp._genes import shorten
 from scapp._keys import Key
-from scapp.pp._blocks import TARGET_SUM
+from scapp.expression import TARGET_SUM
 
 LARGEST_MEAN = np.log1p(TARGET_SUM)
 

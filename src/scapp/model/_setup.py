@@ -11,7 +11,7 @@ from mudata import MuData
 from scvi.data import AnnDataManager
 
 from scapp._checked import checked
-from scapp._effects import added_keys, control_label, effects_layer, label_column
+from scapp._effects import added_keys, control_label, effects_layer, label_column, perturbation_type
 from scapp._genes import check_no_view, shorten
 from scapp._keys import Key
 from scapp.data import (
@@ -29,7 +29,6 @@ from scapp.data import (
     NetworkField,
     numbered,
 )
-from scapp.pp._efficacy import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -193,7 +192,7 @@ class SetupMixin:
         columns = {perturbation_key: mod.perturbation_key}
         if batch_key is not None:
             columns[batch_key] = mod.batch_key
-        if kind is not None and kind_of(kind) is None:
+        if kind is not None and perturbation_type(kind) is None:
             columns[kind] = mod.kind
         fields = [
             MuDataGenesField(GENES, None, mod_key=expression),

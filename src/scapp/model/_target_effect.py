@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm
 
+from scapp._effects import DIRECTION, perturbation_type
 from scapp.model._inputs import ModelInputs
-from scapp.pp._efficacy import DIRECTION, kind_of
 
 # Fewer measured targets of a kind do not support an estimate.
 MIN_TARGETS = 5
@@ -74,7 +74,7 @@ class TargetEffect:
         """
         if kind is None:
             return next(iter(self.lines)) if len(self.lines) == 1 else None
-        known = kind_of(kind)
+        known = perturbation_type(kind)
         if known not in self.lines:
             there = ", ".join(map(repr, self.lines)) or "none"
             raise ValueError(

@@ -9,7 +9,7 @@ import numpy as np
 from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
-from scapp._perturbations import SEPARATOR, near_matches, parse_label
+from scapp._labels import SEPARATOR, near_matches, parse_label
 from scapp._ranking import read_group
 from scapp.pl._figure import BLUE, VERMILION, axes, finish_figure
 from scapp.pl._rows import PREDICT, row_of

@@ -13,7 +13,7 @@ from scipy import sparse
 from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
-from scapp._perturbations import SEPARATOR, parse_label
+from scapp._labels import SEPARATOR, parse_label
 from scapp.pl._figure import BLACK, COLUMN, axes, finish_figure
 from scapp.pl._rows import PREDICT, check_layer, rows_of
 

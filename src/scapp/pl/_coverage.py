@@ -15,7 +15,7 @@ from scapp._controls import Control
 from scapp._effects import control_label, label_column
 from scapp._genes import measured_mask, scapp_uns, shorten
 from scapp._keys import Key
-from scapp._perturbations import SEPARATOR, parse_labels, perturbed_genes
+from scapp._labels import SEPARATOR, parse_labels, perturbed_genes
 from scapp.pl._figure import BLUE, COLUMN, VERMILION, finish_figure, literal
 
 if TYPE_CHECKING:

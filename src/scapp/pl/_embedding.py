@@ -11,7 +11,7 @@ import pandas as pd
 from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
-from scapp._perturbations import SEPARATOR
+from scapp._labels import SEPARATOR
 from scapp.pl._figure import BLACK, BLUE, COLUMN, GREEN, GREY, ORANGE, PINK, SKY, VERMILION, axes, finish_figure
 from scapp.pl._names import name_points
 from scapp.pl._rows import index_of

@@ -8,7 +8,7 @@ import numpy as np
 
 from scapp._checked import checked
 from scapp._keys import Key
-from scapp._perturbations import SEPARATOR, parse_label
+from scapp._labels import SEPARATOR, parse_label
 from scapp.pl._figure import BLACK, BLUE, GREY, LFC_UNIT, VERMILION, axes, finish_figure
 from scapp.pl._names import name_points
 from scapp.pl._rows import PREDICT, observed_of, row_of

@@ -12,7 +12,7 @@ from scipy import stats
 from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
-from scapp._perturbations import SEPARATOR, parse_label
+from scapp._labels import SEPARATOR, parse_label
 from scapp.pl._figure import BLACK, BLUE, LFC_UNIT, VERMILION, axes, finish_figure
 from scapp.pl._rows import PREDICT, observed_of, row_of
 

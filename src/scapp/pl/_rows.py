@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from scapp._genes import shorten
-from scapp._perturbations import SEPARATOR, near_matches, parse_label
+from scapp._labels import SEPARATOR, near_matches, parse_label
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,8 +11,8 @@ from matplotlib.colors import Normalize
 from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
+from scapp.graph import paths_to_networkx
 from scapp.pl._figure import BLACK, GREY, LFC_UNIT, PALETTE, VERMILION, axes, finish_figure
-from scapp.tl._subnetwork import graph_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,7 +106,7 @@ def _graph(adata: AnnData, perturbation: str | None, key: str) -> nx.DiGraph:
             f"adata.uns[{key!r}] has no subnetwork of {perturbation!r}; it has those of {shorten(map(repr, there))}. "
             f"Call `scapp.tl.attention_subnetwork(adata, {perturbation or there[0]!r})`, or name one of these."
         )
-    return graph_of(*(table[table["perturbation"].astype(str) == perturbation] for table in (paths, genes)))
+    return paths_to_networkx(*(table[table["perturbation"].astype(str) == perturbation] for table in (paths, genes)))
 
 
 def _layout(graph: nx.DiGraph) -> tuple[dict[str, tuple[float, float]], list[list[str]]]:

@@ -15,15 +15,14 @@ from scapp._checked import checked
 from scapp._effects import label_column
 from scapp._genes import check_gene_names, measured_mask, scapp_uns, shorten
 from scapp._keys import Key
-from scapp._perturbations import SEPARATOR, Perturbation
+from scapp._labels import SEPARATOR, Perturbation, column_of_obs, is_effects, read_perturbations
 from scapp.graph import truncated_svd
 from scapp.pp._features import GeneFeaturesReport, add_gene_features
-from scapp.pp._labels import column_of_obs, is_effects, read_perturbations
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from scapp.pp._gene_names import Aliases
+    from scapp._gene_names import Aliases
 
 N_COMPONENTS = 32
 MIN_SINGLES = 4

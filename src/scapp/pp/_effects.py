@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scapp.pp._sums import sum_groups
+from scapp.expression import sum_groups
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from scapp.pp._expression import Expression
+    from scapp.expression import Expression
 
 
 @dataclass

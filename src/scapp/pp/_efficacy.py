@@ -11,10 +11,10 @@ import pandas as pd
 from scipy import sparse
 
 from scapp._checked import checked
+from scapp._effects import DIRECTION, perturbation_type
 from scapp._genes import check_gene_names, check_no_view, measured_mask, shorten
 from scapp._keys import Key
-from scapp._perturbations import SEPARATOR, Perturbation, format_label
-from scapp.pp._labels import is_effects, read_perturbations
+from scapp._labels import SEPARATOR, Perturbation, format_label, is_effects, read_perturbations
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -22,14 +22,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# What each kind is called in the field, in lower case and without hyphens; and what it does to its target. "CRISPR" alone
-# is not among them: collections of screens write it for activation and interference too.
-NAMES = {
-    "knockout": ("knockout", "ko", "crisprko", "cas9", "crisprcas9", "deletion"),
-    "interference": ("interference", "knockdown", "kd", "crispri", "crisproff", "rnai", "shrna", "sirna"),
-    "activation": ("activation", "overexpression", "oe", "crispra", "orf"),
-}
-DIRECTION = {"knockout": -1, "interference": -1, "activation": 1}
 WORKED, UNCLEAR, OPPOSITE, NOT_MEASURED = STATUS = ("worked", "unclear", "opposite", "not measured")
 
 
@@ -195,16 +187,10 @@ def check_efficacy(
     return report
 
 
-def kind_of(name: object) -> str | None:
-    """Return the kind of perturbation that a usual name means; None if it is no such name."""
-    plain = str(name).lower().replace("-", "").replace("_", "").replace(" ", "")
-    return next((kind for kind, names in NAMES.items() if plain in names), None)
-
-
 def _kinds_of_targets(effects: AnnData, perturbations: list[Perturbation], kind: str) -> list[tuple[str, ...]]:
     """Return the kind of each target of each perturbation."""
     if kind not in effects.obs:
-        known = kind_of(kind)
+        known = perturbation_type(kind)
         if known is None:
             columns = shorten(map(repr, effects.obs.columns), 12) or "none"
             raise ValueError(
@@ -212,7 +198,7 @@ def _kinds_of_targets(effects: AnnData, perturbations: list[Perturbation], kind:
                 f"which has {columns}."
             )
         return [(known,) * len(genes) for genes in perturbations]
-    column = [kind_of(name) for name in effects.obs[kind]]
+    column = [perturbation_type(name) for name in effects.obs[kind]]
     of_single = {genes[0]: k for genes, k in zip(perturbations, column, strict=True) if len(genes) == 1}
     found, unknown = [], []
     for i, genes in enumerate(perturbations):

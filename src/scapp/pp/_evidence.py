@@ -13,9 +13,10 @@ from anndata import AnnData
 from scipy import sparse
 
 from scapp._checked import checked
+from scapp._gene_names import NameTables, perturbed_genes_in
 from scapp._genes import check_gene_names, check_no_view, shorten
 from scapp._keys import Key
-from scapp._perturbations import SEPARATOR
+from scapp._labels import SEPARATOR
 from scapp._settings import settings
 from scapp._tables import is_path
 from scapp.pp._evidence_sources import (
@@ -29,16 +30,16 @@ from scapp.pp._evidence_sources import (
 )
 from scapp.pp._feature_sources import load_features, recognise_features
 from scapp.pp._features import add_gene_features
-from scapp.pp._gene_names import perturbed_genes_in
-from scapp.pp._name_tables import NameTables
 from scapp.pp._network import add_network
 from scapp.pp._network_report import check_key_added
 
 if TYPE_CHECKING:
+    from scapp._edges import Edges
     from scapp._tables import PathLike
-    from scapp.pp._edges import Edges
 
 logger = logging.getLogger(__name__)
+# Who speaks of single networks and features, which the summary replaces.
+QUIET = ("scapp.pp", "scapp.resources", "scapp._annotations", "scapp._edges", "scapp._gene_names")
 
 
 @checked(own=("networks", "local"))
@@ -362,7 +363,7 @@ def _told(held: dict[str, Any]) -> str:
 @contextmanager
 def _details_hidden() -> Iterator[None]:
     """Keep the reports of single networks and features out of the log, unless it shows everything."""
-    loggers = [logging.getLogger(name) for name in ("scapp.pp", "scapp.resources")]
+    loggers = [logging.getLogger(name) for name in QUIET]
     hidden = [each for each in loggers if each.getEffectiveLevel() == logging.INFO]
     before = [each.level for each in hidden]
     for each in hidden:

@@ -12,8 +12,8 @@ import pandas as pd
 from scapp import resources
 from scapp._genes import shorten
 from scapp._keys import Key
+from scapp._provenance import noted, taxon
 from scapp._tables import find_column, is_path, read_table
-from scapp.resources._note import noted, taxon
 
 if TYPE_CHECKING:
     from scapp._tables import PathLike

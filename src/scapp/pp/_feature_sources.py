@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
@@ -15,18 +13,19 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
+from scapp._annotations import read_annotations
+from scapp._edges import looks_like_edges, read_edges
+from scapp._feature_tables import load_features, read_feature_table
 from scapp._genes import shorten
-from scapp._tables import LARGEST_RATIO, LARGEST_SMALL, existing_file, is_gmt, is_path, read_table
+from scapp._tables import is_path
 from scapp.graph import diffusion_embedding, edges_to_csr, tf_idf, truncated_svd
-from scapp.pp._annotations import read_annotations
-from scapp.pp._edges import looks_like_edges, read_edges
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from scapp._annotations import Annotations
+    from scapp._edges import Edges
     from scapp._tables import PathLike
-    from scapp.pp._annotations import Annotations
-    from scapp.pp._edges import Edges
 
     Features: TypeAlias = pd.DataFrame | PathLike | Annotations | Edges
 
@@ -37,8 +36,6 @@ SMALLEST_LENGTH = 1e-4
 # Every connected component of a network has an eigenvector of eigenvalue one, before all that say something about the
 # others, so that many small ones would leave nothing for the large.
 SMALLEST_COMPONENT = 0.05
-# Features are kept in single precision, and their squares are summed.
-LARGEST_FEATURE = 1e15
 
 logger = logging.getLogger(__name__)
 
@@ -81,13 +78,18 @@ def read_features(
     if parents is not None and kind != "annotations":
         raise ValueError(f"parents=… passes annotations on to broader terms, but the features are of kind {kind!r}.")
     if kind == "table":
-        return _from_table(features, n_components, seed, check_genes)
+        genes, table = read_feature_table(features)
+        check_genes(genes)
+        if n_components is None:
+            return FeatureSource("table", genes, table.astype(np.float32))
+        values = truncated_svd(table - table.mean(axis=0), n_components, seed=seed)
+        return FeatureSource("table", genes, values, {"n_components": n_components, "seed": seed})
     n_components = n_components or N_COMPONENTS
     if kind == "network":
         return _from_network(features, var_names, n_components, restart, seed, check_genes)
-    table = read_annotations(features, parents=parents)
-    check_genes(table.genes)
-    weights = tf_idf(table.with_term_sizes(min_genes, max_genes).membership)
+    annotations = read_annotations(features, parents=parents)
+    check_genes(annotations.genes)
+    weights = tf_idf(annotations.with_term_sizes(min_genes, max_genes).membership)
     params = {
         "n_components": n_components,
         "propagated": parents is not None,
@@ -96,16 +98,7 @@ def read_features(
         "seed": seed,
     }
     values = truncated_svd(weights, n_components, seed=seed)
-    return _known_rows("annotations", table.genes, values, params)
-
-
-def load_features(path: PathLike) -> Any:
-    """Return what a file holds: npz files as a table indexed by gene, GMT files as their path."""
-    if is_gmt(path):
-        return existing_file(path)
-    if str(path).lower().endswith(".npz"):
-        return _read_npz(path)
-    return read_table(path)
+    return _known_rows("annotations", annotations.genes, values, params)
 
 
 def recognise_features(features: Any) -> Kind:
@@ -131,59 +124,6 @@ def recognise_features(features: Any) -> Kind:
         "features must be a DataFrame, a path, a mapping from term to genes, a sparse matrix or a networkx graph, found "
         f"{type(features).__name__}. Give an array its gene names: `pd.DataFrame(array, index=genes)`."
     )
-
-
-def _from_table(
-    table: Any, n_components: int | None, seed: int, check_genes: Callable[[Sequence[str]], None]
-) -> FeatureSource:
-    if not isinstance(table, pd.DataFrame):
-        raise TypeError(
-            f"A feature table must be a DataFrame indexed by gene, or a path, found {type(table).__name__}."
-        )
-    if table.shape[1] and not pd.api.types.is_numeric_dtype(table.dtypes.iloc[0]):
-        table = table.set_index(table.columns[0])
-    text = [column for column, dtype in table.dtypes.items() if not pd.api.types.is_numeric_dtype(dtype)]
-    if text or not table.shape[1]:
-        raise ValueError(
-            f"A feature table must hold numbers, but {shorten(map(repr, text)) or 'there are no columns'}"
-            f"{' do not' if text else ''}. Leave these columns out, or pass kind='annotations' or 'network'."
-        )
-    if pd.api.types.is_numeric_dtype(table.index.dtype):
-        raise ValueError(
-            f"A feature table must be indexed by gene, but its index holds numbers ({shorten(table.index, 3)}). "
-            "Set it with `table.set_index('gene')`."
-        )
-    genes = table.index.astype(str)
-    if not genes.is_unique:
-        twice = genes[genes.duplicated()].unique()
-        raise ValueError(
-            f"{len(twice)} genes occur more than once in the feature table: {shorten(twice)}. Keep one row of each, for "
-            "example with `table.groupby(level=0).mean()`."
-        )
-    values = table.to_numpy(dtype=np.float64)
-    missing = np.isnan(values)
-    empty = missing.all(axis=1)  # a row of NaN is how a gene without features is marked
-    bad = (missing & ~empty[:, None]) | np.isinf(values)
-    if bad.any():
-        raise ValueError(
-            f"{int(bad.sum())} values of the feature table are missing or infinite, in the genes "
-            f"{shorten(genes[bad.any(axis=1)])}. Fill them in, or leave these genes or columns out."
-        )
-    large = np.abs(np.where(missing, 0, values)) > LARGEST_FEATURE
-    if large.any():
-        raise ValueError(
-            f"{int(large.sum())} values of the feature table are beyond {LARGEST_FEATURE:g}, in the genes "
-            f"{shorten(genes[large.any(axis=1)])}.\nExpected numbers whose squares single precision can add up.\n"
-            "Rescale the columns, for example with `(table - table.mean()) / table.std()`, or correct these values."
-        )
-    if empty.all():
-        raise ValueError("There are no features in what was given: the table has no rows, or all are NaN.")
-    values, genes = values[~empty], genes[~empty]
-    check_genes(list(genes))
-    if n_components is None:
-        return FeatureSource("table", list(genes), values.astype(np.float32))
-    reduced = truncated_svd(values - values.mean(axis=0), n_components, seed=seed)
-    return FeatureSource("table", list(genes), reduced, {"n_components": n_components, "seed": seed})
 
 
 def _from_network(
@@ -239,36 +179,3 @@ def _known_rows(kind: Kind, genes: list[str], values: NDArray, params: dict[str,
         raise ValueError("The decomposition is empty: no term or edge distinguishes one gene from another.")
     kept = [gene for gene, held in zip(genes, keep, strict=True) if held]
     return FeatureSource(kind, kept, values[keep].astype(np.float32), params)
-
-
-def _read_npz(path: PathLike) -> pd.DataFrame:
-    """Return an npz file as a table: its array of text names the rows of its array of two dimensions.
-
-    Raises
-    ------
-    ValueError
-        If it does not hold exactly one of each, of the same length. Pickled objects are not loaded.
-    """
-    path = existing_file(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(part.file_size for part in archive.infolist())
-        if size > max(LARGEST_SMALL, LARGEST_RATIO * path.stat().st_size):
-            raise ValueError(f"it unpacks to {size:,} bytes, over {LARGEST_RATIO} times its size")
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise ValueError(
-            f"{str(path)!r} cannot be read as plain arrays ({error}). Save the names as text, not as objects: "
-            "`np.savez(path, symbol=np.array(names, dtype=str), embedding=matrix)`."
-        ) from error
-    names = [name for name, array in arrays.items() if array.ndim == 1 and array.dtype.kind in "US"]
-    matrices = [name for name, array in arrays.items() if array.ndim == 2 and array.dtype.kind in "fiu"]
-    if len(names) != 1 or len(matrices) != 1 or len(arrays[names[0]]) != len(arrays[matrices[0]]):
-        found = ", ".join(f"{name} {array.dtype}{array.shape}" for name, array in arrays.items())
-        raise ValueError(
-            f"{str(path)!r} must hold one array of gene names and one matrix with as many rows, found {found}. "
-            "Pass `pd.DataFrame(matrix, index=names)`."
-        )
-    index = arrays[names[0]]
-    return pd.DataFrame(arrays[matrices[0]].astype(np.float32), index=index.astype(str))

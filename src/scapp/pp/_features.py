@@ -11,19 +11,19 @@ import numpy as np
 import pandas as pd
 
 from scapp._checked import checked
+from scapp._gene_names import GeneMatcher, perturbed_genes_in
 from scapp._genes import check_gene_names, check_no_view, shorten
 from scapp._keys import Key
-from scapp._perturbations import SEPARATOR
+from scapp._labels import SEPARATOR
 from scapp.pp._feature_sources import Kind, read_features
-from scapp.pp._gene_names import GeneMatcher, perturbed_genes_in
 from scapp.pp._network_report import check_key_added, origin_of, write_report
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from scapp._gene_names import Aliases
     from scapp._tables import PathLike
     from scapp.pp._feature_sources import Features
-    from scapp.pp._gene_names import Aliases
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from scipy import sparse
 
 from scapp._controls import missing_kind
 from scapp._genes import shorten
-from scapp.pp._expression import get_matrix
-from scapp.pp._labels import column_of_obs
+from scapp._labels import column_of_obs
+from scapp.expression import get_matrix
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -13,7 +13,7 @@ from anndata import AnnData
 from scapp._checked import checked
 from scapp._genes import check_no_view, shorten
 from scapp._keys import Key
-from scapp._perturbations import SEPARATOR, format_label
+from scapp._labels import SEPARATOR, format_label
 from scapp._tables import is_path
 from scapp._warn import warn_user
 from scapp.pp._guide_calls import Calls, Method, calls_from_counts, calls_from_obs, check_cells

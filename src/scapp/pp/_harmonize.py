@@ -15,20 +15,18 @@ from anndata import AnnData
 
 from scapp._checked import checked
 from scapp._controls import Control
+from scapp._edge_columns import edge_ends
 from scapp._effects import label_column
+from scapp._gene_names import ENSEMBL_ID, HARDLY_ANY, PREFIX, NameTables, kind_of, perturbed_genes_in
 from scapp._genes import check_gene_names, check_no_view, shorten
 from scapp._keys import Key
-from scapp._perturbations import SEPARATOR, format_label, parse_label
+from scapp._labels import SEPARATOR, format_label, parse_label
 from scapp._tables import check_column, check_single, find_column, names_of
-from scapp.pp._edge_columns import edge_ends
 from scapp.pp._excel_names import excel_form, made_by_excel
-from scapp.pp._gene_names import HARDLY_ANY, perturbed_genes_in
-from scapp.pp._name_kinds import kind_of
-from scapp.pp._name_tables import ENSEMBL_ID, PREFIX, NameTables
 from scapp.pp._names_report import COLUMNS, FLAGS, GeneNamesReport
 
 if TYPE_CHECKING:
-    from scapp.pp._name_tables import Aliases, AliasTable
+    from scapp._gene_names import Aliases, AliasTable
 
 logger = logging.getLogger(__name__)
 

@@ -9,22 +9,21 @@ import numpy as np
 import pandas as pd
 
 from scapp._checked import checked
+from scapp._edges import read_edges
+from scapp._gene_names import GeneMatcher, NameMatch, perturbed_genes_in
 from scapp._genes import check_gene_names, check_no_view
 from scapp._keys import Key
-from scapp._perturbations import SEPARATOR
-from scapp.graph import edges_to_csr, scale_weights
+from scapp._labels import SEPARATOR
+from scapp.graph import Duplicates, edges_to_csr, scale_weights
 from scapp.graph import top_k as keep_top_k
-from scapp.graph._adjacency import Duplicates
-from scapp.pp._edges import read_edges
-from scapp.pp._gene_names import GeneMatcher, NameMatch, perturbed_genes_in
 from scapp.pp._network_report import NetworkReport, check_key_added, count_edges, origin_of, write_network
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from scapp.pp._edges import Edges
-    from scapp.pp._gene_names import Aliases
+    from scapp._edges import Edges
+    from scapp._gene_names import Aliases
 
 
 @checked

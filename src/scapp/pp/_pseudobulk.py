@@ -17,14 +17,11 @@ from scapp._checked import checked
 from scapp._controls import Control
 from scapp._genes import scapp_uns, shorten
 from scapp._keys import Key
-from scapp._perturbations import SEPARATOR, Perturbation, format_label
+from scapp._labels import SEPARATOR, Perturbation, column_of_obs, format_label, read_perturbations
 from scapp._warn import warn_user
-from scapp.pp._blocks import TARGET_SUM
+from scapp.expression import TARGET_SUM, Expression, Scale, Source
 from scapp.pp._contexts import effects_by_context
 from scapp.pp._effects import Effects, calculate_effects
-from scapp.pp._expression import Expression, Scale
-from scapp.pp._labels import column_of_obs, read_perturbations
-from scapp.pp._matrices import Source
 from scapp.pp._screen_files import Screen, open_screen
 
 if TYPE_CHECKING:

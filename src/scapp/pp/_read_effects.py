@@ -17,12 +17,7 @@ from scipy import sparse
 
 from scapp._checked import checked
 from scapp._controls import Control, is_control, missing_kind
-from scapp._genes import check_gene_names, scapp_uns, shorten
-from scapp._keys import Key
-from scapp._perturbations import SEPARATOR, format_label, parse_label
-from scapp._tables import PathLike, check_column, check_single, is_path, names_of, read_table, to_numbers
-from scapp._warn import warn_user
-from scapp.pp._effect_columns import (
+from scapp._effect_columns import (
     CONTEXTS,
     ERRORS,
     FOLDS,
@@ -39,6 +34,11 @@ from scapp.pp._effect_columns import (
     find_columns,
     plain_name,
 )
+from scapp._genes import check_gene_names, scapp_uns, shorten
+from scapp._keys import Key
+from scapp._labels import SEPARATOR, format_label, parse_label
+from scapp._tables import PathLike, check_column, check_single, is_path, names_of, read_table, to_numbers
+from scapp._warn import warn_user
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

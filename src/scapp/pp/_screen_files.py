@@ -16,9 +16,9 @@ from anndata import AnnData, read_h5ad
 
 from scapp._genes import check_gene_names, shorten
 from scapp._keys import Key
-from scapp._perturbations import near_matches
+from scapp._labels import near_matches
 from scapp._tables import PathLike, check_is_text, is_path
-from scapp.pp._matrices import Source, get_matrix
+from scapp.expression import Source, get_matrix
 
 logger = logging.getLogger(__name__)
 

@@ -16,10 +16,8 @@ from sklearn.utils.sparsefuncs import mean_variance_axis
 from scapp._checked import checked
 from scapp._genes import check_gene_names, measured_mask, scapp_uns
 from scapp._keys import Key
-from scapp._perturbations import SEPARATOR, perturbed_genes
-from scapp.pp._expression import Expression, Scale
-from scapp.pp._labels import column_of_obs, is_effects, read_perturbations
-from scapp.pp._matrices import get_matrix
+from scapp._labels import SEPARATOR, column_of_obs, is_effects, perturbed_genes, read_perturbations
+from scapp.expression import Expression, Scale, get_matrix
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

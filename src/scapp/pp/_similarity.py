@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from scipy import sparse, stats
 
+from scapp._annotations import read_annotations
 from scapp._checked import checked
+from scapp._gene_names import GeneMatcher, perturbed_genes_in
 from scapp._genes import check_gene_names, check_no_view
 from scapp._keys import Key
-from scapp._perturbations import SEPARATOR, perturbed_genes
+from scapp._labels import SEPARATOR, perturbed_genes, read_perturbations
 from scapp._warn import warn_user
+from scapp.expression import Expression
 from scapp.graph import nearest_neighbors, tf_idf
-from scapp.pp._annotations import read_annotations
-from scapp.pp._expression import Expression
-from scapp.pp._gene_names import GeneMatcher, perturbed_genes_in
-from scapp.pp._labels import read_perturbations
 from scapp.pp._network_report import NetworkReport, check_key_added, write_network
 
 if TYPE_CHECKING:
@@ -25,9 +24,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+    from scapp._annotations import Annotations
+    from scapp._gene_names import Aliases
     from scapp._tables import PathLike
-    from scapp.pp._annotations import Annotations
-    from scapp.pp._gene_names import Aliases
 
 MIN_CELLS = 10
 

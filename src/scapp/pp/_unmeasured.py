@@ -15,8 +15,7 @@ from scipy import sparse
 from scapp._checked import checked
 from scapp._genes import check_gene_names, measured_mask, shorten
 from scapp._keys import Key
-from scapp._perturbations import SEPARATOR, perturbed_genes
-from scapp.pp._labels import read_perturbations
+from scapp._labels import SEPARATOR, perturbed_genes, read_perturbations
 
 logger = logging.getLogger(__name__)
 

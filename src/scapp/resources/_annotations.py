@@ -10,11 +10,11 @@ from typing import Final
 
 import pandas as pd
 
+from scapp._annotations import gene_sets, read_annotations
 from scapp._checked import checked
 from scapp._download import RemoteFile, fetch
+from scapp._provenance import noted, taxon
 from scapp._tables import existing_file, open_text, whole
-from scapp.pp._annotations import gene_sets, read_annotations
-from scapp.resources._note import noted, taxon
 from scapp.resources._obo import Ontology, read_obo
 
 logger = logging.getLogger(__name__)

@@ -10,9 +10,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from scapp._annotations import read_annotations, split_terms
 from scapp._checked import checked
 from scapp._download import RemoteFile, fetch
+from scapp._edge_columns import edge_ends, matrix_as_edges, read_signs, split_names_of_edges, weight_column
+from scapp._edges import is_effects_table, read_edge_file, read_edges, table_of, unknown_ends
+from scapp._gene_names import kind_of
 from scapp._genes import shorten
+from scapp._provenance import noted
 from scapp._tables import (
     check_column,
     check_single,
@@ -26,11 +31,6 @@ from scapp._tables import (
     to_number,
     whole,
 )
-from scapp.pp._annotations import read_annotations, split_terms
-from scapp.pp._edge_columns import edge_ends, matrix_as_edges, read_signs, split_names_of_edges, weight_column
-from scapp.pp._edges import is_effects_table, read_edge_file, read_edges, table_of, unknown_ends
-from scapp.pp._name_kinds import kind_of
-from scapp.resources._note import noted
 
 logger = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from scapp._checked import checked
 from scapp._download import RemoteFile, fetch
+from scapp._edges import read_edges
+from scapp._provenance import noted, taxon
 from scapp._tables import existing_file, read_table
-from scapp.pp._edges import read_edges
-from scapp.resources._note import noted, taxon
 
 PathLike = str | os.PathLike[str]
 License = Literal["academic", "commercial"]

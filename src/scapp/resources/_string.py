@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from scapp._checked import checked
 from scapp._download import RemoteFile, fetch
+from scapp._provenance import noted, taxon
 from scapp._settings import settings
 from scapp._tables import BoundedGzip, existing_file, is_gzipped
-from scapp.resources._note import noted, taxon
 
 logger = logging.getLogger(__name__)
 

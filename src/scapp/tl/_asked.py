@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from scapp._perturbations import check_known, parse_labels
+from scapp._labels import check_known, parse_labels
 
 if TYPE_CHECKING:
     from scapp.model import APP

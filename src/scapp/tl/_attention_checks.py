@@ -16,10 +16,10 @@ from scapp.tl._gene_sets import gene_sets
 from scapp.tl._permutations import degree_bins
 
 if TYPE_CHECKING:
+    from scapp._annotations import Annotations
+    from scapp._edges import Edges
+    from scapp._gene_names import Aliases
     from scapp.model import APP
-    from scapp.pp._annotations import Annotations
-    from scapp.pp._edges import Edges
-    from scapp.pp._gene_names import Aliases
 
 Of = Literal["genes", "perturbations"]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scapp._perturbations import check_known, format_label
+from scapp._labels import check_known, format_label
 
 if TYPE_CHECKING:
     from scapp.model import APP

@@ -9,7 +9,7 @@ import pandas as pd
 
 from scapp._checked import checked
 from scapp._keys import Key
-from scapp._perturbations import near_matches
+from scapp._labels import near_matches
 from scapp.tl._asked import check_trained, nodes_of
 
 if TYPE_CHECKING:

@@ -10,16 +10,16 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scapp.pp._annotations import read_annotations
-from scapp.pp._edges import read_edges
-from scapp.pp._gene_names import GeneMatcher
+from scapp._annotations import read_annotations
+from scapp._edges import read_edges
+from scapp._gene_names import GeneMatcher
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from scapp.pp._annotations import Annotations
-    from scapp.pp._edges import Edges
-    from scapp.pp._gene_names import Aliases
+    from scapp._annotations import Annotations
+    from scapp._edges import Edges
+    from scapp._gene_names import Aliases
 
 # Larger pathways, such as "Metabolism", hold genes that have little to do with each other.
 MAX_PATHWAY_SIZE = 200

@@ -13,7 +13,7 @@ import pandas as pd
 from scapp._checked import checked
 from scapp._genes import check_gene_names, check_no_view, shorten
 from scapp._keys import Key
-from scapp._perturbations import SEPARATOR, Perturbation, format_label, parse_labels
+from scapp._labels import SEPARATOR, Perturbation, format_label, parse_labels
 from scapp.tl._additivity import check_cutoffs, classify, find_cutoffs, pair_scores
 from scapp.tl._profiles import Predictor, check_finite, in_blocks, measured_profiles, predicted_profiles, scored_columns
 from scapp.tl._rows import check_layer, labels_of

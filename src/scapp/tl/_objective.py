@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from scapp._genes import shorten
-from scapp._perturbations import near_matches
+from scapp._labels import near_matches
 from scapp._tables import to_numbers
 from scapp._warn import warn_user
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scapp._genes import measured_mask, shorten
-from scapp._perturbations import Perturbation, format_label
+from scapp._labels import Perturbation, format_label
 from scapp.tl._rows import check_layer, mean_rows
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from scapp._controls import Control
 from scapp._effects import label_column
 from scapp._genes import check_gene_names, check_no_view, shorten
 from scapp._keys import Key
-from scapp._perturbations import is_control, near_matches
+from scapp._labels import is_control, near_matches
 from scapp._ranking import write_ranking
 from scapp.tl._rows import check_layer, labels_of, mean_of, mean_rows
 

@@ -11,7 +11,7 @@ from scipy import sparse
 
 from scapp._effects import label_column
 from scapp._genes import shorten
-from scapp.pp._labels import column_of_obs
+from scapp._labels import column_of_obs
 
 if TYPE_CHECKING:
     from anndata import AnnData

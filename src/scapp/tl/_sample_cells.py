@@ -15,9 +15,8 @@ from scipy import sparse
 from scapp._checked import checked
 from scapp._genes import check_gene_names, measured_mask, shorten
 from scapp._keys import Key
-from scapp._perturbations import parse_labels
-from scapp.pp._expression import TARGET_SUM, Expression, Scale
-from scapp.pp._labels import column_of_obs, read_perturbations
+from scapp._labels import column_of_obs, parse_labels, read_perturbations
+from scapp.expression import TARGET_SUM, Expression, Scale
 from scapp.tl._hurdle import ControlCells
 
 logger = logging.getLogger(__name__)

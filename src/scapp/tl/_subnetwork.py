@@ -13,7 +13,8 @@ from scipy import sparse
 from scapp._checked import checked
 from scapp._genes import check_gene_names, check_no_view, shorten
 from scapp._keys import Key
-from scapp._perturbations import SEPARATOR, Perturbation, check_known, format_label, near_matches, parse_label
+from scapp._labels import SEPARATOR, Perturbation, check_known, format_label, near_matches, parse_label
+from scapp.graph import paths_to_networkx
 from scapp.tl._paths import Edges, join_networks, path_costs, shortest_paths, trace
 from scapp.tl._rows import check_layer, labels_of, mean_rows
 
@@ -131,21 +132,7 @@ def attention_subnetwork(
         )
     if key_added is not None:
         _write(adata, key_added, label, table, nodes)
-    return graph_of(table, nodes)
-
-
-def graph_of(paths: pd.DataFrame, genes: pd.DataFrame) -> nx.DiGraph:
-    """Return the graph of one perturbation from its tables."""
-    import networkx as nx
-
-    graph = nx.DiGraph(perturbation=str(genes["perturbation"].iloc[0]))
-    for node in genes.drop(columns="perturbation").to_dict("records"):
-        graph.add_node(str(node.pop("gene")), **node)
-    for edge in paths[paths["step"] > 0].to_dict("records"):
-        graph.add_edge(
-            edge["source"], edge["target"], weight=edge["weight"], strength=edge["strength"], network=edge["network"]
-        )
-    return graph
+    return paths_to_networkx(table, nodes)
 
 
 def _check_numbers(n_attended: int, n_changed: int, max_length: int, by: str) -> None:

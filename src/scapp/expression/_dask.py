@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from scapp.pp._blocks import Accumulator, BlockTask
+from scapp.expression._blocks import Accumulator, BlockTask
 
 # Sums that each process may carry at a time, in bytes. Where one takes more than half of it, one thread adds all blocks.
 BYTES_OF_SUMS = 2**30

@@ -100,7 +100,7 @@ class Source:
             return
         import dask
 
-        from scapp.pp._carried import threads_of_processes
+        from scapp.expression._dask import threads_of_processes
 
         waiting = iter(pieces)
         while window := list(islice(waiting, BLOCKS_PER_THREAD * sum(threads_of_processes()))):

@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 
 from scapp._genes import measured_mask, shorten
-from scapp.pp._blocks import TARGET_SUM, Accumulator, Block, BlockTask, MatrixSummary, Sums
-from scapp.pp._labels import column_of_obs
-from scapp.pp._matrices import Piece, Source, get_matrix, is_dask
-from scapp.pp._scale import N_SAMPLED, TO_NATURAL, FoundScale, Transform, find_scale
+from scapp._labels import column_of_obs
+from scapp.expression._blocks import TARGET_SUM, Accumulator, Block, BlockTask, MatrixSummary, Sums
+from scapp.expression._matrices import Piece, Source, get_matrix, is_dask
+from scapp.expression._scale import N_SAMPLED, TO_NATURAL, FoundScale, Transform, find_scale
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -237,7 +237,7 @@ class Expression:
                 running.add(job, source.read(piece))
         if not elsewhere:
             return running or begin()
-        from scapp.pp._carried import add_up
+        from scapp.expression._dask import add_up
 
         found = add_up(begin, elsewhere)
         if running is None:

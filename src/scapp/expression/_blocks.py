@@ -98,7 +98,7 @@ class MatrixSummary:
 
     def add(self, block: Block, source: str) -> NDArray[np.float64]:
         """Look at a block as it is stored; returns the totals of its cells."""
-        from scapp.pp._kernels import look_at_cells
+        from scapp.expression._numba import look_at_cells
 
         x = block.values
         if sparse.issparse(x):

@@ -14,6 +14,20 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from scapp._edge_columns import (
+    ENDS,
+    Signs,
+    all_directed,
+    edge_ends,
+    ends_are_directed,
+    find_signs,
+    matrix_as_edges,
+    read_signs,
+    split_names_of_edges,
+    unread,
+    weight_column,
+)
+from scapp._effect_columns import ADJUSTED, ERRORS, LN, LOG2, LOG10, P_VALUES, STATISTICS, find
 from scapp._genes import shorten
 from scapp._tables import (
     PathLike,
@@ -30,21 +44,6 @@ from scapp._tables import (
     to_numbers,
     whole,
 )
-from scapp.graph import is_symmetric
-from scapp.pp._edge_columns import (
-    ENDS,
-    Signs,
-    all_directed,
-    edge_ends,
-    ends_are_directed,
-    find_signs,
-    matrix_as_edges,
-    read_signs,
-    split_names_of_edges,
-    unread,
-    weight_column,
-)
-from scapp.pp._effect_columns import ADJUSTED, ERRORS, LN, LOG2, LOG10, P_VALUES, STATISTICS, find
 
 if TYPE_CHECKING:
     import networkx
@@ -358,8 +357,8 @@ def _from_matrix(matrix: sparse.spmatrix | np.ndarray, var_names: Sequence[str])
     coo = sparse.csr_matrix(matrix).astype(np.float64).tocoo()
     names = np.asarray(var_names, dtype=object)
     edges = pd.DataFrame({"source": names[coo.row], "target": names[coo.col], "weight": coo.data})
-    finite = bool(np.isfinite(coo.data).all())
-    return EdgeTable(edges[edges["weight"] != 0], finite and not is_symmetric(coo), "matrix")
+    one_way = bool(abs(coo - coo.T).max() > 1e-6 * abs(coo).max()) if coo.nnz and np.isfinite(coo.data).all() else False
+    return EdgeTable(edges[edges["weight"] != 0], one_way, "matrix")
 
 
 def _from_graph(graph: networkx.Graph, weight: str | None) -> EdgeTable:

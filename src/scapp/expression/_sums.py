@@ -11,8 +11,8 @@ from scipy import sparse
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from scapp.pp._blocks import Block
-    from scapp.pp._expression import Expression
+    from scapp.expression._blocks import Block
+    from scapp.expression._expression import Expression
 
 
 class GroupSums:
@@ -57,7 +57,7 @@ class GroupSums:
         """Add the cells of a block, by their groups (-1 leaves a cell out) and, with a reference, their batches."""
         x, (groups, *batches) = block.values, per_cell
         if sparse.issparse(x):
-            from scapp.pp._kernels import add_cells
+            from scapp.expression._numba import add_cells
 
             nothing = np.zeros((0, 0))
             add_cells(

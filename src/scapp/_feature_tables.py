@@ -1,0 +1,120 @@
+"""Tables of features of genes: genes as rows, numbers as columns."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from scapp._genes import shorten
+from scapp._tables import LARGEST_RATIO, LARGEST_SMALL, PathLike, existing_file, is_gmt, read_table
+
+# Features are kept in single precision, and their squares are summed.
+LARGEST_FEATURE = 1e15
+
+
+def read_feature_table(table: Any) -> tuple[list[str], NDArray[np.float64]]:
+    """Return the genes of a table, once each, and their features, all finite; rows of NaN are left out.
+
+    Parameters
+    ----------
+    table
+        Genes as the index or the first column, numbers else.
+
+    Raises
+    ------
+    TypeError
+        If it is no table.
+    ValueError
+        If it holds text, genes twice, missing, infinite or very large numbers, or nothing.
+    """
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(
+            f"A feature table must be a DataFrame indexed by gene, or a path, found {type(table).__name__}."
+        )
+    if table.shape[1] and not pd.api.types.is_numeric_dtype(table.dtypes.iloc[0]):
+        table = table.set_index(table.columns[0])
+    text = [column for column, dtype in table.dtypes.items() if not pd.api.types.is_numeric_dtype(dtype)]
+    if text or not table.shape[1]:
+        raise ValueError(
+            f"A feature table must hold numbers, but {shorten(map(repr, text)) or 'there are no columns'}"
+            f"{' do not' if text else ''}. Leave these columns out, or pass kind='annotations' or 'network'."
+        )
+    if pd.api.types.is_numeric_dtype(table.index.dtype):
+        raise ValueError(
+            f"A feature table must be indexed by gene, but its index holds numbers ({shorten(table.index, 3)}). "
+            "Set it with `table.set_index('gene')`."
+        )
+    genes = table.index.astype(str)
+    if not genes.is_unique:
+        twice = genes[genes.duplicated()].unique()
+        raise ValueError(
+            f"{len(twice)} genes occur more than once in the feature table: {shorten(twice)}. Keep one row of each, for "
+            "example with `table.groupby(level=0).mean()`."
+        )
+    values = table.to_numpy(dtype=np.float64)
+    missing = np.isnan(values)
+    empty = missing.all(axis=1)  # a row of NaN is how a gene without features is marked
+    bad = (missing & ~empty[:, None]) | np.isinf(values)
+    if bad.any():
+        raise ValueError(
+            f"{int(bad.sum())} values of the feature table are missing or infinite, in the genes "
+            f"{shorten(genes[bad.any(axis=1)])}. Fill them in, or leave these genes or columns out."
+        )
+    large = np.abs(np.where(missing, 0, values)) > LARGEST_FEATURE
+    if large.any():
+        raise ValueError(
+            f"{int(large.sum())} values of the feature table are beyond {LARGEST_FEATURE:g}, in the genes "
+            f"{shorten(genes[large.any(axis=1)])}.\nExpected numbers whose squares single precision can add up.\n"
+            "Rescale the columns, for example with `(table - table.mean()) / table.std()`, or correct these values."
+        )
+    if empty.all():
+        raise ValueError("There are no features in what was given: the table has no rows, or all are NaN.")
+    values, genes = values[~empty], genes[~empty]
+    return list(genes), values
+
+
+def load_features(path: PathLike) -> Any:
+    """Return what a file holds: npz files as a table indexed by gene, GMT files as their path."""
+    if is_gmt(path):
+        return existing_file(path)
+    if str(path).lower().endswith(".npz"):
+        return _read_npz(path)
+    return read_table(path)
+
+
+def _read_npz(path: PathLike) -> pd.DataFrame:
+    """Return an npz file as a table: its array of text names the rows of its array of two dimensions.
+
+    Raises
+    ------
+    ValueError
+        If it does not hold exactly one of each, of the same length. Pickled objects are not loaded.
+    """
+    path = existing_file(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(part.file_size for part in archive.infolist())
+        if size > max(LARGEST_SMALL, LARGEST_RATIO * path.stat().st_size):
+            raise ValueError(f"it unpacks to {size:,} bytes, over {LARGEST_RATIO} times its size")
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise ValueError(
+            f"{str(path)!r} cannot be read as plain arrays ({error}). Save the names as text, not as objects: "
+            "`np.savez(path, symbol=np.array(names, dtype=str), embedding=matrix)`."
+        ) from error
+    names = [name for name, array in arrays.items() if array.ndim == 1 and array.dtype.kind in "US"]
+    matrices = [name for name, array in arrays.items() if array.ndim == 2 and array.dtype.kind in "fiu"]
+    if len(names) != 1 or len(matrices) != 1 or len(arrays[names[0]]) != len(arrays[matrices[0]]):
+        found = ", ".join(f"{name} {array.dtype}{array.shape}" for name, array in arrays.items())
+        raise ValueError(
+            f"{str(path)!r} must hold one array of gene names and one matrix with as many rows, found {found}. "
+            "Pass `pd.DataFrame(matrix, index=names)`."
+        )
+    index = arrays[names[0]]
+    return pd.DataFrame(arrays[matrices[0]].astype(np.float32), index=index.astype(str))

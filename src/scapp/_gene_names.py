@@ -1,0 +1,416 @@
+"""Which gene does a name from elsewhere mean? First by symbol, then by alias, never by a guess."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from scapp._controls import Control
+from scapp._effects import label_column
+from scapp._genes import shorten
+from scapp._labels import SEPARATOR, parse_labels, perturbed_genes
+from scapp._tables import PathLike, find_column, is_path, read_table
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+logger = logging.getLogger(__name__)
+
+AliasTable: TypeAlias = Mapping[str, str] | pd.DataFrame | PathLike
+Aliases: TypeAlias = "AliasTable | Sequence[AliasTable] | NameTables"
+
+# Columns of the tables, in lower case: those of org.Hs.eg.db as it is exported, and of HGNC.
+SYMBOL = ["symbol", "approved_symbol", "approved symbol", "preferred_name"]
+COLUMNS = {
+    "previous": ["prev_symbol", "previous_symbol", "previous symbol", "previous symbols"],
+    # STRING's table of proteins has their ids beside the preferred names, which are symbols.
+    "alias": ["alias_symbol", "alias", "alias symbol", "alias symbols", "string_protein_id"],
+    "ensembl": ["ensembl_gene_id", "ensembl_id", "ensembl", "ensembl gene id"],
+    "entrez": ["entrez_id", "entrez", "ncbi_gene_id", "ncbi gene id"],
+}
+ENSEMBL_ID = re.compile(r"^(ENS[A-Z]{0,4}G\d{11})(\.\d+)?(_PAR_Y)?$")
+# Of a genome, in front of a name, as Cell Ranger writes it where reads were aligned to several.
+PREFIX = re.compile(r"^(GRCh3[78]|GRCm3[89]|hg19|hg38|mm9|mm10|mm39)[-_]+(?=.)")
+# The first that fits most of the names. Human symbols and those of mouse and rat differ by case alone.
+_KINDS = {
+    "STRING's protein ids": re.compile(r"^\d+\.\w+"),
+    "Ensembl protein ids": re.compile(r"^ENS[A-Z]{0,4}P\d{11}"),
+    "Ensembl transcript ids": re.compile(r"^ENS[A-Z]{0,4}T\d{11}"),
+    "Ensembl ids": re.compile(r"^ENS[A-Z]{0,4}G\d{6,}"),
+    "Entrez ids": re.compile(r"^\d+$"),
+    "UniProt accessions": re.compile(r"^([OPQ]\d[A-Z\d]{3}\d|[A-NR-Z]\d([A-Z][A-Z\d]{2}\d){1,2})$"),
+    "symbols as of mouse or rat": re.compile(r"^[A-Z][a-z\d.-]*[a-z][a-z\d.-]*$"),
+    "symbols as of human": re.compile(r"^[A-Z\d][A-Z\d.-]*(orf\d+)?[A-Z\d.-]*$"),
+}
+_MOUSE, _HUMAN = "symbols as of mouse or rat", "symbols as of human"
+_SPECIES = re.compile(r"^ENS([A-Z]{0,4})[GTP]\d")
+BY_SYMBOL, BY_OFFICIAL, BY_ALIAS = 0, 1, 2
+# Shares of the genes that could be found, below which something is wrong, or likely so.
+HARDLY_ANY, FEW = 0.01, 0.1
+
+
+class Meaning(NamedTuple):
+    """What a name stands for: no symbol, one, or several of which none is chosen; and by which rule it was found."""
+
+    symbols: tuple[str, ...]
+    rule: str
+
+
+@dataclass
+class NameTables:
+    """Symbols of genes, and the other names that they have.
+
+    Parameters
+    ----------
+    official
+        The official symbols.
+    given
+        Names that the user says the symbol of, in a mapping; they decide before any table.
+    found
+        For each rule (``"previous"``, ``"alias"``, ``"ensembl"``, ``"entrez"``) the symbols of each name.
+    """
+
+    official: set[str] = field(default_factory=set)
+    given: dict[str, str] = field(default_factory=dict)
+    found: dict[str, dict[str, set[str]]] = field(default_factory=lambda: {rule: {} for rule in COLUMNS})
+
+    @classmethod
+    def read(cls, aliases: Aliases | None, ensembl: AliasTable | None = None) -> NameTables:
+        """Read tables.
+
+        Parameters
+        ----------
+        aliases
+            Mapping from a name to its symbol; table, or its path, with the column ``symbol`` and one or more of
+            ``alias_symbol``, ``prev_symbol``, ``ensembl_id`` and ``entrez`` (as HGNC spells them, too; several names in a
+            cell are parted by ``|``); or several of these. Tables add to each other. What was read before is returned
+            as it is, so that many networks can share it.
+        ensembl
+            A further table, or mapping, of Ensembl ids.
+
+        Raises
+        ------
+        ValueError
+            If a table lacks these columns.
+        TypeError
+            If something else was given.
+        """
+        if isinstance(aliases, NameTables) and ensembl is None:
+            return aliases
+        tables = cls()
+        single = aliases is None or not isinstance(aliases, Sequence) or is_path(aliases)
+        sources: Iterable = ([] if aliases is None else [aliases]) if single else aliases  # type: ignore[assignment]
+        for source in sources:
+            tables._add(source)
+        if ensembl is not None:
+            tables._add_ensembl(ensembl)
+        return tables
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to look names up in."""
+        return not (self.official or self.given)
+
+    @property
+    def only_given(self) -> bool:
+        """Whether all that is known are the names that the user says the symbol of, which need not be many."""
+        return self.official <= set(self.given.values())
+
+    def ids_by_symbol(self) -> dict[str, set[str]]:
+        """Return the Ensembl ids of each symbol."""
+        ids: dict[str, set[str]] = {}
+        for name, symbols in self.found["ensembl"].items():
+            for symbol in symbols:
+                ids.setdefault(symbol, set()).add(name)
+        return ids
+
+    def meaning(self, name: str) -> Meaning:
+        """Return what a name stands for; an official symbol stands for itself, whatever else is called by it."""
+        if name in self.given:
+            return Meaning((self.given[name],), "given")
+        if name in self.official:
+            return Meaning((name,), "official")
+        # A name that is a previous symbol of one gene and an alias of another could mean either.
+        previous, alias = self.found["previous"].get(name, set()), self.found["alias"].get(name, set())
+        if previous or alias:
+            return Meaning(tuple(sorted(previous | alias)), "previous" if previous else "alias")
+        id_ = ENSEMBL_ID.match(name)
+        if id_ and id_[1] in self.found["ensembl"]:
+            return Meaning(tuple(sorted(self.found["ensembl"][id_[1]])), "ensembl")
+        if name in self.found["entrez"]:
+            return Meaning(tuple(sorted(self.found["entrez"][name])), "entrez")
+        bare = PREFIX.sub("", name)
+        if bare != name:
+            return self.meaning(bare)._replace(rule="prefix")
+        return Meaning((), "unknown")
+
+    def to_official(self, name: str) -> str:
+        """Return the symbol that a name stands for; the name itself where that is not known or not certain."""
+        symbols = self.meaning(name).symbols
+        return symbols[0] if len(symbols) == 1 else name
+
+    def _add(self, source: AliasTable) -> None:
+        if is_path(source):
+            source = read_table(source)
+        if isinstance(source, pd.Series):
+            source = source.to_dict()
+        if isinstance(source, Mapping):
+            self.given |= {str(name): str(symbol) for name, symbol in source.items()}
+            self.official |= set(self.given.values())
+            return
+        if not isinstance(source, pd.DataFrame):
+            raise TypeError(
+                f"aliases must be a mapping, a DataFrame, a path or a list of these, found {type(source).__name__}."
+            )
+        symbol = find_column(source, SYMBOL)
+        columns = {
+            rule: column for rule, names in COLUMNS.items() if (column := find_column(source, names)) is not None
+        }
+        if symbol is None or not columns:
+            raise ValueError(
+                "The alias table needs the columns 'alias_symbol' and 'symbol', found "
+                f"{', '.join(map(repr, source.columns))}. (Columns 'prev_symbol', 'ensembl_id' and 'entrez' are understood as "
+                "well.) Rename them, or pass a mapping from alias to symbol."
+            )
+        symbols = _text(source[symbol])
+        self.official |= set(symbols[symbols != ""])
+        for rule, column in columns.items():
+            self._add_column(rule, _text(source[column]), symbols)
+
+    def _add_ensembl(self, source: AliasTable) -> None:
+        if isinstance(source, Mapping | pd.Series):
+            source = pd.DataFrame(source.items(), columns=["ensembl_id", "symbol"])
+        before = len(self.found["ensembl"])
+        self._add(source)
+        if len(self.found["ensembl"]) == before:
+            raise ValueError(
+                "The table of Ensembl ids needs the columns 'ensembl_id' and 'symbol', with ids such as "
+                "'ENSG00000105610'. Rename its columns."
+            )
+
+    def _add_column(self, rule: str, names: pd.Series, symbols: pd.Series) -> None:
+        if names.str.contains("|", regex=False).any():
+            names = names.str.strip('"').str.split("|").explode().str.strip()
+            symbols = symbols.loc[names.index]
+        known = self.found[rule]
+        for name, symbol in zip(names, symbols, strict=True):
+            if rule == "ensembl":
+                id_ = ENSEMBL_ID.match(name)
+                name = id_[1] if id_ else ""
+            if name and symbol and name != symbol:
+                known.setdefault(name, set()).add(symbol)
+
+
+def _text(column: pd.Series) -> pd.Series:
+    """Return a column as stripped text, empty where nothing is."""
+    column = column.reset_index(drop=True)
+    if pd.api.types.is_float_dtype(column.dtype):  # whole numbers with some missing
+        column = column.astype("Int64")
+    return column.astype(object).where(column.notna(), "").astype(str).str.strip()
+
+
+@dataclass(frozen=True)
+class NameMatch:
+    """Which names from a source mean which genes of adata.
+
+    Parameters
+    ----------
+    names
+        The names asked.
+    name, gene, how
+        One entry for each name and gene that mean the same: their numbers, and how they were found.
+    ambiguous
+        Names that could mean several genes, and so mean none.
+    """
+
+    names: Sequence[str]
+    name: NDArray[np.int64]
+    gene: NDArray[np.int64]
+    how: NDArray[np.int64]
+    ambiguous: tuple[str, ...]
+
+    @property
+    def n_genes(self) -> int:
+        """Genes of adata that were found."""
+        return len(np.unique(self.gene))
+
+    @property
+    def n_genes_by_alias(self) -> int:
+        """Genes of adata that were found by another name than their own."""
+        return self.n_genes - len(np.unique(self.gene[self.how == BY_SYMBOL]))
+
+    def best_names(self, n_genes: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return for each gene of adata the one name that fits best: its own, its official symbol, or its only alias.
+
+        Returns
+        -------
+        The number of that name, -1 if there is none or several aliases fit equally well; and the genes, by number,
+        of which the latter is true.
+        """
+        best = np.full(n_genes, BY_ALIAS + 1)
+        np.minimum.at(best, self.gene, self.how)
+        fits = self.how == best[self.gene]
+        number = np.full(n_genes, -1, dtype=np.int64)
+        number[self.gene[fits]] = self.name[fits]
+        tied = np.bincount(self.gene[fits], minlength=n_genes) > 1
+        number[tied] = -1
+        return number, np.flatnonzero(tied)
+
+
+class GeneMatcher:
+    """Finds genes of adata by the names that other sources give them.
+
+    A name that is in `var_names` is that gene. Otherwise, names and `var_names` are both brought to their
+    official symbol by the alias table (a name that is itself an official symbol stays), and mean the same if
+    these agree: so an old symbol in adata is found by the new one, and the reverse. A gene that adata holds under
+    two names, as when C19orf26 was perturbed and measured as CBARP, is found under both. An alias that several
+    symbols share decides nothing.
+
+    Parameters
+    ----------
+    var_names
+        The genes of adata, unique.
+    aliases
+        As :meth:`scapp._gene_names.NameTables.read` takes them. None matches by symbol only.
+    """
+
+    def __init__(self, var_names: Sequence[str], aliases: Aliases | None = None) -> None:
+        self.var_names = [str(name) for name in var_names]
+        self._by_name = {name: i for i, name in enumerate(self.var_names)}
+        self._tables = NameTables.read(aliases)
+        self._by_official: dict[str, list[int]] = {}
+        for i, name in enumerate(self.var_names):
+            self._by_official.setdefault(self._tables.to_official(name), []).append(i)
+
+    def match(self, names: Iterable[str]) -> NameMatch:
+        """Find the genes of each name; names are expected once each."""
+        names = list(names)
+        given = set(names)
+        ambiguous = []
+        pairs = []
+        for i, name in enumerate(names):
+            own = self._by_name.get(name)
+            if own is not None:
+                pairs.append((i, own, BY_SYMBOL))
+            symbols = self._tables.meaning(name).symbols
+            if len(symbols) > 1:
+                if own is None:
+                    ambiguous.append(name)
+                continue
+            official = symbols[0] if symbols else name
+            for gene in self._by_official.get(official, []):
+                # Who is called by the own name needs no other, unless that is the name of no other gene.
+                if gene != own and (own is None or self.var_names[gene] not in given):
+                    pairs.append((i, gene, BY_OFFICIAL if official == name else BY_ALIAS))
+        found = np.array(pairs, dtype=np.int64).reshape(-1, 3)
+        return NameMatch(names, found[:, 0], found[:, 1], found[:, 2], tuple(ambiguous))
+
+    def check_some_match(self, match: NameMatch, what: str, var_columns: Iterable[str] = ()) -> None:
+        """Raise if (nearly) no gene is found, with examples from both sides and what is likely wrong; warn of few.
+
+        Raises
+        ------
+        ValueError
+            If fewer than one in a hundred of the genes that could be found is found.
+        """
+        smaller = min(len(self.var_names), len(match.names))
+        if match.n_genes >= FEW * smaller:
+            return
+        reason = likely_reason(self.var_names, match.names, what, list(var_columns))
+        found = (
+            f"{match.n_genes} of the {len(self.var_names)} genes of adata occur among the {len(match.names)} genes of the "
+            f"{what}. adata.var_names: {shorten(self.var_names, 4)}. {what.capitalize()}: {shorten(match.names, 4)}. {reason}"
+        )
+        if match.n_genes and match.n_genes >= HARDLY_ANY * smaller:
+            logger.warning("Only %s", found)
+            return
+        raise ValueError(f"Only {found}")
+
+
+def perturbed_genes_in(
+    adata: AnnData, perturbation_key: str | None, control: Control, sep: str = SEPARATOR
+) -> list[str]:
+    """Return the perturbed genes that ``adata.obs`` names; none if it has no such column (they only serve a report)."""
+    if perturbation_key is None:
+        return []
+    perturbation_key = label_column(adata, perturbation_key)
+    if perturbation_key not in adata.obs:
+        logger.info("adata.obs has no column %r, so perturbed genes are not reported.", perturbation_key)
+        return []
+    labels = [str(label) for label in adata.obs[perturbation_key].dropna().unique()]
+    return perturbed_genes(parse_labels(labels, control=control, sep=sep, genes=adata.var_names))
+
+
+def kind_of(names: Sequence[str]) -> str:
+    """Return the kind that most of the names are of; empty if none is."""
+    for kind, pattern in _KINDS.items():
+        if sum(bool(pattern.match(name)) for name in names) > len(names) / 2:
+            return kind
+    return ""
+
+
+def likely_reason(var_names: Sequence[str], names: Sequence[str], what: str, var_columns: Sequence[str]) -> str:
+    """Explain why hardly any gene of adata is among those of a source, and name the call that mends it.
+
+    Parameters
+    ----------
+    var_names
+        The genes of adata.
+    names, what
+        The genes of the source; what it is, for example ``"network"``.
+    var_columns
+        Columns of ``adata.var``, of which one may hold symbols.
+    """
+    ours, theirs = kind_of(var_names), kind_of(names)
+    if {ours, theirs} == {_MOUSE, _HUMAN}:
+        return (
+            f"One is of another species, it seems: adata has {ours}, the {what} {theirs}. Take the {what} of the species of adata (the "
+            f"functions of scapp.resources have organism={'mouse' if ours == _MOUSE else 'human'!r}), or map one side to "
+            "its orthologues first."
+        )
+    if ours == theirs == "Ensembl ids" and _species(var_names) != _species(names):
+        return f"These are Ensembl ids of two species. Take the {what} of the species of adata."
+    if ours != theirs and ours and theirs:
+        return f"adata has {ours}, the {what} has {theirs}. {_mend(ours, theirs, what, var_columns)}"
+    upper = {name.upper() for name in var_names}
+    if len({name.upper() for name in names} & upper) >= 0.01 * min(len(upper), len(names)):
+        return (
+            "They would agree but for upper and lower case. If they are of one species, "
+            "`scapp.pp.harmonize_genes(adata, aliases=…)` corrects the case; if not, map one side to its orthologues first."
+        )
+    return (
+        "Are they of the same species and the same kind (symbols, Ensembl, Entrez or UniProt ids)? Bring both to symbols "
+        f"with `scapp.pp.harmonize_genes(adata, aliases=…)` and `scapp.pp.harmonize_genes({what}, aliases=…)`, or map one "
+        "side to the other with aliases={name: symbol, …}."
+    )
+
+
+def _mend(ours: str, theirs: str, what: str, var_columns: Sequence[str]) -> str:
+    symbols = (_MOUSE, _HUMAN)
+    side, kind = ("adata", ours) if ours not in symbols else (what, theirs)
+    column = next((name for name in var_columns if "symbol" in name.lower() or "name" in name.lower()), None)
+    if side == "adata" and column is not None:
+        return f"Symbols may be in adata.var[{column!r}]: `adata.var_names = adata.var[{column!r}].astype(str)`."
+    if kind == "Ensembl ids":
+        return f"Bring them to symbols with `scapp.pp.harmonize_genes({side}, ensembl=table)`, a table of ensembl_id and symbol."
+    if kind == "Entrez ids":
+        return f"Bring them to symbols with `scapp.pp.harmonize_genes({side}, aliases=table)`, a table of entrez and symbol."
+    if "protein ids" in kind:
+        return (
+            "scapp.resources.string reads STRING's files and names proteins by the symbol of their gene; or pass STRING's table of "
+            "names with it: aliases='….protein.info….txt.gz'."
+        )
+    return f"Bring them to symbols with `scapp.pp.harmonize_genes({side}, aliases={{name: symbol, …}})`."
+
+
+def _species(names: Sequence[str]) -> str:
+    """Return the letters for the species in most Ensembl ids: empty for human, ``"MUS"`` for mouse."""
+    found = [match[1] for name in names if (match := _SPECIES.match(name))]
+    return max(set(found), key=found.count) if found else ""
