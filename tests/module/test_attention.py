@@ -78,8 +78,8 @@ def test_similarity_is_the_overlap_of_random_walks(screen):
     expected = np.sqrt(walks) @ np.sqrt(walks).T
     found = evidence.similarities(range(N_NODES), range(N_NODES))[0]
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    shared = evidence.shared_genes(3, [7, 11])
-    np.testing.assert_allclose(shared[0].sum(1), found[3, [7, 11]], atol=1e-6)
+    shared = evidence.through_genes([3, 3], [7, 11], np.eye(2), np.ones(1))
+    np.testing.assert_allclose(shared.sum(1), found[3, [7, 11]], atol=1e-6)
 
 
 def test_a_gene_that_no_source_knows_is_similar_to_none():

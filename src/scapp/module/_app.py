@@ -16,8 +16,8 @@ from torch import Tensor
 
 from scapp.module._attention import N_FOLDS, MeasuredAttention
 from scapp.module._calibration import Calibration
-from scapp.module._closed_form import MAX_LEARNED_FROM, MIN_COMBINATIONS, ClosedForm, even_choice, membership, order_of
-from scapp.module._evidence import Evidence, Genes
+from scapp.module._closed_form import MAX_LEARNED_FROM, MIN_COMBINATIONS, ClosedForm, even_choice, order_of
+from scapp.module._evidence import Evidence, Genes, membership
 
 # Steps of L-BFGS that one epoch takes.
 CLOSED_FORM_STEPS, ATTENTION_STEPS = 10, 5
@@ -421,9 +421,14 @@ class APPModule(BaseModuleClass):
         mean = sparse.diags([1 / len(genes) for genes in perturbations]) @ membership(perturbations, place)
         of_genes = self.attention.mean_attention(attention)
         to_perturbations = torch.as_tensor(mean @ of_genes.numpy())
-        through = self.evidence.mediators(
-            nodes, self.genes, (of_genes.numpy() @ self.attention.means), self.network_weights
+        through = self.evidence.through_genes(
+            nodes, self.genes, of_genes.numpy() @ self.attention.means, self.network_weights
         )
+        total = through.sum(axis=1, keepdims=True)
+        through /= np.where(total > 1e-12, total, 1)
+        # A gene without edges is reached through itself.
+        alone = np.flatnonzero(total[:, 0] <= 1e-12)
+        through[alone, np.asarray(nodes)[alone]] = 1
         return torch.as_tensor(_unit_sums(mean @ through)), to_perturbations
 
     def error_factors(self, *, combined: bool) -> Tensor:
@@ -533,21 +538,41 @@ class APPModule(BaseModuleClass):
         parts.append(Contribution("centre", [], constant, centre[None]))
         return [*parts, *kept]
 
-    def shared_genes(self, perturbation: Genes, rows: Sequence[int]) -> NDArray[np.float64]:
-        """Return through which genes a perturbation is like some of the training: (n_rows, n_nodes), rows sum to one.
+    def through_genes(
+        self, perturbation: Genes, rows: Sequence[int], weights: NDArray[np.floating]
+    ) -> NDArray[np.float64]:
+        """Share weights of training perturbations out to the genes through which a perturbation is like each of them.
 
         Where two share no gene of a network, the perturbed genes of both stand for themselves.
+
+        Parameters
+        ----------
+        perturbation
+            Its nodes.
+        rows
+            Training perturbations.
+        weights
+            Of these, of shape (n, n_rows).
+
+        Returns
+        -------
+        Array of shape (n, n_nodes) with the same sums of rows.
         """
-        total = np.zeros((len(rows), self.inputs.n_nodes))
         genes = sorted({gene for row in rows for gene in self.perturbations[row]})
         holds = membership([self.perturbations[row] for row in rows], {gene: k for k, gene in enumerate(genes)})
-        for node in perturbation:
-            shared = self.evidence.shared_genes(node, genes)
-            for weight, of_network in zip(self.network_weights, shared, strict=True):
-                total += weight * (holds @ of_network)
-        for k in np.flatnonzero(total.sum(axis=1) <= 1e-12).tolist():
-            total[k, list({*perturbation, *self.perturbations[rows[k]]})] = 1
-        return total / total.sum(axis=1, keepdims=True)
+        nodes = list(perturbation)
+        similar = self.evidence.similarities(nodes, genes)[: len(self.network_weights)]
+        alike = holds @ np.einsum("m,mpi->i", self.network_weights, similar)
+        none = alike <= 1e-12
+        # Each perturbed gene is reached through the genes that it has in common with those of the row.
+        scaled = np.where(none, 0, weights / np.where(none, 1, alike)) @ holds
+        total = np.zeros((len(weights), self.inputs.n_nodes))
+        for node in nodes:
+            total += self.evidence.through_genes([node] * len(weights), genes, scaled, self.network_weights)
+        for k in np.flatnonzero(none).tolist():
+            own = list({*perturbation, *self.perturbations[rows[k]]})
+            total[:, own] += weights[:, [k]] / len(own)
+        return total
 
     @torch.no_grad()
     def posterior(self, perturbations: Sequence[Genes]) -> Posterior:

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor, nn
 
-from scapp.module._closed_form import membership
-from scapp.module._evidence import Genes
+from scapp.module._evidence import Genes, membership
 
 # Programs of the screen: groups of the leading singular vectors of its effects.
 PROGRAMS = (0, 1, 3, 8, 20, 60)

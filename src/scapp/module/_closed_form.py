@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor, nn
 
-from scapp.module._evidence import Genes
+from scapp.module._evidence import Genes, membership
 
 # Singular values of the measured singles are soft-thresholded by this share of their median before they are summed.
 DENOISING = 0.4
@@ -539,13 +539,6 @@ def even_choice(labels: Sequence[str], n: int) -> list[int]:
 def order_of(labels: Sequence[str]) -> list[int]:
     """Return the positions of labels in an order that does not depend on how they stand."""
     return sorted(range(len(labels)), key=lambda i: labels[i])
-
-
-def membership(perturbations: Sequence[Genes], place: dict[int, int]) -> sparse.csr_matrix:
-    """Return which genes each perturbation holds, of shape (n_perturbations, n_genes); `place` is the column of each gene."""
-    rows = np.repeat(np.arange(len(perturbations)), [len(p) for p in perturbations])
-    columns = [place[gene] for p in perturbations for gene in p]
-    return sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(perturbations), len(place)))
 
 
 def summed(a: sparse.csr_matrix, similarity: NDArray[np.floating], b: sparse.csr_matrix) -> NDArray[np.float64]:

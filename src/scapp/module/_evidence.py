@@ -44,20 +44,19 @@ class Evidence:
         self, networks: Sequence[sparse.spmatrix], features: Sequence[NDArray[np.floating]] = (), *, n_nodes: int
     ):
         self.n_nodes = n_nodes
-        self._transitions = [_transition(network, n_nodes) for network in networks]
+        self._walks = [_Walks(network, n_nodes) for network in networks]
         self._vectors = [_unit_rows(values) for values in features]
-        self._walks: list[dict[int, NDArray[np.float32]]] = [{} for _ in networks]
 
     @property
     def n_sources(self) -> int:
         """Number of networks and annotations."""
-        return len(self._transitions) + len(self._vectors)
+        return len(self._walks) + len(self._vectors)
 
     def known(self) -> NDArray[np.bool_]:
         """Return which genes any source knows, of shape (n_nodes,)."""
         found = np.zeros(self.n_nodes, dtype=bool)
-        for transition in self._transitions:
-            found |= _has_edge(transition)
+        for walks in self._walks:
+            found |= walks.has_edge
         for vectors in self._vectors:
             found |= vectors.any(axis=1)
         return found
@@ -68,9 +67,9 @@ class Evidence:
         found = np.zeros((self.n_sources, len(nodes), len(others)), dtype=dtype)
         if not len(nodes) or not len(others):
             return found
-        self._walk([*nodes, *others])
         for k, walks in enumerate(self._walks):
-            found[k] = _stack(walks, nodes) @ _stack(walks, others).T
+            walks.extend([*nodes, *others])
+            found[k] = walks.roots(nodes).astype(np.float64) @ walks.roots(others).T.astype(np.float64)
         for k, vectors in enumerate(self._vectors, len(self._walks)):
             found[k] = np.maximum(vectors[list(nodes)] @ vectors[list(others)].T, 0)
         # Rounding must not make a gene more similar to itself than one.
@@ -78,45 +77,26 @@ class Evidence:
 
     def within(self, perturbations: Sequence[Genes]) -> NDArray[np.float64]:
         """Return the sum of the similarities of all genes of each perturbation to each other: (n_sources, n)."""
-        nodes = sorted({gene for genes in perturbations for gene in genes})
-        place = {node: k for k, node in enumerate(nodes)}
-        self._walk(nodes)
         found = np.zeros((self.n_sources, len(perturbations)))
+        nodes = sorted({gene for genes in perturbations for gene in genes})
+        holds = membership(perturbations, {node: k for k, node in enumerate(nodes)})
         for k in range(self.n_sources):
-            vectors = (
-                _stack(self._walks[k], nodes) if k < len(self._walks) else self._vectors[k - len(self._walks)][nodes]
-            )
-            for i, genes in enumerate(perturbations):
-                rows = vectors[[place[gene] for gene in genes]]
-                found[k, i] = np.square(rows.sum(axis=0) if len(genes) > 1 else rows[0]).sum()
+            # A row of `holds` is the sum over the genes of a perturbation.
+            summed = np.asarray(holds @ self._rows(k, nodes).astype(np.float64))
+            found[k] = np.einsum("ij,ij->i", summed, summed)
         return found
 
-    def shared_genes(self, node: int, others: Sequence[int]) -> NDArray[np.float64]:
-        r"""Return through which genes of the networks a gene is similar to others.
-
-        Gene j contributes :math:`\sqrt{w(p, j)\, w(i, j)}` to the similarity of p and i.
-
-        Returns
-        -------
-        Array of shape (n_networks, n_others, n_nodes), whose sums over the last axis are the similarities.
-        """
-        self._walk([node, *others])
-        found = np.zeros((len(self._walks), len(others), self.n_nodes))
-        for k, walks in enumerate(self._walks):
-            found[k] = walks[node] * _stack(walks, others)
-        return found
-
-    def mediators(
+    def through_genes(
         self,
         nodes: Sequence[int],
         others: Sequence[int],
         attention: NDArray[np.floating],
         weights: NDArray[np.floating],
-    ) -> NDArray[np.float64]:
-        r"""Return through which genes of the networks each gene is like those that it attends to.
+    ) -> NDArray[np.float32]:
+        r"""Return through which genes of the networks each gene is similar to others.
 
-        :math:`a_j \propto \sum_i \alpha_i \sum_m g_m \sqrt{w_m(p, j)\, w_m(i, j)}`. A gene without edges is reached
-        through itself.
+        Gene j contributes :math:`\sum_i \alpha_i \sum_m g_m \sqrt{w_m(p, j)\, w_m(i, j)}`, so that each row sums to the
+        similarities of p to the others by the networks, weighted by the attention.
 
         Parameters
         ----------
@@ -125,36 +105,65 @@ class Evidence:
         others
             The genes i.
         attention
-            Of the genes to the others, of shape (n, n_others).
+            Weight of each of the others for each gene, of shape (n, n_others).
         weights
-            Of the networks.
+            Weight of each network.
 
         Returns
         -------
-        Array of shape (n, n_nodes) whose rows sum to one.
+        Array of shape (n, n_nodes).
         """
-        self._walk([*nodes, *others])
-        found = np.zeros((len(nodes), self.n_nodes))
+        found = np.zeros((len(nodes), self.n_nodes), dtype=np.float32)
+        attention = attention.astype(np.float32)
         for weight, walks in zip(weights, self._walks, strict=True):
-            found += weight * _stack(walks, nodes) * (attention @ _stack(walks, others))
-        total = found.sum(axis=1)
-        alone = total <= 1e-12
-        found[alone] = 0
-        found[alone, np.asarray(nodes)[alone]] = 1
-        return found / np.where(alone, 1, total)[:, None]
+            walks.extend([*nodes, *others])
+            through = attention @ walks.roots(others)
+            through *= walks.roots(nodes)
+            through *= np.float32(weight)
+            found += through
+        return found
 
-    def _walk(self, nodes: Sequence[int]) -> None:
-        """Walk from the genes whose walks are not known yet, and keep the square roots."""
-        for transition, walks in zip(self._transitions, self._walks, strict=True):
-            new = sorted(set(nodes) - set(walks))
-            if new:
-                roots = np.sqrt(np.maximum(_random_walks(transition, new), 0))
-                roots[~_has_edge(transition)[new]] = 0
-                walks.update(zip(new, roots.astype(np.float32), strict=True))
+    def _rows(self, source: int, nodes: Sequence[int]) -> NDArray[np.floating]:
+        """Return the vectors whose products are the similarities by a source, before what is negative becomes zero."""
+        if source >= len(self._walks):
+            return self._vectors[source - len(self._walks)][list(nodes)]
+        self._walks[source].extend(nodes)
+        return self._walks[source].roots(nodes)
 
 
-def _stack(walks: dict[int, NDArray[np.float32]], nodes: Sequence[int]) -> NDArray[np.float64]:
-    return np.stack([walks[node] for node in nodes]).astype(np.float64)
+class _Walks:
+    """Square roots of the random walks on one network, computed for each gene when it is first asked for."""
+
+    def __init__(self, network: sparse.spmatrix, n_nodes: int):
+        self._transition = _transition(network, n_nodes)
+        self.has_edge: NDArray[np.bool_] = np.asarray(self._transition.diagonal() == 0)
+        self._roots = np.zeros((0, n_nodes), dtype=np.float32)
+        self._row_of = np.full(n_nodes, -1)
+
+    def extend(self, nodes: Sequence[int]) -> None:
+        """Walk from the genes whose walks are not known yet."""
+        nodes = np.asarray(nodes, dtype=np.intp)
+        new = np.unique(nodes[self._row_of[nodes] < 0])
+        if len(new):
+            roots = np.sqrt(np.maximum(_random_walks(self._transition, new), 0)).astype(np.float32)
+            roots[~self.has_edge[new]] = 0
+            self._row_of[new] = len(self._roots) + np.arange(len(new))
+            self._roots = np.concatenate([self._roots, roots])
+
+    def roots(self, nodes: Sequence[int]) -> NDArray[np.float32]:
+        """Return the roots of genes that were walked from, of shape (n, n_nodes)."""
+        rows = self._row_of[list(nodes)]
+        # The genes of the training are walked from first and in order: no copy of them is made.
+        if len(rows) and (np.diff(rows) == 1).all():
+            return self._roots[rows[0] : rows[-1] + 1]
+        return self._roots[rows]
+
+
+def membership(perturbations: Sequence[Genes], place: dict[int, int]) -> sparse.csr_matrix:
+    """Return which genes each perturbation holds, of shape (n_perturbations, n_genes); `place` is the column of each gene."""
+    rows = np.repeat(np.arange(len(perturbations)), [len(p) for p in perturbations])
+    columns = [place[gene] for p in perturbations for gene in p]
+    return sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(perturbations), len(place)))
 
 
 def _transition(network: sparse.spmatrix, n_nodes: int) -> sparse.csr_matrix:
@@ -169,22 +178,18 @@ def _transition(network: sparse.spmatrix, n_nodes: int) -> sparse.csr_matrix:
     return sparse.csr_matrix(sparse.diags(1 / np.where(total > 0, total, 1)) @ weight + stays)
 
 
-def _has_edge(transition: sparse.csr_matrix) -> NDArray[np.bool_]:
-    return np.asarray(transition.diagonal() == 0)
-
-
-def _random_walks(transition: sparse.csr_matrix, starts: Sequence[int]) -> NDArray[np.float64]:
+def _random_walks(transition: sparse.csr_matrix, starts: NDArray[np.intp]) -> NDArray[np.float64]:
     """Return where walks with restart from some genes lead, of shape (n_starts, n_nodes)."""
     n_nodes = transition.shape[0]
     steps_cost = N_STEPS * transition.nnz * len(starts) * SPARSE_COST
     if n_nodes <= LARGEST_DENSE and steps_cost > n_nodes**3:
         system = np.eye(n_nodes) - (1 - RESTART) * transition.T.toarray()
         start = np.zeros((n_nodes, len(starts)))
-        start[list(starts), np.arange(len(starts))] = RESTART
+        start[starts, np.arange(len(starts))] = RESTART
         return np.ascontiguousarray(np.linalg.solve(system, start).T)
     moved = sparse.csr_matrix(transition.T)
     walk = np.zeros((n_nodes, len(starts)))
-    at_start = (np.asarray(starts), np.arange(len(starts)))
+    at_start = (starts, np.arange(len(starts)))
     walk[at_start] = 1.0
     for _ in range(N_STEPS):
         walk = (1 - RESTART) * (moved @ walk)

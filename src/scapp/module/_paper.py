@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 from scapp.module._app import BATCH, Contribution, Inputs, Prediction, Wanted
 from scapp.module._calibration import Calibration
-from scapp.module._closed_form import membership
 from scapp.module._encoder import Activation, Aggregation, Graph, GraphEncoder, IdentityEncoder, RandomEncoder
-from scapp.module._evidence import Genes
+from scapp.module._evidence import Genes, membership
 
 # Features that stand for the genes' place in a network where there are no gene features.
 N_NETWORK_FEATURES = 128

@@ -121,8 +121,7 @@ def _rows_by_genes(model: APP, nodes: tuple[int, ...], column: int) -> list[pd.D
         elif isinstance(model.module, PaperModule):
             table = pd.DataFrame({"source": "gene", "term": part.half, "name": names[part.rows], "weight": weight})
         else:
-            through = model.module.shared_genes(nodes, part.rows)  # (n_rows, n_nodes), rows sum to one
-            weight, contribution = weight @ through, contribution @ through
+            weight, contribution = model.module.through_genes(nodes, part.rows, np.stack([weight, contribution]))
             table = pd.DataFrame({"source": "gene", "term": part.half, "name": names, "weight": weight})
         found.append(table.assign(contribution=contribution))
     return found
