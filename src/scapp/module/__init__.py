@@ -1,7 +1,7 @@
 """The model as torch modules: arrays in, log-fold-changes and attention out. Nothing here knows AnnData."""
 
 from scapp.module._app import APPModule, Inputs, Posterior, Prediction, Wanted
-from scapp.module._attention import MeasuredAttention
+from scapp.module._attention import MeasuredAttention, Queries
 from scapp.module._calibration import Calibration
 from scapp.module._closed_form import MAX_LEARNED_FROM, ClosedForm, even_choice, order_of
 from scapp.module._evidence import Evidence
@@ -19,6 +19,7 @@ __all__ = [
     "PaperOptions",
     "Posterior",
     "Prediction",
+    "Queries",
     "Wanted",
     "even_choice",
     "order_of",

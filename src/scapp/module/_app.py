@@ -20,7 +20,8 @@ from scapp.module._closed_form import MAX_LEARNED_FROM, MIN_COMBINATIONS, Closed
 from scapp.module._evidence import Evidence, Genes, membership
 
 # Steps of L-BFGS that one epoch takes.
-CLOSED_FORM_STEPS, ATTENTION_STEPS = 10, 5
+# Of the two halves of the perturbations, each of which is asked about the other, fewer steps tell how well they agree.
+CLOSED_FORM_STEPS, ATTENTION_STEPS, FOLD_STEPS = 10, 10, 4
 # Shares of the attention among which leave-one-out chooses.
 SHARES = torch.linspace(0, 1, 11, dtype=torch.float64)
 SMALLEST_NOISE = 0.05  # of the median: no perturbation is known more exactly than by this
@@ -199,15 +200,18 @@ class APPModule(BaseModuleClass):
         self._folds = [self.attention.twin() for _ in range(N_FOLDS)] if self.uses_attention else []
         self._optimizers = [_lbfgs(self.closed_form, CLOSED_FORM_STEPS)]
         if self.uses_attention:
-            self._optimizers += [_lbfgs(half, ATTENTION_STEPS) for half in (self.attention, *self._folds)]
+            self._optimizers.append(_lbfgs(self.attention, ATTENTION_STEPS))
+            self._optimizers += [_lbfgs(half, FOLD_STEPS) for half in self._folds]
+            fold = self.attention.fold
+            # Each learns from the other folds, and is asked about its own.
+            self._learned = [self.attention.queries.of((fold != k).nonzero()[:, 0]) for k in range(N_FOLDS)]
 
     def step(self) -> dict[str, float]:
         """Take the steps of one epoch; return the leave-one-out losses before them."""
         losses: list[Callable[[], Tensor]] = [self.closed_form.loss]
         if self.uses_attention:
             losses.append(self.attention.loss)
-            for k, half in enumerate(self._folds):  # each learns from the other folds, and is asked about its own
-                losses.append(partial(half.loss, (self.attention.fold != k).nonzero()[:, 0]))
+            losses += [partial(half.loss, queries) for half, queries in zip(self._folds, self._learned, strict=True)]
         found = [_descend(optimizer, loss) for optimizer, loss in zip(self._optimizers, losses, strict=True)]
         names = ["closed_form", "attention"]
         return dict(zip(names, found, strict=False))
@@ -247,8 +251,8 @@ class APPModule(BaseModuleClass):
         self.threshold.copy_(self._supported_threshold())
         self._similar.clear()
         self._keep_own_measurements()
-        self.__dict__.pop("_folds", None)
-        self.__dict__.pop("_optimizers", None)
+        for name in ("_folds", "_learned", "_optimizers"):
+            self.__dict__.pop(name, None)
 
     def _keep_own_measurements(self) -> None:
         """Choose how far each training perturbation is predicted as it was measured.

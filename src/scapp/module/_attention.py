@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,12 +21,40 @@ PERTURBATIONS_PER_VECTOR = 4
 SMALLEST_SIMILARITY = 1e-3
 # Fewer singles than these make no programs of their own, or are no queries to learn from.
 MIN_SINGLES_FOR_PROGRAMS, MIN_QUERIES = 20, 8
-# Strength of the prior on the scalars: in units of one independent value of one perturbation; and how much more strongly
-# the programs are held together than their common scores.
-SCALAR_PRIOR, PROGRAM_PRIOR = 1.5, 2.0
+# Strength of the prior on the scalars: normal with unit variance, in units of one independent value of one perturbation; and
+# how much more strongly the programs are held together than their common scores.
+SCALAR_PRIOR, PROGRAM_PRIOR = 0.5, 2.0
 FACTOR_RANGE = (0.3, 1.0)
 CENTRE_STEPS = 50
 N_FOLDS = 2
+
+
+class Queries(NamedTuple):
+    """Training perturbations that the attention is asked about while it learns; they do not see themselves.
+
+    `features`, of shape (n_features, n_queries, n), and `hidden`, (n_queries, n), have one query for each perturbed gene;
+    `mean`, (n_asked, n_queries), takes the mean over the genes of a perturbation, and is None where each has one gene. The
+    rest is of the perturbations: `targets`, (n_asked, rank), squared length `outside` of the programs, the `centre` without
+    the perturbation, (n_asked, n_measured), its `centre_scores`, and the `unit` of its effects.
+    """
+
+    features: Tensor
+    hidden: Tensor
+    mean: Tensor | None
+    targets: Tensor
+    outside: Tensor
+    centre: Tensor
+    centre_scores: Tensor
+    unit: Tensor
+
+    def of(self, asked: Tensor) -> Queries:
+        """Return the queries of some of the perturbations."""
+        queries, mean = asked, None
+        if self.mean is not None:
+            queries = (self.mean[asked].sum(0) > 0).nonzero()[:, 0]
+            mean = self.mean[asked][:, queries]
+        rest = (self.targets, self.outside, self.centre, self.centre_scores, self.unit)
+        return Queries(self.features[:, queries], self.hidden[queries], mean, *(values[asked] for values in rest))
 
 
 class MeasuredAttention(nn.Module):
@@ -221,43 +250,44 @@ class MeasuredAttention(nn.Module):
         queries = [(row, gene) for row in asked for gene in self.perturbations[row]]
         columns = [self._place[gene] for _, gene in queries]
         self.asked = asked
-        self._features = self.features([gene for _, gene in queries], similarities[:, columns], rows)
-        self._hidden = torch.zeros(len(queries), len(rows), dtype=torch.bool)
-        owners = torch.as_tensor([position[int(row)] for row, _ in queries])
-        self._hidden[torch.arange(len(queries)), owners] = True
+        features = self.features([gene for _, gene in queries], similarities[:, columns], rows)
+        hidden = torch.zeros(len(queries), len(rows), dtype=torch.bool)
+        hidden[torch.arange(len(queries)), torch.as_tensor([position[int(row)] for row, _ in queries])] = True
         at = {int(row): k for k, row in enumerate(asked)}
-        self._mean = torch.zeros(len(asked), len(queries), dtype=torch.float64)
-        for k, (row, _) in enumerate(queries):
-            self._mean[at[int(row)], k] = 1 / len(self.perturbations[row])
-        everything = torch.as_tensor(rows)
+        mean = None
+        if len(queries) != len(asked):
+            mean = torch.zeros(len(asked), len(queries), dtype=torch.float64)
+            for k, (row, _) in enumerate(queries):
+                mean[at[int(row)], k] = 1 / len(self.perturbations[row])
+        everything, chosen = torch.as_tensor(rows), torch.as_tensor(asked)
         self._scores, self._sizes = self.scores[everything], self.log_size[everything]
-        y = lfc.double()[torch.as_tensor(asked)] / self.unit[torch.as_tensor(asked), None]
-        self._y, self._unit = y, self.unit[torch.as_tensor(asked)]
-        weight = self._centre_weights(lfc.double() / self.unit[:, None])[torch.as_tensor(asked)][:, None]
-        self._centres = (self.centre - weight * y) / (1 - weight)  # each without its own row
-        self._targets, self._centre_scores = y @ self.loadings, self._centres @ self.loadings
+        unit = self.unit[chosen]
+        y = lfc.double()[chosen] / unit[:, None]
+        weight = self._centre_weights(lfc.double() / self.unit[:, None])[chosen][:, None]
+        centre = (self.centre - weight * y) / (1 - weight)  # each without its own row
         deviation = y - self.centre
         outside = deviation.square().sum(1) - (deviation @ self.loadings).square().sum(1)
-        self._outside = outside.clamp_min(0)
-        self._scale = float((y.norm(dim=1) * self._unit).mean()) or 1.0
+        self.queries = Queries(
+            features, hidden, mean, y @ self.loadings, outside.clamp_min(0), centre, centre @ self.loadings, unit
+        )
+        self._scale = float((y.norm(dim=1) * unit).mean()) or 1.0
         spectrum = torch.linalg.svdvals(deviation).square()
         independent = float(spectrum.sum() ** 2 / spectrum.square().sum().clamp_min(1e-30)) if spectrum.any() else 1.0
         self._prior = SCALAR_PRIOR / independent
         rank = {int(row): k for k, row in enumerate(i for i in order if i in at)}
         self.fold = torch.as_tensor([rank[int(row)] % N_FOLDS for row in asked])
 
-    def _masked_states(self) -> Tensor:
-        attention = self.attention(self._features, self._sizes, self._hidden)
-        if len(self._mean) != attention.shape[1]:
-            attention = self._mean @ attention
-        centre = torch.sigmoid(self.centre_share) * self._centre_scores
-        return self.decode(attention, self._scores, centre)
+    def _masked_states(self, queries: Queries) -> Tensor:
+        attention = self.attention(queries.features, self._sizes, queries.hidden)
+        if queries.mean is not None:
+            attention = queries.mean @ attention
+        return self.decode(attention, self._scores, torch.sigmoid(self.centre_share) * queries.centre_scores)
 
-    def loss(self, rows: Tensor | None = None) -> Tensor:
+    def loss(self, queries: Queries | None = None) -> Tensor:
         """Return the mean length of masked residuals over that of the effects, with the prior on the scalars."""
-        error = (self._masked_states() - self._targets).square().sum(1) + self._outside
-        length = error.clamp_min(1e-30).sqrt() * self._unit
-        length = length if rows is None else length[rows]
+        queries = self.queries if queries is None else queries
+        error = (self._masked_states(queries) - queries.targets).square().sum(1) + queries.outside
+        length = error.clamp_min(1e-30).sqrt() * queries.unit
         departure = (self.common - self.start).square().sum() + PROGRAM_PRIOR * self.departure.square().sum()
         for p in (self.log_gain, self.sink, self.strength):
             departure = departure + p.square().sum()
@@ -267,9 +297,9 @@ class MeasuredAttention(nn.Module):
     @torch.no_grad()
     def left_out(self) -> Tensor:
         """Return the masked predictions of the perturbations that are learned from: (n_asked, n_measured)."""
-        centre = torch.sigmoid(self.centre_share) * self._centres
-        inside = self._masked_states() - centre @ self.loadings
-        return (centre + inside @ self.loadings.T) * self._unit[:, None]
+        centre = torch.sigmoid(self.centre_share) * self.queries.centre
+        inside = self._masked_states(self.queries) - centre @ self.loadings
+        return (centre + inside @ self.loadings.T) * self.queries.unit[:, None]
 
     # ------------------------------------------------------------------ prediction
 

@@ -70,7 +70,11 @@ class Calibration(nn.Module):
         ends = [*small, *(n - (n // 2 >> k) for k in range(n_groups - N_SMALL)), n]
         groups = [slice(a, b) for a, b in itertools.pairwise(ends)]
         knots = torch.stack([size[(group.start + group.stop) // 2] for group in groups])
-        half = torch.stack([_half_interval(error[group].abs(), fold[group]) for group in groups]).clamp_min(1e-6)
+        # Of n rows that a new one is like, as many must be held that it is held with the wanted probability.
+        wanted = min(LEVEL * (1 + 1 / len(residuals)), 1.0)
+        half = torch.stack([_half_interval(error[group].abs(), fold[group], wanted) for group in groups]).clamp_min(
+            1e-6
+        )
         widths = _ordered(half / HALF_WIDTH, knots, [group.stop - group.start for group in groups])
         beyond = torch.arange(1, MAX_GROUPS - n_groups + 1).to(knots)
         self.knots = torch.cat([knots, knots[-1] + beyond])
@@ -130,18 +134,18 @@ def _factors(standardised: Tensor) -> Tensor:
     return torch.cat([found, found.new_zeros(N_FACTORS - len(found), found.shape[1])])
 
 
-def _half_interval(error: Tensor, fold: Tensor) -> Tensor:
+def _half_interval(error: Tensor, fold: Tensor, wanted: float) -> Tensor:
     """Return half the width of the interval that holds the errors of rows that did not take part in choosing it."""
-    levels = torch.arange(LEVEL, 1, 0.02).to(error)
+    levels = torch.arange(LEVEL, 1, 0.005).to(error)
     inside = torch.zeros(len(levels), dtype=torch.float64)
+    ordered, order = error.sort()
+    fold = fold[order]
     for k in fold.unique():
-        asked = error[fold == k].sort().values
-        others = error[fold != k]
+        asked, others = ordered[fold == k], ordered[fold != k]
         if len(others):
-            bounds = torch.stack([_quantile(others, float(level)) for level in levels])
-            inside += torch.searchsorted(asked, bounds, right=True)
-    enough = (inside >= LEVEL * len(error)).nonzero()
-    return _quantile(error, float(levels[enough[0, 0]] if len(enough) else levels[-1]))
+            inside += torch.searchsorted(asked, _quantiles(others, levels), right=True)
+    enough = (inside >= wanted * len(error)).nonzero()
+    return _quantiles(ordered, levels)[enough[0, 0] if len(enough) else -1]
 
 
 def _ordered(widths: Tensor, knots: Tensor, counts: Sequence[int]) -> Tensor:
@@ -156,9 +160,8 @@ def _log_size(predicted: Tensor, typical: Tensor) -> Tensor:
     return (predicted.abs() / typical).clamp_min(1e-6).log()
 
 
-def _quantile(values: Tensor, level: float) -> Tensor:
-    ordered = values.sort().values  # torch.quantile refuses more than 16 million values
-    return ordered[min(int(level * len(ordered)), len(ordered) - 1)]
+def _quantiles(ordered: Tensor, levels: Tensor) -> Tensor:
+    return ordered[(levels * len(ordered)).long().clamp_max(len(ordered) - 1)]  # torch's own refuses 16 million values
 
 
 def _thinned(values: Tensor, n: int = 1_000_000) -> Tensor:

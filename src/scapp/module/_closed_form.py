@@ -372,7 +372,12 @@ class ClosedForm(nn.Module):
         self._rows = torch.as_tensor(list(learned_from), dtype=torch.long)
         rows = [self.perturbations[i] for i in learned_from]
         self._parts = self.parts(rows, self.genes, self._similarities, rows=list(learned_from))
-        self._scale = float(self.lfc[self._rows].norm(dim=1).mean()) or 1.0
+        effects = self.lfc[self._rows]
+        self._scale = float(effects.norm(dim=1).mean()) or 1.0
+        if effects.shape[1] > len(effects):  # residuals keep their lengths in any basis, and this one has fewer columns
+            left, values, _ = torch.linalg.svd(effects, full_matrices=False)
+            effects = left * values
+        self._effects = effects
         counted = torch.as_tensor(self.is_combination)[self._rows]
         # A single's own values are in its profile: where profiles take part, only combinations are left out honestly.
         self._counted = counted if self.uses_profiles else torch.ones_like(counted)
@@ -380,7 +385,7 @@ class ClosedForm(nn.Module):
     def left_out(self) -> Tensor:
         r"""Return the residuals of leaving each perturbation out, :math:`(A^{-1} Y)_i / (A^{-1})_{ii}`."""
         inverse = _Inverse.apply(self.kernel(self._parts) + torch.diag(self.noise(self._rows)))
-        return (inverse @ self.lfc[self._rows]) / inverse.diagonal()[:, None]
+        return (inverse @ self._effects) / inverse.diagonal()[:, None]
 
     def loss(self) -> Tensor:
         """Return the mean length of left-out residuals over that of the effects, with the prior on the scalars."""

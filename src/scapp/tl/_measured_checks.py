@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from scapp.model import APP
-    from scapp.module import APPModule, MeasuredAttention
+    from scapp.module import APPModule, MeasuredAttention, Queries
 
 BATCH = 256
 # The scalars of each half are learned in this many rounds of as many steps of L-BFGS, as in training.
@@ -73,16 +73,16 @@ def learn_halves(module: APPModule) -> list[MeasuredAttention]:
     prepared.prepare(even_choice(labels, MAX_LEARNED_FROM), order_of(labels), similar, module.targets)
     halves = [prepared.twin() for _ in range(int(prepared.fold.max()) + 1)]
     for k, half in enumerate(halves):
-        _learn(half, (prepared.fold != k).nonzero()[:, 0])
+        _learn(half, prepared.queries.of((prepared.fold != k).nonzero()[:, 0]))
     return halves
 
 
-def _learn(half: MeasuredAttention, rows: torch.Tensor) -> None:
+def _learn(half: MeasuredAttention, queries: Queries) -> None:
     optimizer = torch.optim.LBFGS(half.parameters(), max_iter=N_STEPS, history_size=30, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
-        loss = half.loss(rows)
+        loss = half.loss(queries)
         loss.backward()
         return loss
 
@@ -159,7 +159,7 @@ def left_out(module: APPModule, halves: list[MeasuredAttention]) -> tuple[NDArra
         without = (lfc - residual)[asked]
     else:
         share = torch.stack([torch.sigmoid(half.centre_share) for half in halves])[first.fold]
-        without = share * first._centres * first._unit[:, None]
+        without = share * first.queries.centre * first.queries.unit[:, None]
     together = torch.lerp(without, attended, module.share)
     return lfc[asked].numpy(), without.numpy(), together.numpy()
 
