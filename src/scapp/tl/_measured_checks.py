@@ -58,8 +58,14 @@ def measured_checks(
     measured = [i for i, genes in enumerate(nodes) if genes in row]
     if measured:
         at = [row[nodes[i]] for i in measured]
-        scores = {"attention": apart[measured], "prior": prior[measured], **_walks(model, [nodes[i] for i in measured])}
-        rows += _truth(module.targets.double().numpy(), at, scores, n_top, n_permutations, rng)
+        asked = [nodes[i] for i in measured]
+        scores = {"attention": apart[measured], "prior": prior[measured], **_walks(model, asked)}
+        if module.uses_closed_form:
+            scores["kernel"] = module.prior_kernel(asked, module.perturbations).numpy()
+        # What all perturbations have in common says nothing about which are alike: it is the sink that attends to it.
+        attention = module.attention
+        effects = module.targets.double() / attention.unit[:, None] - attention.centre
+        rows += _truth(effects.numpy(), at, scores, n_top, n_permutations, rng)
     return rows
 
 
@@ -183,7 +189,7 @@ def _truth(
     n_permutations: int,
     rng: np.random.Generator,
 ) -> list[dict]:
-    """Test whether attention point to the perturbations whose measured effects are most alike, more than the evidence alone does?"""
+    """Test whether the attention points to those whose effects, beyond the centre, are most alike, more than the evidence does."""
     unit = effects / np.maximum(np.linalg.norm(effects, axis=1, keepdims=True), 1e-30)
     alike = unit[at] @ unit.T
     own = np.zeros(alike.shape, dtype=bool)
