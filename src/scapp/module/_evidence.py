@@ -142,8 +142,8 @@ class _Walks:
 
     def extend(self, nodes: Sequence[int]) -> None:
         """Walk from the genes whose walks are not known yet."""
-        nodes = np.asarray(nodes, dtype=np.intp)
-        new = np.unique(nodes[self._row_of[nodes] < 0])
+        asked = np.unique(np.asarray(nodes, dtype=np.intp))
+        new = asked[self._row_of[asked] < 0]
         if len(new):
             roots = np.sqrt(np.maximum(_random_walks(self._transition, new), 0)).astype(np.float32)
             roots[~self.has_edge[new]] = 0
