@@ -283,6 +283,76 @@ def test_a_spread_that_is_the_error_is_calibrated_as_planted(finished):
     assert len(value(scores, "coverage_80", "mean")) == 0
 
 
+def test_mean_collapse_is_seen_beside_the_errors(finished, doubles):
+    folder, scores = finished
+    assert value(scores, "kept_spread", "mean")[0] == value(scores, "kept_spread", "no change")[0] == 0
+    assert value(scores, "kept_spread", "oracle")[0] == pytest.approx(1, abs=1e-6)
+    assert value(scores, "kept_spread", "half")[0] == pytest.approx(0.5, abs=1e-6)
+    truth = value(scores, "ceiling_kept_spread", "noise ceiling")[0]
+    assert 0.5 < truth < 1
+    summary = benchmark.summarise(scores).set_index(["task", "method"])["kept_spread"]
+    assert summary["doubles", "mean"] == 0
+    assert summary["doubles", "half"] == pytest.approx(0.5, abs=1e-6)
+
+
+def test_what_the_truth_would_keep_of_the_spread_is_that_of_the_simulated_effects(finished, doubles, simulated):
+    _, scores = finished
+    split = doubles.splits[0]
+    truth = np.asarray(simulated[1].effects[list(split.test), doubles.genes].layers["lfc"], dtype=float)
+    kept = metrics.kept_spread(truth, doubles.observed(split))
+    assert value(scores, "ceiling_kept_spread", "noise ceiling")[0] == pytest.approx(kept, abs=0.05)
+
+
+def test_genes_that_changed_are_scored_apart(finished, doubles):
+    _, scores = finished
+    split = doubles.splits[0]
+    threshold = doubles.change_threshold(split)
+    errors = doubles.effects[list(split.test), doubles.genes].layers["lfc_se"]
+    assert threshold == pytest.approx(2 * np.median(errors))
+    changed = np.abs(doubles.observed(split)) >= threshold
+    np.testing.assert_allclose(value(scores, "changed_share", "oracle"), changed.mean(axis=1))
+    for metric in ("changed_auprc", "changed_precision", "changed_recall"):
+        np.testing.assert_allclose(value(scores, metric, "oracle"), 1)
+    # No change calls nothing, and guesses.
+    assert np.isnan(value(scores, "changed_precision", "no change")).all()
+    assert (value(scores, "changed_recall", "no change") == 0).all()
+    np.testing.assert_allclose(value(scores, "changed_auprc", "no change"), changed.mean(axis=1))
+    # Half the effects in the same order, of which fewer are called.
+    np.testing.assert_allclose(value(scores, "changed_auprc", "half"), 1)
+    assert value(scores, "changed_recall", "half").mean() < 0.9
+    without = dataclasses.replace(doubles, effects=doubles.effects.copy())
+    del without.effects.layers["lfc_se"]
+    observed = np.abs(without.observed(split))
+    assert np.mean(observed >= without.change_threshold(split)) == pytest.approx(0.05, abs=0.01)
+
+
+def test_app_finds_changed_genes_by_its_own_probabilities(doubles, tmp_path):
+    run(doubles, ["APP"], tmp_path, seeds=[0])
+    with np.load(unit_path(tmp_path, "doubles", "APP", 0)) as file:
+        p_change, lfc = file["p_change"].astype(float), file["lfc"]
+    assert p_change.shape == lfc.shape and p_change.min() >= 0 and p_change.max() <= 1
+    scores = benchmark.score(doubles, tmp_path)
+    changed = np.abs(doubles.observed(doubles.splits[0])) >= doubles.change_threshold(doubles.splits[0])
+    np.testing.assert_allclose(value(scores, "changed_auprc", "APP"), metrics.changed_genes_auprc(p_change, changed))
+    assert value(scores, "changed_auprc", "APP").mean() > 1.3 * changed.mean()
+
+
+def test_scores_of_all_kinds_come_to_one_scale(finished):
+    _, scores = finished
+    table = benchmark.calibrated(scores).set_index(["task", "method", "metric"])
+    assert (table["share"].xs("mean", level="method").dropna() == 0).all()
+    np.testing.assert_allclose(table["share"].xs("oracle", level="method"), 1, atol=1e-6)
+    row = table.loc["doubles", "half", "l2"]
+    assert row["share"] == pytest.approx((row["null"] - row["mean"]) / row["null"])
+    assert 0 < row["share"] < 1 and row["best"] == 0
+    # Against the mean of training, that mean has no correlation, so that nothing can be held against it.
+    assert benchmark.calibrated(scores, metrics=["pearson_delta_mean"])["share"].isna().all()
+    with pytest.raises(ValueError, match="No perfect value of 'spread'"):
+        benchmark.calibrated(scores, metrics="spread")
+    with pytest.raises(ValueError, match="null=…"):
+        benchmark.calibrated(scores, null="nothing")
+
+
 def test_numbers_over_a_split_have_no_perturbation(finished):
     _, scores = finished
     over = scores[scores["perturbation"] == ""]

@@ -41,6 +41,7 @@ CALLS = {
     "direction_match": ((PREDICTED, OBSERVED), {"k": 3}),
     "hit_discovery_recall": ((CHANCE, OBSERVED), {"threshold": 0.5, "budget": 0.5}),
     "changed_genes_auprc": ((CHANCE, CHANGED), {}),
+    "changed_genes_precision_recall": ((CHANCE, CHANGED), {"threshold": 0.4}),
     "interaction_auprc": ((PREDICTED, OBSERVED, ADDITIVE), {"singles": (OTHERS, STD), "share": 0.3}),
     "interaction_classes": ((OBSERVED, ADDITIVE), {"singles": (OTHERS, STD), "share": 0.3}),
     "interaction_sign_match": ((PREDICTED, OBSERVED, ADDITIVE), {"share": 0.5}),
@@ -50,6 +51,7 @@ CALLS = {
     "reliability": ((CHANCE, CHANGED), {"n_bins": 3}),
     "expected_calibration_error": ((CHANCE, CHANGED), {"n_bins": 3}),
     "noise_ceiling": ((PREDICTED, OBSERVED), {}),
+    "calibrated_score": ((STD["HBB"], STD["ALAS2"] + 3, pd.Series(0.0, PERTURBATIONS)), {}),
     "explained_gap": ((pd.Series(1.5, PERTURBATIONS), STD["HBB"] + 3, STD["ALAS2"]), {}),
 }
 

@@ -52,6 +52,27 @@ def test_without_a_gap_there_is_no_share_of_it():
     assert np.isnan(metrics.explained_gap([4, 4], [3, 5], [5, np.nan])).all()
 
 
+def test_errors_and_correlations_come_to_one_scale():
+    assert metrics.calibrated_score(3, 4, 0) == 0.25  # an error
+    assert metrics.calibrated_score(0.6, 0.2, 1) == pytest.approx(0.5)  # a correlation
+    np.testing.assert_allclose(metrics.calibrated_score([0.5, 1, 0.25], 0.5, 1), [0, 1, -0.5])
+    assert isinstance(metrics.calibrated_score(3, 4, 0), float)
+    # What the scaled scores of cell-eval and the dynamic range fraction of scPertEval say.
+    user, base = 0.3, 0.4
+    assert metrics.calibrated_score(user, base, 0) == pytest.approx(1 - user / base)
+    assert metrics.calibrated_score(user, 0.2, 1) == pytest.approx((user - 0.2) / (1 - 0.2))
+    positive, negative = 1.5, 6.0
+    assert metrics.calibrated_score(positive, negative, 0) == pytest.approx((negative - positive) / negative)
+
+
+def test_without_a_range_nothing_is_calibrated():
+    assert np.isnan(metrics.calibrated_score(3, 4, 4))
+    # A ceiling that noise put beyond the null of one perturbation.
+    found = metrics.calibrated_score([3.0, 3.0, 3.0], [4.0, 4.0, 4.0], [1.0, 2.0, 5.0])
+    np.testing.assert_allclose(found, [1 / 3, 0.5, np.nan])
+    assert np.isnan(metrics.calibrated_score([np.nan, 1], 0, 1)).tolist() == [True, False]
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -60,6 +81,8 @@ def test_without_a_gap_there_is_no_share_of_it():
         (lambda: metrics.explained_gap(-1, 2, 1), ValueError, "values of l2 are negative"),
         (lambda: metrics.explained_gap([1, 2], [1, 2, 3], 1), ValueError, r"l2 \(2,\), l2_no_change \(3,\)"),
         (lambda: metrics.explained_gap("a", 2, 1), TypeError, "numbers"),
+        (lambda: metrics.calibrated_score([1, 2], [1, 2, 3], 0), ValueError, r"score \(2,\), null \(3,\), best \(\)"),
+        (lambda: metrics.calibrated_score("a", 2, 1), TypeError, "score must be an array of numbers"),
     ],
 )
 def test_bad_input_is_refused(call, error, message):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -94,6 +95,26 @@ def test_a_certain_prediction_is_perfect_and_a_constant_one_finds_the_share_that
     assert metrics.changed_genes_auprc(changed.astype(float), changed) == pytest.approx(1)
     assert metrics.changed_genes_auprc(np.full(9, 0.3), changed) == pytest.approx(changed.mean())
     assert 0 < metrics.changed_genes_auprc(probabilities, changed) <= 1 + 1e-12
+
+
+def test_precision_and_recall_are_those_of_scikit_learn():
+    rng = np.random.default_rng(3)
+    probabilities, changed = rng.random((6, 50)), rng.random((6, 50)) < 0.3
+    precision, recall = metrics.changed_genes_precision_recall(probabilities, changed, threshold=0.7)
+    for row in range(6):
+        called = probabilities[row] >= 0.7
+        assert precision[row] == pytest.approx(sklearn.metrics.precision_score(changed[row], called))
+        assert recall[row] == pytest.approx(sklearn.metrics.recall_score(changed[row], called))
+
+
+def test_where_nothing_is_called_or_changed_there_is_no_precision_or_recall():
+    precision, recall = metrics.changed_genes_precision_recall([[0, 0], [1, 0]], [[1, 0], [0, 0]])
+    assert np.isnan(precision[0]) and precision[1] == 0
+    assert recall[0] == 0 and np.isnan(recall[1])
+    with pytest.raises(ValueError, match=r"expected probabilities.*np\.abs"):
+        metrics.changed_genes_precision_recall([2.0, -1.0], [1, 0])
+    with pytest.raises(ValueError, match="threshold must be"):
+        metrics.changed_genes_precision_recall([1, 0], [1, 0], threshold=0)
 
 
 def test_genes_are_chosen():

@@ -8,7 +8,7 @@ from scapp.benchmark._predictions import export_task, read_predictions, write_pr
 from scapp.benchmark._run import run
 from scapp.benchmark._scores import read_results, score
 from scapp.benchmark._screens import doubles, screen, seen_singles, unseen_singles
-from scapp.benchmark._statistics import by_stratum, calibration, ceilings, paired, summarise
+from scapp.benchmark._statistics import by_stratum, calibrated, calibration, ceilings, paired, summarise
 from scapp.benchmark._task import Sources, Split, Task
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Split",
     "Task",
     "by_stratum",
+    "calibrated",
     "calibration",
     "ceilings",
     "check_split",

@@ -139,20 +139,53 @@ def _print_table(console: Console, rows: pd.DataFrame, title: str, reference: st
     words = {winner: "the best"}
     if len(summary) > 1:
         for row in paired(rows, methods=list(summary["method"]), against=winner).itertuples():
-            share = f"by {100 * abs(row.ratio - 1):.1f} %"
-            words[row.method] = "no clear difference" if row.verdict == "unclear" else f"{row.verdict} {share}"
-    table = Table(title=f"{title}: mean L2 over held-out perturbations")
+            share = f"{100 * abs(row.ratio - 1):.1f} %"
+            words[row.method] = "not clear" if row.verdict == "unclear" else f"{share} {row.verdict}"
+    n_splits = sorted(set(summary["n_seeds"]))
+    of = f" of {n_splits[0]} splits" if len(n_splits) == 1 and n_splits[0] > 1 else ""
+    table = Table(title=f"{title}: mean L2 over held-out perturbations{of}")
     table.add_column("method")
     table.add_column("L2", justify="right")
-    table.add_column(f"ratio to {reference}" if reference else "", justify="right")
+    table.add_column(f"ratio to {reference}" if reference else "", justify="right", no_wrap=True)
     table.add_column("beside the best")
-    table.add_column("splits", justify="right")
+    table.add_column("kept", justify="right")
+    table.add_column("changed", justify="right")
+    if len(n_splits) > 1:
+        table.add_column("splits", justify="right")
+    known = set(rows["metric"])
+    found = (
+        summarise(rows, metric="changed_auprc", n_draws=1).set_index("method")["mean"]
+        if "changed_auprc" in known
+        else {}
+    )
     for row in summary.itertuples():
         ratio = "" if reference is None or not np.isfinite(row.ratio) else f"{row.ratio:.3f}"
         style = "bold" if row.method == winner else ""
-        cells = (row.method, f"{row.mean:.3f}", ratio, words.get(row.method, ""), str(row.n_seeds))
-        table.add_row(*cells, style=style)
+        kept = "" if not np.isfinite(row.kept_spread) else f"{row.kept_spread:.2f}"
+        auprc = f"{found[row.method]:.2f}" if row.method in found and np.isfinite(found[row.method]) else ""
+        cells = [row.method, f"{row.mean:.3f}", ratio, words.get(row.method, ""), kept, auprc]
+        table.add_row(*cells, *([str(row.n_seeds)] if len(n_splits) > 1 else []), style=style)
     console.print(table)
+    for sentence in _explain_columns(rows):
+        console.print(sentence, highlight=False)
+
+
+def _explain_columns(rows: pd.DataFrame) -> list[str]:
+    """Say what the columns beside the L2 are held against, where they are there."""
+    values = {
+        metric: rows.loc[rows["metric"] == metric, "value"].mean()
+        for metric in ("ceiling_kept_spread", "changed_share")
+    }
+    said = []
+    if (rows["metric"] == "kept_spread").any():
+        truth = values["ceiling_kept_spread"]
+        best = f"; the truth without its noise would keep {truth:.2f}" if np.isfinite(truth) else ""
+        said.append(f"Kept: of the measured spread between perturbations; 0 if all are predicted alike{best}.")
+    if np.isfinite(values["changed_share"]):
+        said.append(
+            f"Changed: area under precision and recall of changed genes; guessing has {values['changed_share']:.2f}."
+        )
+    return said
 
 
 def _against_best_baseline(rows: pd.DataFrame) -> float | None:

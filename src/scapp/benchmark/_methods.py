@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from scapp.model import APP as Model
 
 COMBINATIONS = ("combinations",)
+# Name of the array of probabilities in a file of predictions.
+P_CHANGE = "p_change"
 # Options of BaselineMethod. An additive model needs the singles that it sums; for a single perturbation that was measured
 # before, it repeats the measurement.
 BASELINES: dict[str, dict[str, Any]] = {
@@ -244,11 +246,20 @@ class AppMethod(Method):
             model.train(enable_progress_bar=False, accelerator="cpu")
             return model
 
-        return timed(fit, task, split, extra=self.extra)
+        def extra(model: Model, predicted: AnnData, task: Task, split: Split) -> dict[str, NDArray]:
+            return {P_CHANGE: _p_change(model, task, split), **self.extra(model, predicted, task, split)}
+
+        return timed(fit, task, split, extra=extra)
 
     def extra(self, model: Model, predicted: AnnData, task: Task, split: Split) -> dict[str, NDArray]:
         """Return arrays to keep beside the predictions, from the trained model and what it predicted: none here."""
         return {}
+
+
+def _p_change(model: Model, task: Task, split: Split) -> NDArray[np.float16]:
+    """Return the probabilities of the changes that count in a task, of shape (n_test, n_scored)."""
+    predicted = model.predict(list(split.test), change_threshold=task.change_threshold(split))
+    return np.asarray(predicted[:, list(task.genes)].layers[Key.layers.P_CHANGE], dtype=np.float16)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ import pandas as pd
 from scapp import metrics
 from scapp._keys import Key
 from scapp._labels import parse_labels
-from scapp.benchmark._methods import registered
+from scapp.benchmark._methods import P_CHANGE, registered
 from scapp.benchmark._run import replacing, units
 from scapp.benchmark._task import Task
 
@@ -54,6 +54,12 @@ def score(tasks: Task | Iterable[Task], folder: Path | str) -> pd.DataFrame:
     perturbations of a split), ``metric``, ``value``, ``n_seen`` (how many genes of the perturbation were measured
     alone in training; -1 over a split) and ``effect_size`` (Euclidean norm of the observed effect over the scored
     genes; NaN over a split). A number that is not defined is NaN.
+
+    Beside the errors stand ``kept_spread``, the share of the measured spread between perturbations that the predictions
+    keep (:func:`scapp.metrics.kept_spread`; where noise is known, ``ceiling_kept_spread`` is what the truth would keep), and
+    the scores of the genes that changed, ``changed_auprc``, ``changed_precision`` and ``changed_recall``, by the probability
+    of a change or, for methods without, by its size; guessing has an AUPRC of ``changed_share``. A change is twice the median
+    standard error of the task or, where that is not known, what the largest twentieth of the values reaches.
 
     Raises
     ------
@@ -165,6 +171,7 @@ class _Scorer:
         self.n_seen = task.n_seen(split)
         self.effect_size = np.linalg.norm(self.observed, axis=1)
         self.targets = task.targets(split)
+        self.threshold = task.change_threshold(split)
         self.weights = metrics.effect_weights(self.observed, self._errors(), reference=self.mean)
         parsed = parse_labels(split.train, control=None)
         alone = {p[0]: row for p, row in zip(parsed, self.trained, strict=True) if len(p) == 1}
@@ -204,6 +211,7 @@ class _Scorer:
             lfc[self.targets] = 0
         std = arrays["std"].astype(np.float64) if "std" in arrays else None
         each, n = self._each(lfc, std), len(self.split.test)
+        each |= self._changed(lfc, arrays[P_CHANGE].astype(np.float64) if P_CHANGE in arrays else None)
         rows = self._rows(
             np.tile(np.array(self.split.test, dtype=object), len(each)),
             np.repeat(np.array(list(each), dtype=object), n),
@@ -214,6 +222,8 @@ class _Scorer:
         once = {**self._interactions(lfc), **{cost: float(arrays[cost]) for cost in COSTS}}
         if std is not None and n >= 3:
             once["spread_error_spearman"] = metrics.spread_error_spearman(std, lfc, self.observed)
+        if n >= 2:
+            once["kept_spread"] = metrics.kept_spread(lfc, self.observed)
         over = self._rows("", list(once), list(once.values()), -1, np.nan)
         return self._labelled(pd.concat([rows, over], ignore_index=True), name, str(arrays["group"]))
 
@@ -234,6 +244,13 @@ class _Scorer:
             values = metrics.noise_ceiling(first, second) * (np.sqrt(2) if self.task.kind == "seen" else 1)
         perturbations = np.array(labels, dtype=object)
         table = self._rows(perturbations, "ceiling_l2", values, self.n_seen[rows], self.effect_size[rows])
+        if len(rows) == len(self.observed) > 1:
+            # What noise adds to the spread between perturbations is not to be kept.
+            spread = np.square(self.observed - self.observed.mean(axis=0)).sum()
+            noise = np.square(values).sum() * (1 - 1 / len(rows))
+            kept = float(np.sqrt(max(1 - noise / spread, 0))) if spread > 0 else float("nan")
+            over = self._rows("", ["ceiling_kept_spread"], [kept], -1, np.nan)
+            table = pd.concat([table, over], ignore_index=True)
         return self._labelled(table, CEILING, "ceiling")
 
     def _rows(self, perturbation: Any, metric: Any, value: Any, n_seen: Any, effect_size: Any) -> pd.DataFrame:
@@ -273,6 +290,22 @@ class _Scorer:
                 values[name] = metrics.interval_coverage(lfc, std, observed, level=level, n_largest=among)
             values["spread"] = std.mean(axis=1)
         return values
+
+    def _changed(
+        self, lfc: NDArray[np.float64], p_change: NDArray[np.float64] | None
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return how well the genes that changed are found: by the probability of a change, or else by its size."""
+        changed = np.abs(self.observed) >= self.threshold
+        size = np.abs(lfc)
+        called = size >= self.threshold if p_change is None else p_change >= 0.5
+        precision, recall = metrics.changed_genes_precision_recall(called, changed)
+        auprc = metrics.changed_genes_auprc(size if p_change is None else p_change, changed)
+        return {
+            "changed_auprc": np.atleast_1d(auprc),
+            "changed_precision": np.atleast_1d(precision),
+            "changed_recall": np.atleast_1d(recall),
+            "changed_share": changed.mean(axis=1),
+        }
 
     def _interactions(self, lfc: NDArray[np.float64]) -> dict[str, float]:
         """Return how well genetic interactions are found, over the pairs whose genes were both measured alone."""

@@ -12,13 +12,14 @@ import pandas as pd
 from scipy import stats
 
 from scapp.benchmark._scores import COVERAGES, check
+from scapp.metrics import calibrated_score
 
 LEVEL = 0.95
 # Metrics by which methods can be compared: the side that is better.
 LOW = ("l2", "rmse", "mae", "rank", "weighted_mse", "fit_seconds", "predict_ms", "parameters", "peak_memory_mb")
 HIGH = (
     "pearson_delta", "pearson_delta_mean", "cosine", "pds", "weighted_r2", "top_20_overlap", "top_50_overlap",
-    "direction_match", "spread_error_spearman", "gi_auprc", "gi_tpr_at_fdp_30", "gi_tpr_at_fdp_50", "gi_sign_match",
+    "direction_match", "spread_error_spearman", "changed_auprc", "changed_precision", "changed_recall", "gi_auprc", "gi_tpr_at_fdp_30", "gi_tpr_at_fdp_50", "gi_sign_match",
     "gi_auprc_synergy", "gi_auprc_buffering", "gi_auprc_opposite",
 )  # fmt: skip
 
@@ -53,7 +54,9 @@ def summarise(
     Returns
     -------
     One row per task and method, best first: ``mean`` with ``low`` and ``high`` (95 %), ``n_perturbations``, ``n_seeds``;
-    with a reference also ``ratio``, ``ratio_low``, ``ratio_high``, and ``ratio_by_seed``, a tuple.
+    ``kept_spread``, how much of the measured spread between perturbations the predictions keep (0 where all are the same,
+    "mean collapse"; NaN where the results do not say), as the mean over splits; with a reference also ``ratio``,
+    ``ratio_low``, ``ratio_high``, and ``ratio_by_seed``, a tuple.
 
     Raises
     ------
@@ -70,6 +73,8 @@ def summarise(
         table["n_perturbations"] = np.isfinite(scores.values).any(axis=1).sum(axis=1)
         table["n_seeds"] = np.isfinite(scores.values).any(axis=2).sum(axis=1)
         table["mean"], table["low"], table["high"] = means(scores.values)[0], low, high
+        kept = rows[rows["metric"] == "kept_spread"].groupby("method")["value"].mean()
+        table["kept_spread"] = table["method"].map(kept).astype(float)
         if reference is not None:
             name = reference if isinstance(reference, str) else reference.get(task)
             if name is None or name not in scores.methods:
@@ -251,6 +256,75 @@ def ceilings(results: pd.DataFrame, *, metric: str = "l2", nothing: str = "no ch
         tables.append(table)
     columns = ["task", "method", "mean", "ceiling", "nothing", "share_closed"]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
+
+
+# The score of a perfect prediction, of the metrics that have one.
+PERFECT = {
+    **dict.fromkeys(("l2", "rmse", "mae", "rank", "weighted_mse"), 0.0),
+    **dict.fromkeys(
+        ("pearson_delta", "pearson_delta_mean", "cosine", "pds", "weighted_r2", "top_20_overlap", "top_50_overlap",
+         "direction_match", "changed_auprc", "changed_precision", "changed_recall"), 1.0
+    ),
+}  # fmt: skip
+
+
+def calibrated(
+    results: pd.DataFrame,
+    *,
+    metrics: Sequence[str] = ("l2", "mae", "pds", "weighted_r2", "changed_auprc"),
+    null: str = "mean",
+) -> pd.DataFrame:
+    """Put scores on one scale: the share of the range between an uninformative and a perfect prediction.
+
+    Parameters
+    ----------
+    results
+        As in :func:`scapp.benchmark.summarise`.
+    metrics
+        Names of scores that a perfect prediction has a known value of.
+    null
+        The method that knows nothing about single perturbations.
+
+    Returns
+    -------
+    One row per task, method and metric: ``mean``, ``null`` and ``best``, over the perturbations and splits that both methods
+    were scored on, and ``share``, (mean - null) / (best - null): 0 for the null, 1 for the truth, negative for what is worse
+    than the null. NaN where the null has no score, as a correlation of constants. Noise keeps the truth itself below 1:
+    :func:`ceilings` has it for the L2.
+
+    Raises
+    ------
+    ValueError
+        If a column or metric is missing, no perfect value of a metric is known, or no task has the null.
+
+    See Also
+    --------
+    scapp.metrics.calibrated_score, ceilings
+    """
+    check(results)
+    if isinstance(metrics, str):
+        metrics = [metrics]
+    tables = []
+    for metric in metrics:
+        if metric not in PERFECT:
+            raise ValueError(f"No perfect value of {metric!r} is known; there are those of {', '.join(PERFECT)}.")
+        check(results, metric=metric)
+        for task, rows in _tasks(results, metric):
+            scores = cube(rows, metric)
+            if null not in scores.methods:
+                continue
+            both = np.isfinite(scores.values) & np.isfinite(scores[null])
+            table = pd.DataFrame({"task": task, "method": scores.methods, "group": scores.groups, "metric": metric})
+            table["mean"] = means(np.where(both, scores.values, np.nan))[0]
+            table["null"] = means(np.where(both, scores[null], np.nan))[0]
+            table["best"] = PERFECT[metric]
+            table["share"] = calibrated_score(table["mean"].to_numpy(), table["null"].to_numpy(), PERFECT[metric])
+            tables.append(table.sort_values("share", ascending=False, kind="stable", na_position="last"))
+    if not tables:
+        raise ValueError(
+            f"No task has scores of {null!r}, which the others are held against. Run it, or name another with null=…."
+        )
+    return pd.concat(tables, ignore_index=True)
 
 
 def calibration(results: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) -> pd.DataFrame:

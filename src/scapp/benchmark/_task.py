@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Kind = Literal["combinations", "unseen", "seen"]
 # Two columns of names would be told apart from annotations by their titles; this says it outright.
 FROM_NETWORK = "network"
+# Share of the scored values that count as changes where the noise is not known.
+CHANGED_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -269,6 +271,28 @@ class Task:
         if not self.score_targets:
             known = np.where(self.targets(split), 0, known)
         return np.linalg.norm(known, axis=1) if np.isfinite(known).all() and known.any() else None
+
+    def change_threshold(self, split: Split) -> float:
+        """Return what counts as a change of a scored gene in a split.
+
+        Twice the median standard error of the held-out effects or, where these are not known, what the largest twentieth of
+        their values reaches.
+        """
+        effects = self.effects
+        if self.kind == "seen":
+            assert self.halves is not None
+            effects = self.halves[split.seed][1]
+        errors = effects.layers.get(Key.layers.LFC_SE)
+        if errors is None and self.kind != "seen":
+            errors = self.standard_errors
+        if errors is not None:
+            rows = effects.obs_names.get_indexer(list(split.test))
+            columns = effects.var_names.get_indexer(self.effects.var_names[self.scored])
+            found = 2 * float(np.nanmedian(np.asarray(errors, dtype=np.float64)[np.ix_(rows, columns)]))
+        else:
+            found = float(np.quantile(np.abs(self.observed(split)), 1 - CHANGED_SHARE))
+        # Where hardly anything is measured to change, the smallest change of all.
+        return found if found > 0 else float(np.finfo(np.float32).tiny)
 
     def n_seen(self, split: Split) -> NDArray[np.intp]:
         """Return how many genes of each held-out perturbation were measured alone in training."""

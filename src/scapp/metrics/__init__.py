@@ -10,13 +10,13 @@ from scapp.metrics._calibration import (
     reliability,
     spread_error_spearman,
 )
-from scapp.metrics._ceiling import explained_gap, noise_ceiling
+from scapp.metrics._ceiling import calibrated_score, explained_gap, noise_ceiling
 from scapp.metrics._correlation import cosine, pearson_delta
 from scapp.metrics._discrimination import kept_spread, perturbation_discrimination, rank
 from scapp.metrics._distance import l2, mae, rmse
 from scapp.metrics._energy import energy_distance
 from scapp.metrics._genes import top_expressed_genes
-from scapp.metrics._hits import changed_genes_auprc, hit_discovery_recall
+from scapp.metrics._hits import changed_genes_auprc, changed_genes_precision_recall, hit_discovery_recall
 from scapp.metrics._interactions import (
     interaction_auprc,
     interaction_classes,
@@ -27,7 +27,9 @@ from scapp.metrics._top_genes import direction_match, top_k_overlap
 from scapp.metrics._weighted import effect_weights, weighted_mse, weighted_r2
 
 __all__ = [
+    "calibrated_score",
     "changed_genes_auprc",
+    "changed_genes_precision_recall",
     "cosine",
     "direction_match",
     "effect_weights",

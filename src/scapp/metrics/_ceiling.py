@@ -112,3 +112,63 @@ def explained_gap(l2: ArrayLike, l2_no_change: ArrayLike, ceiling: ArrayLike) ->
         raise ValueError(f"Expected numbers, or one each for the same perturbations; found {shapes}.") from None
     gap = no_change - best
     return as_number((no_change - error) / np.where(gap > 0, gap, np.nan))
+
+
+@checked
+@by_label
+def calibrated_score(score: ArrayLike, null: ArrayLike, best: ArrayLike) -> float | NDArray[np.float64]:
+    r"""Return where a score lies between that of an uninformative prediction and that of a perfect one.
+
+    .. math:: \frac{s - s_\text{null}}{s_\text{best} - s_\text{null}}
+
+    0 is what the null gets, 1 the best; what is worse than the null is negative. Scores of all kinds, errors and correlations,
+    come to one scale on which they can be averaged, and a metric that gives a high score to nothing no longer flatters. With
+    the mean of the training perturbations or a random prediction as the null and a perfect prediction as the best, it is the
+    scaled score of cell-eval :cite:p:`Roohani2025`, which cuts off at 0. With a positive control (a replicate of the
+    measurement) as the score, a negative one as the null and a perfect prediction as the best, it is the dynamic range
+    fraction of :cite:p:`Miller2025`: how much of its range a metric can use on these data.
+
+    Parameters
+    ----------
+    score
+        Score of a method: a number, or one a perturbation, or of several methods.
+    null
+        Score of a prediction that knows nothing about single perturbations, of the same shape or a number.
+    best
+        Score of a perfect prediction, of the same shape or a number: 0 for errors, 1 for correlations; or that of the best
+        possible one, such as :func:`noise_ceiling`.
+
+    Returns
+    -------
+    A share for each number given; a float for numbers. NaN where null and best are the same or, among several, in the
+    reverse order of most, as there is no range; NaN in, NaN out. Give means over perturbations rather than average the
+    shares: a perturbation of hardly any range has a share that is mostly noise.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit together.
+    TypeError
+        If an argument does not hold numbers.
+
+    See Also
+    --------
+    explained_gap : the same of the L2, between no change and the noise ceiling.
+    scapp.benchmark.calibrated : the table of a benchmark on this scale.
+
+    Examples
+    --------
+    >>> scapp.metrics.calibrated_score(score=3.0, null=4.0, best=0.0)
+    0.25
+    """
+    named = {"score": score, "null": null, "best": best}
+    arrays = [read_array(values, name) for name, values in named.items()]
+    try:
+        own, nothing, perfect = np.broadcast_arrays(*arrays)
+    except ValueError:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in zip(named, arrays, strict=True))
+        raise ValueError(f"Expected numbers, or one each for the same perturbations; found {shapes}.") from None
+    gap = perfect - nothing
+    # Whether a larger or a smaller score is the better one is the same for all.
+    side = np.sign(np.nansum(np.sign(gap)))
+    return as_number((own - nothing) / np.where(gap * side > 0, gap, np.nan))

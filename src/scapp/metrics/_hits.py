@@ -124,6 +124,64 @@ def changed_genes_auprc(
     return as_number(np.array(areas).reshape(score.shape[:-1]))
 
 
+@checked
+@by_label
+def changed_genes_precision_recall(
+    called: ArrayLike, changed: ArrayLike, *, threshold: float = 0.5, genes: ArrayLike | None = None
+) -> tuple[float | NDArray[np.float64], float | NDArray[np.float64]]:
+    """Compute how many of the genes that are called changed did change, and how many of those that did are called.
+
+    Parameters
+    ----------
+    called
+        Probabilities of a change, such as ``layers["p_change"]``, or which genes are called, as 0 and 1; of shape
+        (n_perturbations, n_genes), or (n_genes,).
+    changed
+        Which genes changed, of the same shape; boolean, or 0 and 1.
+    threshold
+        The probability from which on a gene is called, more than 0 and up to 1.
+    genes
+        Mask or indices of the genes to score; all if None.
+
+    Returns
+    -------
+    Precision and recall, one number a perturbation each; floats for 1-d input. Precision is NaN where no gene is called,
+    recall where none changed.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, a scored value is NaN or infinite, `changed` holds anything but 0 and 1, `called` is no
+        probability, or `threshold` or `genes` does not fit.
+    TypeError
+        If an array does not hold numbers.
+
+    See Also
+    --------
+    changed_genes_auprc : over all thresholds.
+
+    Examples
+    --------
+    >>> precision, recall = scapp.metrics.changed_genes_precision_recall([0.9, 0.6, 0.2, 0.1], [1, 0, 1, 0])
+    >>> precision, recall
+    (0.5, 0.5)
+    """
+    if not 0 < threshold <= 1:
+        raise ValueError(f"threshold must be more than 0 and at most 1, found {threshold}.")
+    score, outcome = read_same_shape({"called": called, "changed": changed}, genes)
+    check_binary(outcome, "changed")
+    if (score < 0).any() or (score > 1).any():
+        raise ValueError(
+            f"called reaches from {score.min():.3g} to {score.max():.3g}; expected probabilities, from 0 to 1, or which genes are "
+            "called, for example `np.abs(lfc) > threshold`."
+        )
+    positive = score >= threshold
+    right = (positive * outcome).sum(axis=-1)
+    n_called, n_changed = positive.sum(axis=-1), outcome.sum(axis=-1)
+    precision = right / np.where(n_called > 0, n_called, np.nan)
+    return as_number(precision), as_number(right / np.where(n_changed > 0, n_changed, np.nan))
+
+
 def check_binary(outcomes: NDArray[np.float64], name: str) -> None:
     """Raise if an outcome is neither 0 nor 1."""
     other = (outcomes != 0) & (outcomes != 1)

@@ -236,6 +236,16 @@ class PredictionMixin:
         return list(self._registered.genes)
 
     @property
+    def measured_genes(self) -> list[str]:
+        """The genes whose expression was measured in training, which predictions are of."""
+        return [gene for gene, measured in zip(self.genes, self._registered.measured, strict=True) if measured]
+
+    @property
+    def informed_genes(self) -> list[str]:
+        """The genes that the networks, the features or a measurement of their own tell something about."""
+        return [gene for gene, informed in zip(self.genes, self._informed(), strict=True) if informed]
+
+    @property
     def network(self) -> sparse.csr_matrix | dict[str, sparse.csr_matrix]:
         """The network that the model uses, row = source, column = target; one for each key if there are several."""
         keys = self.registry["setup_args"]["network_key"]

@@ -1,6 +1,7 @@
 """Tools: what a trained model tells beyond its predictions."""
 
 from scapp.tl._attention_checks import attention_checks
+from scapp.tl._drivers import rank_drivers
 from scapp.tl._embedding import perturbation_embedding
 from scapp.tl._explain import explain
 from scapp.tl._interactions import genetic_interactions
@@ -17,6 +18,7 @@ __all__ = [
     "genetic_interactions",
     "perturbation_embedding",
     "rank_attention_genes",
+    "rank_drivers",
     "sample_cells",
     "screen",
     "suggest_perturbations",

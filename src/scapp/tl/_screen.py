@@ -162,20 +162,31 @@ def _scores(
             yield batch, score(arrays[Key.layers.PREDICTED_LFC])
 
 
-def _score_std(
-    model: APP, perturbations: list[Genes], score: Signature | Function, seed: int, kind: str | None
-) -> np.ndarray:
-    """Return the standard deviation of the score of each, over draws from the uncertainty of its log-fold-changes."""
-    from scapp.module import Wanted
+def error_draws(model: APP, seed: int) -> dict[bool, np.ndarray]:
+    """Draw standardized errors of predictions, of which those of genes go together as errors of left-out perturbations do.
 
+    Returns
+    -------
+    For single genes (False) and combinations (True) an array of shape (n_draws, n_measured). The draws are the same for all
+    perturbations, so that these differ by what is known of them and not by chance.
+    """
     rng = np.random.default_rng(seed)
-    # The same draws for all, so that their scores differ by what is known of them and not by chance.
     alone = rng.standard_normal((N_DRAWS, model.module.targets.shape[1]))
     errors = {}
     for combined in (False, True):
         factors = model.module.error_factors(combined=combined).cpu().numpy()
         rest = np.sqrt(np.maximum(1 - np.square(factors).sum(axis=0), 0))
         errors[combined] = rng.standard_normal((N_DRAWS, len(factors))) @ factors + alone * rest
+    return errors
+
+
+def _score_std(
+    model: APP, perturbations: list[Genes], score: Signature | Function, seed: int, kind: str | None
+) -> np.ndarray:
+    """Return the standard deviation of the score of each, over draws from the uncertainty of its log-fold-changes."""
+    from scapp.module import Wanted
+
+    errors = error_draws(model, seed)
     found = np.empty(len(perturbations))
     predictions = model.predictions(perturbations, Wanted(attention=False), kind=kind, batch_size=1)
     for i, (genes, (_, arrays)) in enumerate(zip(perturbations, predictions, strict=True)):
