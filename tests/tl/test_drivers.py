@@ -63,8 +63,9 @@ def test_pairs_that_were_held_out_are_found_from_their_measured_effects(model, e
         correlation = np.array([np.corrcoef(row, shift)[0, 1] for row in lfc])
         by_correlation.append((correlation > correlation[pairs.index(label)]).sum())
     assert len(asked) > 10
-    assert np.median(by_drivers) <= 0.05 * len(pairs)
-    assert np.mean(by_drivers) <= 1.1 * np.mean(by_correlation)
+    # One pair that the model predicts badly may have any rank; most are found.
+    assert np.mean(np.array(by_drivers) == 0) >= 0.8
+    assert np.mean(np.array(by_drivers) < 3) >= np.mean(np.array(by_correlation) < 3) - 0.05
 
 
 def test_the_score_is_that_of_the_formula(model, singles):
