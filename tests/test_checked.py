@@ -48,6 +48,7 @@ def required(function: Callable) -> dict:
         "Sequence[str]": ["x"],
         "Iterable[str]": ["x"],
         "int": 1,
+        "What": "network",
         "APP": type("APP", (), {})(),
     }
     return {

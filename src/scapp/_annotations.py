@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 Annotations: TypeAlias = pd.DataFrame | Mapping[str, Iterable[str]] | PathLike
 # Of the relations of the Gene Ontology, those by which a gene of the child is also one of the parent.
-_INHERITED = {"isa", "is_a", "is a", "part of", "part_of", "partof"}
+_INHERITED = {"isa", "is_a", "part_of", "partof"}
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,12 @@ class AnnotationTable:
     genes: list[str]
     terms: list[str]
     membership: sparse.csr_matrix
+
+    def pairs(self) -> pd.DataFrame:
+        """Return one row per gene and term."""
+        held = self.membership.tocoo()
+        genes, terms = pd.Index(self.genes, dtype=object), pd.Index(self.terms, dtype=object)
+        return pd.DataFrame({"gene": genes[held.row], "term": terms[held.col]})
 
     def with_term_sizes(self, min_genes: int, max_genes: int | None) -> AnnotationTable:
         """Keep only the terms that have so many genes.

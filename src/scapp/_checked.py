@@ -24,6 +24,7 @@ class Kind(NamedTuple):
 
     words: str
     holds: Callable[[Any], bool]
+    choices: tuple[Any, ...] = ()
 
 
 def _is_bool(value: Any) -> bool:
@@ -132,7 +133,8 @@ def checked(function: Any = None, /, *, own: Sequence[str] = ()) -> Any:
             return function(*args, **kwargs)  # which says what is missing or not known
         for name, value in given.items():
             if name in kinds and not any(kind.holds(value) for kind in kinds[name]):
-                error = ValueError if isinstance(value, float) and math.isnan(value) else TypeError
+                unknown = isinstance(value, str) and any(kind.choices for kind in kinds[name])
+                error = ValueError if unknown or (isinstance(value, float) and math.isnan(value)) else TypeError
                 raise error(_message(_called(function), name, value, kinds[name]))
         return function(*args, **kwargs)
 
@@ -166,7 +168,7 @@ def _read(annotation: str, function: Callable[..., Any]) -> list[Kind]:
 
 
 def _choices(part: str, function: Callable[..., Any]) -> Kind | None:
-    """Return what a literal allows: any text where it is of text, as functions name the choices themselves."""
+    """Return what a literal allows."""
     space = getattr(inspect.unwrap(function), "__globals__", {})
     literal: Any = space.get(part)
     if part.startswith("Literal["):
@@ -174,11 +176,7 @@ def _choices(part: str, function: Callable[..., Any]) -> Kind | None:
     if get_origin(literal) is not Literal:
         return None
     allowed = get_args(literal)
-    words = " or ".join(map(repr, allowed))
-    return Kind(
-        words,
-        lambda value: (isinstance(value, str) if isinstance(allowed[0], str) else False) or _among(value, allowed),
-    )
+    return Kind(" or ".join(map(repr, allowed)), lambda value: _among(value, allowed), allowed)
 
 
 def _among(value: Any, allowed: tuple) -> bool:
@@ -199,8 +197,13 @@ def _message(call: str, name: str, value: Any, kinds: Sequence[Kind]) -> str:
     found = "None" if value is None else f"{type(value).__name__}{shown}"
     if call.endswith("setup_anndata") and found == "MuData":
         found = "MuData; for a MuData there is setup_mudata"
-    words = [kind.words for kind in kinds]
+    choices = [repr(choice) for kind in kinds for choice in kind.choices]
+    words = [*choices, *(kind.words for kind in kinds if not kind.choices)]
     expected = words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+    if isinstance(value, str) and choices:
+        words = [word for word in words if word != "None"]
+        expected = " or ".join([", ".join(words[:-1]), words[-1]]) if len(words) < 4 else f"one of {', '.join(words)}"
+        return f"{name} must be {expected}, found {value!r}.\nSee `help({call})`."
     expects_data = any(kind is _KINDS["AnnData"] for kind in kinds)
     mend = _data_mend(call, value) if expects_data else f"See `help({call})`."
     return f"{name} of {call} must be {expected}, found {found}.\n{mend}"

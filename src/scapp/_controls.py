@@ -77,37 +77,11 @@ _BEFORE = [
 ]
 _BEFORE_SHORT = [f"{word}{_SPLIT}" for word in ("g", "si", "sh", "sc", "p", "hs", "mm", "h", "m")]
 _AFTER = [
-    r"\d++x?",
-    "sgrnas?",
-    "grnas?",
-    "crrnas?",
-    "sirnas?",
-    "shrnas?",
-    "guides?",
-    "sg",
-    "rnas?",
-    "sequences?",
-    "seq",
-    "oligos?",
-    "human",
-    "mouse",
-    "for",
-    "sites?",
-    "loc(?:us|i)",
-    "regions?",
-    "pool",
-    "lib(?:rary)?",
-    "group",
-    "cells?",
-    "vector",
-    "plasmid",
-    "samples?",
+    *r"\d++x? sgrnas? grnas? crrnas? sirnas? shrnas? guides? sg rnas? sequences? seq oligos? human mouse for sites?".split(),
+    *r"loc(?:us|i) regions? pool lib(?:rary)? group cells? vector plasmid samples?".split(),
     r"(?<=[\s_.\-:/#()*])p1(?:p2)?",
     r"(?<=[\s_.\-:/#()*])p2",
-    "hs",
-    "mm",
-    r"v\d++",
-    r"chr(?:\d++|[xym])",
+    *r"hs mm v\d++ chr(?:\d++|[xym])".split(),
 ]
 _LETTER = r"(?<=[\s_.\-:/#()*])(?:[a-h]|[gi]\d+)(?![a-z0-9])"  # NTC_A, control-g2
 _CORES = "|".join(_CORE)
@@ -139,55 +113,14 @@ _LIKE_CONTROL = re.compile(
 # What stands in place of a label where no perturbation is known: missing values written as text, and what programs that
 # call guides write. Compared in lower case, with blanks for underscores and dashes.
 MISSING = frozenset(
-    {
-        *(
-            "",
-            "nan",
-            "none",
-            "<na>",
-            "na",
-            "n/a",
-            "n.a.",
-            "#n/a",
-            "#na",
-            "null",
-            "nil",
-            "*",
-            ".",
-            "?",
-            "<nan>",
-            "<none>",
-        ),
-        *("unassigned", "not assigned", "unknown", "undetermined", "undefined", "missing", "unmapped", "unlabeled"),
-        *("unlabelled", "not available", "not determined", "uncalled", "no call", "nocall", "empty", "background"),
-        *(
-            "no guide",
-            "noguide",
-            "no guides",
-            "no grna",
-            "no sgrna",
-            "no barcode",
-            "no perturbation called",
-            "no feature",
-        ),
-        *("0 guides", "unassignable", "not detected", "undetected", "unidentified", "other", "others", "debris"),
-    }
+    """|nan|none|<na>|na|n/a|n.a.|#n/a|#na|null|nil|*|.|?|<nan>|<none>|unassigned|not assigned|unknown|undetermined|undefined|missing|
+    unmapped|unlabeled|unlabelled|not available|not determined|uncalled|no call|nocall|empty|background|no guide|noguide|no guides|
+    no grna|no sgrna|no barcode|no perturbation called|no feature|0 guides|unassignable|not detected|undetected|unidentified|other|
+    others|debris""".replace("\n    ", "").split("|")
 )
 SEVERAL = frozenset(
-    {
-        *("multiple", "multiplet", "multiplets", "doublet", "doublets", "multi", "multiple guides", "multiple grnas"),
-        *(
-            "multiple sgrnas",
-            "multi guide",
-            "multiguide",
-            "ambiguous",
-            "ambient",
-            "collision",
-            "mixed",
-            "more than one",
-        ),
-        *("2 or more", "several"),
-    }
+    """multiple|multiplet|multiplets|doublet|doublets|multi|multiple guides|multiple grnas|multiple sgrnas|multi guide|multiguide|
+    ambiguous|ambient|collision|mixed|more than one|2 or more|several""".replace("\n    ", "").split("|")
 )
 _OTHER_JOINS = re.compile(r"[|,;&]")
 _BLANKS = re.compile(r"[\s_\-]+")

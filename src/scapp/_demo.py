@@ -82,8 +82,8 @@ def screen_of(
     report(
         f"{effects.n_obs} perturbations x {effects.n_vars:,} genes, {int(measured_mask(effects).sum()):,} of them measured"
     )
-    coverage = pp.add_network(effects, network, aliases=aliases, perturbation_key=perturbation_key, control=None)
-    report(str(coverage))
+    pp.add_network(effects, network, aliases=aliases, perturbation_key=perturbation_key, control=None)
+    report(str(pp.report(effects, "network")))
     return Screen(effects, perturbation_key)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scapp._settings import settings
+from scapp._tables import PathLike, existing_file
 
 if TYPE_CHECKING:
     import requests
@@ -81,6 +82,7 @@ def data_folder(folder: str | os.PathLike[str] | None = None) -> Path:
 def fetch(
     file: RemoteFile,
     *,
+    local: PathLike | None = None,
     folder: str | os.PathLike[str] | None = None,
     base_url: str | None = None,
     progress_bar: bool = True,
@@ -93,6 +95,8 @@ def fetch(
     ----------
     file
         What to fetch.
+    local
+        A copy of it, which is taken in the place of a download.
     folder
         Where files are kept, also in folders inside; see :func:`data_folder`. A file that is there is never written over.
     base_url
@@ -111,6 +115,8 @@ def fetch(
     OSError
         If the folder is none or cannot be written, or the disk is full. What had arrived is removed.
     """
+    if local is not None:
+        return existing_file(local)
     import pooch
 
     path = data_folder(folder) / file.name

@@ -24,7 +24,7 @@ ENDS = {
     ("gene1", "gene2"): "",
     ("gene_1", "gene_2"): "",
     ("gene_a", "gene_b"): "",
-    ("official symbol interactor a", "official symbol interactor b"): "BioGRID",
+    ("official_symbol_interactor_a", "official_symbol_interactor_b"): "BioGRID",
     ("from", "to"): "igraph",
     ("node1", "node2"): "STRING",
     ("entitya", "entityb"): "SIGNOR",
@@ -46,44 +46,12 @@ _ROLES = [
     ("i", "j", False),
 ]
 # Of a name, what says of which kind a column is.
-_KINDS = (
-    "",
-    "gene",
-    "symbol",
-    "gene_symbol",
-    "genesymbol",
-    "name",
-    "gene_name",
-    "genename",
-    "node",
-    "protein",
-    "id",
-    "gene_id",
-)
-_SYMMETRIC = ("gene", "protein", "node", "symbol", "name", "interactor", "entity", "id", "uniprot", "ensembl", "entrez")
-WEIGHTS = ["weight", "combined_score", "score", "mor", "importance"]
+_KINDS = ["", *"gene symbol gene_symbol genesymbol name gene_name genename node protein id gene_id".split()]
+_SYMMETRIC = "gene protein node symbol name interactor entity id uniprot ensembl entrez".split()
+WEIGHTS = "weight combined_score score mor importance".split()
 # Names that are weights where they hold numbers.
-_NUMBERS = [
-    "beta",
-    "similarity",
-    "correlation",
-    "coefficient",
-    "coef",
-    "edge_weight",
-    "strength",
-    "stringdb::score",
-    "rho",
-    "cor",
-]
-_NUMBERS += [
-    "pcc",
-    "partial_correlation",
-    "mutual_information",
-    "mi",
-    "distance_correlation",
-    "probability",
-    "confidence_score",
-]
+_NUMBERS = """beta similarity correlation coefficient coef edge_weight strength stringdb::score rho cor pcc partial_correlation
+    mutual_information mi distance_correlation probability confidence_score""".split()
 SIGNS = """mode_of_regulation mor sign action interaction effect polarity regulation regulation_type regulatory_effect mode_of_action
     interaction_type mode direction_of_effect influence consensus_sign type edge_type relation relationship function""".split()
 _STIMULATIONS = ["is_stimulation", "consensus_stimulation", "stimulation"]
@@ -126,12 +94,8 @@ def edge_ends(table: pd.DataFrame) -> tuple[str, str] | None:
 
 def ends_are_directed(ends: tuple[object, object]) -> bool:
     """Return whether the names of two ends say that the edge goes from the first to the second."""
-    first = _words(ends[0])
+    first = plain(ends[0])
     return first == "regulatorygene" or any(directed and _rest(first, role) is not None for role, _, directed in _ROLES)
-
-
-def _words(column: object) -> str:
-    return re.sub(r"[\s.\-]+", "_", plain(column))
 
 
 def _rest(name: str, role: str) -> str | None:
@@ -148,7 +112,7 @@ def _rest(name: str, role: str) -> str | None:
 
 
 def _by_roles(table: pd.DataFrame) -> tuple[str, str, bool] | None:
-    columns = {_words(column): column for column in reversed(list(table.columns)) if not _holds_numbers(table, column)}
+    columns = {plain(column): column for column in reversed(list(table.columns)) if not _holds_numbers(table, column)}
     for first, second, directed in _ROLES:
         symmetric = len(first) == 1
         sources = {rest: column for name, column in columns.items() if (rest := _rest(name, first)) is not None}
@@ -230,7 +194,7 @@ def find_signs(table: pd.DataFrame, used: Iterable[object]) -> Signs | None:
     if stimulation is not None and inhibition is not None:
         up, down = (_flags(table[column]) for column in (stimulation, inhibition))
         return Signs(np.where(up == down, 0.0, np.where(up, 1.0, -1.0)), f"{stimulation}, {inhibition}")
-    columns = {_words(column): column for column in reversed(list(table.columns)) if column not in left_out}
+    columns = {plain(column): column for column in reversed(list(table.columns)) if column not in left_out}
     for name in SIGNS:
         if name in columns and (signs := read_signs(table[columns[name]])) is not None:
             return Signs(signs, str(columns[name]))
@@ -256,7 +220,7 @@ def unread(table: pd.DataFrame, used: Iterable[object]) -> tuple[str, ...]:
 
 def split_names_of_edges(table: pd.DataFrame) -> pd.DataFrame | None:
     """Return a table with ends where its edges are named as by Cytoscape, ``"KLF1 (pp) HBB"``; None if they are not."""
-    for name in ("name", "shared name", "edge"):
+    for name in ("name", "shared_name", "edge"):
         column = find_column(table, [name])
         if column is None or not len(table):
             continue

@@ -27,13 +27,14 @@ from scapp._edge_columns import (
     unread,
     weight_column,
 )
-from scapp._effect_columns import ADJUSTED, ERRORS, LN, LOG2, LOG10, P_VALUES, STATISTICS, find
+from scapp._effect_columns import ADJUSTED, ERRORS, LN, LOG2, LOG10, P_VALUES, STATISTICS
 from scapp._genes import shorten
 from scapp._tables import (
     PathLike,
     check_column,
     check_single,
     existing_file,
+    find_column,
     has_no_header,
     is_gmt,
     is_path,
@@ -342,9 +343,11 @@ def unknown_ends(table: pd.DataFrame) -> str:
 
 def is_effects_table(table: pd.DataFrame) -> bool:
     """Return whether a table holds differential expression, by the names of its columns."""
-    effects = find(table, [*LOG2, *LN, *LOG10, "lfc", "logfc", "log_fc", "log_fold_change"])
-    tests = find(table, [*P_VALUES, *ADJUSTED, *ERRORS, *STATISTICS])
-    return effects is not None and (tests is not None or find(table, ["perturbation", "perturbed_gene"]) is not None)
+    effects = find_column(table, [*LOG2, *LN, *LOG10, "lfc", "logfc", "log_fc", "log_fold_change"])
+    tests = find_column(table, [*P_VALUES, *ADJUSTED, *ERRORS, *STATISTICS])
+    return effects is not None and (
+        tests is not None or find_column(table, ["perturbation", "perturbed_gene"]) is not None
+    )
 
 
 def _from_matrix(matrix: sparse.spmatrix | np.ndarray, var_names: Sequence[str]) -> EdgeTable:

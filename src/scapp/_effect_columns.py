@@ -11,6 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from scapp._tables import find_column, plain
+
 # Column names in lower case, with "_" for what joins their words, in the order in which they are looked for.
 PERTURBATIONS = """perturbation perturbed_gene perturbation_name perturbed perturbation_id target_perturbation gene_perturbed
     knocked_down_gene knockdown_gene knockdown kd_gene knockout knockout_gene ko ko_gene activated_gene gene_target grna_target
@@ -80,22 +82,10 @@ class EffectColumns:
     freedom: str | None
 
 
-def plain_name(column: object) -> str:
-    """Return a column name as it is compared: ``log2FoldChange`` and ``P.Value`` as ``log2foldchange`` and ``p_value``."""
-    return re.sub(r"[\s.\-]+", "_", str(column).strip().lower())
-
-
-def find(table: pd.DataFrame, names: Iterable[str], without: Iterable[str | None] = ()) -> str | None:
-    """Return the first of these names that is a column, other than some; None if none is."""
-    left_out = set(without)
-    columns = {plain_name(column): column for column in reversed(list(table.columns)) if column not in left_out}
-    return next((columns[name] for name in names if name in columns), None)
-
-
 def find_like(table: pd.DataFrame, pattern: re.Pattern[str], without: Iterable[str | None] = ()) -> str | None:
     """Return the only column, other than some, whose name looks like that; None if none or several do."""
     left_out = set(without)
-    alike = [column for column in table.columns if column not in left_out and pattern.fullmatch(plain_name(column))]
+    alike = [column for column in table.columns if column not in left_out and pattern.fullmatch(plain(column))]
     return alike[0] if len(alike) == 1 else None
 
 
@@ -111,28 +101,28 @@ def find_columns(table: pd.DataFrame, given: dict[str, str | None]) -> EffectCol
         ``"p_value"``.
     """
     named = [column for column in given.values() if column is not None]
-    lfc = given["lfc"] or find(table, [*LOG2, *LN, *LOG10, *LOGS], named)
-    se = given["lfc_se"] or find(table, ERRORS, [*named, lfc]) or find_like(table, _LIKE_ERROR, [*named, lfc])
+    lfc = given["lfc"] or find_column(table, [*LOG2, *LN, *LOG10, *LOGS], named)
+    se = given["lfc_se"] or find_column(table, ERRORS, [*named, lfc]) or find_like(table, _LIKE_ERROR, [*named, lfc])
     lfc = lfc or find_like(table, _LIKE_LFC, [*named, se])
     # The measured gene comes first where its name is clear: "target_gene" may be either.
     clear = GENES[: GENES.index("variable") + 1]
     perturbation = given["perturbation"] or (
-        find(table, PERTURBATIONS[: PERTURBATIONS.index("intervention")], [*named, lfc])
+        find_column(table, PERTURBATIONS[: PERTURBATIONS.index("intervention")], [*named, lfc])
         or find_like(table, _LIKE_PERTURBATION, [*named, lfc, se])
-        or find(table, PERTURBATIONS, [*named, lfc])
+        or find_column(table, PERTURBATIONS, [*named, lfc])
     )
     gene = (
         given["gene"]
-        or find(table, clear, [*named, lfc, perturbation])
-        or find(table, GENES, [*named, lfc, perturbation])
+        or find_column(table, clear, [*named, lfc, perturbation])
+        or find_column(table, GENES, [*named, lfc, perturbation])
     )
     gene = gene or find_like(table, _LIKE_GENE, [*named, lfc, se, perturbation])
     statistic, squared = given["statistic"], False
     if statistic is None:
-        statistic = find(table, STATISTICS, [*named, gene, perturbation])
+        statistic = find_column(table, STATISTICS, [*named, gene, perturbation])
         if statistic is None:
-            statistic = find(table, SQUARES, [*named, gene, perturbation])
-    squared = statistic is not None and plain_name(statistic) in SQUARES
+            statistic = find_column(table, SQUARES, [*named, gene, perturbation])
+    squared = statistic is not None and plain(statistic) in SQUARES
     return EffectColumns(
         perturbation=perturbation,
         gene=gene,
@@ -140,19 +130,19 @@ def find_columns(table: pd.DataFrame, given: dict[str, str | None]) -> EffectCol
         se=se,
         statistic=statistic,
         squared=squared,
-        p_value=given["p_value"] or find(table, P_VALUES, named),
-        adjusted=find(table, ADJUSTED, named),
-        freedom=find(table, FREEDOM, named),
+        p_value=given["p_value"] or find_column(table, P_VALUES, named),
+        adjusted=find_column(table, ADJUSTED, named),
+        freedom=find_column(table, FREEDOM, named),
     )
 
 
 def base_of(name: object, columns: Sequence[object] = ()) -> tuple[str, str]:
     """Return the base that the name of effects tells, ``"2"``, ``"e"``, ``"10"`` or ``""``, and by what it is told."""
-    plain = plain_name(name)
+    word = plain(name)
     for base, names in (("2", LOG2), ("e", LN), ("10", LOG10)):
-        if plain in names:
+        if word in names:
             return base, f"the name {name!r}"
-    there = {plain_name(column) for column in columns}
+    there = {plain(column) for column in columns}
     for program, (needed, base) in PROGRAMS.items():
         if needed <= there:
             return base, f"the columns of {program}"
@@ -161,7 +151,7 @@ def base_of(name: object, columns: Sequence[object] = ()) -> tuple[str, str]:
         ("10", r"log_?10"),
         ("e", r"(?:^|_)ln(?:_|$|fc)|natural|log_?e(?:_|$)"),
     ):
-        if re.search(pattern, plain):
+        if re.search(pattern, word):
             return base, f"the name {name!r}"
     return "", ""
 

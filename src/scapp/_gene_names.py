@@ -27,13 +27,13 @@ AliasTable: TypeAlias = Mapping[str, str] | pd.DataFrame | PathLike
 Aliases: TypeAlias = "AliasTable | Sequence[AliasTable] | NameTables"
 
 # Columns of the tables, in lower case: those of org.Hs.eg.db as it is exported, and of HGNC.
-SYMBOL = ["symbol", "approved_symbol", "approved symbol", "preferred_name"]
+SYMBOL = ["symbol", "approved_symbol", "preferred_name"]
 COLUMNS = {
-    "previous": ["prev_symbol", "previous_symbol", "previous symbol", "previous symbols"],
+    "previous": ["prev_symbol", "previous_symbol", "previous_symbols"],
     # STRING's table of proteins has their ids beside the preferred names, which are symbols.
-    "alias": ["alias_symbol", "alias", "alias symbol", "alias symbols", "string_protein_id"],
-    "ensembl": ["ensembl_gene_id", "ensembl_id", "ensembl", "ensembl gene id"],
-    "entrez": ["entrez_id", "entrez", "ncbi_gene_id", "ncbi gene id"],
+    "alias": ["alias_symbol", "alias", "alias_symbols", "string_protein_id"],
+    "ensembl": ["ensembl_gene_id", "ensembl_id", "ensembl"],
+    "entrez": ["entrez_id", "entrez", "ncbi_gene_id"],
 }
 ENSEMBL_ID = re.compile(r"^(ENS[A-Z]{0,4}G\d{11})(\.\d+)?(_PAR_Y)?$")
 # Of a genome, in front of a name, as Cell Ranger writes it where reads were aligned to several.

@@ -121,6 +121,21 @@ def check_no_view(adata: AnnData, call: str) -> None:
         )
 
 
+def check_layer(adata: AnnData, layer: str | None, mend: str, name: str = "adata") -> None:
+    """Raise if a layer is named that is not there, naming those that are."""
+    if layer is not None and layer not in adata.layers:
+        layers = shorten(repr(key) for key in adata.layers if isinstance(key, str)) or "none"
+        raise ValueError(f"{name} has no layer {layer!r}; its layers are {layers}. {mend}")
+
+
+def check_key_added(key: str) -> None:
+    """Raise unless `key` can name a slot of an AnnData that is written to a file."""
+    if not isinstance(key, str):
+        raise TypeError(f"key_added must be a string, found {type(key).__name__}.")
+    if not key.strip() or "/" in key:
+        raise ValueError(f"key_added={key!r} cannot name a slot: it must not be empty nor hold a '/'.")
+
+
 def shorten(names: Iterable[object], n: int = 5) -> str:
     """Return the first `n` names, and how many more there are, for a message."""
     names = list(names)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
+
+from scapp._genes import shorten
 
 ORGANISMS = {"human": 9606, "mouse": 10090, "rat": 10116, "zebrafish": 7955, "fly": 7227, "worm": 6239, "yeast": 4932}
 
@@ -39,3 +42,19 @@ def noted(
     origin = {"source": source, "version": version, "licence": licence, "url": url, "date": date}
     table.attrs = {**origin, **({} if directed is None else {"directed": directed}), **more}
     return table
+
+
+def origin_of(given: object) -> dict[str, str] | None:
+    """Return where a table of `scapp.resources` comes from, as plain text; None for anything else."""
+    attrs = given.attrs if isinstance(given, pd.DataFrame) else {}
+    return {str(name): str(value) for name, value in attrs.items()} if "licence" in attrs else None
+
+
+def check_columns(path: Path, found: Iterable[object], wanted: Iterable[str], what: str, mend: str) -> None:
+    """Raise if a file lacks columns of what it should be."""
+    there = list(found)
+    missing = [name for name in wanted if name not in there]
+    if missing:
+        raise ValueError(
+            f"{str(path)!r} is not {what}: it has no column {', '.join(map(repr, missing))}, but {shorten(map(repr, there), 20)}. {mend}"
+        )

@@ -320,13 +320,24 @@ def to_number(value: object) -> float:
 
 
 def plain(column: object) -> str:
-    """Return a column name as it is compared: lower case, without the ``#`` that starts the header of some files."""
-    return str(column).strip().lstrip("#").strip().lower()
+    """Return a column name as it is compared: ``"#Gene symbol"``, ``"gene.symbol"`` and ``"gene_symbol"`` are one."""
+    return re.sub(r"[\s.\-]+", "_", str(column).strip().lstrip("#").strip().lower())
 
 
-def find_column(table: pd.DataFrame, names: Sequence[str]) -> str | None:
-    """Return the first of `names` (in lower case) that is a column of the table, whatever its case; None if none is."""
-    columns = {plain(column): column for column in reversed(list(table.columns))}
+def find_column(table: pd.DataFrame, names: Iterable[str], without: Iterable[object] = ()) -> str | None:
+    """Return the first of `names`, as :func:`plain` spells them, that is a column of the table; None if none is.
+
+    Parameters
+    ----------
+    table
+        The table.
+    names
+        Usual names, the most telling first.
+    without
+        Columns that are something else.
+    """
+    left_out = set(without)
+    columns = {plain(column): column for column in reversed(list(table.columns)) if column not in left_out}
     return next((columns[name] for name in names if name in columns), None)
 
 

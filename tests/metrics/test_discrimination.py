@@ -119,7 +119,7 @@ def test_a_thousand_perturbations_take_seconds():
         ({"predicted": PREDICTED[:3]}, ValueError, r"shape \(3, 30\) and observed \(12, 30\)"),
         ({"predicted": PREDICTED[0], "observed": OBSERVED[0]}, ValueError, "one profile has no rank"),
         ({"predicted": PREDICTED[:1], "observed": OBSERVED[:1]}, ValueError, "two perturbations or more"),
-        ({"metric": "l3"}, ValueError, "one of l1, l2, cosine; found 'l3'"),
+        ({"metric": "l3"}, ValueError, "metric must be 'l1', 'l2' or 'cosine', found 'l3'"),
         ({"exclude": EXCLUDE[:, :3]}, ValueError, r"shape \(12, 3\); expected that of observed"),
         ({"exclude": np.ones_like(EXCLUDE)}, ValueError, r"no gene to compare for 12 perturbation"),
         ({"exclude": EXCLUDE, "genes": [3]}, ValueError, r"no gene to compare for 1 perturbation"),

@@ -67,5 +67,5 @@ def test_what_has_no_distance_is_refused():
         metrics.energy_distance(X, Y[:, :5])
     with pytest.raises(ValueError, match="NaN or infinite"):
         metrics.energy_distance(X, np.where(Y > 3, np.nan, Y))
-    with pytest.raises(ValueError, match="metric='l1'"):
+    with pytest.raises(ValueError, match="metric must be 'euclidean' or 'sqeuclidean', found 'l1'"):
         metrics.energy_distance(X, Y, metric="l1")

@@ -6,6 +6,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from tests.reports import reported
 
 import scapp
 from scapp.model import APP
@@ -60,7 +61,7 @@ def test_the_mean_profiles_of_effects_are_never_trained_on(screen, effects):
 def test_unreached_genes_are_reported_under_any_column_of_labels(effects):
     gene = effects.obs["target"].iloc[0].split("+")[0]
     others = [name for name in effects.var_names if name != gene][:3]
-    report = scapp.pp.add_network(effects, pd.DataFrame({"source": others[:2], "target": others[1:]}))
+    report = reported(scapp.pp.add_network, effects, pd.DataFrame({"source": others[:2], "target": others[1:]}))
     assert gene in report.isolated_perturbed_genes
 
 
@@ -104,7 +105,7 @@ def test_effects_of_another_tool_are_known_by_their_form(screen, effects):
 
 
 def test_what_was_registered_is_shown_also_without_the_data(screen, effects, tmp_path, capsys):
-    report = scapp.pp.add_network(effects, screen[1].network)
+    report = reported(scapp.pp.add_network, effects, screen[1].network)
     model = fitted(effects)
     model.save(tmp_path / "model")
     for each in (model, APP.load(tmp_path / "model")):

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
+from tests.reports import reported
 
 from scapp.pp import add_network, add_unmeasured_genes
 
@@ -45,7 +46,7 @@ UNDIRECTED = DIRECTED | {(target, source): weight for (source, target), weight i
 
 def test_rows_are_sources_and_columns_targets():
     adata = data()
-    report = add_network(adata, EDGES, directed=True)
+    report = reported(add_network, adata, EDGES, directed=True)
     assert weights_of(adata) == DIRECTED
     assert isinstance(adata.varp["network"], sparse.csr_matrix)
     assert adata.varp["network"].dtype == np.float32
@@ -55,7 +56,7 @@ def test_rows_are_sources_and_columns_targets():
 
 def test_an_undirected_network_is_symmetric_and_its_pairs_count_once():
     adata = data()
-    report = add_network(adata, EDGES)
+    report = reported(add_network, adata, EDGES)
     assert weights_of(adata) == UNDIRECTED
     assert report.n_edges == 3
 
@@ -79,7 +80,7 @@ def test_an_undirected_network_is_symmetric_and_its_pairs_count_once():
 def test_column_names_of_the_field_are_known(columns):
     adata = data()
     table = EDGES.set_axis(list(columns), axis=1).assign(comment="x", textmining=7)
-    report = add_network(adata, table)
+    report = reported(add_network, adata, table)
     assert weights_of(adata) == (DIRECTED if columns[0] in ("regulator", "TF") else UNDIRECTED)
     assert report.weight_column == columns[2]
 
@@ -105,7 +106,7 @@ def test_another_weight_than_the_usual_one_can_be_chosen():
 
 def test_without_a_weight_all_edges_weigh_one_and_the_report_says_so():
     adata = data()
-    report = add_network(adata, EDGES[["source", "target"]])
+    report = reported(add_network, adata, EDGES[["source", "target"]])
     assert set(weights_of(adata).values()) == {1.0}
     assert report.weight_column == ""
     assert "weights: none, all one" in repr(report)
@@ -185,10 +186,10 @@ def test_matrices_follow_var_names_and_are_directed_if_asymmetric(convert):
     matrix = np.zeros((5, 5))
     for (source, target), weight in DIRECTED.items():
         matrix[GENES.index(source), GENES.index(target)] = weight * 4
-    report = add_network(adata, convert(matrix))
+    report = reported(add_network, adata, convert(matrix))
     assert report.directed
     assert weights_of(adata) == DIRECTED
-    report = add_network(adata, convert(matrix + matrix.T), key_added="both")
+    report = reported(add_network, adata, convert(matrix + matrix.T), key_added="both")
     assert not report.directed
     assert weights_of(adata, "both") == UNDIRECTED
 
@@ -217,9 +218,9 @@ def test_sign_and_scale_can_be_left():
 def test_self_loops_are_removed_and_counted_unless_asked_for():
     table = pd.concat([EDGES, pd.DataFrame({"source": ["TP53"], "target": ["TP53"], "weight": [4.0]})])
     adata = data()
-    report = add_network(adata, table, directed=True)
+    report = reported(add_network, adata, table, directed=True)
     assert (report.n_self_loops, weights_of(adata)) == (1, DIRECTED)
-    report = add_network(adata, table, directed=True, self_loops=True)
+    report = reported(add_network, adata, table, directed=True, self_loops=True)
     assert weights_of(adata) == DIRECTED | {("TP53", "TP53"): 1.0}
     assert report.n_edges == 4
 
@@ -227,7 +228,7 @@ def test_self_loops_are_removed_and_counted_unless_asked_for():
 def test_weak_edges_are_cut_on_the_scale_of_the_input_and_counted():
     adata = data()
     zero = pd.DataFrame({"source": ["TP53"], "target": ["MYC"], "weight": [0.0]})
-    report = add_network(adata, pd.concat([EDGES, zero]), directed=True, min_weight=2)
+    report = reported(add_network, adata, pd.concat([EDGES, zero]), directed=True, min_weight=2)
     assert weights_of(adata) == {("KLF1", "CEBPA"): 1.0, ("SPI1", "CEBPA"): -0.5}
     assert report.n_weak == 2
 
@@ -236,7 +237,7 @@ def test_weak_edges_are_cut_on_the_scale_of_the_input_and_counted():
 def test_duplicates_are_merged_as_asked_and_counted(how, expected):
     adata = data()
     table = pd.DataFrame({"source": ["KLF1"] * 2, "target": ["MYC"] * 2, "weight": [4.0, -6.0]})
-    report = add_network(adata, table, duplicates=how, directed=True, scale=False)
+    report = reported(add_network, adata, table, duplicates=how, directed=True, scale=False)
     assert weights_of(adata) == {("KLF1", "MYC"): expected}
     assert report.n_duplicates == 1
 
@@ -252,14 +253,14 @@ def test_an_edge_listed_both_ways_is_one_edge():
     adata, mirrored = data(), data()
     add_network(adata, EDGES, duplicates="sum")
     both = pd.concat([EDGES, EDGES.rename(columns={"source": "target", "target": "source"})])
-    report = add_network(mirrored, both, duplicates="sum")
+    report = reported(add_network, mirrored, both, duplicates="sum")
     assert weights_of(adata) == weights_of(mirrored)
     assert (report.n_edges, report.n_duplicates) == (3, 3)
 
 
 def test_top_k_of_a_directed_network_keeps_what_a_gene_hears_most():
     adata = data()
-    report = add_network(adata, EDGES, directed=True, top_k=1)
+    report = reported(add_network, adata, EDGES, directed=True, top_k=1)
     assert weights_of(adata) == {("KLF1", "CEBPA"): 1.0, ("MYC", "KLF1"): 0.25}
     assert report.n_pruned == 1
 
@@ -297,7 +298,7 @@ def test_aliases_are_understood_on_either_side(tmp_path: Path, form):
     elif form == "mapping":
         aliases = {"C19orf26": "CBARP", "EKLF": "KLF1"}
     adata = data(["C19orf26", "KLF1", "MYC"])
-    report = add_network(adata, edges_of(("CBARP", "EKLF"), ("KLF1", "MYC")), directed=True, aliases=aliases)
+    report = reported(add_network, adata, edges_of(("CBARP", "EKLF"), ("KLF1", "MYC")), directed=True, aliases=aliases)
     assert set(weights_of(adata)) == {("C19orf26", "KLF1"), ("KLF1", "MYC")}
     assert report.n_genes_by_alias == 1
     assert report.n_genes_matched == 3
@@ -317,7 +318,9 @@ def test_a_symbol_goes_before_an_alias():
 
 def test_an_alias_of_two_symbols_is_never_guessed():
     adata = data()
-    report = add_network(adata, edges_of(("SHARED", "KLF1"), ("KLF1", "CEBPA")), directed=True, aliases=ALIASES)
+    report = reported(
+        add_network, adata, edges_of(("SHARED", "KLF1"), ("KLF1", "CEBPA")), directed=True, aliases=ALIASES
+    )
     assert set(weights_of(adata)) == {("KLF1", "CEBPA")}
     assert report.ambiguous_names == ("SHARED",)
     assert report.n_outside == 1
@@ -335,7 +338,7 @@ def test_the_report_accounts_for_every_row_and_names_isolated_perturbed_genes(ca
     adata = data(labels=("control", "KLF1+TP53", "ctrl+SPI1", "ZEB1"))
     table = pd.concat([EDGES, edges_of(("KLF1", "GATA1"), ("KLF1", "KLF1"), ("KLF1", "CEBPA")).assign(weight=1.0)])
     with caplog.at_level(logging.INFO, "scapp"):
-        report = add_network(adata, table, directed=True, top_k=1)
+        report = reported(add_network, adata, table, directed=True, top_k=1)
     assert report.n_listed == 6
     lost = report.n_outside + report.n_self_loops + report.n_weak + report.n_duplicates + report.n_pruned
     assert report.n_edges == report.n_listed - lost
@@ -350,13 +353,13 @@ def test_the_report_accounts_for_every_row_and_names_isolated_perturbed_genes(ca
 def test_without_a_column_of_perturbations_the_network_is_added_all_the_same():
     adata = data()
     del adata.obs["perturbation"]
-    assert add_network(adata, EDGES).isolated_perturbed_genes == ()
+    assert reported(add_network, adata, EDGES).isolated_perturbed_genes == ()
 
 
 def test_genes_that_were_not_measured_are_nodes():
     adata = data(["KLF1", "SPI1"], labels=("control", "KLF1", "CEBPA"))
     adata = add_unmeasured_genes(adata)
-    report = add_network(adata, EDGES)
+    report = reported(add_network, adata, EDGES)
     assert ("CEBPA", "KLF1") in weights_of(adata)
     assert report.isolated_perturbed_genes == ()
 
@@ -483,7 +486,7 @@ def test_ensembl_ids_of_two_species_are_recognised():
 def test_a_network_in_which_few_genes_are_found_is_warned_of(caplog):
     genes = [f"GENE{i}" for i in range(100)]
     other = [(f"OTHER{i}", f"OTHER{i + 1}") for i in range(100)]
-    report = add_network(data(genes), edges_of(*other, ("GENE1", "GENE2")))
+    report = reported(add_network, data(genes), edges_of(*other, ("GENE1", "GENE2")))
     assert report.n_edges == 1
     assert "Only 2 of the 100 genes of adata occur" in caplog.text
     caplog.clear()
@@ -510,8 +513,8 @@ def norman(shared_data: Path) -> ad.AnnData:
 
 def test_string_covers_norman_and_old_symbols_are_found(norman, shared_data):
     edges = shared_data / "networks" / "string_v12_no_textmining.tsv.gz"
-    without = add_network(norman, edges, key_added="without")
-    report = add_network(norman, edges, aliases=shared_data / "networks" / "gene_aliases.tsv.gz")
+    without = reported(add_network, norman, edges, key_added="without")
+    report = reported(add_network, norman, edges, aliases=shared_data / "networks" / "gene_aliases.tsv.gz")
     assert report.weight_column == "combined_score"
     assert (report.n_listed, report.n_names) == (174_962, 17_288)
     assert without.n_genes_by_alias == 0
@@ -533,13 +536,13 @@ def test_the_old_symbols_of_norman_match_the_gene_summaries_by_alias(norman, sha
     aliases = shared_data / "networks" / "gene_aliases.tsv.gz"
     new_symbols = {"C19orf26": "CBARP", "ELMSAN1": "MIDEAS", "C3orf72": "FOXL2NB"}
     edges = edges_of(*((new, "KLF1") for new in new_symbols.values()))
-    report = add_network(norman, edges, aliases=aliases)
+    report = reported(add_network, norman, edges, aliases=aliases)
     assert not set(new_symbols) & set(report.isolated_perturbed_genes)
 
 
 def test_collectri_keeps_direction_and_sign(norman, shared_data):
     path = shared_data / "networks" / "collectri_2025-09.csv.gz"
-    report = add_network(norman, path, directed=True)
+    report = reported(add_network, norman, path, directed=True)
     table = pd.read_csv(path, na_filter=False).drop_duplicates(["source", "target"])
     table = table[table["source"].isin(norman.var_names) & table["target"].isin(norman.var_names)]
     table = table[table["source"] != table["target"]]

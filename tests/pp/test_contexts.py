@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
+from tests.reports import reported
 
 import scapp
 from scapp.pp import add_effects_as_features, pseudobulk, select_context
@@ -146,7 +147,7 @@ def screen(genes: list[str]) -> ad.AnnData:
 
 def test_features_are_the_other_effects_reduced_without_the_target_itself():
     adata, other = screen(["g3", "elsewhere", "g1", "g20"]), other_effects()
-    report = add_effects_as_features(adata, other, key_added="rpe1", n_components=29)
+    report = reported(add_effects_as_features, adata, other, key_added="rpe1", n_components=29)
     values = adata.varm["rpe1"]
     assert report.n_genes_with_features == 2 and values.dtype == np.float32
     assert np.isnan(values[[1, 3]]).all() and np.isfinite(values[[0, 2]]).all()
@@ -178,7 +179,7 @@ def test_effects_of_the_same_screen_are_refused(effects):
     with pytest.raises(ValueError, match="this is the same screen"):
         add_effects_as_features(sparse_layer, sparse_layer.copy(), control=None)
     assert set(k562.varm) == {"features"}
-    report = add_effects_as_features(k562, rpe1, control=None)
+    report = reported(add_effects_as_features, k562, rpe1, control=None)
     assert report.n_genes_with_features == 16 and not report.perturbed_genes_without_features
 
 

@@ -9,6 +9,7 @@ import networkx as nx
 import numpy as np
 import pandas as pd
 import pytest
+from tests.reports import reported
 
 from scapp import resources
 from scapp._edge_columns import edge_ends, read_signs
@@ -25,7 +26,7 @@ def data() -> ad.AnnData:
 
 def edges_of(given, **options) -> tuple[dict[tuple[str, str], float], Any]:
     adata = data()
-    report = add_network(adata, given, control=None, scale=False, **options)
+    report = reported(add_network, adata, given, control=None, scale=False, **options)
     matrix = adata.varp["network"].tocoo()
     found = {
         (GENES[i], GENES[j]): round(float(v), 6) for i, j, v in zip(matrix.row, matrix.col, matrix.data, strict=True)
@@ -77,7 +78,7 @@ def test_edges_of_cytoscape_are_undirected_with_their_scores(shared_cases):
 
 
 def test_gene_sets_effects_and_annotations_are_named_with_their_functions(shared_cases):
-    for call in (lambda path: add_network(data(), path), resources.from_table):
+    for call in (lambda path: reported(add_network, data(), path), resources.from_table):
         with pytest.raises(ValueError, match="holds gene sets.*scapp.resources.from_gmt"):
             call(shared_cases / "sets.gmt")
         with pytest.raises(ValueError, match="table of effects.*scapp.pp.read_effects"):
@@ -94,7 +95,7 @@ def test_terms_that_are_joined_are_split_and_the_first_row_is_kept(shared_cases)
         ("GATA1", "GO:0000001"), ("GATA1", "GO:0000003"), ("HBB", "GO:0000002"), ("KLF1", "GO:0000001"), ("KLF1", "GO:0000002"),
     ]  # fmt: skip
     adata = data()
-    report = similarity_network(adata, shared_cases / "id2gos.txt", control=None, min_genes=1)
+    report = reported(similarity_network, adata, shared_cases / "id2gos.txt", control=None, min_genes=1)
     assert report.n_edges >= 2
     named = pd.DataFrame({"gene": ["KLF1", "HBB"], "term": ["Heme; iron", "binding, of a kind"]})
     assert resources.from_table(named)["term"].tolist() == ["Heme; iron", "binding, of a kind"]
@@ -250,7 +251,7 @@ def test_sif_files_are_read(tmp_path):
 )
 def test_intact_files_of_another_kind_are_named(begin, kind, tmp_path):
     (tmp_path / "net.csv").write_bytes(begin)
-    for call in (lambda path: add_network(data(), path), resources.from_table):
+    for call in (lambda path: reported(add_network, data(), path), resources.from_table):
         with pytest.raises(ValueError, match=f"net.csv' is {kind}"):
             call(tmp_path / "net.csv")
 

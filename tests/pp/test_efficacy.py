@@ -6,6 +6,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from tests.reports import reported
 
 import scapp
 from scapp.pp import check_efficacy
@@ -31,7 +32,7 @@ def effects() -> ad.AnnData:
 
 def test_each_perturbation_is_judged_by_its_weakest_measured_target():
     adata = effects()
-    report = check_efficacy(adata)
+    report = reported(check_efficacy, adata)
     np.testing.assert_allclose(adata.obs["efficacy"], [-1.0, -0.15, 0.5, np.nan, -0.3, -0.8, np.nan])
     np.testing.assert_allclose(adata.obs["efficacy_se"], [0.1, 0.1, 0.1, np.nan, 0.1, 0.1, np.nan])
     expected = ["worked", "unclear", "opposite", "not measured", "worked", "worked", "not measured"]
@@ -80,7 +81,7 @@ def test_a_mixed_screen_is_judged_gene_by_gene():
     adata.obs["kind"] = ["CRISPRi", "CRISPRi", "CRISPRa", "CRISPRi", "CRISPRi", "mixed", "CRISPRi"]
     adata = adata[["A", "B", "C", "D", "A+B", "A+D", "D+E"]].copy()
     adata.layers["lfc"][5, 0] = 0.8  # of A, which interference should lower
-    report = check_efficacy(adata, kind="kind")
+    report = reported(check_efficacy, adata, kind="kind")
     status = ["worked", "unclear", "worked", "not measured", "worked", "opposite", "not measured"]
     assert list(adata.obs["efficacy_status"]) == status
     assert report.targets.set_index(["perturbation", "gene"]).loc[("C", "C"), "kind"] == "activation"
@@ -124,7 +125,7 @@ def test_cells_and_views_are_refused():
 
 def test_what_is_written_survives_a_file(tmp_path, assert_same):
     adata = effects()
-    report = check_efficacy(adata)
+    report = reported(check_efficacy, adata)
     adata.write_h5ad(tmp_path / "effects.h5ad")
     again = ad.read_h5ad(tmp_path / "effects.h5ad")
     assert_same(again, adata)
@@ -138,22 +139,25 @@ def test_the_simulated_mixed_screen_works_and_the_truth_says_how_well():
         n_genes=120, n_regulators=16, n_singles=12, n_doubles=20, n_cells_per_perturbation=40
     )
     adata = scapp.pp.pseudobulk(cells, batch_key="batch")
-    report = check_efficacy(adata, kind="perturbation_type")
+    report = reported(check_efficacy, adata, kind="perturbation_type")
     assert set(report.targets["kind"]) == {"interference", "activation"}
     assert report.n_worked > 0.9 * adata.n_obs and report.n_opposite == 0
     true = [truth.effects[p, g].layers["lfc"][0, 0] for p, g in report.targets[["perturbation", "gene"]].to_numpy()]
     z = (report.targets["lfc"] - true) / report.targets["se"]
     assert np.abs(z).median() < 1.2
     # Told the wrong direction, all of them fail.
-    assert check_efficacy(adata[adata.obs["perturbation_type"] == "knock-down"].copy(), kind="CRISPRa").n_worked == 0
+    assert (
+        reported(check_efficacy, adata[adata.obs["perturbation_type"] == "knock-down"].copy(), kind="CRISPRa").n_worked
+        == 0
+    )
 
 
 def test_norman_targets_go_up_and_papalexi_targets_go_down(shared_data):
     norman = ad.read_h5ad(shared_data / "norman_2019_effects.h5ad")
-    report = check_efficacy(norman, kind="CRISPRa", min_change=0.2)
+    report = reported(check_efficacy, norman, kind="CRISPRa", min_change=0.2)
     assert report.n_worked == report.n_perturbations - report.n_not_measured > 150
     papalexi = ad.read_h5ad(shared_data / "papalexi_2021_counts.h5ad")
     papalexi.obs["perturbation"] = papalexi.obs["grna_target"]
     adata = scapp.pp.pseudobulk(papalexi, control="non-targeting", batch_key="bio_rep")
-    report = check_efficacy(adata, kind="knockout")
+    report = reported(check_efficacy, adata, kind="knockout")
     assert report.n_worked == report.n_perturbations - report.n_not_measured == 9

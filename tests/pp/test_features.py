@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
+from tests.reports import reported
 
 from scapp import graph
-from scapp.pp import _feature_sources, add_gene_features, add_unmeasured_genes
+from scapp.pp import _features, add_gene_features, add_unmeasured_genes
 
 GENES = ["C", "A", "X", "B"]
 TABLE = pd.DataFrame({"f1": [1.0, 2.0, 3.0, 9.0], "f2": [-1.0, 0.5, 0.0, 9.0]}, index=["A", "B", "C", "elsewhere"])
@@ -57,7 +58,7 @@ def test_rows_go_to_their_genes_and_the_others_are_nan(tmp_path: Path, form):
         TABLE.to_csv(path, sep="," if form == "csv" else "\t")
         features = str(path)
     adata = data()
-    report = add_gene_features(adata, features, key_added="f")
+    report = reported(add_gene_features, adata, features, key_added="f")
     np.testing.assert_array_equal(adata.varm["f"], EXPECTED)
     assert isinstance(adata.varm["f"], np.ndarray)
     assert adata.varm["f"].dtype == np.float32
@@ -70,7 +71,7 @@ def test_rows_go_to_their_genes_and_the_others_are_nan(tmp_path: Path, form):
 
 def test_a_row_of_nan_in_the_table_marks_a_gene_without_features():
     adata = data()
-    report = add_gene_features(adata, pd.concat([TABLE, TABLE[:1].set_axis(["X"]) * np.nan]), key_added="f")
+    report = reported(add_gene_features, adata, pd.concat([TABLE, TABLE[:1].set_axis(["X"]) * np.nan]), key_added="f")
     np.testing.assert_array_equal(adata.varm["f"], EXPECTED)
     assert report.n_genes_in_source == 4
 
@@ -90,7 +91,7 @@ def test_a_table_is_reduced_to_its_principal_components():
 def test_aliases_find_features_and_ambiguous_ones_do_not():
     adata = data(["old", "two", "A"])
     aliases = pd.DataFrame({"alias_symbol": ["old", "two", "two"], "symbol": ["B", "A", "C"]})
-    report = add_gene_features(adata, TABLE, key_added="f", aliases=aliases)
+    report = reported(add_gene_features, adata, TABLE, key_added="f", aliases=aliases)
     np.testing.assert_array_equal(adata.varm["f"][0], TABLE.loc["B"].to_numpy(np.float32))
     assert np.isnan(adata.varm["f"][1]).all()
     assert report.n_genes_by_alias == 1
@@ -99,7 +100,7 @@ def test_aliases_find_features_and_ambiguous_ones_do_not():
 def test_two_aliases_of_one_gene_in_the_table_decide_nothing():
     adata = data(["NEW", "A"])
     aliases = {"B": "NEW", "C": "NEW"}
-    report = add_gene_features(adata, TABLE, key_added="f", aliases=aliases)
+    report = reported(add_gene_features, adata, TABLE, key_added="f", aliases=aliases)
     assert np.isnan(adata.varm["f"][0]).all()
     assert report.ambiguous_names == ("NEW",)
     own = pd.concat([TABLE, TABLE[:1].set_axis(["NEW"]) * 7])
@@ -118,7 +119,7 @@ def dense_tf_idf(sets: dict[str, list[str]]) -> pd.DataFrame:
 
 def test_all_components_of_annotations_give_the_cosine_similarities_exactly():
     adata = data(list("ABCDE"))
-    report = add_gene_features(adata, SETS, key_added="f", min_genes=1)
+    report = reported(add_gene_features, adata, SETS, key_added="f", min_genes=1)
     expected = cosine(dense_tf_idf(SETS).loc[list("ABCDE")].to_numpy())
     np.testing.assert_allclose(adata.varm["f"] @ adata.varm["f"].T, expected, atol=1e-5)
     assert report.kind == "annotations"
@@ -167,7 +168,7 @@ def test_all_components_of_a_network_give_the_products_of_the_diffusion_profiles
         edges = graph.edges_to_csr(range(5), [1, 2, 3, 4, 0], EDGES["weight"], n_nodes=5)
     present = genes if form == "matrix" else ["E", "A", "X"]
     adata = data(present)
-    report = add_gene_features(adata, edges, key_added="f", restart=0.3)
+    report = reported(add_gene_features, adata, edges, key_added="f", restart=0.3)
     adjacency = graph.edges_to_csr(range(5), [1, 2, 3, 4, 0], EDGES["weight"], n_nodes=5, directed=False)
     profiles = np.asarray(graph.diffusion(adjacency, restart=0.3, normalization="sym"))
     expected = pd.DataFrame(profiles @ profiles.T, index=genes, columns=genes)
@@ -215,15 +216,17 @@ def test_small_separate_parts_of_a_network_do_not_use_up_the_components(caplog):
 )
 def test_kinds_are_told_apart_and_reported(features, kind):
     adata = data()
-    assert add_gene_features(adata, features, key_added="f", min_genes=1).kind == kind
+    assert reported(add_gene_features, adata, features, key_added="f", min_genes=1).kind == kind
 
 
 def test_the_kind_can_be_said():
     adata = data(list("ABCDE"))
     pairs = EDGES.rename(columns={"source": "gene", "target": "term"})[["gene", "term"]]
-    assert add_gene_features(adata, pairs, key_added="f", min_genes=1).kind == "annotations"
+    assert reported(add_gene_features, adata, pairs, key_added="f", min_genes=1).kind == "annotations"
     ends = EDGES[["source", "target"]]
-    assert add_gene_features(adata, ends, key_added="f", kind="annotations", min_genes=1).kind == "annotations"
+    assert (
+        reported(add_gene_features, adata, ends, key_added="f", kind="annotations", min_genes=1).kind == "annotations"
+    )
 
 
 def test_features_and_reports_survive_the_file(tmp_path: Path):
@@ -289,7 +292,7 @@ def test_genes_of_another_species_are_seen_before_the_long_work(features, monkey
         raise AssertionError("The decomposition was begun.")
 
     for name in ("truncated_svd", "diffusion_embedding"):
-        monkeypatch.setattr(_feature_sources, name, long_work)
+        monkeypatch.setattr(_features, name, long_work)
     with pytest.raises(ValueError, match="Only 0 of the"):
         add_gene_features(data(), features, key_added="f")
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
+from tests.reports import reported
 
 from scapp.pp import guides_to_perturbations
 
@@ -64,7 +65,7 @@ def test_a_library_whose_controls_have_no_name_of_controls_is_read_by_its_type(t
 def test_calls_in_long_form_are_accepted(shared_cases):
     adata = rna(["AAAC-1", "AAAG-1", "AAAT-1", "AACC-1", "TTTT-1"])
     path = shared_cases / "cell_identities.csv"
-    report = guides_to_perturbations(adata, guides=path, targets=r"sg(.+)_MP\w")
+    report = reported(guides_to_perturbations, adata, guides=path, targets=r"sg(.+)_MP\w")
     assert adata.obs["guide_status"].tolist() == ["perturbed", "control", "control", "many", "none"]
     assert adata.obs["perturbation"].tolist()[:3] == ["KLF1", "control", "control"]
     assert (report.n_control, report.n_not_counted, report.method) == (2, 1, "calls")

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
+from tests.reports import reported
 
 import scapp
 from scapp.pp import guides_to_perturbations
@@ -52,7 +53,8 @@ CELLS = [
 )
 def test_guides_of_one_gene_are_one_perturbation_and_controls_are_dropped(max_genes, third):
     adata = rna(len(CELLS))
-    report = guides_to_perturbations(
+    report = reported(
+        guides_to_perturbations,
         adata,
         guides=gdo(CELLS),
         targets=PATTERN,
@@ -87,8 +89,15 @@ def test_a_guide_that_does_not_dominate_its_cell_is_one_too_many():
     adata = rna(2)
     cells = gdo([{"A_1": 60, "B_1": 40}, {"A_1": 90, "B_1": 10}])
     for method in ("maximum", "threshold"):
-        report = guides_to_perturbations(
-            adata, guides=cells, targets=PATTERN, controls=CONTROLS, method=method, min_counts=20, min_share=0.8
+        report = reported(
+            guides_to_perturbations,
+            adata,
+            guides=cells,
+            targets=PATTERN,
+            controls=CONTROLS,
+            method=method,
+            min_counts=20,
+            min_share=0.8,
         )
         expected = [None, "A"]
         assert labels(adata) == expected and report.n_many == 1
@@ -112,8 +121,15 @@ def test_without_a_limit_cells_of_any_number_of_genes_are_labelled():
 def test_rare_perturbations_are_set_apart():
     adata = rna(6)
     cells = gdo([{"A_1": 9}, {"A_2": 9}, {"A_1": 9, "B_1": 9}, {"B_1": 9}, {"B_2": 9}, {"NTC_1": 9}])
-    report = guides_to_perturbations(
-        adata, guides=cells, targets=PATTERN, controls=CONTROLS, method="threshold", max_genes=2, min_cells=2
+    report = reported(
+        guides_to_perturbations,
+        adata,
+        guides=cells,
+        targets=PATTERN,
+        controls=CONTROLS,
+        method="threshold",
+        max_genes=2,
+        min_cells=2,
     )
     assert labels(adata) == ["A", "A", None, "B", "B", "control"]
     assert list(adata.obs["perturbation"].cat.categories) == ["A", "B", "control"]
@@ -138,7 +154,7 @@ def mixed_counts(rng: np.random.Generator, n: int = 600) -> tuple[ad.AnnData, np
 def test_the_mixture_finds_a_threshold_of_its_own_for_each_guide():
     guides, present = mixed_counts(np.random.default_rng(0))
     adata = rna(guides.n_obs)
-    report = guides_to_perturbations(adata, guides=guides, targets=PATTERN, max_genes=2, min_counts=2)
+    report = reported(guides_to_perturbations, adata, guides=guides, targets=PATTERN, max_genes=2, min_counts=2)
     expected = [{(0, 0): None, (1, 0): "A", (0, 1): "B", (1, 1): "A+B"}[tuple(map(int, row))] for row in present]
     assert np.mean([found == wanted for found, wanted in zip(labels(adata), expected, strict=True)]) > 0.99
     shallow, deep = report.guides["threshold"]
@@ -157,7 +173,7 @@ def test_guides_without_two_humps_are_assigned_by_min_counts_and_reported(caplog
         var=pd.DataFrame(index=["A_1", "B_1", "C_1"]),
     )
     adata = rna(300)
-    report = guides_to_perturbations(adata, guides=guides, targets=PATTERN, max_genes=2)
+    report = reported(guides_to_perturbations, adata, guides=guides, targets=PATTERN, max_genes=2)
     assert report.not_fitted == ("A_1", "B_1", "C_1") and report.unused == ("C_1",)
     assert (report.guides["threshold"] == 5).all()
     assert labels(adata)[:2] == ["A+B", "A"]
@@ -181,7 +197,7 @@ def test_every_cell_is_in_one_group_and_labels_follow_the_guides(counts, max_gen
             guides_to_perturbations(adata, guides=guides, **options)
         assert list(adata.obs) == []
         return
-    report = guides_to_perturbations(adata, guides=guides, **options)
+    report = reported(guides_to_perturbations, adata, guides=guides, **options)
     assert labels(adata) == expected
     assert report.n_perturbed + report.n_control + report.n_none + report.n_many == len(counts)
 
@@ -189,7 +205,9 @@ def test_every_cell_is_in_one_group_and_labels_follow_the_guides(counts, max_gen
 def test_cells_are_matched_by_name_and_absent_ones_have_no_guide():
     adata = rna(4)
     guides = gdo([{"A_1": 9}, {"B_1": 9}, {"NTC_1": 9}, {}])[["c2", "c0", "c1"]].copy()
-    report = guides_to_perturbations(adata, guides=guides, targets=PATTERN, controls=CONTROLS, method="threshold")
+    report = reported(
+        guides_to_perturbations, adata, guides=guides, targets=PATTERN, controls=CONTROLS, method="threshold"
+    )
     assert labels(adata) == ["A", "B", "control", None]
     assert report.n_not_counted == 1
 
@@ -283,11 +301,17 @@ def test_calls_are_taken_from_obs_with_their_counts():
     adata.obs["umis"] = ["30", "12|30", "9", "0", "1", "70", "3"]
     adata.obs["total"] = [40, 50, 9, 1, 8, 70, 3]
     options = {"calls_key": "call", "targets": PATTERN, "controls": CONTROLS}
-    report = guides_to_perturbations(adata, max_genes=2, **options)
+    report = reported(guides_to_perturbations, adata, max_genes=2, **options)
     assert labels(adata) == ["A", "A+B", "control", None, None, None, "B"]
     assert (report.method, report.n_none, report.n_many) == ("calls", 2, 1)
-    report = guides_to_perturbations(
-        adata, max_genes=2, counts_key="umis", total_counts_key="total", min_share=0.8, **options
+    report = reported(
+        guides_to_perturbations,
+        adata,
+        max_genes=2,
+        counts_key="umis",
+        total_counts_key="total",
+        min_share=0.8,
+        **options,
     )
     assert labels(adata) == [None, "A+B", "control", None, None, None, None]
     assert list(adata.obs["guide_status"]) == ["many", "perturbed", "control", "none", "none", "many", "none"]
@@ -307,7 +331,7 @@ def test_cells_without_a_call_need_no_counts():
     adata.obs["umis"] = [9, 8, np.nan, np.nan]
     adata.obs["total"] = pd.Categorical(["9", "9", None, "3"])
     options = {"calls_key": "call", "targets": PATTERN, "controls": CONTROLS, "min_share": 0.8}
-    report = guides_to_perturbations(adata, counts_key="umis", total_counts_key="total", **options)
+    report = reported(guides_to_perturbations, adata, counts_key="umis", total_counts_key="total", **options)
     assert labels(adata) == ["A", "control", None, None] and report.n_none == 2
     adata.obs.loc["c0", "umis"] = np.nan
     with pytest.raises(ValueError, match=r"1 of the 2 cells with a called guide have no counts in adata.obs\['umis'\]"):
@@ -322,7 +346,7 @@ def test_calls_are_never_written_over():
     adata = rna(4)
     adata.obs["guides"] = calls
     for _ in range(2):  # the second time reads the same calls
-        report = guides_to_perturbations(adata, calls_key="guides", targets=PATTERN, max_genes=2)
+        report = reported(guides_to_perturbations, adata, calls_key="guides", targets=PATTERN, max_genes=2)
         assert adata.obs["guides"].tolist() == calls
         assert (report.n_perturbed, report.n_many, report.n_none) == (2, 1, 1)
     adata.obs["perturbation"] = calls
@@ -381,7 +405,7 @@ def test_counts_of_any_form_give_the_same_labels(simulated):
 def test_what_is_written_survives_a_file_and_leads_to_effects(simulated, tmp_path, assert_same):
     with mudata_options():
         cells = simulated["rna"].copy()
-    report = guides_to_perturbations(cells, guides=simulated["gdo"], targets="target_gene", max_genes=2)
+    report = reported(guides_to_perturbations, cells, guides=simulated["gdo"], targets="target_gene", max_genes=2)
     cells.write_h5ad(tmp_path / "cells.h5ad")
     again = ad.read_h5ad(tmp_path / "cells.h5ad")
     assert_same(again, cells)
@@ -398,8 +422,14 @@ def test_the_papalexi_labels_agree_with_the_targets_that_were_published(shared_d
     published = adata.obs["grna_target"].astype(str)
     options = {"targets": r"(.+)g\d+", "control": "non-targeting"}
     # Calls: all cells of one strong guide have the published label, and nobody else has one.
-    report = guides_to_perturbations(
-        adata, calls_key="grna_id", counts_key="grna_umi", total_counts_key="grna_umi_total", min_share=0.8, **options
+    report = reported(
+        guides_to_perturbations,
+        adata,
+        calls_key="grna_id",
+        counts_key="grna_umi",
+        total_counts_key="grna_umi_total",
+        min_share=0.8,
+        **options,
     )
     strong = (adata.obs["grna_umi"] / adata.obs["grna_umi_total"] >= 0.8).to_numpy()
     assert (adata.obs["perturbation"].notna().to_numpy() == strong).all()
@@ -415,7 +445,7 @@ def test_the_papalexi_labels_agree_with_the_targets_that_were_published(shared_d
         guides_to_perturbations(adata, guides=guides, method=method, **options)
         assert (adata.obs["perturbation"].astype(str) == published).all()
     # The mixture sets apart cells of few counts; they are those whose strongest guide is less dominant.
-    report = guides_to_perturbations(adata, guides=guides, **options)
+    report = reported(guides_to_perturbations, adata, guides=guides, **options)
     labelled = adata.obs["perturbation"].notna().to_numpy()
     assert (adata.obs["perturbation"].astype(str) == published)[labelled].all()
     assert 0.8 < labelled.mean() < 0.95

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.reports import reported
 
 import scapp
 from scapp.pp import add_network, harmonize_genes
@@ -82,7 +83,7 @@ def rules(report):
 )
 def test_names_are_found_by_their_rule(name, new, rule):
     adata = data([name, "A1BG"])
-    report = harmonize_genes(adata, aliases=[TABLE, HGNC], ensembl=IDS)
+    report = reported(harmonize_genes, adata, aliases=[TABLE, HGNC], ensembl=IDS)
     assert adata.var_names[0] == new
     assert rules(report)[name] == rule
     assert adata.var["original_name"].tolist() == [name, "A1BG"]
@@ -90,7 +91,7 @@ def test_names_are_found_by_their_rule(name, new, rule):
 
 def test_what_the_user_says_decides_before_any_table():
     adata = data(["SHARED", "EKLF", "SPI1"])
-    report = harmonize_genes(adata, aliases=[TABLE, {"SHARED": "MYC", "EKLF": "ELSE"}])
+    report = reported(harmonize_genes, adata, aliases=[TABLE, {"SHARED": "MYC", "EKLF": "ELSE"}])
     assert adata.var_names.tolist() == ["MYC", "ELSE", "SPI1"]
     assert rules(report) == {"SHARED": "given", "EKLF": "given", "SPI1": "official"}
 
@@ -98,7 +99,7 @@ def test_what_the_user_says_decides_before_any_table():
 @pytest.mark.parametrize("form", [dict, pd.Series])
 def test_a_mapping_of_a_few_names_is_enough(form):
     adata = data(["OLD", *[f"G{i}" for i in range(500)]], ["control", "OLD+G1"])
-    report = harmonize_genes(adata, aliases=form({"OLD": "NEW"}))
+    report = reported(harmonize_genes, adata, aliases=form({"OLD": "NEW"}))
     assert report.renamed["name"].tolist() == ["OLD"]
     assert adata.obs["perturbation"].tolist() == ["control", "G1+NEW"]
     with pytest.raises(ValueError, match="Only 0 of the 501 names are known"):
@@ -118,19 +119,19 @@ def test_categories_of_labels_keep_their_order_for_the_colours_that_follow_it():
 def test_entrez_ids_that_pandas_made_decimal_numbers_are_found():
     edges = pd.DataFrame({"source": [10661, 4609, None], "target": [6688, 10661, 1]}).dropna()
     assert edges["source"].dtype == float
-    new, _ = harmonize_genes(edges, aliases=TABLE)
+    new, _ = reported(harmonize_genes, edges, aliases=TABLE)
     assert new[["source", "target"]].values.tolist() == [["KLF1", "SPI1"], ["MYC", "KLF1"]]
 
 
 def test_one_column_can_be_named_as_text_and_a_column_there_twice_is_refused():
     table = pd.DataFrame({"who": ["EKLF"], "note": ["EKLF"]})
-    assert harmonize_genes(table, aliases=TABLE, columns="who")[0].values.tolist() == [["KLF1", "EKLF"]]
+    assert reported(harmonize_genes, table, aliases=TABLE, columns="who")[0].values.tolist() == [["KLF1", "EKLF"]]
     with pytest.raises(ValueError, match="several columns called 'who'"):
         harmonize_genes(pd.concat([table, table], axis=1), aliases=TABLE, columns=["who"])
 
 
 def test_candidates_of_ambiguous_names_are_listed():
-    report = harmonize_genes(data(["SHARED", "TAKEN", "KLF1"]), aliases=[TABLE, HGNC])
+    report = reported(harmonize_genes, data(["SHARED", "TAKEN", "KLF1"]), aliases=[TABLE, HGNC])
     assert report.ambiguous["candidates"].tolist() == ["MYC, SPI1", "NEW1, NEW2"]
     assert "SHARED could be MYC, SPI1" in repr(report)
 
@@ -138,7 +139,7 @@ def test_candidates_of_ambiguous_names_are_listed():
 def test_case_is_corrected_only_if_wanted_and_only_where_one_symbol_fits():
     aliases = {"x": "Abc", "y": "ABC", "z": "KLF1"}
     adata = data(["abc", "klf1", "KLF1 "[:4].lower().upper() + "2"])
-    report = harmonize_genes(adata, aliases=aliases)
+    report = reported(harmonize_genes, adata, aliases=aliases)
     assert rules(report) == {"abc": "ambiguous", "klf1": "case", "KLF12": "unknown"}
     with pytest.raises(ValueError, match="Only 0 of the 2 names are known"):
         harmonize_genes(data(["abc", "klf1"]), aliases=aliases, ignore_case=False)
@@ -147,7 +148,7 @@ def test_case_is_corrected_only_if_wanted_and_only_where_one_symbol_fits():
 def test_labels_of_perturbations_follow_so_that_targets_fit():
     labels = ["control", "EKLF", "SPI1+C19orf26", "ctrl+EKLF", "ZZZ1", "EKLF"]
     adata = data(["KLF1", "CBARP", "SPI1"], labels)
-    report = harmonize_genes(adata, aliases=TABLE)
+    report = reported(harmonize_genes, adata, aliases=TABLE)
     assert adata.obs["perturbation"].tolist() == ["control", "KLF1", "CBARP+SPI1", "KLF1", "ZZZ1", "KLF1"]
     assert adata.var_names.tolist() == ["KLF1", "CBARP", "SPI1"]
     assert adata.obs_names[0] == "cell0"
@@ -179,7 +180,7 @@ def test_two_genes_of_one_name_are_listed_and_never_merged(assert_same):
     with pytest.raises(ValueError, match="1 gene.*C19orf26 and CBARP for CBARP.*on_collision='keep'"):
         harmonize_genes(adata, aliases=TABLE, on_collision="error")
     assert_same(adata, before)
-    report = harmonize_genes(adata, aliases=TABLE)
+    report = reported(harmonize_genes, adata, aliases=TABLE)
     assert adata.var_names.tolist() == ["C19orf26", "CBARP", "KLF1"]
     assert adata.obs["perturbation"].tolist() == ["control", "C19orf26", "CBARP"]
     np.testing.assert_array_equal(adata.X, before.X)
@@ -190,14 +191,14 @@ def test_two_genes_of_one_name_are_listed_and_never_merged(assert_same):
 
 def test_two_perturbations_of_one_gene_stay_two():
     adata = data(["MYC"], ["control", "C19orf26", "CBARP"])
-    report = harmonize_genes(adata, aliases=TABLE)
+    report = reported(harmonize_genes, adata, aliases=TABLE)
     assert adata.obs["perturbation"].tolist() == ["control", "C19orf26", "CBARP"]
     assert rules(report)["C19orf26"] == "collision"
 
 
 def test_to_ensembl_ids_without_versions():
     adata = data(["KLF1", "EKLF2", "ENSG00000136997.7", "TP53", "C19orf26"], ["control", "C19orf26"])
-    report = harmonize_genes(adata, aliases=TABLE, ensembl=IDS, target="ensembl")
+    report = reported(harmonize_genes, adata, aliases=TABLE, ensembl=IDS, target="ensembl")
     assert adata.var_names.tolist() == ["ENSG00000105610", "EKLF2", "ENSG00000136997", "TP53", "ENSG00000099625"]
     assert adata.obs["perturbation"].tolist() == ["control", "ENSG00000099625"]
     assert list(rules(report).values()) == ["symbol", "unknown", "version", "ambiguous", "alias"]
@@ -218,22 +219,22 @@ def test_a_network_in_ensembl_ids_fits_symbols():
     adata = data(["KLF1", "MYC", "SPI1", "TP53"])
     with pytest.raises(ValueError, match="Ensembl ids.*scapp.pp.harmonize_genes"):
         add_network(adata, edges)
-    renamed, report = harmonize_genes(edges, ensembl=IDS)
+    renamed, report = reported(harmonize_genes, edges, ensembl=IDS)
     assert renamed["source"].tolist() == ["KLF1", "MYC"]
     assert renamed["target"].tolist() == ["SPI1", "TP53"]
     assert renamed["weight"].tolist() == [1.0, 2.0]
     assert renamed.attrs == edges.attrs
     assert edges["source"][0] == "ENSG00000105610.1"
     assert len(report.renamed) == 4
-    assert add_network(adata, renamed).n_edges == 2
+    assert reported(add_network, adata, renamed).n_edges == 2
 
 
 def test_names_of_one_gene_in_a_table_are_merged_only_if_asked():
     edges = pd.DataFrame({"source": ["C19orf26", "CBARP"], "target": ["MYC", "MYC"]})
-    kept, report = harmonize_genes(edges, aliases=TABLE)
+    kept, report = reported(harmonize_genes, edges, aliases=TABLE)
     assert kept["source"].tolist() == ["C19orf26", "CBARP"]
     assert len(report.collided) == 2
-    merged, report = harmonize_genes(edges, aliases=TABLE, on_collision="merge")
+    merged, report = reported(harmonize_genes, edges, aliases=TABLE, on_collision="merge")
     assert merged["source"].tolist() == ["CBARP", "CBARP"]
     assert len(merged) == 2
     assert report.collided["name"].tolist() == ["C19orf26", "CBARP"]
@@ -241,13 +242,17 @@ def test_names_of_one_gene_in_a_table_are_merged_only_if_asked():
 
 def test_annotations_are_renamed_by_their_genes():
     annotations = pd.DataFrame({"gene": ["EKLF", "EKLF", "MYC"], "term": ["EKLF", "t2", "t2"]})
-    renamed, _ = harmonize_genes(annotations, aliases=TABLE)
+    renamed, _ = reported(harmonize_genes, annotations, aliases=TABLE)
     assert renamed["gene"].tolist() == ["KLF1", "KLF1", "MYC"]
     assert renamed["term"].tolist() == ["EKLF", "t2", "t2"]
     other = annotations.rename(columns={"gene": "who"})
     with pytest.raises(ValueError, match="which columns hold genes; there are 'who', 'term'"):
         harmonize_genes(other, aliases=TABLE)
-    assert harmonize_genes(other, aliases=TABLE, columns=["who"])[0]["who"].tolist() == ["KLF1", "KLF1", "MYC"]
+    assert reported(harmonize_genes, other, aliases=TABLE, columns=["who"])[0]["who"].tolist() == [
+        "KLF1",
+        "KLF1",
+        "MYC",
+    ]
 
 
 MOUSE = [f"Gene{i}" for i in range(40)]
@@ -287,7 +292,7 @@ def test_views_and_other_types_are_refused():
 
 def test_the_report_survives_the_file(tmp_path):
     adata = data(["EKLF", "SHARED", "CBARP", "C19orf26", "KLF/2"], ["control", "p53"])
-    report = harmonize_genes(adata, aliases=TABLE)
+    report = reported(harmonize_genes, adata, aliases=TABLE)
     adata.write_h5ad(tmp_path / "a.h5ad")
     found = ad.read_h5ad(tmp_path / "a.h5ad")
     stored = found.uns["scapp"]["gene_names"]
@@ -328,7 +333,7 @@ def networks(shared_data):
 def test_the_renamed_targets_of_norman_are_found(shared_data, networks):
     effects = ad.read_h5ad(shared_data / "norman_2019_effects.h5ad")
     before = effects.copy()
-    report = harmonize_genes(effects, aliases=networks / "gene_aliases.tsv.gz")
+    report = reported(harmonize_genes, effects, aliases=networks / "gene_aliases.tsv.gz")
     targets = report.names[report.names["perturbed"] & (report.names["rule"] != "official")].set_index("name")
     # The table (org.Hs.eg.db) does not say that KIAA1804 was renamed: what it does not know is not guessed, but said.
     assert targets["new_name"].to_dict() == {
@@ -345,7 +350,7 @@ def test_the_renamed_targets_of_norman_are_found(shared_data, networks):
     said = dict(zip(raw, now, strict=True))
     renamed = {old: new for old, new in said.items() if {*old.split("+")} != {*new.split("+")}}
     assert renamed == {"KIAA1804": "MAP3K21"}
-    report = harmonize_genes(before, aliases=[networks / "gene_aliases.tsv.gz", renamed])
+    report = reported(harmonize_genes, before, aliases=[networks / "gene_aliases.tsv.gz", renamed])
     told = report.renamed.query("perturbed").set_index("name")["new_name"].to_dict()
     assert told == {"C19orf26": "CBARP", "ELMSAN1": "MIDEAS", "C3orf72": "FOXL2NB", "KIAA1804": "MAP3K21"}
     assert "MAP3K21" in before.obs_names
@@ -357,7 +362,8 @@ def test_renamed_targets_are_found_in_a_network_of_present_symbols(shared_data, 
     after = before.copy()
     harmonize_genes(after, aliases=[networks / "gene_aliases.tsv.gz", {"KIAA1804": "MAP3K21"}], control=None)
     reports = [
-        add_network(scapp.pp.add_unmeasured_genes(e, control=None), string, control=None) for e in (before, after)
+        reported(add_network, scapp.pp.add_unmeasured_genes(e, control=None), string, control=None)
+        for e in (before, after)
     ]
     assert reports[1].perturbed_genes_not_in_var == ()
     assert reports[1].n_genes_by_alias == 0
@@ -367,8 +373,10 @@ def test_renamed_targets_are_found_in_a_network_of_present_symbols(shared_data, 
 def test_string_in_ensembl_ids_comes_back_to_its_symbols(shared_data, networks):
     string = pd.read_csv(networks / "string_v12_no_textmining.tsv.gz", sep="\t", na_filter=False).head(20_000)
     ids = networks / "gene_ensembl_ids.tsv.gz"
-    there, _ = harmonize_genes(string, ensembl=ids, aliases=networks / "gene_aliases.tsv.gz", target="ensembl")
-    back, report = harmonize_genes(there, ensembl=ids)
+    there, _ = reported(
+        harmonize_genes, string, ensembl=ids, aliases=networks / "gene_aliases.tsv.gz", target="ensembl"
+    )
+    back, report = reported(harmonize_genes, there, ensembl=ids)
     assert there["source"].str.startswith("ENSG").mean() > 0.85
     assert (back["source"] == string["source"]).mean() > 0.98
     changed = back["source"] != string["source"]
@@ -380,7 +388,9 @@ def test_string_in_ensembl_ids_comes_back_to_its_symbols(shared_data, networks):
 
 def test_names_in_capitals_of_replogle_are_corrected(shared_data, networks):
     screen = pd.read_parquet(shared_data / "replogle_2022_k562_zscores.parquet").drop_duplicates("knocked_down_gene")
-    _, report = harmonize_genes(screen, aliases=networks / "gene_aliases.tsv.gz", columns=["knocked_down_gene"])
+    _, report = reported(
+        harmonize_genes, screen, aliases=networks / "gene_aliases.tsv.gz", columns=["knocked_down_gene"]
+    )
     by_case = report.names[report.names["rule"] == "case"]
     assert len(by_case) > 60
     assert (by_case["name"] == by_case["new_name"].str.upper()).all()

@@ -6,6 +6,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from tests.reports import reported
 
 import scapp
 
@@ -28,17 +29,17 @@ EDGES = pd.DataFrame({"source": ["KLF1", "GATA1"], "target": ["HBB", "KLF1"]})
 SETS = {"t1": ["KLF1", "GATA1"], "t2": ["KLF1", "HBB"]}
 FEATURES = pd.DataFrame({"a": [1.0, 2.0], "b": [2.0, 1.0]}, index=["KLF1", "GATA1"])
 CALLS = {
-    "add_network": (cells, lambda a: scapp.pp.add_network(a, EDGES)),
-    "similarity_network": (cells, lambda a: scapp.pp.similarity_network(a, SETS)),
-    "coexpression_network": (cells, lambda a: scapp.pp.coexpression_network(a, min_correlation=0.01)),
-    "add_gene_features": (cells, lambda a: scapp.pp.add_gene_features(a, FEATURES, kind="table", key_added="x")),
+    "add_network": (cells, lambda a: reported(scapp.pp.add_network, a, EDGES)),
+    "similarity_network": (cells, lambda a: reported(scapp.pp.similarity_network, a, SETS)),
+    "coexpression_network": (cells, lambda a: reported(scapp.pp.coexpression_network, a, min_correlation=0.01)),
+    "add_gene_features": (cells, lambda a: reported(scapp.pp.add_gene_features, a, FEATURES, kind="table", key_added="x")),
     "guides_to_perturbations": (
-        cells, lambda a: scapp.pp.guides_to_perturbations(a, calls_key="call", targets=r"(.+)_\d", key_added="label"),
+        cells, lambda a: reported(scapp.pp.guides_to_perturbations, a, calls_key="call", targets=r"(.+)_\d", key_added="label"),
     ),
-    "harmonize_genes": (cells, lambda a: scapp.pp.harmonize_genes(a, aliases={"OLD": "NEW"})),
+    "harmonize_genes": (cells, lambda a: reported(scapp.pp.harmonize_genes, a, aliases={"OLD": "NEW"})),
     "pseudobulk": (cells, lambda a: scapp.pp.pseudobulk(a)),
     "select_genes": (cells, lambda a: scapp.pp.select_genes(a, 5)),
-    "check_efficacy": (effects, lambda a: scapp.pp.check_efficacy(a, kind="knockout")),
+    "check_efficacy": (effects, lambda a: reported(scapp.pp.check_efficacy, a, kind="knockout")),
     "read_effects": (effects, lambda a: scapp.pp.read_effects(a)),
 }  # fmt: skip
 

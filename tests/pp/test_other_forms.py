@@ -9,9 +9,10 @@ import pandas as pd
 import polars
 import pytest
 from scipy import sparse
+from tests.reports import reported
 
 import scapp
-from scapp.pp._excel_names import excel_form, made_by_excel
+from scapp.pp._harmonize import excel_form, made_by_excel
 
 GENES = ["KLF1", "GATA1", "HBB", "ALAS2"]
 
@@ -110,7 +111,7 @@ HGNC = pd.DataFrame(
 )
 def test_dates_of_a_spreadsheet_are_the_genes_that_they_were(name, symbol):
     adata = genes(["KLF1", name])
-    report = scapp.pp.harmonize_genes(adata, aliases=HGNC)
+    report = reported(scapp.pp.harmonize_genes, adata, aliases=HGNC)
     assert adata.var_names.tolist() == ["KLF1", symbol]
     assert report.names.set_index("name").loc[name, "rule"] == "excel"
     renamed = HGNC.assign(prev_symbol="")  # the new symbols alone tell it, but for aliases
@@ -121,7 +122,7 @@ def test_dates_of_a_spreadsheet_are_the_genes_that_they_were(name, symbol):
 
 def test_a_date_that_two_genes_became_is_listed_unless_one_of_them_is_there():
     adata = genes(["KLF1", "1-Mar"])
-    report = scapp.pp.harmonize_genes(adata, aliases=HGNC)
+    report = reported(scapp.pp.harmonize_genes, adata, aliases=HGNC)
     assert adata.var_names.tolist() == ["KLF1", "1-Mar"]
     assert report.ambiguous["candidates"].tolist() == ["MARCHF1, MTARC1"]
     for there, other in (("MTARC1", "MARCHF1"), ("MARC1", "MARCHF1"), ("MARCHF1", "MTARC1")):
@@ -135,7 +136,7 @@ def test_clones_that_became_powers_of_ten_are_found_where_one_alone_fits():
         {"symbol": ["2310009E13Rik", "2310001E13Rik", "5730000E07Rik", "Klf1"], "alias_symbol": [""] * 3 + ["Eklf"]}
     )
     adata = genes(["2.31E+19", "5.73E+13", "Klf1"])
-    report = scapp.pp.harmonize_genes(adata, aliases=table)
+    report = reported(scapp.pp.harmonize_genes, adata, aliases=table)
     assert adata.var_names.tolist() == ["2.31E+19", "5730000E07Rik", "Klf1"]
     assert report.ambiguous["candidates"].tolist() == ["2310001E13Rik, 2310009E13Rik"]
 

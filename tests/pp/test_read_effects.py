@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import scanpy as sc
 from scipy import sparse, stats
+from tests.reports import reported
 
 import scapp
 from scapp.pp import read_effects
@@ -417,5 +418,5 @@ def test_real_effects_written_in_any_form_are_read_as_they_were(form, shared_dat
 def test_what_was_read_is_set_up_for_a_model(shared_data):
     effects = read_effects(shared_data / "macrophage_2025_crispri_effects.h5ad")
     effects = scapp.pp.add_unmeasured_genes(effects, control=None)
-    report = scapp.pp.check_efficacy(effects, kind="interference")
+    report = reported(scapp.pp.check_efficacy, effects, kind="interference")
     assert report.n_perturbations == 205

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse, stats
+from tests.reports import reported
 
 from scapp.pp import add_unmeasured_genes, coexpression_network, similarity_network
 
@@ -48,7 +49,7 @@ def test_weights_are_the_correlations_of_control_cells_with_their_sign(method, c
     np.fill_diagonal(expected, 0)
     expected[np.abs(expected) < 0.3] = 0
     adata.X = convert(adata.X)
-    report = coexpression_network(adata, method=method, min_correlation=0.3)
+    report = reported(coexpression_network, adata, method=method, min_correlation=0.3)
     np.testing.assert_allclose(adata.varp["coexpression"].toarray(), expected, atol=1e-5)
     assert adata.varp["coexpression"].dtype == np.float32
     assert report.n_edges == 3
@@ -87,7 +88,7 @@ def test_raw_counts_are_normalised_first():
 
 def test_genes_that_were_not_measured_stay_alone():
     adata = add_unmeasured_genes(cells(), genes=["Z"])
-    report = coexpression_network(adata)
+    report = reported(coexpression_network, adata)
     i = adata.var_names.get_loc("Z")
     assert adata.varp["coexpression"][i].nnz == 0
     assert report.n_genes_matched == 5
@@ -132,7 +133,8 @@ def test_views_are_refused():
 
 def test_papalexi_joins_genes_of_one_programme(shared_data, tmp_path):
     adata = ad.read_h5ad(shared_data / "papalexi_2021_counts.h5ad")
-    report = coexpression_network(
+    report = reported(
+        coexpression_network,
         adata,
         perturbation_key="grna_target",
         control="non-targeting",
@@ -194,7 +196,7 @@ def test_weights_are_the_tfidf_cosines_over_all_annotated_genes(tmp_path: Path, 
             file.write(lines)
         annotations = str(path)
     adata = genes_only()
-    report = similarity_network(adata, annotations)
+    report = reported(similarity_network, adata, annotations)
     np.testing.assert_allclose(adata.varp["similarity"].toarray(), cosine_by_hand(SETS, "ABCDEF"), atol=1e-6)
     assert (report.n_genes_matched, report.n_names) == (5, 6)
     assert report.isolated_perturbed_genes == ("F",)
@@ -238,7 +240,7 @@ def test_annotation_passes_to_ancestors_by_kinship_only():
 
 def test_aliases_find_annotation():
     adata = genes_only("XBCDE")
-    report = similarity_network(adata, SETS, aliases={"X": "A"})
+    report = reported(similarity_network, adata, SETS, aliases={"X": "A"})
     np.testing.assert_allclose(adata.varp["similarity"].toarray(), cosine_by_hand(SETS, "ABCDE"), atol=1e-6)
     assert report.n_genes_by_alias == 1
 
@@ -290,7 +292,8 @@ def test_weights_of_enrichr_are_no_part_of_the_gene(tmp_path: Path):
 def test_gene_ontology_joins_genes_known_to_be_alike(shared_data):
     networks = shared_data / "networks"
     adata = add_unmeasured_genes(ad.read_h5ad(shared_data / "norman_2019_effects.h5ad"))
-    report = similarity_network(
+    report = reported(
+        similarity_network,
         adata,
         networks / "gene2go_human_2022-09.tsv.gz",
         parents=networks / "go_dag_parents.tsv.gz",
@@ -308,6 +311,8 @@ def test_gene_ontology_joins_genes_known_to_be_alike(shared_data):
 
 def test_reactome_is_read(shared_data):
     adata = add_unmeasured_genes(ad.read_h5ad(shared_data / "norman_2019_effects.h5ad"))
-    report = similarity_network(adata, shared_data / "networks" / "reactome_2024-04.gmt.gz", key_added="reactome")
+    report = reported(
+        similarity_network, adata, shared_data / "networks" / "reactome_2024-04.gmt.gz", key_added="reactome"
+    )
     assert report.n_genes_matched > 900
     assert adata.varp["reactome"].nnz > 10_000

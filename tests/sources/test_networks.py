@@ -10,6 +10,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from tests.reports import reported
 
 from scapp import pp, resources
 from scapp.resources import _annotations, _networks, _omnipath, _string
@@ -167,7 +168,7 @@ def test_string_by_channel_and_score(string_site, mirror):
 
 def test_string_goes_into_adata_with_its_licence(string_site, mirror, tmp_path):
     adata = data()
-    report = pp.add_network(adata, resources.string(**mirror))
+    report = reported(pp.add_network, adata, resources.string(**mirror))
     assert (report.n_edges, report.directed, report.weight_column) == (2, False, "weight")
     adata.write_h5ad(tmp_path / "a.h5ad")
     origin = ad.read_h5ad(tmp_path / "a.h5ad").uns["scapp"]["networks"]["network"]["params"]["origin"]
@@ -253,10 +254,10 @@ def test_collectri_is_signed_and_directed(site, mirror):
     edges = resources.collectri(**mirror)
     assert edges[["source", "target", "weight"]].values.tolist() == [["KLF1", "MYC", 1], ["MYC", "GATA1", -1]]
     adata = data()
-    report = pp.add_network(adata, edges)
+    report = reported(pp.add_network, adata, edges)
     assert report.directed
     assert adata.varp["network"][2, 1] == -1
-    assert pp.add_network(adata, edges, directed=False).directed is False
+    assert reported(pp.add_network, adata, edges, directed=False).directed is False
 
 
 def test_collectri_of_mouse_comes_from_the_web_service(site, mirror):
@@ -312,7 +313,7 @@ def test_omnipath_says_which_signs_are_known(site, mirror):
     ]
     assert edges["sources"].tolist() == ["s"] * 3
     assert resources.omnipath(signed_only=True, **mirror)["sign"].tolist() == [-1, 1]
-    assert pp.add_network(data(), edges).directed
+    assert reported(pp.add_network, data(), edges).directed
     with pytest.raises(ValueError, match="datasets must be some of"):
         resources.omnipath(datasets=["mirna"], **mirror)
     with pytest.raises(ValueError, match="license must be 'academic' or 'commercial'"):
@@ -385,7 +386,7 @@ def _random_annotations():
 def test_annotations_go_into_adata_with_their_licence():
     adata = data()
     table = resources.from_table(_random_annotations(), licence="mine", name="lab")
-    report = pp.add_gene_features(adata, table, key_added="lab", n_components=2)
+    report = reported(pp.add_gene_features, adata, table, key_added="lab", n_components=2)
     assert (report.kind, report.n_genes_with_features) == ("annotations", 4)
     assert adata.uns["scapp"]["gene_features"]["lab"]["params"]["origin"]["licence"] == "mine"
 
@@ -500,7 +501,7 @@ def test_tables_of_edges_keep_their_further_columns(tmp_path):
     assert edges.attrs["directed"] is True  # a regulator and its target
     assert "directed" not in resources.from_table(table.rename(columns={"TF": "source"})).attrs
     assert resources.from_table(table, min_weight=0.5)["source"].tolist() == ["KLF1"]
-    assert pp.add_network(data(), resources.from_table(table, directed=True)).directed
+    assert reported(pp.add_network, data(), resources.from_table(table, directed=True)).directed
     with pytest.raises(ValueError, match="No edge has a weight of min_weight=2"):
         resources.from_table(table, min_weight=2)
     with pytest.raises(ValueError, match="this table is read as a network"):
@@ -545,7 +546,7 @@ def test_what_is_read_as_annotations_is_said_and_may_have_scores(caplog):
 
 def test_tables_of_genie3_are_directed_and_bounds_are_checked():
     table = pd.DataFrame({"regulatoryGene": ["KLF1"], "targetGene": ["MYC"], "weight": [0.5]})
-    assert pp.add_network(data(), table).directed
+    assert reported(pp.add_network, data(), table).directed
     assert resources.from_table(table)["weight"].tolist() == [0.5]
     with pytest.raises(ValueError, match="must not be negative, found -1"):
         resources.from_table(table, min_weight=-1)
@@ -577,8 +578,11 @@ def test_hgnc_names_genes(site, mirror):
         adata = data([name], ["control", name] if "." not in name else ["control"])
         pp.harmonize_genes(adata, aliases=names)
         assert adata.var_names.tolist() == ["MAP3K21"]
-    report = pp.add_network(
-        data(["MAP3K21", "MYC"]), pd.DataFrame({"source": ["KIAA1804"], "target": ["MYC"]}), aliases=names
+    report = reported(
+        pp.add_network,
+        data(["MAP3K21", "MYC"]),
+        pd.DataFrame({"source": ["KIAA1804"], "target": ["MYC"]}),
+        aliases=names,
     )
     assert report.n_edges == 1
     (mirror["folder"] / "hgnc_complete_set.txt").write_text("a\tb\n1\t2\n")
@@ -613,7 +617,7 @@ def test_the_shared_string_network_is_read(shared_networks, norman):
     )
     assert edges.columns.tolist() == ["source", "target", "weight", "coexpression", "experiments", "database"]
     assert edges["weight"].min() >= 700
-    report = pp.add_network(norman.copy(), edges, control=None)
+    report = reported(pp.add_network, norman.copy(), edges, control=None)
     assert report.n_edges > 500
 
 
@@ -630,13 +634,15 @@ def test_the_shared_collectri_and_reactome_are_read(shared_networks, norman):
     edges = resources.collectri(file=shared_networks / "collectri_2025-09.csv.gz")
     assert len(edges) == 43_178
     assert set(edges["weight"]) == {-1, 1}
-    report = pp.add_network(norman.copy(), edges, control=None)
+    report = reported(pp.add_network, norman.copy(), edges, control=None)
     assert report.directed
     assert report.n_edges > 1000
     pathways = resources.reactome(file=shared_networks / "reactome_2024-04.gmt.gz")
     assert pathways["term"].nunique() == 2681
     assert pathways["term"].str.startswith("R-HSA-").all()
-    features = pp.add_gene_features(norman.copy(), pathways, key_added="reactome", n_components=16, control=None)
+    features = reported(
+        pp.add_gene_features, norman.copy(), pathways, key_added="reactome", n_components=16, control=None
+    )
     assert features.n_genes_with_features > 700
 
 

@@ -200,7 +200,7 @@ def test_bad_input_is_told_what_to_do(cells, predicted, assert_same):
         scapp.tl.rank_attention_genes(cells, groups="KLF1")
     with pytest.raises(ValueError, match="no column 'guide'.*perturbation_key="):
         scapp.tl.rank_attention_genes(cells, perturbation_key="guide")
-    with pytest.raises(ValueError, match="attention, relative, z_score, found 'raw'"):
+    with pytest.raises(ValueError, match="score must be 'attention', 'relative' or 'z_score', found 'raw'"):
         scapp.tl.rank_attention_genes(cells, score="raw")
     with pytest.raises(ValueError, match="n_genes must be at least 1"):
         scapp.tl.rank_attention_genes(cells, n_genes=0)
@@ -242,5 +242,5 @@ def test_attention_to_perturbations_is_ranked_by_their_labels(adata, predicted):
     del adata.obsm["attention_to_perturbations"]
     with pytest.raises(ValueError, match="obsm has no 'attention_to_perturbations'"):
         scapp.tl.rank_attention_genes(adata, of="perturbations")
-    with pytest.raises(ValueError, match="genes, perturbations, found 'cells'"):
+    with pytest.raises(ValueError, match="of must be 'genes' or 'perturbations', found 'cells'"):
         scapp.tl.rank_attention_genes(adata, of="cells")

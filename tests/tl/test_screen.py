@@ -204,7 +204,11 @@ def series(**values):
         ({"objective": pd.Series([1.0, 2.0], index=["G001", "G001"])}, ValueError, "more than once"),
         ({"objective": series(G001=0.0, G002=0.0)}, ValueError, "0 for all of its 2 measured genes"),
         ({"objective": series(G001=1.0, G002=1.0), "metric": "pearson"}, ValueError, "'pearson'"),
-        ({"objective": series(G001=1.0), "metric": "mse"}, ValueError, "'mse' is not among"),
+        (
+            {"objective": series(G001=1.0), "metric": "mse"},
+            ValueError,
+            "metric must be one of 'cosine', .*, found 'mse'",
+        ),
         ({"objective": {}}, ValueError, "none"),
         ({"objective": {"up": []}}, ValueError, "nothing among the genes that go up"),
         ({"objective": {"G001": 1.0}}, ValueError, "pandas Series"),

@@ -174,7 +174,7 @@ def test_measuring_what_is_suggested_gains_three_per_cent_over_chance():
         ({"n": 2, "candidates": ["G060+G061", "G059", "G061+G060"]}, ValueError, r"other spellings.*G061\+G060"),
         ({"targets": []}, ValueError, "empty"),
         ({"targets": ["nothing"]}, ValueError, "nothing"),
-        ({"strategy": "best"}, ValueError, "'best' is not among"),
+        ({"strategy": "best"}, ValueError, "strategy must be 'variance' or 'uncertainty', found 'best'"),
         ({"genes": ["nothing"]}, ValueError, "nothing"),
     ],
 )

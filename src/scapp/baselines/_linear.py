@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -181,8 +181,6 @@ class EmbeddingLinear(BilinearModel):
         embedding_components: int | None = None,
         ridge: float = 0.1,
     ) -> None:
-        if side not in get_args(Side):
-            raise ValueError(f"side must be 'perturbation', 'gene' or 'both', found {side!r}.")
         _check_options(n_components, ridge)
         self.side, self.n_components, self.ridge = side, n_components, ridge
         if embedding_components is not None and embedding_components < 1:

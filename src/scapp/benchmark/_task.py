@@ -15,7 +15,7 @@ from scapp import pp
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._labels import parse_labels
-from scapp._settings import hushed
+from scapp._settings import READERS, hushed
 from scapp._tables import read_table
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Sources:
     def add_to(self, effects: AnnData) -> AnnData:
         """Return a copy of effects with unmeasured targets as genes, networks in `varp` and features in `varm`."""
         shared: dict[str, Any] = {"aliases": self.aliases, "directed": self.directed, "control": None}
-        with hushed("scapp.pp"):  # the reports of the same networks, once for every task
+        with hushed(*READERS):  # the reports of the same networks, once for every task
             adata = pp.add_unmeasured_genes(effects, control=None)
             pp.add_network(adata, self.network, **shared)
             for channel in self.channels:

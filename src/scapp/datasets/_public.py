@@ -163,7 +163,7 @@ def norman_2019(
     return _cells(_sources.NORMAN, folder, base_url, progress_bar, backed)
 
 
-@checked
+@checked(own=("screen",))
 def adamson_2016(
     *,
     screen: Screen = "upr",

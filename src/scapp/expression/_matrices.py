@@ -17,7 +17,7 @@ import numpy as np
 from anndata.abc import CSCDataset, CSRDataset
 from scipy import sparse
 
-from scapp._genes import shorten
+from scapp._genes import check_layer
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -144,9 +144,7 @@ def get_matrix(adata: AnnData, layer: str | None, chunk_size: int | None = None,
     name = ("adata.X" if layer is None else f"adata.layers[{layer!r}]") + where
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, found {chunk_size}.")
-    if layer is not None and layer not in adata.layers:
-        layers = shorten(repr(key) for key in adata.layers if isinstance(key, str)) or "none"
-        raise ValueError(f"adata has no layer {layer!r}{where}. Its layers: {layers}; layer=None reads adata.X.")
+    check_layer(adata, layer, "Name one with layer=…; layer=None reads adata.X.", f"adata{where}")
     matrix = adata.X if layer is None else adata.layers[layer]
     if matrix is None:
         raise ValueError(f"adata.X is empty (None){where}. Name the layer that holds the expression with layer=….")

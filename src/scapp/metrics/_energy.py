@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from sklearn.metrics import pairwise_distances_chunked
@@ -74,8 +74,6 @@ def energy_distance(
     >>> float(scapp.metrics.energy_distance([[0.0], [1.0]], [[5.0], [6.0]]))
     8.0
     """
-    if metric not in get_args(CellMetric):
-        raise ValueError(f"metric={metric!r} is not among {', '.join(map(repr, get_args(CellMetric)))}.")
     read = {name: read_array(values, name) for name, values in (("cells", cells), ("others", others))}
     for name, array in read.items():
         if array.ndim != 2 or len(array) < 2:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from sklearn.metrics import average_precision_score, precision_recall_curve
@@ -122,8 +122,6 @@ def interaction_auprc(
     )
     interacting, score = _interacting(observation, total, share), np.abs(prediction - total)
     if kind is not None:
-        if kind not in get_args(Kind):
-            raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}, or None; found {kind!r}.")
         interacting &= _kinds(observation, total, single) == kind
         score = np.where(_kinds(prediction, total, single) == kind, score, 0)
     if not interacting.any():

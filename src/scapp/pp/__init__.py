@@ -4,17 +4,14 @@ from scapp.pp._contexts import add_effects_as_features, select_context
 from scapp.pp._efficacy import EfficacyReport, check_efficacy
 from scapp.pp._evidence import add_evidence
 from scapp.pp._features import GeneFeaturesReport, add_gene_features
-from scapp.pp._guide_report import GuidesReport
-from scapp.pp._guides import guides_to_perturbations
-from scapp.pp._harmonize import harmonize_genes
-from scapp.pp._names_report import GeneNamesReport
-from scapp.pp._network import add_network
-from scapp.pp._network_report import NetworkReport
+from scapp.pp._genes import add_unmeasured_genes, select_genes
+from scapp.pp._guides import GuidesReport, guides_to_perturbations
+from scapp.pp._harmonize import GeneNamesReport, harmonize_genes
+from scapp.pp._network import NetworkReport, add_network
 from scapp.pp._pseudobulk import pseudobulk
 from scapp.pp._read_effects import read_effects
-from scapp.pp._select_genes import select_genes
+from scapp.pp._report import report
 from scapp.pp._similarity import coexpression_network, similarity_network
-from scapp.pp._unmeasured import add_unmeasured_genes
 
 __all__ = [
     "EfficacyReport",
@@ -33,6 +30,7 @@ __all__ = [
     "harmonize_genes",
     "pseudobulk",
     "read_effects",
+    "report",
     "select_context",
     "select_genes",
     "similarity_network",

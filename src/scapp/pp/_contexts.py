@@ -13,11 +13,11 @@ from scipy import sparse
 
 from scapp._checked import checked
 from scapp._effects import label_column
-from scapp._genes import check_gene_names, measured_mask, scapp_uns, shorten
+from scapp._genes import check_gene_names, check_layer, measured_mask, scapp_uns, shorten
 from scapp._keys import Key
 from scapp._labels import SEPARATOR, Perturbation, column_of_obs, is_effects, read_perturbations
 from scapp.graph import truncated_svd
-from scapp.pp._features import GeneFeaturesReport, add_gene_features
+from scapp.pp._features import add_gene_features
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -159,7 +159,8 @@ def add_effects_as_features(
     layer: str = Key.layers.LFC,
     aliases: Aliases | None = None,
     seed: int = 0,
-) -> GeneFeaturesReport:
+    copy: bool = False,
+) -> AnnData | None:
     """Add what perturbing each gene does in another screen, as features of the genes.
 
     A screen in another cell line or condition is the strongest evidence known for genes that were not perturbed in this
@@ -192,11 +193,14 @@ def add_effects_as_features(
         Names of genes, as in :func:`scapp.pp.add_network`.
     seed
         Seed of the decomposition's start.
+    copy
+        Return a changed copy and leave `adata` as it is.
 
     Returns
     -------
-    The report of :func:`scapp.pp.add_gene_features`. Adds ``adata.varm[key_added]``, float32 of shape (n_vars, n_components);
-    the rows of genes that were not perturbed there are NaN.
+    None, or the copy. Adds ``adata.varm[key_added]``, float32 of shape (n_vars, n_components);
+    the rows of genes that were not perturbed there are NaN. ``scapp.pp.report(adata, "gene_features", key_added)`` returns
+    how many genes they cover.
 
     Raises
     ------
@@ -236,14 +240,13 @@ def add_effects_as_features(
         perturbation_key=perturbation_key,
         control=control,
         sep=sep,
+        copy=copy,
     )
 
 
 def _lfc(effects: AnnData, layer: str) -> NDArray[np.float64]:
     """Return log-fold-changes; zero for genes that were not measured."""
-    if layer not in effects.layers:
-        layers = shorten(repr(key) for key in effects.layers if isinstance(key, str)) or "none"
-        raise ValueError(f"The other screen has no layer {layer!r}; its layers are {layers}. Name one with layer=….")
+    check_layer(effects, layer, "Name one with layer=….", "The other screen")
     values = _dense(effects.layers[layer], np.float64)
     values[:, ~measured_mask(effects)] = 0
     if not np.isfinite(values).all():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,21 +12,21 @@ from scipy import sparse
 
 from scapp._checked import checked
 from scapp._effects import DIRECTION, perturbation_type
-from scapp._genes import check_gene_names, check_no_view, measured_mask, shorten
+from scapp._genes import check_gene_names, check_layer, check_no_view, measured_mask, shorten
 from scapp._keys import Key
 from scapp._labels import SEPARATOR, Perturbation, format_label, is_effects, read_perturbations
+from scapp.pp._report import Report
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-logger = logging.getLogger(__name__)
 
 WORKED, UNCLEAR, OPPOSITE, NOT_MEASURED = STATUS = ("worked", "unclear", "opposite", "not measured")
 
 
 @dataclass(frozen=True, repr=False)
-class EfficacyReport:
+class EfficacyReport(Report, what="efficacy"):
     """What perturbations did to their own targets.
 
     Parameters
@@ -43,6 +43,8 @@ class EfficacyReport:
         mean, both in log1p of counts per 10,000) and ``share_se``, ``status``.
     """
 
+    _group = Key.uns.EFFICACY
+
     n_perturbations: int
     n_worked: int
     n_unclear: int
@@ -51,28 +53,16 @@ class EfficacyReport:
     failed: tuple[str, ...]
     targets: pd.DataFrame = field(compare=False)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values that an h5ad file can hold."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**values, "failed": np.array(self.failed, dtype=object)}
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return a table with one row per number or list of names, in the column ``value``."""
-        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "targets"}
-        values["failed"] = ", ".join(self.failed)
-        return pd.DataFrame({"value": pd.Series(values, dtype=object)})
-
-    def __repr__(self) -> str:
+    def _lines(self) -> Iterable[str]:
         judged = self.n_perturbations - self.n_not_measured
         medians = self.targets.dropna(subset=["lfc"]).groupby("kind", observed=True)["lfc"].median()
         typical = "; ".join(f"median of {kind}: {value:+.2f}" for kind, value in medians.items())
-        lines = [
+        yield (
             f"Efficacy: of {judged:,} perturbations with a measured target {self.n_worked:,} worked, {self.n_unclear:,} are "
-            f"unclear, {self.n_opposite:,} went the opposite way; {self.n_not_measured:,} have no measured target",
-            f"  log-fold-change of the targets themselves, {typical}" if typical else "",
-            f"  did not show that they work: {shorten(self.failed, 10)}" if self.failed else "",
-        ]
-        return "\n".join(line for line in lines if line)
+            f"unclear, {self.n_opposite:,} went the opposite way; {self.n_not_measured:,} have no measured target"
+        )
+        yield f"  log-fold-change of the targets themselves, {typical}" if typical else ""
+        yield f"  did not show that they work: {shorten(self.failed, 10)}" if self.failed else ""
 
 
 @checked
@@ -85,7 +75,8 @@ def check_efficacy(
     layer: str | None = Key.layers.LFC,
     n_errors: float = 2.0,
     min_change: float = 0.0,
-) -> EfficacyReport:
+    copy: bool = False,
+) -> AnnData | None:
     """Check on the data whether each perturbation changed its own target, in the direction that it should.
 
     Interference and knock-out should lower the target, activation raise it. A perturbation worked if the target's own
@@ -99,7 +90,7 @@ def check_efficacy(
     Parameters
     ----------
     effects
-        One observation per perturbation, as :func:`scapp.pp.pseudobulk` makes them.
+        One observation per perturbation, as :func:`scapp.pp.pseudobulk` makes them; changed in place unless `copy`.
     kind
         ``"interference"``, ``"activation"`` or ``"knockout"``, or other usual names of these (``"CRISPRi"``,
         ``"knock-down"``, …); for a mixed screen a column of ``effects.obs`` with the kind of each perturbation. In a
@@ -116,14 +107,18 @@ def check_efficacy(
     min_change
         How large it must be, as a natural log-fold-change. Needed where there are no standard errors: without, a target
         whose error is NaN is unclear.
+    copy
+        Return a changed copy and leave `effects` as it is.
 
     Returns
     -------
-    The report, also logged and stored in ``uns["scapp"]["efficacy"]``. Adds to ``effects.obs``:
+    None, or the copy. Adds to ``effects.obs``:
 
     - ``obs["efficacy"]`` and ``obs["efficacy_se"]``: log-fold-change of the (weakest) target itself and its standard
       error; NaN where no target was measured.
     - ``obs["efficacy_status"]``: ``"worked"``, ``"unclear"``, ``"opposite"`` or ``"not measured"``.
+
+    The report is logged and stored in ``uns["scapp"]["efficacy"]``; ``scapp.pp.report(effects, "efficacy")`` returns it.
 
     Raises
     ------
@@ -132,9 +127,11 @@ def check_efficacy(
 
     Examples
     --------
-    >>> report = scapp.pp.check_efficacy(effects, kind="CRISPRi")
+    >>> scapp.pp.check_efficacy(effects, kind="CRISPRi")
     >>> effects = effects[effects.obs["efficacy_status"] != "opposite"].copy()
     """
+    if copy:
+        effects = effects.copy()
     check_no_view(effects, "scapp.pp.check_efficacy")
     check_gene_names(effects)
     perturbations = read_perturbations(effects, perturbation_key=perturbation_key, control=None, sep=sep)
@@ -177,14 +174,8 @@ def check_efficacy(
     effects.obs[Key.obs.EFFICACY] = weakest["lfc"].to_numpy()
     effects.obs[Key.obs.EFFICACY_SE] = weakest["se"].to_numpy()
     effects.obs[Key.obs.EFFICACY_STATUS] = pd.Categorical(status, categories=STATUS)
-    params = {"kind": kind, "layer": layer, "n_errors": n_errors, "min_change": min_change}
-    scapp = effects.uns.setdefault(Key.uns.SCAPP, {})
-    scapp[Key.uns.EFFICACY] = {
-        "report": report.to_dict(),
-        "params": {name: value for name, value in params.items() if value is not None},
-    }
-    logger.info("%s", report)
-    return report
+    report.store(effects, {"kind": kind, "layer": layer, "n_errors": n_errors, "min_change": min_change})
+    return effects if copy else None
 
 
 def _kinds_of_targets(effects: AnnData, perturbations: list[Perturbation], kind: str) -> list[tuple[str, ...]]:
@@ -222,11 +213,7 @@ def _targets(
     layer: str | None,
     has_errors: bool,
 ) -> pd.DataFrame:
-    if layer is not None and layer not in effects.layers:
-        layers = shorten(repr(key) for key in effects.layers if isinstance(key, str)) or "none"
-        raise ValueError(
-            f"effects has no layer {layer!r}; its layers are {layers}. Name the log-fold-changes with layer=…."
-        )
+    check_layer(effects, layer, "Name the log-fold-changes with layer=….", "effects")
     pairs = [(i, gene, k) for i, genes in enumerate(perturbations) for gene, k in zip(genes, kinds[i], strict=True)]
     table = pd.DataFrame(pairs, columns=["row", "gene", "kind"])
     column = effects.var_names.get_indexer(table["gene"])

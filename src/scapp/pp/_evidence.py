@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,11 +13,12 @@ from anndata import AnnData
 from scipy import sparse
 
 from scapp._checked import checked
+from scapp._feature_tables import load_features
 from scapp._gene_names import NameTables, perturbed_genes_in
-from scapp._genes import check_gene_names, check_no_view, shorten
+from scapp._genes import check_gene_names, check_key_added, check_no_view, shorten
 from scapp._keys import Key
 from scapp._labels import SEPARATOR
-from scapp._settings import settings
+from scapp._settings import READERS, hushed, settings
 from scapp._tables import is_path
 from scapp.pp._evidence_sources import (
     SOURCES,
@@ -28,18 +29,16 @@ from scapp.pp._evidence_sources import (
     read_aliases,
     read_sources,
 )
-from scapp.pp._feature_sources import load_features, recognise_features
-from scapp.pp._features import add_gene_features
+from scapp.pp._features import add_gene_features, recognise_features
 from scapp.pp._network import add_network
-from scapp.pp._network_report import check_key_added
+from scapp.pp._report import report
+from scapp.resources import check_score
 
 if TYPE_CHECKING:
     from scapp._edges import Edges
     from scapp._tables import PathLike
 
 logger = logging.getLogger(__name__)
-# Who speaks of single networks and features, which the summary replaces.
-QUIET = ("scapp.pp", "scapp.resources", "scapp._annotations", "scapp._edges", "scapp._gene_names")
 
 
 @checked(own=("networks", "local"))
@@ -158,12 +157,12 @@ def add_evidence(
     own = Evidence(_named(networks, "networks", "edges"), _named(features, "features", "table"))
     if not (chosen or own.networks or own.features):
         raise ValueError("There is no evidence to add: sources is empty, and neither networks nor features are given.")
-    _check_score(min_score)
+    check_score(min_score)
     perturbed = perturbed_genes_in(effects, perturbation_key, control, sep)
 
     # Networks and features are added to this one first, so that an error leaves the effects as they were.
     scratch = AnnData(obs=effects.obs.copy(), var=effects.var.copy())
-    with _details_hidden():
+    with nullcontext() if logger.isEnabledFor(logging.DEBUG) else hushed(*READERS):
         tables = NameTables.read(read_aliases(options) if isinstance(aliases, str) and aliases == "auto" else aliases)
         matching: dict[str, Any] = {
             "aliases": tables,
@@ -210,16 +209,6 @@ def _check_keys(own: Evidence, recommended: Evidence) -> None:
             )
 
 
-def _check_score(min_score: float) -> None:
-    if not 0 <= min_score <= 1000:
-        raise ValueError(f"min_score must lie between 0 and 1000, found {min_score!r}.")
-    if 0 < min_score < 1:
-        raise ValueError(
-            f"min_score={min_score!r} is on the scale of STRING's web page, from 0 to 1; that of its files goes to 1000. Pass "
-            f"min_score={round(min_score * 1000)}."
-        )
-
-
 def _add_all(
     scratch: AnnData,
     recommended: Evidence,
@@ -255,14 +244,15 @@ def _add_one_network(
     """Add a network and return what it holds; None for a channel of STRING without an edge between these genes."""
     edges = networks[key]
     try:
-        report = add_network(scratch, edges, key_added=key, **matching)
+        add_network(scratch, edges, key_added=key, **matching)
     except ValueError as error:
         if not may_be_empty or key == Key.varp.NETWORK:
             raise
         # Screens of few genes may have none in a channel; if they are of other genes, the combined network says so.
         logger.warning("No edge of STRING's channel %r joins genes of these effects: %s", key, error)
         return None
-    return _origin(edges) | {"n_genes": report.n_genes - report.n_isolated, "n_edges": report.n_edges}
+    found = report(scratch, "network", key)
+    return _origin(edges) | {"n_genes": found.n_genes - found.n_isolated, "n_edges": found.n_edges}
 
 
 def _add_features(
@@ -272,8 +262,9 @@ def _add_features(
     origin = _origin(features)
     loaded = load_features(features) if is_path(features) else features
     options = reduced if recognise_features(loaded) == "annotations" else {}
-    report = add_gene_features(scratch, loaded, key_added=key, **options, **matching)
-    return origin | {"n_genes": report.n_genes_with_features, "n_features": report.n_features}
+    add_gene_features(scratch, loaded, key_added=key, **options, **matching)
+    found = report(scratch, "gene_features", key)
+    return origin | {"n_genes": found.n_genes_with_features, "n_features": found.n_features}
 
 
 def _origin(given: object) -> dict[str, str]:
@@ -358,18 +349,3 @@ def _told(held: dict[str, Any]) -> str:
     source = " ".join(part for part in (held["source"], held["version"]) if part)
     told = ", ".join(part for part in (source, held["licence"]) if part)
     return f" ({told})" if told else ""
-
-
-@contextmanager
-def _details_hidden() -> Iterator[None]:
-    """Keep the reports of single networks and features out of the log, unless it shows everything."""
-    loggers = [logging.getLogger(name) for name in QUIET]
-    hidden = [each for each in loggers if each.getEffectiveLevel() == logging.INFO]
-    before = [each.level for each in hidden]
-    for each in hidden:
-        each.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        for each, level in zip(hidden, before, strict=True):
-            each.setLevel(level)

@@ -1,9 +1,11 @@
-"""Which guides are in a cell? From counts of guides, or from calls that somebody else made."""
+"""Guides in cells: from their counts, or from calls that somebody else made, in a column of obs or a long table."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -13,12 +15,14 @@ from scipy import sparse
 from scapp._controls import missing_kind
 from scapp._genes import shorten
 from scapp._labels import column_of_obs
+from scapp._tables import PathLike, find_column, is_path, names_of, read_table, to_numbers
 from scapp.expression import get_matrix
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+CallTable: TypeAlias = pd.DataFrame | PathLike | Mapping[str, Any]
 Method = Literal["mixture", "threshold", "maximum"]
 # Means of two components this many standard deviations apart make two humps; less is one skewed hump
 # (Ashman, Bird and Zepf 1994).
@@ -30,6 +34,18 @@ MIN_CELLS_OF_MIXTURE = 20
 SMALLEST_VARIANCE = 0.25
 # Fitting is quick for a small library, and says nothing then.
 SHOW_PROGRESS_FROM = 200
+# Usual names of columns of tables of calls, in the order in which they are looked for.
+CELLS = [
+    *"""cell_barcode barcode_cell cell_id cellid cell cbc cell_name cb barcode index obs_names
+    unnamed:_0""".split(),
+    "",
+]
+GUIDES = """guide_identity feature_call guide_id guide guides sgrna_id sgrna sgrnas grna_id grna sgid
+    sgid_ab protospacer_id guide_name guide_call feature barcode""".split()
+COUNTS = """umi_count num_umis umis n_umis n_umi umi umi_counts count counts n_counts guide_umi_count
+    read_count reads n_reads""".split()
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -252,3 +268,101 @@ def check_cells(adata: AnnData, guides: AnnData) -> NDArray[np.intp]:
             f"{shorten(adata.obs_names, 3)} and {shorten(guides.obs_names, 3)}. Bring their obs_names to one form."
         )
     return rows
+
+
+def calls_from_table(adata: AnnData, guides: CallTable, *, sep: str, min_counts: float) -> tuple[Calls, int]:
+    """Read calls from a long table; see :func:`scapp.pp.guides_to_perturbations`.
+
+    Parameters
+    ----------
+    adata
+        The cells that are asked for.
+    guides
+        One row per cell and guide, or a cell with its guides joined by `sep`; the path of such a table; or a mapping from
+        guide to cells.
+    sep
+        What joins the guides and counts of one row.
+    min_counts
+        Rows with fewer counts are left out, where the table has counts.
+
+    Returns
+    -------
+    The calls, and how many cells of adata the table does not hold.
+
+    Raises
+    ------
+    ValueError
+        If the columns cannot be told, counts are no numbers, or no cell of adata is in the table.
+    """
+    table = _table(guides)
+    cell, guide, count = _columns(table)
+    if "good_coverage" in table:
+        good = table["good_coverage"].astype(str).str.lower().isin(["true", "1", "1.0"])
+        if not good.all():
+            logger.info("Left out %d of %d calls whose 'good_coverage' is false.", int((~good).sum()), len(good))
+        table = table[good]
+    rows = pd.DataFrame({"cell": names_of(table[cell], "cell"), "guide": table[guide].astype(object)})
+    rows["guide"] = ["" if pd.isna(name) else str(name) for name in rows["guide"]]
+    rows["count"] = np.nan if count is None else table[count].to_numpy()
+    if rows["guide"].str.contains(sep, regex=False).any():
+        rows["guide"] = rows["guide"].str.split(sep)
+        if count is not None:
+            rows["count"] = rows["count"].astype(str).str.split(sep)
+        try:
+            rows = rows.explode(["guide", "count"] if count is not None else "guide")
+        except ValueError as error:
+            raise ValueError(
+                f"Rows of the calls do not have as many counts in {count!r} as guides in {guide!r}. Correct the table."
+            ) from error
+    rows["guide"] = rows["guide"].str.strip()
+    rows["count"] = to_numbers(rows["count"])
+    if count is not None and rows["count"].isna().any():
+        raise ValueError(f"{int(rows['count'].isna().sum())} rows of the calls have no number in {count!r}.")
+    position = pd.Series(np.arange(adata.n_obs), index=adata.obs_names)
+    n_not_held = int((~adata.obs_names.isin(rows["cell"])).sum())
+    if n_not_held == adata.n_obs:
+        raise ValueError(
+            f"No cell is in both adata and the calls, by their names: {shorten(adata.obs_names, 3)} and "
+            f"{shorten(rows['cell'].unique(), 3)}. Bring them to one form, for example with `adata.obs_names + '-1'`."
+        )
+    rows = rows[rows["cell"].isin(adata.obs_names)]
+    several = rows["guide"].map(missing_kind) == "several"
+    tied = adata.obs_names.isin(rows.loc[several, "cell"])
+    rows = rows[~several & ~rows["guide"].map(is_no_guide)]
+    if count is not None:
+        rows = rows[rows["count"] >= min_counts]
+    codes, names = pd.factorize(rows["guide"], sort=True)
+    shape = (adata.n_obs, len(names))
+    held = sparse.csr_matrix((np.ones(len(rows)), (position[rows["cell"]].to_numpy(), codes)), shape=shape)
+    if not len(names):
+        raise ValueError(
+            f"The calls in {guide!r} name no guide of these cells with min_counts={min_counts} counts or more."
+        )
+    share = np.full(adata.n_obs, np.nan)
+    return Calls([str(name) for name in names], held.astype(bool), share, tied, np.full(len(names), np.nan)), n_not_held
+
+
+def _table(guides: CallTable) -> pd.DataFrame:
+    if is_path(guides):
+        return read_table(guides)
+    if isinstance(guides, Mapping):
+        pairs = [
+            (cell, guide) for guide, cells in guides.items() for cell in ([cells] if isinstance(cells, str) else cells)
+        ]
+        return pd.DataFrame(pairs, columns=["cell", "guide"], dtype=object)
+    if not isinstance(guides, pd.DataFrame):
+        raise TypeError(f"guides must be a table of calls, found {type(guides).__name__}.")
+    if not isinstance(guides.index, pd.RangeIndex) and find_column(guides, CELLS) is None:
+        return guides.rename_axis("cell").reset_index()
+    return guides
+
+
+def _columns(table: pd.DataFrame) -> tuple[str, str, str | None]:
+    cell = find_column(table, CELLS)
+    guide = find_column(table.drop(columns=[cell]) if cell is not None else table, GUIDES)
+    if cell is None or guide is None:
+        raise ValueError(
+            f"Cannot tell which columns of the calls hold cells and guides: the columns are "
+            f"{shorten(map(repr, table.columns), 12)}. Rename them to 'cell', 'guide' and, if there are counts, 'count'."
+        )
+    return cell, guide, find_column(table.drop(columns=[cell, guide]), COUNTS)

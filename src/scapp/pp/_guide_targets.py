@@ -1,24 +1,34 @@
-"""Which gene does a guide target, and is it a control?"""
+"""The genes that guides target, and whether they are controls: by a column, a mapping, a pattern or a library of guides."""
 
 from __future__ import annotations
 
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pandas as pd
 
 from scapp._controls import doubtful, looks_like_control, recognised
 from scapp._genes import shorten
-from scapp._tables import PathLike
+from scapp._tables import PathLike, existing_file, find_column, is_path, read_table
 from scapp._warn import warn_user
-from scapp.pp._guide_tables import names_a_file, read_library
 
 if TYPE_CHECKING:
     Targets: TypeAlias = str | Mapping[str, str] | pd.Series | pd.DataFrame | PathLike
 
 Genes: TypeAlias = tuple[str, ...]
+# Usual names of columns of libraries of guides, in the order in which they are looked for.
+LIBRARY_GUIDES = [
+    *"""guide_id guide sgrna_id sgrna grna_id grna sgid guide_name id name sgrna_name protospacer_id
+    feature_id unnamed:_0 index""".split(),
+    "",
+]
+TARGETS = """intended_target_name target_gene_name target_gene_symbol target_gene gene_symbol gene_target
+    grna_target gene_name symbol gene target targets intended_target target_name target_gene_id""".split()
+TYPES = "type guide_type target_type guide_class class category targeting".split()
+SUFFIXES = (".csv", ".tsv", ".txt", ".tab", ".parquet", ".xlsx", ".xls")
 
 logger = logging.getLogger(__name__)
 
@@ -201,3 +211,81 @@ def _compile(pattern: str, argument: str) -> re.Pattern[str]:
         return re.compile(pattern)
     except re.error as error:
         raise ValueError(f"{argument}={pattern!r} cannot be read as a regular expression: {error}.") from error
+
+
+def names_a_file(value: object) -> bool:
+    """Return whether an argument is the path of a table, and not a column or a regular expression."""
+    if not is_path(value):
+        return False
+    if not isinstance(value, str):
+        return True
+    return value.lower().removesuffix(".gz").endswith(SUFFIXES) or Path(value).expanduser().is_file()
+
+
+def read_library(targets: pd.DataFrame | PathLike, guides: list[str]) -> tuple[pd.Series, pd.Series, str]:
+    """Read a table of guides.
+
+    Parameters
+    ----------
+    targets
+        One row per guide, with its name, its target and perhaps its type; or the path of such a table.
+    guides
+        The guides that are asked for, by which the column of their names is found.
+
+    Returns
+    -------
+    The target of each guide (empty where there is none), its type (empty where there is none), both by its name, and where
+    the table comes from, for messages.
+
+    Raises
+    ------
+    ValueError
+        If the columns cannot be told, or a guide occurs twice with another target.
+    """
+    where = f"targets={str(targets)!r}" if is_path(targets) else "targets=…"
+    table: pd.DataFrame = read_table(existing_file(targets)) if is_path(targets) else targets
+    wanted = set(guides)
+    names: dict[Any, pd.Series] = {
+        column: pd.Series(table[column].astype(str).str.strip().to_numpy()) for column in table.columns
+    }
+    if not isinstance(table.index, pd.RangeIndex):
+        names[None] = pd.Series(table.index.astype(str))
+    hits = {column: len(wanted & set(values)) for column, values in names.items()}
+    usual = find_column(table, LIBRARY_GUIDES)
+    best = max(hits, key=lambda column: (hits[column], column == usual), default=None)
+    target = find_column(table.drop(columns=[best] if best in table else []), TARGETS)
+    if not hits or not hits[best]:
+        first = shorten(map(repr, names[usual].unique()), 3) if usual in names else "none"
+        raise ValueError(
+            f"No guide is in {where}: the guides are {shorten(map(repr, guides), 3)}, the table has {first}. Its columns are "
+            f"{shorten(map(repr, table.columns), 12)}; one must hold the names of the guides."
+        )
+    if target is None:
+        raise ValueError(
+            f"{where} has no column of target genes under a usual name ({', '.join(TARGETS[:6])}, …); its columns are "
+            f"{shorten(map(repr, table.columns), 12)}. Pass a mapping, such as `table.set_index({best!r})['my_column']`."
+        )
+    kind = find_column(table.drop(columns=[target]), TYPES)
+    read = pd.DataFrame({"guide": names[best], "target": table[target].to_numpy()})
+    read["target"] = ["" if pd.isna(gene) else str(gene).strip() for gene in read["target"]]
+    read["type"] = "" if kind is None else [_type(value, str(kind)) for value in table[kind]]
+    read = read.drop_duplicates()
+    if read["guide"].duplicated().any():
+        twice = read.loc[read["guide"].duplicated(), "guide"].unique()
+        raise ValueError(
+            f"{where} names {len(twice)} guides with several targets: {shorten(twice)}. Name each once; the genes of a guide "
+            "with several targets are joined, as in 'A+B'."
+        )
+    logger.info(
+        "Targets of guides: column %r, by the names in %r%s.", target, best, f", types in {kind!r}" if kind else ""
+    )
+    read = read.set_index("guide")
+    return read["target"], read["type"], where
+
+
+def _type(value: object, column: str) -> str:
+    """Return the type of a guide as text: a column ``targeting`` may be true and false."""
+    text = "" if pd.isna(value) else str(value).strip()
+    if column.strip().lower() == "targeting" and text.lower() in ("false", "0", "0.0", "no", "f"):
+        return "non-targeting"
+    return text

@@ -2,36 +2,104 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, get_args
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
 from scapp._checked import checked
-from scapp._genes import check_no_view, shorten
+from scapp._genes import check_key_added, check_no_view, shorten
 from scapp._keys import Key
 from scapp._labels import SEPARATOR, format_label
 from scapp._tables import is_path
 from scapp._warn import warn_user
-from scapp.pp._guide_calls import Calls, Method, calls_from_counts, calls_from_obs, check_cells
-from scapp.pp._guide_report import GuidesReport
-from scapp.pp._guide_tables import calls_from_table
+from scapp.pp._guide_calls import Calls, Method, calls_from_counts, calls_from_obs, calls_from_table, check_cells
 from scapp.pp._guide_targets import Genes, read_targets
-from scapp.pp._network_report import check_key_added, write_report
+from scapp.pp._report import Report, listed
 
 if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
 
-    from scapp.pp._guide_tables import CallTable
+    from scapp.pp._guide_calls import CallTable
     from scapp.pp._guide_targets import Targets
 
-logger = logging.getLogger(__name__)
 GUIDE_SEPARATOR = "|"
 PERTURBED, CONTROL, NONE, MANY, RARE = STATUS = ("perturbed", "control", "none", "many", "rare")
+
+
+@dataclass(frozen=True, repr=False)
+class GuidesReport(Report, what="guides"):
+    """How many cells got which label, and why others got none.
+
+    Parameters
+    ----------
+    key
+        Where the labels are: ``adata.obs[key]``.
+    method
+        ``"mixture"``, ``"threshold"``, ``"maximum"``, or ``"calls"`` where calls were given.
+    n_cells
+        All cells; they are the sum of the next five.
+    n_perturbed, n_control
+        Cells with a label of genes, and control cells.
+    n_none, n_many, n_rare
+        Cells set apart because they have no guide, too many (or one that is not dominant), or a perturbation of too few
+        cells.
+    n_combined
+        Of the perturbed cells, those with more than one gene.
+    n_not_counted
+        Cells of the expression that the guide counts do not hold; they are among those without a guide.
+    perturbations
+        Number of different perturbations.
+    not_fitted
+        Guides whose counts do not show two components, so that `min_counts` decided alone.
+    unused
+        Guides that no cell has.
+    guides
+        One row per guide: its name, ``target`` (empty for a control), ``n_cells`` that have it, and ``threshold``, the
+        fewest counts at which it is assigned (NaN for calls).
+    """
+
+    _group = Key.uns.GUIDES
+    _default_key = Key.obs.PERTURBATION
+
+    key: str
+    method: str
+    n_cells: int
+    n_perturbed: int
+    n_control: int
+    n_none: int
+    n_many: int
+    n_rare: int
+    n_combined: int
+    n_not_counted: int
+    perturbations: int
+    not_fitted: tuple[str, ...]
+    unused: tuple[str, ...]
+    guides: pd.DataFrame = field(compare=False)
+
+    def _lines(self) -> Iterable[str]:
+        def part(n: int) -> str:
+            return f"{n:,} ({n / max(self.n_cells, 1):.1%})"
+
+        yield f"Guides into obs[{self.key!r}] ({self.method}): {self.n_cells:,} cells, {self.perturbations:,} perturbations"
+        yield (
+            f"  perturbed: {part(self.n_perturbed)}, {self.n_combined:,} of them in several genes; "
+            f"control: {part(self.n_control)}"
+        )
+        rare = f", of rare perturbations {part(self.n_rare)}" if self.n_rare else ""
+        yield f"  set apart: without a guide {part(self.n_none)}, with too many {part(self.n_many)}{rare}"
+        controls = self.guides.loc[self.guides["target"] == "", "n_cells"]
+        yield from listed(("control guides, with their cells", [f"{guide} ({n:,})" for guide, n in controls.items()]))
+        if self.n_not_counted:
+            yield f"  cells that the guide counts do not hold: {self.n_not_counted:,}"
+        yield from listed(
+            ("guides without two components, assigned by min_counts alone", self.not_fitted),
+            ("guides in no cell", self.unused),
+        )
 
 
 @checked(own=("adata",))
@@ -59,7 +127,8 @@ def guides_to_perturbations(
     guide_modality: str = "gdo",
     key_added: str = Key.obs.PERTURBATION,
     seed: int = 0,
-) -> GuidesReport:
+    copy: bool = False,
+) -> AnnData | MuData | None:
     r"""Label cells with their perturbation, from the guides found in them.
 
     A guide is assigned to a cell by its counts, or the calls of another program are taken. Guides of the same gene are
@@ -79,7 +148,8 @@ def guides_to_perturbations(
     Parameters
     ----------
     adata
-        The expression, cells by genes, which gets the labels; or a MuData that holds it and the guide counts.
+        The expression, cells by genes, which gets the labels, in place unless `copy`; or a MuData that holds it and the
+        guide counts.
     targets
         The gene that each guide targets: a column of the guides' `var`, a mapping (or Series) from guide to gene, or a
         regular expression that matches the whole name of a guide and whose first group is the gene: ``r"(.+)_\d+"``
@@ -133,17 +203,21 @@ def guides_to_perturbations(
         Column of `obs` that gets the labels.
     seed
         Seed of the mixtures' start.
+    copy
+        Return a changed copy and leave `adata` as it is.
 
     Returns
     -------
-    The report, also logged and stored with the parameters in ``uns["scapp"]["guides"][key_added]``. Adds to `obs` (of the
-    expression modality; ``mdata.pull_obs()`` shows them at the top):
+    None, or the copy. Adds to `obs` (of the expression modality; ``mdata.pull_obs()`` shows them at the top):
 
     - ``obs[key_added]``: the labels, categorical; NaN for cells that are set apart. Leave these out with
       ``adata[adata.obs["perturbation"].notna()].copy()``.
     - ``obs["guide_status"]``: ``"perturbed"``, ``"control"``, ``"none"``, ``"many"`` or ``"rare"``.
     - ``obs["guides"]``: the assigned guides, joined by ``"|"`` (left as it is where it is `calls_key`);
       ``obs["n_guides"]``: how many.
+
+    How many cells got which label, and why others got none, is logged, and stored with the parameters in
+    ``uns["scapp"]["guides"][key_added]``: ``scapp.pp.report(adata, "guides")`` returns it.
 
     Raises
     ------
@@ -160,9 +234,11 @@ def guides_to_perturbations(
     >>> scapp.pp.guides_to_perturbations(mdata, targets="target_gene", max_genes=2)
     >>> cells = mdata["rna"][mdata["rna"].obs["perturbation"].notna()].copy()
     """
+    if copy:
+        adata = adata.copy()
     expression, guides = _modalities(adata, guides, calls_key, expression_modality, guide_modality)
     numbers = {"min_counts": min_counts, "max_genes": max_genes, "max_guides": max_guides, "min_cells": min_cells}
-    _check_options(method, min_share, numbers, key_added, sep)
+    _check_options(min_share, numbers, key_added, sep)
     n_not_counted = 0
     if guides is not None and not isinstance(guides, AnnData):
         calls, n_not_counted = calls_from_table(expression, guides, sep=calls_sep, min_counts=min_counts)
@@ -217,9 +293,8 @@ def guides_to_perturbations(
         "min_counts": min_counts,
     }
     params |= {"min_share": min_share, "max_genes": max_genes, "max_guides": max_guides, "control": control, "sep": sep}
-    write_report(expression, Key.uns.GUIDES, key_added, report.to_dict(), params)
-    logger.info("%s", report)
-    return report
+    report.store(expression, params)
+    return adata if copy else None
 
 
 def _modalities(
@@ -260,14 +335,12 @@ def _modalities(
     return data, guides
 
 
-def _check_options(method: str, min_share: float, numbers: dict[str, int | None], key_added: str, sep: str) -> None:
+def _check_options(min_share: float, numbers: dict[str, int | None], key_added: str, sep: str) -> None:
     check_key_added(key_added)
     if not sep:
         raise ValueError("sep must not be empty: it joins the genes of a combination; the usual one is '+'.")
     if key_added in (Key.obs.GUIDES, Key.obs.N_GUIDES, Key.obs.GUIDE_STATUS):
         raise ValueError(f"key_added={key_added!r} is the name of another column that is written. Choose another.")
-    if method not in get_args(Method):
-        raise ValueError(f"method must be 'mixture', 'threshold' or 'maximum', found {method!r}.")
     if not 0 <= min_share <= 1:
         raise ValueError(f"min_share must be from 0 to 1, found {min_share}.")
     for name, value in numbers.items():

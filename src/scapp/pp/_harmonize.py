@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -22,8 +23,7 @@ from scapp._genes import check_gene_names, check_no_view, shorten
 from scapp._keys import Key
 from scapp._labels import SEPARATOR, format_label, parse_label
 from scapp._tables import check_column, check_single, find_column, names_of
-from scapp.pp._excel_names import excel_form, made_by_excel
-from scapp.pp._names_report import COLUMNS, FLAGS, GeneNamesReport
+from scapp.pp._report import Report, listed
 
 if TYPE_CHECKING:
     from scapp._gene_names import Aliases, AliasTable
@@ -34,6 +34,129 @@ Target = Literal["symbol", "ensembl"]
 OnCollision = Literal["keep", "error", "merge"]
 # So few names are compared by chance; among more, the share that differs by case alone tells of another species.
 _ENOUGH = 20
+COLUMNS = ["name", "new_name", "rule", "candidates", "perturbed", "collided"]
+FLAGS = ("perturbed", "collided")
+# How names are found that change, and what is said of it.
+RENAMED = {
+    "given": "as you said",
+    "previous": "previous symbol",
+    "alias": "alias",
+    "ensembl": "Ensembl id",
+    "entrez": "Entrez id",
+    "prefix": "prefix of the genome",
+    "version": "version of the id",
+    "case": "upper and lower case",
+    "excel": "date or number that a spreadsheet made of the name",
+    "symbol": "symbol to id",
+}
+
+MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+# Symbols that a spreadsheet reads as a month and a day: MARCH1, MARC1, SEPT2, DEC1, OCT4.
+_DATED = re.compile(r"(JAN|FEB|MAR(?:CH|C)?|APR|MAY|JUN|JUL|AUG|SEPT?|OCT|NOV|DEC)-?0?(\d{1,2})", re.IGNORECASE)
+# Symbols that were renamed for it, by what they were called before.
+_BEFORE = {"SEPTIN": "SEPT", "MARCHF": "MARCH", "MTARC": "MARC", "DELEC": "DEC"}
+_RENAMED = re.compile(rf"({'|'.join(_BEFORE)})(\d+)", re.IGNORECASE)
+# Clones of RIKEN and others: digits, E and digits, which is a power of ten.
+_POWER = re.compile(r"(\d+)E(\d+)(?:RIK)?", re.IGNORECASE)
+_DAY_MONTH = re.compile(r"0?(\d{1,2})[-/ ]([A-Za-z]{3})[a-z]*")
+_MONTH_DAY = re.compile(r"([A-Za-z]{3})[a-z]*[-/ ]0?(\d{1,2})")
+_ISO = re.compile(r"\d{4}-(\d{2})-(\d{2})(?:[ T]00:00(?::00(?:\.0+)?)?)?")
+_SCIENTIFIC = re.compile(r"(\d(?:[.,]\d+)?)E\+?(\d+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, repr=False)
+class GeneNamesReport(Report, what="gene_names"):
+    """What :func:`scapp.pp.harmonize_genes` found and did.
+
+    Parameters
+    ----------
+    target
+        ``"symbol"`` or ``"ensembl"``.
+    names
+        One row per name that was given, with the columns ``name``; ``new_name`` (the same, where it was not renamed);
+        ``rule``: ``"official"`` (it was right), how it was found (``"given"``, ``"previous"``, ``"alias"``,
+        ``"ensembl"``, ``"entrez"``, ``"prefix"``, ``"version"``, ``"case"``, ``"excel"``, ``"symbol"``), or why it was left as it is
+        (``"ambiguous"``, ``"collision"``, ``"unknown"``); ``candidates``: what an ambiguous name could mean, joined by
+        ``", "``, or the name for which names collide; ``perturbed``: whether it is a perturbed gene; ``collided``: whether
+        another name means the same gene.
+    """
+
+    _group = Key.uns.GENE_NAMES
+
+    target: str
+    names: pd.DataFrame
+
+    @property
+    def renamed(self) -> pd.DataFrame:
+        """The names that were changed."""
+        return self.names[self.names["name"] != self.names["new_name"]]
+
+    @property
+    def ambiguous(self) -> pd.DataFrame:
+        """Names that could mean several genes, left as they are; ``candidates`` says which."""
+        return self._of("ambiguous")
+
+    @property
+    def collided(self) -> pd.DataFrame:
+        """Names of a gene that has several among the names; ``candidates`` says which gene."""
+        return self.names[self.names["collided"]]
+
+    @property
+    def unknown(self) -> pd.DataFrame:
+        """Names that no table knows, left as they are."""
+        return self._of("unknown")
+
+    def _of(self, rule: str) -> pd.DataFrame:
+        return self.names[self.names["rule"] == rule]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that an h5ad file can hold; of names that were right only the names."""
+        is_right = self.names["rule"] == "official"
+        told, right = self.names[~is_right], self.names[is_right]
+        values: dict[str, Any] = {
+            column: told[column].to_numpy(dtype=bool if column in FLAGS else object) for column in told
+        }
+        return values | {
+            "target": self.target,
+            "n_names": len(self.names),
+            "position": np.flatnonzero(~is_right),
+            "official": right["name"].to_numpy(dtype=object),
+            "official_perturbed": right["perturbed"].to_numpy(dtype=bool),
+            "official_collided": right["collided"].to_numpy(dtype=bool),
+            "official_candidates": right["candidates"].to_numpy(dtype=object),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> GeneNamesReport:
+        """Return the report that :meth:`to_dict` made these values of, also after they were in a file."""
+        told = pd.DataFrame({column: values[column] for column in COLUMNS})
+        right = pd.DataFrame({"name": values["official"], "new_name": values["official"], "rule": "official"})
+        right = right.assign(**{column: values[f"official_{column}"] for column in COLUMNS[3:]})
+        place = np.setdiff1d(np.arange(int(values["n_names"])), values["position"])
+        names = pd.concat([told.set_index(np.asarray(values["position"])), right.set_index(place)]).sort_index()
+        return cls(str(values["target"]), names.astype(object).astype(dict.fromkeys(FLAGS, np.bool_)))
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per name; see `names`."""
+        return self.names.copy()
+
+    def _lines(self) -> Iterable[str]:
+        yield (
+            f"Gene names to {'symbols' if self.target == 'symbol' else 'Ensembl ids'}: {len(self.renamed):,} of {len(self.names):,} renamed, "
+            f"{len(self._of('official')):,} were right, {len(self.unknown):,} are unknown"
+        )
+        renamed = self.renamed
+        for rule in RENAMED:
+            rows = renamed[renamed["rule"] == rule]
+            pairs = [f"{a} -> {b}" for a, b in zip(rows["name"], rows["new_name"], strict=True)]
+            yield from listed((f"by {RENAMED[rule]}", pairs), n=5)
+        for what, rows, link in (
+            ("ambiguous, left as they are", self.ambiguous, "could be"),
+            ("several names for one gene", self.collided, "for"),
+        ):
+            told = [f"{a} {link} {b}" for a, b in zip(rows["name"], rows["candidates"], strict=True)]
+            yield from listed((what, told), n=5)
+        yield from listed(("perturbed genes that are unknown", self.unknown.loc[self.unknown["perturbed"], "name"]))
 
 
 @checked
@@ -49,7 +172,8 @@ def harmonize_genes(
     perturbation_key: str | None = Key.obs.PERTURBATION,
     control: str | Sequence[str] | None = "control",
     sep: str = SEPARATOR,
-) -> GeneNamesReport | tuple[pd.DataFrame, GeneNamesReport]:
+    copy: bool = False,
+) -> AnnData | tuple[pd.DataFrame, GeneNamesReport] | None:
     """Give every gene its present symbol, or its Ensembl id, whatever it is called now.
 
     A name is looked up in this order: what you say in a mapping; official symbols, which stay as they are; previous symbols
@@ -63,7 +187,7 @@ def harmonize_genes(
     Parameters
     ----------
     data
-        Annotated data, changed in place; or a table of edges or annotations, of which a changed copy is returned.
+        Annotated data, changed in place unless `copy`; or a table of edges or annotations, of which a changed copy is returned.
     aliases
         Mapping from a name to its symbol, which decides before any table; or a table, or its path, with the column
         ``symbol`` and one or more of ``alias_symbol``, ``prev_symbol``, ``ensembl_id`` and ``entrez``, such as HGNC's
@@ -82,12 +206,15 @@ def harmonize_genes(
     perturbation_key, control, sep
         Of annotated data: where perturbations are named. Their genes get the same names, so that targets fit. None leaves
         labels alone; the column may be absent.
+    copy
+        Return a changed copy and leave `data` as it is.
 
     Returns
     -------
-    The report, which is also logged; for a table, the changed copy and the report. Of annotated data these are changed:
+    None, or the copy; for a table, a changed copy and the report. Of annotated data these are changed:
     ``var_names``; labels of renamed genes in ``obs[perturbation_key]``, and ``obs_names`` where they are the labels. The names before stand in
-    ``var["original_name"]``, the report in ``uns["scapp"]["gene_names"]``. `raw` is left as it is.
+    ``var["original_name"]``. `raw` is left as it is. The report is
+    logged and stored in ``uns["scapp"]["gene_names"]``; ``scapp.pp.report(data, "gene_names")`` returns it.
 
     Raises
     ------
@@ -107,12 +234,10 @@ def harmonize_genes(
     >>> table = pd.DataFrame({"alias_symbol": ["C19orf26", "EKLF"], "symbol": ["CBARP", "KLF1"]})
     >>> obs = pd.DataFrame({"perturbation": ["control", "C19orf26+KLF1"]}, index=["a", "b"])
     >>> adata = ad.AnnData(np.zeros((2, 2)), obs=obs, var=pd.DataFrame(index=["EKLF", "CBARP"]))
-    >>> report = scapp.pp.harmonize_genes(adata, aliases=table)
+    >>> scapp.pp.harmonize_genes(adata, aliases=table)
     >>> adata.var_names.tolist(), adata.obs["perturbation"].tolist()
     (['KLF1', 'CBARP'], ['control', 'CBARP+KLF1'])
     """
-    _check_choice("target", target, get_args(Target))
-    _check_choice("on_collision", on_collision, get_args(OnCollision))
     naming = Naming(NameTables.read(aliases, ensembl), target, ignore_case)
     if isinstance(data, pd.DataFrame):
         return _harmonize_table(data, naming, on_collision, columns)
@@ -124,6 +249,8 @@ def harmonize_genes(
         )
     if columns is not None:
         raise ValueError("columns=… are those of a table; leave them out for an AnnData.")
+    if copy:
+        data = data.copy()
     check_no_view(data, "scapp.pp.harmonize_genes")
     check_gene_names(data)
     if perturbation_key is not None:
@@ -131,8 +258,7 @@ def harmonize_genes(
     perturbed = perturbed_genes_in(data, perturbation_key, control, sep)
     report = GeneNamesReport(target, naming.plan(data.var_names, perturbed, on_collision))
     _write(data, report, perturbation_key, control, sep)
-    logger.info("%s", report)
-    return report
+    return data if copy else None
 
 
 @dataclass(frozen=True)
@@ -273,11 +399,6 @@ class Naming:
             )
 
 
-def _check_choice(argument: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"{argument} must be {' or '.join(map(repr, choices))}, found {value!r}.")
-
-
 def _harmonize_table(
     table: pd.DataFrame, naming: Naming, on_collision: OnCollision, columns: Sequence[str] | None
 ) -> tuple[pd.DataFrame, GeneNamesReport]:
@@ -320,7 +441,7 @@ def _write(adata: AnnData, report: GeneNamesReport, perturbation_key: str | None
     if Key.var.ORIGINAL_NAME not in adata.var:
         adata.var[Key.var.ORIGINAL_NAME] = adata.var_names.to_numpy(dtype=object)
     adata.var_names = new_names
-    adata.uns.setdefault(Key.uns.SCAPP, {})[Key.uns.GENE_NAMES] = report.to_dict()
+    report.store(adata)
 
 
 def _rename_label(label: str, new_name: dict[str, str], control: Control, sep: str) -> str:
@@ -328,3 +449,32 @@ def _rename_label(label: str, new_name: dict[str, str], control: Control, sep: s
     genes = parse_label(label, control=control, sep=sep)
     renamed = [new_name[gene] for gene in genes]
     return label if renamed == list(genes) else format_label(renamed, sep=sep)
+
+
+def excel_form(name: str) -> str:
+    """Return the date or number that a name is, in one spelling; empty for any other name."""
+    if day_month := _DAY_MONTH.fullmatch(name):
+        day, month = day_month.groups()
+    elif month_day := _MONTH_DAY.fullmatch(name):
+        month, day = month_day.groups()
+    elif iso := _ISO.fullmatch(name):
+        return f"{MONTHS[int(iso[1]) - 1]}-{int(iso[2])}" if 1 <= int(iso[1]) <= 12 else ""
+    elif number := _SCIENTIFIC.fullmatch(name):
+        return f"{float(number[1].replace(',', '.')):.2f}E{int(number[2])}"
+    else:
+        return ""
+    return f"{month.upper()}-{int(day)}" if month.upper() in MONTHS else ""
+
+
+def made_by_excel(symbol: str) -> Iterator[str]:
+    """Yield what a spreadsheet makes of a symbol, as :func:`excel_form` spells it; nothing for most."""
+    renamed = _RENAMED.fullmatch(symbol)
+    if renamed:
+        symbol = f"{_BEFORE[renamed[1].upper()]}{renamed[2]}"
+    dated = _DATED.fullmatch(symbol)
+    if dated and 1 <= int(dated[2]) <= 31:
+        yield f"{dated[1][:3].upper()}-{int(dated[2])}"
+    if (power := _POWER.fullmatch(symbol)) and int(power[1]) and len(power[2]) <= 3:
+        digits = power[1].lstrip("0")
+        mantissa, shift = f"{float(digits):.2E}".split("E")
+        yield f"{float(mantissa):.2f}E{int(shift) + int(power[2])}"

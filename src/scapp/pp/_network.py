@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from scapp._checked import checked
 from scapp._edges import read_edges
 from scapp._gene_names import GeneMatcher, NameMatch, perturbed_genes_in
-from scapp._genes import check_gene_names, check_no_view
+from scapp._genes import check_gene_names, check_key_added, check_no_view
 from scapp._keys import Key
 from scapp._labels import SEPARATOR
+from scapp._provenance import origin_of
 from scapp.graph import Duplicates, edges_to_csr, scale_weights
 from scapp.graph import top_k as keep_top_k
-from scapp.pp._network_report import NetworkReport, check_key_added, count_edges, origin_of, write_network
+from scapp.pp._report import Report, listed
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -24,6 +27,112 @@ if TYPE_CHECKING:
 
     from scapp._edges import Edges
     from scapp._gene_names import Aliases
+
+
+@dataclass(frozen=True, repr=False)
+class NetworkReport(Report, what="network"):
+    """How a network covers the genes of adata.
+
+    Edges of an undirected network are counted once a pair.
+
+    Parameters
+    ----------
+    key
+        Where the network is: ``adata.varp[key]``.
+    kind
+        ``"edges"``, ``"coexpression"`` or ``"similarity"``.
+    directed
+        Whether edges have a direction.
+    n_genes, n_genes_matched, n_genes_by_alias
+        The genes of adata; how many of them the source knows; how many of these were found by an alias.
+    n_edges
+        Edges in ``adata.varp[key]``.
+    n_isolated
+        Genes of adata without any edge.
+    isolated_perturbed_genes
+        The perturbed genes among them.
+    perturbed_genes_not_in_var
+        Perturbed genes that are no nodes at all; see :func:`scapp.pp.add_unmeasured_genes`.
+    weight_column
+        Where the weights come from; empty if all are one.
+    sign_column, n_without_sign
+        Where the signs come from, if not from the weights (empty if there are none), and the listed edges of which it does
+        not say the sign; these are positive.
+    unread_columns
+        Columns of the input that were left out.
+    n_listed
+        Rows of the input. (A gene that adata holds under two names has its edges under both.)
+    n_outside
+        Of these, edges with an end that is no gene of adata.
+    n_self_loops, n_weak, n_duplicates, n_pruned
+        Of the rest: from a gene to itself (removed unless asked for); of zero weight or below `min_weight`
+        (removed); repeats of an edge (merged); beyond the strongest of each gene (removed).
+    n_contradicting
+        Edges that are listed with both signs, of which `duplicates` decides.
+    n_names, ambiguous_names
+        Genes in the source; its names that could mean several genes, and so were not used.
+    constant_genes
+        Measured genes that are constant in the control cells, and so correlate with nothing.
+    """
+
+    _group = Key.uns.NETWORKS
+    _default_key = Key.varp.NETWORK
+
+    key: str
+    kind: str
+    directed: bool
+    n_genes: int
+    n_genes_matched: int
+    n_genes_by_alias: int
+    n_edges: int
+    n_isolated: int
+    isolated_perturbed_genes: tuple[str, ...] = ()
+    perturbed_genes_not_in_var: tuple[str, ...] = ()
+    weight_column: str = ""
+    sign_column: str = ""
+    n_without_sign: int = 0
+    unread_columns: tuple[str, ...] = ()
+    n_listed: int = 0
+    n_outside: int = 0
+    n_self_loops: int = 0
+    n_weak: int = 0
+    n_duplicates: int = 0
+    n_pruned: int = 0
+    n_contradicting: int = 0
+    n_names: int = 0
+    ambiguous_names: tuple[str, ...] = ()
+    constant_genes: tuple[str, ...] = ()
+
+    def _lines(self) -> Iterable[str]:
+        direction = "directed" if self.directed else "undirected"
+        yield (
+            f"Network {self.key!r} ({self.kind}, {direction}): {self.n_edges:,} edges, "
+            f"{self.n_genes - self.n_isolated:,} of {self.n_genes:,} genes have one"
+        )
+        yield f"  genes found in the source: {self.n_genes_matched:,}, {self.n_genes_by_alias:,} of them by alias"
+        if self.kind == "edges":
+            unknown = f" (not known for {self.n_without_sign:,}, which are positive)" if self.n_without_sign else ""
+            signs = f"; signs: {self.sign_column}{unknown}" if self.sign_column else ""
+            left_out = {
+                "between other genes": self.n_outside,
+                "self-loops": self.n_self_loops,
+                "too weak": self.n_weak,
+                "repeats merged": self.n_duplicates,
+                "pruned": self.n_pruned,
+            }
+            yield (
+                f"  edges listed: {self.n_listed:,}; weights: {self.weight_column or 'none, all one'}{signs}"
+                + "".join(f"; {what}: {n:,}" for what, n in left_out.items() if n)
+            )
+        if self.n_contradicting:
+            yield f"  edges listed with both signs: {self.n_contradicting:,}"
+        yield from listed(
+            ("perturbed genes without an edge", self.isolated_perturbed_genes),
+            ("perturbed genes not in adata.var (see scapp.pp.add_unmeasured_genes)", self.perturbed_genes_not_in_var),
+            ("ambiguous names, not used", self.ambiguous_names),
+            ("columns left out", self.unread_columns),
+            ("genes constant in the control cells", self.constant_genes),
+        )
 
 
 @checked
@@ -46,13 +155,14 @@ def add_network(
     perturbation_key: str | None = Key.obs.PERTURBATION,
     control: str | Sequence[str] | None = "control",
     sep: str = SEPARATOR,
-) -> NetworkReport:
+    copy: bool = False,
+) -> AnnData | None:
     """Put a gene network into ``adata.varp[key_added]``.
 
     Parameters
     ----------
     adata
-        Annotated data, changed in place. Its genes, measured or not, are the nodes.
+        Annotated data, changed in place unless `copy`. Its genes, measured or not, are the nodes.
     edges
         A table, or the path of one (csv, tsv, parquet; gzipped or not), with one edge a row; the ends and the
         weight are found under the names usual in decoupler (source, target, weight or mor), STRING (protein1,
@@ -92,12 +202,14 @@ def add_network(
         list of these. Genes are matched by symbol first; names that several symbols share are not used.
     perturbation_key, control, sep
         Where perturbations are named, to report perturbed genes that have no edge. The column may be absent.
+    copy
+        Return a changed copy and leave `adata` as it is.
 
     Returns
     -------
-    The coverage report, which is also logged and stored, with the parameters, in
-    ``adata.uns["scapp"]["networks"][key_added]``. The network is a float32 csr matrix of shape (n_vars, n_vars),
-    row = source, column = target; symmetric if undirected.
+    None, or the copy. The network is a float32 csr matrix of shape (n_vars, n_vars), row = source, column = target;
+    symmetric if undirected. How it covers the genes is logged, and stored with the parameters in
+    ``adata.uns["scapp"]["networks"][key_added]``: ``scapp.pp.report(adata, "network", key_added)`` returns it.
 
     Raises
     ------
@@ -106,6 +218,8 @@ def add_network(
         matrix, missing or infinite weights, none at all), hardly any gene matches, or no edge is left. Nothing is
         written then.
     """
+    if copy:
+        adata = adata.copy()
     check_no_view(adata, "scapp.pp.add_network")
     check_gene_names(adata)
     check_key_added(key_added)
@@ -148,13 +262,13 @@ def add_network(
     )
     if adjacency.nnz == 0:
         raise ValueError("No edge is left: the weights of repeated edges cancel. Pass duplicates='max'.")
-    n_before = count_edges(adjacency, directed=directed)
+    n_before = _count_edges(adjacency, directed=directed)
     if top_k is not None:
         adjacency = keep_top_k(adjacency, top_k, by="target" if directed else "either")
     if scale:
         adjacency = scale_weights(adjacency)
 
-    return write_network(
+    write_network(
         adata,
         adjacency,
         key=key_added,
@@ -173,7 +287,7 @@ def add_network(
         n_weak=n_weak,
         n_duplicates=n_duplicates,
         n_contradicting=n_contradicting,
-        n_pruned=n_before - count_edges(adjacency, directed=directed),
+        n_pruned=n_before - _count_edges(adjacency, directed=directed),
         n_names=len(names),
         ambiguous_names=match.ambiguous,
         params={
@@ -186,6 +300,7 @@ def add_network(
             "origin": origin_of(edges),
         },
     )
+    return adata if copy else None
 
 
 def _found(match: NameMatch) -> set[str]:
@@ -229,3 +344,41 @@ def _count_pairs(rows: NDArray, columns: NDArray, directed: bool) -> int:
     if not directed:
         ends = np.sort(ends, axis=0)
     return int(np.unique(ends, axis=1).shape[1])
+
+
+def write_network(
+    adata: AnnData,
+    adjacency: sparse.csr_matrix,
+    *,
+    key: str,
+    kind: str,
+    perturbed: Sequence[str],
+    params: dict[str, Any],
+    directed: bool = False,
+    **counts: Any,
+) -> None:
+    """Write a network that has passed all checks, its parameters and its report; log the report."""
+    degree = np.diff(adjacency.indptr) + np.bincount(adjacency.indices, minlength=adata.n_vars)
+    isolated = set(adata.var_names[degree == 0])
+    nodes = set(adata.var_names)
+    report = NetworkReport(
+        key=key,
+        kind=kind,
+        directed=directed,
+        n_genes=adata.n_vars,
+        n_edges=_count_edges(adjacency, directed=directed),
+        n_isolated=len(isolated),
+        isolated_perturbed_genes=tuple(gene for gene in perturbed if gene in isolated),
+        perturbed_genes_not_in_var=tuple(gene for gene in perturbed if gene not in nodes),
+        **counts,
+    )
+    adata.varp[key] = adjacency.astype(np.float32)
+    report.store(adata, params)
+
+
+def _count_edges(adjacency: sparse.csr_matrix, *, directed: bool) -> int:
+    """Return edges, once a pair if the network is undirected."""
+    if directed:
+        return int(adjacency.nnz)
+    loops = int((adjacency.diagonal() != 0).sum())
+    return (int(adjacency.nnz) - loops) // 2 + loops

@@ -11,13 +11,13 @@ from scipy import sparse, stats
 from scapp._annotations import read_annotations
 from scapp._checked import checked
 from scapp._gene_names import GeneMatcher, perturbed_genes_in
-from scapp._genes import check_gene_names, check_no_view
+from scapp._genes import check_gene_names, check_key_added, check_no_view
 from scapp._keys import Key
 from scapp._labels import SEPARATOR, perturbed_genes, read_perturbations
 from scapp._warn import warn_user
 from scapp.expression import Expression
 from scapp.graph import nearest_neighbors, tf_idf
-from scapp.pp._network_report import NetworkReport, check_key_added, write_network
+from scapp.pp._network import write_network
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +44,8 @@ def coexpression_network(
     min_correlation: float = 0.2,
     method: Literal["pearson", "spearman"] = "pearson",
     key_added: str = "coexpression",
-) -> NetworkReport:
+    copy: bool = False,
+) -> AnnData | None:
     """Join each gene to those with which it correlates most in the control cells.
 
     Perturbed cells are left out, as their correlations hold the effects that are to be predicted.
@@ -52,7 +53,7 @@ def coexpression_network(
     Parameters
     ----------
     adata
-        Cells, changed in place.
+        Cells, changed in place unless `copy`.
     perturbation_key, control, sep
         Column of ``adata.obs`` with the labels, the label of control cells (or a list of several), and what joins the genes of a label.
     layer
@@ -68,12 +69,14 @@ def coexpression_network(
         Pearson correlation, or that of the ranks (Spearman).
     key_added
         Where the network goes.
+    copy
+        Return a changed copy and leave `adata` as it is.
 
     Returns
     -------
-    The report, also logged and stored in ``adata.uns["scapp"]["networks"][key_added]``. The network in
-    ``adata.varp[key_added]`` is a symmetric float32 csr matrix of shape (n_vars, n_vars), whose weights are the
-    correlations with their sign. Genes that were not measured, or are constant in the control cells, have no edge.
+    None, or the copy. The network in ``adata.varp[key_added]`` is a symmetric float32 csr matrix of shape (n_vars, n_vars), whose weights are the
+    correlations with their sign. Genes that were not measured, or are constant in the control cells, have no edge. The
+    report is logged and stored; ``scapp.pp.report(adata, "network", key_added)`` returns it.
 
     Raises
     ------
@@ -81,11 +84,11 @@ def coexpression_network(
         If adata is a view or has duplicate genes, no or fewer than 10 cells are labelled `control`, the expression
         cannot be used, or no correlation is large enough. Nothing is written then.
     """
+    if copy:
+        adata = adata.copy()
     check_no_view(adata, "scapp.pp.coexpression_network")
     check_gene_names(adata)
     check_key_added(key_added)
-    if method not in ("pearson", "spearman"):
-        raise ValueError(f"method must be 'pearson' or 'spearman', found {method!r}.")
     perturbations = read_perturbations(
         adata, perturbation_key=perturbation_key, control=control, sep=sep, effects_allowed=False
     )
@@ -121,7 +124,7 @@ def coexpression_network(
             f"With {cells.sum()} control cells, correlations of {min_correlation} occur by chance (their standard "
             f"deviation is {1 / np.sqrt(cells.sum()):.2g}). Raise min_correlation to {2 / np.sqrt(cells.sum()):.2g} or more.",
         )
-    return write_network(
+    write_network(
         adata,
         _embed(network, nodes, adata.n_vars),
         key=key_added,
@@ -140,6 +143,7 @@ def coexpression_network(
             "n_control_cells": int(cells.sum()),
         },
     )
+    return adata if copy else None
 
 
 @checked
@@ -157,7 +161,8 @@ def similarity_network(
     perturbation_key: str | None = Key.obs.PERTURBATION,
     control: str | Sequence[str] | None = "control",
     sep: str = SEPARATOR,
-) -> NetworkReport:
+    copy: bool = False,
+) -> AnnData | None:
     """Join each gene to those whose annotation is most like its own.
 
     The similarity of two genes is the cosine of their terms weighted by tf-idf: a rare term that both have counts
@@ -166,7 +171,7 @@ def similarity_network(
     Parameters
     ----------
     adata
-        Annotated data, changed in place. Its genes, measured or not, are the nodes.
+        Annotated data, changed in place unless `copy`. Its genes, measured or not, are the nodes.
     annotations
         Long table, or its path, whose first two columns are gene and term; mapping from term to genes; or the path
         of a GMT file. For example gene sets, pathways, or direct annotations of the Gene Ontology with `parents`.
@@ -186,12 +191,13 @@ def similarity_network(
         Names of genes, as in :func:`scapp.pp.add_network`.
     perturbation_key, control, sep
         Where perturbations are named, to report perturbed genes that have no edge. The column may be absent.
+    copy
+        Return a changed copy and leave `adata` as it is.
 
     Returns
     -------
-    The report, also logged and stored in ``adata.uns["scapp"]["networks"][key_added]``. The network in
-    ``adata.varp[key_added]`` is a symmetric float32 csr matrix of shape (n_vars, n_vars), with the similarities as
-    weights.
+    None, or the copy. The network in ``adata.varp[key_added]`` is a symmetric float32 csr matrix of shape (n_vars, n_vars), with the similarities as
+    weights. The report is logged and stored; ``scapp.pp.report(adata, "network", key_added)`` returns it.
 
     Raises
     ------
@@ -199,6 +205,8 @@ def similarity_network(
         If adata is a view or has duplicate genes, the annotations cannot be read, hardly any gene matches, or no
         similarity is large enough. Nothing is written then.
     """
+    if copy:
+        adata = adata.copy()
     check_no_view(adata, "scapp.pp.similarity_network")
     check_gene_names(adata)
     check_key_added(key_added)
@@ -222,7 +230,7 @@ def similarity_network(
             f"No two of the {len(nodes)} annotated genes of adata are similar by min_similarity={min_similarity} or more. "
             f"Lower it, or let broader terms count: max_genes={max_genes}."
         )
-    return write_network(
+    write_network(
         adata,
         _embed(network, nodes, adata.n_vars),
         key=key_added,
@@ -243,6 +251,7 @@ def similarity_network(
             "propagated": parents is not None,
         },
     )
+    return adata if copy else None
 
 
 def _dense(expression: Expression, cells: NDArray[np.bool_]) -> NDArray[np.float32]:

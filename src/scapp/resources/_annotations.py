@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -14,12 +14,9 @@ from scapp._annotations import gene_sets, read_annotations
 from scapp._checked import checked
 from scapp._download import RemoteFile, fetch
 from scapp._provenance import noted, taxon
-from scapp._tables import existing_file, open_text, whole
-from scapp.resources._obo import Ontology, read_obo
+from scapp._tables import PathLike, existing_file, open_text, whole
 
 logger = logging.getLogger(__name__)
-
-PathLike = str | os.PathLike[str]
 
 ASPECTS: Final = {"BP": "biological_process", "MF": "molecular_function", "CC": "cellular_component"}
 _LETTERS: Final = {"P": "BP", "F": "MF", "C": "CC"}
@@ -97,11 +94,7 @@ def reactome(
         If the organism is another, or the file is not Reactome's.
     """
     taxon(organism, ("human",))
-    path = (
-        existing_file(file)
-        if file is not None
-        else fetch(_REACTOME, folder=folder, base_url=base_url, progress_bar=progress_bar)
-    )
+    path = fetch(_REACTOME, local=file, folder=folder, base_url=base_url, progress_bar=progress_bar)
     table = _sets(path)
     # The official file puts the name of a pathway first and its number second; others have them the other way round.
     if not table["term"].str.match(r"R-[A-Z]{3}-\d+$").mean() > 0.5:
@@ -160,13 +153,13 @@ def gene_ontology(
     taxon(organism, tuple(_GAF))
     name = f"{_GAF[organism]}.gaf.gz"
     gaf = RemoteFile(name, f"{_GO}/annotations/{name}", header="!")
-    if file is None:
-        file = fetch(gaf, folder=folder, base_url=base_url, progress_bar=progress_bar)
-    if ontology_file is None:
-        ontology_file = fetch(_OBO, folder=folder, base_url=base_url, progress_bar=progress_bar)
+    paths = [
+        fetch(remote, local=local, folder=folder, base_url=base_url, progress_bar=progress_bar)
+        for remote, local in ((gaf, file), (_OBO, ontology_file))
+    ]
     table = from_gaf(
-        file,
-        ontology=ontology_file,
+        paths[0],
+        ontology=paths[1],
         aspects=aspects,
         evidence=evidence,
         exclude_evidence=exclude_evidence,
@@ -226,7 +219,7 @@ def from_gaf(
         If there is no such file, it is broken or of another format, an aspect or relation is unknown, or no annotation is
         left.
     """
-    aspects, exclude_evidence, relations = _several(aspects), _several(exclude_evidence), _several(relations)
+    aspects, exclude_evidence, relations = _as_list(aspects), _as_list(exclude_evidence), _as_list(relations)
     unknown = [aspect for aspect in aspects if aspect not in ASPECTS]
     if unknown or not aspects:
         raise ValueError(
@@ -238,7 +231,7 @@ def from_gaf(
         raise ValueError(f"{str(path)!r} holds no annotations. Fetch or write it again.")
     kept = table["aspect"].map(_LETTERS).isin(aspects) & ~table["evidence"].isin(exclude_evidence)
     if evidence is not None:
-        kept &= table["evidence"].isin(_several(evidence))
+        kept &= table["evidence"].isin(_as_list(evidence))
     negated = table["qualifier"].str.split("|").map(lambda words: "NOT" in words)
     logger.info("%d of %d annotations say NOT, and were left out.", negated.sum(), len(table))
     annotations = table.loc[kept & ~negated, ["gene", "term"]]
@@ -267,7 +260,7 @@ def from_gaf(
     )
 
 
-def _several(given: Sequence[str]) -> list[str]:
+def _as_list(given: Sequence[str]) -> list[str]:
     """Return a list; a single text means a list of one."""
     return [given] if isinstance(given, str) else list(given)
 
@@ -335,12 +328,76 @@ def _described(
     """Add the name of each term, and pass annotations on to broader terms of the wanted aspects."""
     followed = ontology.parents[ontology.parents["relationship"].isin(relations)][["child", "parent"]]
     if followed["child"].isin(set(annotations["term"])).any():
-        membership = read_annotations(annotations, parents=followed)
-        pairs = membership.membership.tocoo()
-        genes, terms = pd.Index(membership.genes, dtype=object), pd.Index(membership.terms, dtype=object)
-        annotations = pd.DataFrame({"gene": genes[pairs.row], "term": terms[pairs.col]})
+        annotations = read_annotations(annotations, parents=followed).pairs()
         wanted = {ASPECTS[aspect] for aspect in aspects}
         annotations = annotations[annotations["term"].map(ontology.namespaces).isin(wanted)]
     return annotations.assign(description=annotations["term"].map(ontology.names)).sort_values(
         ["gene", "term"], ignore_index=True
     )
+
+
+@dataclass
+class Ontology:
+    """Terms of an ontology.
+
+    Parameters
+    ----------
+    version
+        As the file says it.
+    names, namespaces
+        Of each term that is not obsolete.
+    current
+        The term that stands for one of another number (``alt_id``).
+    parents
+        Columns child, parent and relationship, such as ``"is_a"`` and ``"part_of"``.
+    """
+
+    version: str = ""
+    names: dict[str, str] = field(default_factory=dict)
+    namespaces: dict[str, str] = field(default_factory=dict)
+    current: dict[str, str] = field(default_factory=dict)
+    parents: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+
+def read_obo(path: Path) -> Ontology:
+    """Read an OBO file, gzipped or not.
+
+    Raises
+    ------
+    ValueError
+        If it has no term, or cannot be read to its end.
+    """
+    ontology = Ontology()
+    edges = []
+    for kind, stanza in _stanzas(path):
+        if kind == "header":
+            ontology.version = stanza.get("data-version", [""])[0]
+        if kind != "Term" or "id" not in stanza or stanza.get("is_obsolete") == ["true"]:
+            continue
+        term = stanza["id"][0]
+        ontology.names[term] = stanza.get("name", [""])[0]
+        ontology.namespaces[term] = stanza.get("namespace", [""])[0]
+        ontology.current |= dict.fromkeys(stanza.get("alt_id", ()), term)
+        edges += [(term, parent.split()[0], "is_a") for parent in stanza.get("is_a", ())]
+        related = (value.split() for value in stanza.get("relationship", ()))
+        edges += [(term, words[1], words[0]) for words in related if len(words) > 1]
+    if not ontology.names:
+        raise ValueError(f"{str(path)!r} holds no term of an ontology. Expected is a file such as go-basic.obo.")
+    ontology.parents = pd.DataFrame(edges, columns=["child", "parent", "relationship"], dtype=object)
+    return ontology
+
+
+def _stanzas(path: Path) -> Iterator[tuple[str, dict[str, list[str]]]]:
+    """Return the kind of each stanza and its values by tag; the comment behind a value is left out."""
+    kind: str = "header"
+    stanza: dict[str, list[str]] = {}
+    with whole(path), open_text(path) as file:
+        for line in file:
+            line = line.split(" ! ")[0].strip()
+            if line.startswith("[") and line.endswith("]"):
+                yield kind, stanza
+                kind, stanza = line[1:-1], {}
+            elif ":" in line:
+                tag, value = line.split(":", 1)
+                stanza.setdefault(tag, []).append(value.strip())
+    yield kind, stanza

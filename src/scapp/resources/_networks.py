@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import deque
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,8 +15,9 @@ from scapp._edge_columns import edge_ends, matrix_as_edges, read_signs, split_na
 from scapp._edges import is_effects_table, read_edge_file, read_edges, table_of, unknown_ends
 from scapp._gene_names import kind_of
 from scapp._genes import shorten
-from scapp._provenance import noted
+from scapp._provenance import check_columns, noted
 from scapp._tables import (
+    PathLike,
     check_column,
     check_single,
     existing_file,
@@ -35,56 +34,18 @@ from scapp._tables import (
 logger = logging.getLogger(__name__)
 
 # Columns of annotations by their usual names, in lower case.
-GENES = [
-    "gene",
-    "gene_symbol",
-    "symbol",
-    "gene_name",
-    "gene symbol",
-    "hgnc_symbol",
-    "gene_id",
-    "ensembl_id",
-    "entrez",
-    "protein",
-]
-TERMS = [
-    "term",
-    "go",
-    "go_id",
-    "goid",
-    "go_term",
-    "term_id",
-    "pathway",
-    "pathway_id",
-    "pathway_name",
-    "gene_set",
-    "geneset",
-    "set",
-]
-TERMS += [
-    "gs_name",
-    "annotation",
-    "category",
-    "class",
-    "ontology_id",
-    "kegg",
-    "reactome",
-    "complex",
-    "module",
-    "cluster",
-    "family",
-]
+GENES = "gene gene_symbol symbol gene_name hgnc_symbol gene_id ensembl_id entrez protein".split()
+TERMS = """term go go_id goid go_term term_id pathway pathway_id pathway_name gene_set geneset set gs_name annotation category class
+    ontology_id kegg reactome complex module cluster family""".split()
 # Kinds of names that terms do not have.
-OF_GENES = (
+OF_GENES = {
     "STRING's protein ids",
     "Ensembl protein ids",
     "Ensembl transcript ids",
     "Ensembl ids",
     "Entrez ids",
     "UniProt accessions",
-)
-
-PathLike = str | os.PathLike[str]
+}
 
 _HGNC = RemoteFile(
     "hgnc_complete_set.txt",
@@ -266,10 +227,7 @@ def _annotations(
     pairs = pd.DataFrame({"gene": names, "term": terms})
     if parents is None:
         return pairs.drop_duplicates(ignore_index=True)
-    read = read_annotations(pairs, parents=parents)
-    found = read.membership.tocoo()
-    genes, all_terms = pd.Index(read.genes, dtype=object), pd.Index(read.terms, dtype=object)
-    return pd.DataFrame({"gene": genes[found.row], "term": all_terms[found.col]})
+    return read_annotations(pairs, parents=parents).pairs()
 
 
 def _check_header(table: pd.DataFrame) -> None:
@@ -319,22 +277,15 @@ def hgnc(
     ValueError
         If the file is another.
     """
-    path: Path = (
-        existing_file(file)
-        if file is not None
-        else fetch(_HGNC, folder=folder, base_url=base_url, progress_bar=progress_bar)
-    )
+    path = fetch(_HGNC, local=file, folder=folder, base_url=base_url, progress_bar=progress_bar)
     with whole(path):
         with open_text(path) as lines:
             header = next(lines, "").rstrip("\r\n").split("\t")
-            missing = [name for name in _HGNC_COLUMNS if name not in header]
-            if missing:  # or is the file broken?
+            if not set(_HGNC_COLUMNS) <= set(header):  # or is the file broken?
                 deque(lines, maxlen=0)
-        if not missing:
-            with open_bytes(path) as packed:
-                table = pd.read_csv(packed, sep="\t", dtype=str, na_filter=False, usecols=_HGNC_COLUMNS)
-    if missing:
-        raise ValueError(f"{str(path)!r} is not HGNC's complete set: it has no column {', '.join(map(repr, missing))}.")
+        check_columns(path, header, _HGNC_COLUMNS, "HGNC's complete set", "Download it again.")
+        with open_bytes(path) as packed:
+            table = pd.read_csv(packed, sep="\t", dtype=str, na_filter=False, usecols=_HGNC_COLUMNS)
     return noted(
         table[_HGNC_COLUMNS].copy(),
         source="HGNC",

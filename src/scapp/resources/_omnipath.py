@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
@@ -14,10 +13,9 @@ from numpy.typing import NDArray
 from scapp._checked import checked
 from scapp._download import RemoteFile, fetch
 from scapp._edges import read_edges
-from scapp._provenance import noted, taxon
-from scapp._tables import existing_file, read_table
+from scapp._provenance import check_columns, noted, taxon
+from scapp._tables import PathLike, read_table
 
-PathLike = str | os.PathLike[str]
 License = Literal["academic", "commercial"]
 
 _SERVICE = "https://omnipathdb.org/interactions"
@@ -26,6 +24,7 @@ _SIGNS = ("is_stimulation", "is_inhibition", "consensus_stimulation")
 # By how much the confidence in a regulation divides its weight.
 LEVELS: Final = {"A": 1, "B": 2, "C": 3, "D": 4}
 DATASETS: Final = ("omnipath", "pathwayextra", "kinaseextra", "ligrecextra", "tf_target")
+_OTHERS = "Pass a table of another form to scapp.resources.from_table."
 _COLLECTRI = RemoteFile(
     "CollecTRI_regulons.csv",
     "https://zenodo.org/records/8192729/files/CollecTRI_regulons.csv",
@@ -73,9 +72,9 @@ def collectri(
         edges.insert(2, "weight", np.where(_signs(edges) < 0, -1, 1))
     else:
         remote = _COLLECTRI
-        path = _path(file, remote, folder, base_url, progress_bar)
+        path = fetch(remote, local=file, folder=folder, base_url=base_url, progress_bar=progress_bar)
         edges = read_table(path)
-        _check(path, edges, ["source", "target", "weight"])
+        check_columns(path, edges.columns, ["source", "target", "weight"], "CollecTRI's table", _OTHERS)
         edges["weight"] = _whole_numbers(read_edges(edges, var_names=[]).edges["weight"])
     return noted(
         edges.drop_duplicates(["source", "target"], ignore_index=True),
@@ -132,7 +131,7 @@ def dorothea(
     if not levels or not LEVELS.keys() >= set(levels):
         raise ValueError(f"levels must be some of {', '.join(map(repr, LEVELS))}, found {levels}.")
     remote = _query("dorothea", organism, license, dorothea_levels=",".join(levels), fields="dorothea_level")
-    path = _path(file, remote, folder, base_url, progress_bar)
+    path = fetch(remote, local=file, folder=folder, base_url=base_url, progress_bar=progress_bar)
     edges = _by_symbol(path, "dorothea_level")
     edges["confidence"] = edges["dorothea_level"].astype(str).str.split(";").str[0]
     edges = edges[edges["confidence"].isin(levels)]
@@ -198,7 +197,7 @@ def omnipath(
     if not chosen or not set(chosen) <= set(DATASETS):
         raise ValueError(f"datasets must be some of {', '.join(map(repr, DATASETS))}, found {chosen}.")
     remote = _query(",".join(chosen), organism, license, fields="sources,references,curation_effort,type")
-    path = _path(file, remote, folder, base_url, progress_bar)
+    path = fetch(remote, local=file, folder=folder, base_url=base_url, progress_bar=progress_bar)
     edges = _by_symbol(path)
     sign = _signs(edges)
     edges.insert(2, "weight", np.where(sign < 0, -1, 1))
@@ -223,8 +222,6 @@ def omnipath(
 def _query(datasets: str, organism: str, license: str, **options: str) -> RemoteFile:
     """Return a question to the web service, and under which name its answer is kept."""
     number = taxon(organism, _ORGANISMS)
-    if license not in ("academic", "commercial"):
-        raise ValueError(f"license must be 'academic' or 'commercial', found {license!r}.")
     given = {"datasets": datasets, "organisms": str(number), "license": license, **options}
     query = "&".join(f"{name}={value}" for name, value in given.items())
     named = "_".join([datasets, organism, license, options.get("dorothea_levels", "")]).strip("_").replace(",", "-")
@@ -233,20 +230,12 @@ def _query(datasets: str, organism: str, license: str, **options: str) -> Remote
     )
 
 
-def _path(
-    file: PathLike | None, remote: RemoteFile, folder: PathLike | None, base_url: str | None, progress_bar: bool
-) -> Path:
-    return (
-        existing_file(file)
-        if file is not None
-        else fetch(remote, folder=folder, base_url=base_url, progress_bar=progress_bar)
-    )
-
-
 def _by_symbol(path: Path, *columns: str) -> pd.DataFrame:
     """Return the answer of the web service, with symbols as the ends of edges; UniProt accessions and complexes go by theirs."""
     table = read_table(path)
-    _check(path, table, ["source_genesymbol", "target_genesymbol", *_SIGNS, *columns])
+    check_columns(
+        path, table.columns, ["source_genesymbol", "target_genesymbol", *_SIGNS, *columns], "OmniPath's answer", _OTHERS
+    )
     ends = {"source": "source_genesymbol", "target": "target_genesymbol"}
     edges = pd.DataFrame({end: table[symbol].astype(str) for end, symbol in ends.items()})
     return edges.join(table.drop(columns=[*ends, *ends.values()], errors="ignore"))
@@ -263,12 +252,3 @@ def _signs(edges: pd.DataFrame) -> NDArray[np.int64]:
 
 def _whole_numbers(weights: pd.Series) -> pd.Series:
     return weights.astype(np.int64) if (weights % 1 == 0).all() else weights
-
-
-def _check(path: Path, table: pd.DataFrame, wanted: list[str]) -> None:
-    missing = [name for name in wanted if name not in table]
-    if missing:
-        raise ValueError(
-            f"{str(path)!r} has no column {', '.join(map(repr, missing))}, but {', '.join(map(repr, table.columns))}. Pass a table "
-            "of another form to scapp.resources.from_table."
-        )

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import csv
 import logging
-import os
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -17,13 +16,13 @@ from numpy.typing import NDArray
 
 from scapp._checked import checked
 from scapp._download import RemoteFile, fetch
-from scapp._provenance import noted, taxon
+from scapp._provenance import check_columns, noted, taxon
 from scapp._settings import settings
-from scapp._tables import BoundedGzip, existing_file, is_gzipped
+from scapp._tables import BoundedGzip, PathLike, is_gzipped
 
 logger = logging.getLogger(__name__)
 
-PathLike = str | os.PathLike[str]
+_OTHERS = "Pass a table of another form to scapp.resources.from_table."
 
 CHANNELS: Final = (
     "neighborhood", "fusion", "cooccurence", "coexpression", "experimental", "database", "textmining",
@@ -97,18 +96,11 @@ def string(
     """
     number = taxon(organism)
     channels = _checked(channels)
-    if not 0 <= min_score <= 1000:
-        raise ValueError(f"min_score must lie between 0 and 1000, found {min_score!r}.")
-    if 0 < min_score < 1:
-        raise ValueError(
-            f"min_score={min_score!r} is on the scale of STRING's web page, from 0 to 1; that of its files goes to 1000. Pass "
-            f"min_score={round(min_score * 1000)}."
-        )
-    options = {"folder": folder, "base_url": base_url, "progress_bar": progress_bar}
+    check_score(min_score)
+    options: dict[str, Any] = {"folder": folder, "base_url": base_url, "progress_bar": progress_bar}
     links = _file(number, "links.detailed", version, "protein1 protein2 ")
     info = _file(number, "info", version, "#string_protein_id\t")
-    links_path = existing_file(file) if file is not None else fetch(links, **options)  # type: ignore[arg-type]
-    info_path = existing_file(info_file) if info_file is not None else fetch(info, **options)  # type: ignore[arg-type]
+    links_path, info_path = fetch(links, local=file, **options), fetch(info, local=info_file, **options)
     names = _read_names(info_path, number)
     found = _read_links(links_path, number, channels, min_score, progress_bar)
     _check_named(found, names, info_path, links_path)
@@ -129,6 +121,17 @@ def string(
         channels=list(channels),
         min_score=min_score,
     )
+
+
+def check_score(min_score: float) -> None:
+    """Raise unless a combined score is on the scale of STRING's files, from 0 to 1000."""
+    if not 0 <= min_score <= 1000:
+        raise ValueError(f"min_score must lie between 0 and 1000, found {min_score!r}.")
+    if 0 < min_score < 1:
+        raise ValueError(
+            f"min_score={min_score!r} is on the scale of STRING's web page, from 0 to 1; that of its files goes to 1000. Pass "
+            f"min_score={round(min_score * 1000)}."
+        )
 
 
 def combined_score(scores: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -261,19 +264,10 @@ def _check_head(path: Path, number: int, sep: str, wanted: list[str]) -> None:
     """Raise if a file has not the columns that are wanted, or is of another species, by its first protein."""
     with _reading(path), _opened(path) as file:
         head = pd.read_csv(file, sep=sep, nrows=1, dtype=str, na_filter=False, quoting=csv.QUOTE_NONE)
-    _check_columns(path, head.columns, wanted)
+    check_columns(path, head.columns, wanted, "the file of STRING that was expected", _OTHERS)
     protein = str(head[wanted[0]].iloc[0]) if len(head) else ""
     if protein and not protein.startswith(f"{number}."):
         raise ValueError(
             f"{str(path)!r} is of another species: its proteins are named like {protein!r}, and those of the species that was "
             f"asked for begin with '{number}.'. Pass organism=… as the file has it, or the file of that species."
-        )
-
-
-def _check_columns(path: Path, found: Sequence[str], wanted: list[str]) -> None:
-    missing = [name for name in wanted if name not in found]
-    if missing:
-        raise ValueError(
-            f"{str(path)!r} is not the file of STRING that was expected: it has no column {', '.join(map(repr, missing))}, but "
-            f"{', '.join(map(repr, found))}. Pass a table of another form to scapp.resources.from_table."
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
@@ -139,8 +139,6 @@ def attention_checks(
             )
         if one.genes != models[0].genes:
             raise ValueError("The models are about different genes; pass models that were set up with the same adata.")
-    if of not in get_args(Of):
-        raise ValueError(f"of must be 'genes' or 'perturbations', found {of!r}.")
     first = models[0]
     labels = _labels(first, perturbations)
     nodes = nodes_of(first, labels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
@@ -71,8 +71,6 @@ def explain(model: APP, perturbation: str, gene: str, *, by: By = "perturbations
     >>> scapp.pl.explanation(table)
     """
     check_trained(model)
-    if by not in get_args(By):
-        raise ValueError(f"by must be 'perturbations' or 'genes', found {by!r}.")
     (nodes,) = nodes_of(model, [perturbation])
     column = _column(model, perturbation, gene)
     _check_not_own(model, nodes, column, gene)

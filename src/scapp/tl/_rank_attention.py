@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
@@ -103,10 +103,6 @@ def rank_attention_genes(
     >>> scapp.tl.rank_attention_genes(predicted, score="relative")
     >>> sc.pl.rank_genes_groups(predicted, key="attention_genes")
     """
-    if of not in get_args(Of):
-        raise ValueError(f"of must be one of {', '.join(get_args(Of))}, found {of!r}.")
-    if score not in get_args(Score):
-        raise ValueError(f"score must be one of {', '.join(get_args(Score))}, found {score!r}.")
     if n_genes is not None and n_genes < 1:
         raise ValueError(f"n_genes must be at least 1, or None for all, found {n_genes}.")
     if not copy:

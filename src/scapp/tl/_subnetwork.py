@@ -105,7 +105,7 @@ def attention_subnetwork(
     >>> graph = scapp.tl.attention_subnetwork(predicted, "CEBPA+KLF1", network=model.network)
     >>> scapp.pl.attention_subnetwork(graph)
     """
-    _check_numbers(n_attended, n_changed, max_length, by)
+    _check_numbers(n_attended, n_changed, max_length)
     check_gene_names(adata)
     if key_added is not None:
         check_no_view(adata, "scapp.tl.attention_subnetwork")
@@ -135,9 +135,7 @@ def attention_subnetwork(
     return paths_to_networkx(table, nodes)
 
 
-def _check_numbers(n_attended: int, n_changed: int, max_length: int, by: str) -> None:
-    if by not in ("weight", "hops"):
-        raise ValueError(f"by must be 'weight' or 'hops', found {by!r}.")
+def _check_numbers(n_attended: int, n_changed: int, max_length: int) -> None:
     if max_length < 1:
         raise ValueError(f"max_length counts the edges of a path and must be at least 1, found {max_length}.")
     if min(n_attended, n_changed) < 0 or n_attended + n_changed < 1:

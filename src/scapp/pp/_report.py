@@ -1,0 +1,151 @@
+"""The base of the reports on what was added to an AnnData: in words, as a table, and stored beside the data."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import numpy as np
+import pandas as pd
+
+from scapp._checked import checked
+from scapp._genes import scapp_entry, scapp_uns, shorten
+from scapp._keys import Key
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+What = Literal["network", "gene_features", "gene_names", "guides", "efficacy"]
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "int": int,
+    "bool": bool,
+    "str": str,
+    "tuple[str, ...]": lambda names: tuple(map(str, names)),
+}
+
+
+@dataclass(frozen=True, repr=False)
+class Report:
+    """A report whose fields are numbers, names, lists of names and tables.
+
+    Subclasses say where they are stored: in ``uns["scapp"][_group]``, under the key of what was added where there can be several
+    of a kind, of which `_default_key` is the usual one.
+    """
+
+    _kinds: ClassVar[dict[str, type[Report]]] = {}
+    _group: ClassVar[str]
+    _default_key: ClassVar[str | None] = None
+
+    def __init_subclass__(cls, what: What, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._kinds[what] = cls
+
+    @property
+    def _is_keyed(self) -> bool:
+        return hasattr(self, "key")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that an h5ad file can hold."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            name: np.array(value, dtype=object) if isinstance(value, tuple) else value for name, value in values.items()
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return the report that :meth:`to_dict` made these values of, also after they were in a file."""
+        read = {field.name: _READERS.get(str(field.type), lambda value: value) for field in fields(cls)}
+        return cls(**{name: read[name](value) for name, value in values.items() if name in read})
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a table with one row per number or list of names, in the column ``value``."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        shown = {
+            name: shorten(value, len(value)) if isinstance(value, tuple) else value
+            for name, value in values.items()
+            if not isinstance(value, pd.DataFrame)
+        }
+        return pd.DataFrame({"value": pd.Series(shown, dtype=object)})
+
+    def _lines(self) -> Iterable[str]:
+        """Yield the lines in which the report is told; empty ones are left out."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return "\n".join(line for line in self._lines() if line)
+
+    def store(self, adata: AnnData, params: Mapping[str, Any] | None = None) -> None:
+        """Put the report, with the parameters that led to it, into ``adata.uns["scapp"]``, and log it once."""
+        entry: dict[str, Any] = self.to_dict()
+        if params is not None:
+            given = {
+                name: np.array(value, dtype=object) if isinstance(value, list | tuple) else value
+                for name, value in params.items()
+                if value is not None
+            }
+            entry = {"report": entry, "params": given}
+        if self._is_keyed:
+            scapp_entry(adata, self._group)[self.key] = entry  # type: ignore[attr-defined]
+        else:
+            adata.uns.setdefault(Key.uns.SCAPP, {})[self._group] = entry
+        logging.getLogger(type(self).__module__).info("%s", self)
+
+
+def listed(*lists: tuple[str, Iterable[str]], n: int = 10) -> Iterable[str]:
+    """Yield a line for each list of names that is not empty."""
+    for what, names in lists:
+        names = list(names)
+        if names:
+            yield f"  {what}: {len(names):,} ({shorten(names, n)})"
+
+
+@checked
+def report(adata: AnnData, what: What, key: str | None = None) -> Any:
+    """Return the report on what was added to annotated data, also after it was in a file.
+
+    Parameters
+    ----------
+    adata
+        Annotated data; of a MuData the modality that holds the expression.
+    what
+        ``"network"``, of :func:`add_network`, :func:`similarity_network` or :func:`coexpression_network`;
+        ``"gene_features"``, of :func:`add_gene_features` or :func:`add_effects_as_features`; ``"gene_names"``, of
+        :func:`harmonize_genes`; ``"guides"``, of :func:`guides_to_perturbations`; or ``"efficacy"``, of
+        :func:`check_efficacy`.
+    key
+        The `key_added` of that call. None takes the only one, or else the one under the usual key.
+
+    Returns
+    -------
+    A report that says in words what was found when it is printed, with its numbers and lists as attributes, and
+    ``to_frame()`` for a table: :class:`NetworkReport`, :class:`GeneFeaturesReport`, :class:`GeneNamesReport`,
+    :class:`GuidesReport` or :class:`EfficacyReport`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such report, or there are several and none was named.
+
+    Examples
+    --------
+    >>> edges = pd.DataFrame({"source": ["KLF1"], "target": ["HBG1"]})
+    >>> scapp.pp.add_network(effects, edges)
+    >>> scapp.pp.report(effects, "network").n_edges
+    1
+    """
+    kind = Report._kinds[what]
+    entries = scapp_uns(adata).get(kind._group, {})
+    if not entries:
+        raise ValueError(
+            f"There is no report on {what!r} in adata.uns['scapp']. It is written when networks, features, names, guides or the "
+            "efficacy are added or checked by scapp.pp."
+        )
+    if "key" in kind.__dataclass_fields__:
+        usual = next(iter(entries)) if len(entries) == 1 else kind._default_key
+        if (key or usual) not in entries:
+            found = "There are several reports on" if key is None else f"key={key!r} has no report on"
+            raise ValueError(f"{found} {what!r}. Name one of these with key=…: {shorten(map(repr, entries), 12)}.")
+        entries = entries[key or usual]
+    return kind.from_dict(entries.get("report", entries))
