@@ -26,7 +26,6 @@ PURPOSES = {
     "baselines": "models to compare with",
     "benchmark": "tasks, methods, scores",
     COMMAND: "scapp demo, scapp benchmark",
-    "data": "fields for scvi-tools",
     "datasets": "public and simulated screens",
     "expression": "cells by blocks, on one scale",
     "graph": "networks as sparse matrices",

@@ -13,7 +13,7 @@ import pytest
 import scapp
 from scapp._controls import doubtful, is_control, is_named, looks_like_control, missing_kind, recognised
 from scapp._labels import check_control, parse_label
-from scapp.data._effects import read_effects
+from scapp.model._effects import read_effects
 
 SPELLED = """NTC NTC_1 ntc-2 non-targeting_00012 Non-Targeting nontargeting NonTargeting_Human_0001 non_targeting_control
     NonTargetingControlGuideForHuman_0001 non-targeting_00011_sg1 sgNegCtrl2 NegCtrl0 neg_ctrl-3 NEG_CONTROL_12 scramble

@@ -15,9 +15,11 @@ import numpy as np
 import pandas as pd
 
 from scapp import baselines, datasets, metrics, pl, pp
+from scapp._effects import effects_layer
 from scapp._genes import measured_mask
 from scapp._keys import Key
 from scapp._labels import parse_labels, perturbed_genes
+from scapp._training_effects import read_effects
 
 if TYPE_CHECKING:
     from scapp.baselines import Baseline
@@ -70,7 +72,9 @@ def screen_of(
     adata = ad.read_h5ad(data)
     report(f"Read {adata.n_obs:,} observations x {adata.n_vars:,} genes")
     if control is None:
-        effects = _given_effects(adata, perturbation_key, layer, sep)
+        layer = effects_layer(adata, None, layer)
+        effects = read_effects(adata, layer=layer, perturbation_key=perturbation_key, sep=sep).to_anndata()
+        effects.obs[perturbation_key] = effects.obs_names
     else:
         effects = pp.pseudobulk(
             adata, perturbation_key=perturbation_key, control=control, layer=layer, batch_key=batch_key, sep=sep,
@@ -85,15 +89,6 @@ def screen_of(
     pp.add_network(effects, network, aliases=aliases, perturbation_key=perturbation_key, control=None)
     report(str(pp.report(effects, "network")))
     return Screen(effects, perturbation_key)
-
-
-def _given_effects(adata: ad.AnnData, key: str, layer: str | None, sep: str) -> ad.AnnData:
-    from scapp.data import read_effects
-
-    checked = pp.add_unmeasured_genes(adata, perturbation_key=key, control=None, sep=sep)
-    effects = read_effects(checked, perturbation_key=key, control=None, layer=layer, sep=sep, batch_key=None)
-    effects.obs[key] = effects.obs_names
-    return effects
 
 
 def hold_out(effects: ad.AnnData, seed: int) -> dict[str, list[str]]:

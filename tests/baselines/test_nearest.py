@@ -27,6 +27,7 @@ def effects() -> ad.AnnData:
 
 def make(labels: list[str]) -> ad.AnnData:
     lfc = np.arange(1.0, len(labels) + 1)[:, None] * np.ones(len(GENES))
+    lfc[:, -1] *= -1  # whole numbers of which none is negative are refused as counts
     adata = ad.AnnData(
         obs=pd.DataFrame({"perturbation": labels}, index=labels), var=pd.DataFrame(index=GENES), layers={"lfc": lfc}
     )

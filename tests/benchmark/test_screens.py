@@ -156,7 +156,7 @@ def test_effects_without_their_layer_or_column_say_which(simulated):
         benchmark.doubles(effects, control=None, layer="logfc")
     with pytest.raises(ValueError, match="no column 'guide'"):
         benchmark.doubles(effects, control=None, perturbation_key="guide")
-    with pytest.raises(ValueError, match="one observation per perturbation"):
+    with pytest.raises(ValueError, match="more than one observation"):
         benchmark.doubles(ad.concat([effects, effects[:1]]), control=None)
 
 

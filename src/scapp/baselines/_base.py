@@ -4,42 +4,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from scipy import sparse
 
 from scapp._checked import checked
-from scapp._effects import fill_own_targets, label_column
-from scapp._genes import check_gene_names, measured_mask, shorten
+from scapp._effects import label_column
+from scapp._genes import measured_mask, shorten
 from scapp._keys import Key
-from scapp._labels import SEPARATOR, Perturbation, format_label, parse_labels, read_perturbations
+from scapp._labels import SEPARATOR, Perturbation, parse_labels
+from scapp._training_effects import TrainingEffects, read_effects
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-
-@dataclass(frozen=True)
-class TrainingEffects:
-    """Log-fold-changes of shape (n_perturbations, n_measured) of parsed perturbations over named genes.
-
-    `control_mean` is the mean expression of the control cells, of shape (n_measured,), or None where it is not known.
-    `source` is the AnnData that was given, for what a baseline reads beside the log-fold-changes. Read it only in `_fit`.
-    """
-
-    perturbations: list[Perturbation]
-    genes: list[str]
-    lfc: NDArray[np.float64]
-    control_mean: NDArray[np.float64] | None
-    source: AnnData
-
-    @property
-    def singles(self) -> dict[str, NDArray[np.float64]]:
-        """The log-fold-changes of each gene that was perturbed alone."""
-        return {p[0]: row for p, row in zip(self.perturbations, self.lfc, strict=True) if len(p) == 1}
 
 
 class Baseline(ABC):
@@ -81,7 +60,7 @@ class Baseline(ABC):
         ------
         ValueError
             If the layer or the labels are missing, an observation is a control, two observations are the same
-            perturbation, no gene was measured, or a measured gene has a value that is not finite.
+            perturbation, no gene was measured, or the values are no log-fold-changes; as :class:`scapp.model.APP` does.
         TypeError
             If `effects` is no AnnData.
         """
@@ -155,62 +134,6 @@ class Baseline(ABC):
             return f"{type(self).__name__}, not fitted"
         n, n_genes = self._shape
         return f"{type(self).__name__}, fitted to {n} perturbations x {n_genes} measured genes"
-
-
-def read_effects(effects: AnnData, *, layer: str | None, perturbation_key: str, sep: str) -> TrainingEffects:
-    """Return log-fold-changes with their labels, checked; :meth:`Baseline.fit` says what is refused."""
-    perturbations = read_perturbations(effects, perturbation_key=perturbation_key, control=None, sep=sep)
-    check_gene_names(effects)
-    _check_perturbations(perturbations, perturbation_key)
-    if layer is not None and layer not in effects.layers:
-        layers = ", ".join(repr(key) for key in effects.layers if isinstance(key, str)) or "none"
-        raise ValueError(
-            f"effects has no layer {layer!r}; its layers are {layers}. Calculate effects with "
-            "`scapp.pp.pseudobulk(adata)`, or name the layer of log-fold-changes with layer=…."
-        )
-    values = effects.X if layer is None else effects.layers[layer]
-    if values is None:
-        raise ValueError("effects.X is empty. Name the layer of log-fold-changes with layer=….")
-    measured = measured_mask(effects)
-    if not measured.any():
-        raise ValueError("No gene of these effects was measured: effects.var['measured'] is False throughout.")
-    dense = values.toarray() if sparse.issparse(values) else np.asarray(values)
-    lfc = fill_own_targets(dense, perturbations, effects.var_names)[:, measured].astype(np.float64)
-    genes = effects.var_names[measured].tolist()
-    bad = ~np.isfinite(lfc)
-    if bad.any():
-        raise ValueError(
-            f"{int(bad.sum())} log-fold-changes of measured genes are NaN or infinite, in the genes "
-            f"{shorten(np.array(genes)[bad.any(axis=0)])}. Leave these genes out, or say that they were not measured "
-            "with `effects.var['measured']`."
-        )
-    control_mean = None
-    if Key.var.CONTROL_MEAN in effects.var:
-        control_mean = effects.var[Key.var.CONTROL_MEAN].to_numpy(dtype=np.float64)[measured]
-        if not np.isfinite(control_mean).all():
-            raise ValueError(
-                "effects.var['control_mean'] is NaN or infinite for genes that were measured. "
-                "Calculate it again with `scapp.pp.pseudobulk`, or remove the column."
-            )
-    return TrainingEffects(perturbations, genes, lfc, control_mean, effects)
-
-
-def _check_perturbations(perturbations: list[Perturbation], perturbation_key: str) -> None:
-    if not perturbations:
-        raise ValueError("There are no effects to fit: the AnnData has no observations.")
-    n_controls = perturbations.count(())
-    if n_controls:
-        raise ValueError(
-            f"{n_controls} observation(s) are controls by effects.obs[{perturbation_key!r}]; effects have none. "
-            "If these are cells, pass `scapp.pp.pseudobulk(adata)`."
-        )
-    if len(set(perturbations)) < len(perturbations):
-        seen: set[Perturbation] = set()
-        twice = dict.fromkeys(format_label(p) for p in perturbations if p in seen or seen.add(p))  # type: ignore[func-returns-value]
-        raise ValueError(
-            f"{len(twice)} perturbation(s) have more than one observation: {shorten(twice)}. Expected one observation "
-            "a perturbation; if these are cells, pass `scapp.pp.pseudobulk(adata)`."
-        )
 
 
 def _check_names(perturbations: Iterable[str]) -> list[str]:

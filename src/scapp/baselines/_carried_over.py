@@ -10,8 +10,9 @@ from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._labels import SEPARATOR, format_label
+from scapp._training_effects import TrainingEffects, read_effects
 from scapp._warn import warn_user
-from scapp.baselines._base import Baseline, TrainingEffects, read_effects
+from scapp.baselines._base import Baseline
 
 if TYPE_CHECKING:
     from anndata import AnnData

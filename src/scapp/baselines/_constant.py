@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scapp.baselines._base import Baseline, TrainingEffects
+from scapp._training_effects import TrainingEffects
+from scapp.baselines._base import Baseline
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

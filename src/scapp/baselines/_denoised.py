@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scapp._checked import checked
+from scapp._training_effects import TrainingEffects
 from scapp._warn import warn_user
 from scapp.baselines._additive import Additive
-from scapp.baselines._base import TrainingEffects
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

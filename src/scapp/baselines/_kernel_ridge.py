@@ -12,8 +12,8 @@ from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._labels import perturbed_genes
+from scapp._training_effects import TrainingEffects
 from scapp._warn import warn_user
-from scapp.baselines._base import TrainingEffects
 from scapp.baselines._kernel import choose_ridge, solve_ridge
 from scapp.baselines._sources import (
     SimilarityBaseline,

@@ -11,8 +11,9 @@ from scapp._checked import checked
 from scapp._feature_tables import read_feature_table
 from scapp._genes import shorten
 from scapp._labels import perturbed_genes
+from scapp._training_effects import TrainingEffects
 from scapp._warn import warn_user
-from scapp.baselines._base import Baseline, TrainingEffects
+from scapp.baselines._base import Baseline
 from scapp.graph import truncated_svd
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ import numpy as np
 
 from scapp._genes import shorten
 from scapp._labels import format_label, perturbed_genes
+from scapp._training_effects import TrainingEffects
 from scapp._warn import warn_user
-from scapp.baselines._base import Baseline, TrainingEffects
+from scapp.baselines._base import Baseline
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

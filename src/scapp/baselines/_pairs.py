@@ -10,9 +10,9 @@ from scipy.optimize import minimize
 
 from scapp._genes import shorten
 from scapp._labels import format_label
+from scapp._training_effects import TrainingEffects
 from scapp._warn import warn_user
 from scapp.baselines._additive import ShrunkAdditive
-from scapp.baselines._base import TrainingEffects
 from scapp.baselines._kernel import choose_ridge, solve_ridge
 
 if TYPE_CHECKING:

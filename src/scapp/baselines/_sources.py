@@ -11,7 +11,8 @@ import pandas as pd
 from scipy import sparse
 
 from scapp._genes import shorten
-from scapp.baselines._base import Baseline, TrainingEffects
+from scapp._training_effects import TrainingEffects
+from scapp.baselines._base import Baseline
 from scapp.graph import check_restart, diffusion
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from scapp import datasets, pp
 from scapp._genes import measured_mask
 from scapp._keys import Key
 from scapp._labels import SEPARATOR, format_label, parse_labels
+from scapp._training_effects import read_effects
 from scapp.benchmark._task import Kind, Sources, Split, Task
 from scapp.datasets import CONTROL, labelled_cells, load_h5ad
 from scapp.metrics import top_expressed_genes
@@ -297,23 +298,11 @@ class Screen:
 
 def _given_effects(adata: AnnData, key: str, sep: str, layer: str | None) -> AnnData:
     layer = layer or Key.layers.LFC
-    if layer not in adata.layers:
-        raise ValueError(
-            f"The screen has no layer {layer!r}; as control=None says that it holds effects, its log-fold-changes are "
-            "expected there. Name their layer with layer=…, or, if these are cells, the control label with control=…."
-        )
-    if key not in adata.obs:
-        raise ValueError(f"adata.obs has no column {key!r} with the perturbations. Name it with perturbation_key=….")
-    parsed = parse_labels(adata.obs[key].astype(str), control=None, sep=sep)
-    kept = np.array([bool(genes) for genes in parsed])
-    effects = adata[kept].copy()
-    effects.obs[key] = [format_label(genes) for genes in parsed if genes]
-    effects.layers[Key.layers.LFC] = effects.layers[layer].copy()
-    effects = _named(effects, key)
-    if not effects.obs_names.is_unique:
-        twice = effects.obs_names[effects.obs_names.duplicated()].unique()
-        raise ValueError(f"Effects have one observation per perturbation; several are called {', '.join(twice[:5])}.")
-    return effects
+    given = read_effects(adata, layer=layer, perturbation_key=key, sep=sep)
+    effects = adata.copy()
+    effects.obs[key] = given.labels
+    effects.layers[Key.layers.LFC] = given.to_anndata().layers[Key.layers.LFC]
+    return _named(effects, key)
 
 
 def _named(effects: AnnData, key: str) -> AnnData:

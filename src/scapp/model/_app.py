@@ -13,7 +13,8 @@ from scvi.model.base import BaseModelClass
 
 from scapp._checked import checked
 from scapp._keys import Key
-from scapp.data import DEPTH, effects_of
+from scapp._training_effects import DEPTH
+from scapp.model._fields import effects_of
 from scapp.model._inputs import ModelInputs
 from scapp.model._saving import SavingMixin
 from scapp.model._setup import SetupMixin

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from scapp._labels import parse_labels
-from scapp.data import EFFECTS, FEATURES, GENES, NETWORK
+from scapp.model._fields import EFFECTS, FEATURES, GENES, NETWORK
 from scapp.model._format import arrays
 from scapp.module import Inputs
 

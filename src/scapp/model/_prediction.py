@@ -16,7 +16,7 @@ from scapp._keys import Key
 from scapp._labels import check_known, column_of_obs, parse_labels
 from scapp._ranking import write_ranking
 from scapp._warn import warn_user
-from scapp.data import check_same_genes, column_of_mudata
+from scapp.model._fields import check_same_genes, column_of_mudata
 from scapp.model._results import Results, new_anndata, over_all_genes, profile_of
 from scapp.model._target_effect import TargetEffect
 from scapp.module import APPModule, Wanted

@@ -14,7 +14,7 @@ from scapp._checked import checked
 from scapp._effects import added_keys, control_label, effects_layer, label_column, perturbation_type
 from scapp._genes import check_no_view, shorten
 from scapp._keys import Key
-from scapp.data import (
+from scapp.model._fields import (
     EFFECTS,
     FEATURES,
     GENES,

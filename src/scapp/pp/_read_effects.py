@@ -25,6 +25,7 @@ from scapp._tables import (
     plain,
     read_table,
 )
+from scapp._training_effects import LARGEST_LFC
 from scapp._warn import warn_user
 from scapp.pp._effect_tables import (
     FACTORS,
@@ -60,8 +61,6 @@ BASES = {
     "10.0": "10",
     "log10": "10",
 }
-# Beyond this, natural log-fold-changes are logs of something near zero.
-LARGEST_LFC = 50.0
 # So many effects are not all of one sign.
 MANY_VALUES = 50
 

@@ -18,6 +18,7 @@ from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._settings import settings
 from scapp._tables import to_numbers
+from scapp._training_effects import LARGEST_LFC
 from scapp._warn import warn_user
 from scapp.tl._candidates import Candidates, Genes, check_model
 from scapp.tl._screen import error_draws
@@ -33,7 +34,6 @@ Direction = Literal["both", "same", "opposite"]
 NOISE = 0.3
 # Fewer genes in common say nothing about the others.
 MIN_SHARED = 10
-LARGEST_LFC = 50.0
 # Candidates whose predicted errors stand for those of all.
 N_TYPICAL = 256
 BATCH = 4096

@@ -1,0 +1,202 @@
+"""The one reader of effects that a model, a baseline or a benchmark is fitted to: the same table is taken or refused by all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+from scapp._effects import fill_own_targets
+from scapp._genes import check_gene_names, measured_mask, shorten
+from scapp._keys import Key
+from scapp._labels import SEPARATOR, Perturbation, format_label, read_perturbations
+from scapp._warn import warn_user
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# Natural log-fold-changes are of the order of one.
+LARGEST_LFC = 50.0
+# Columns of obs that tell how well each effect was measured, where there are no standard errors.
+DEPTH = ("n_cells", "total_umi", "total_counts", "ncounts", "n_counts", "nCount_RNA", "n_umi")
+
+
+@dataclass(frozen=True)
+class TrainingEffects:
+    """Effects of n perturbations on the measured genes, checked.
+
+    `lfc` and `lfc_se`, the standard errors or None, have the shape (n, n_measured); `genes` names the columns. `control_mean`
+    is the mean expression of the control cells, of shape (n_measured,), or None; `depth` the cells or counts behind each
+    perturbation, by the name of its column of `obs`. `source` is the AnnData that was given.
+    """
+
+    perturbations: list[Perturbation]
+    genes: list[str]
+    lfc: NDArray[np.float64]
+    lfc_se: NDArray[np.float64] | None
+    control_mean: NDArray[np.float64] | None
+    depth: dict[str, NDArray[np.float64]]
+    source: AnnData
+
+    @property
+    def labels(self) -> list[str]:
+        """The label of each perturbation, genes in alphabetical order."""
+        return [format_label(genes) for genes in self.perturbations]
+
+    @property
+    def singles(self) -> dict[str, NDArray[np.float64]]:
+        """The log-fold-changes of each gene that was perturbed alone."""
+        return {p[0]: row for p, row in zip(self.perturbations, self.lfc, strict=True) if len(p) == 1}
+
+    def to_anndata(self) -> AnnData:
+        """Return the effects alone, with their labels as names: layers and depth, NaN for genes that were not measured."""
+        measured = measured_mask(self.source)
+        layers = {}
+        for name, values in ((Key.layers.LFC, self.lfc), (Key.layers.LFC_SE, self.lfc_se)):
+            if values is not None:
+                layers[name] = np.full(self.source.shape, np.nan, dtype=np.float32)
+                layers[name][:, measured] = values
+        obs = pd.DataFrame(
+            {Key.obs.N_PERTURBED_GENES: [len(genes) for genes in self.perturbations], **self.depth},
+            index=pd.Index(self.labels, dtype=object),
+        )
+        return AnnData(obs=obs, var=self.source.var.copy(), layers=layers)
+
+
+def read_effects(
+    effects: AnnData, *, layer: str | None, perturbation_key: str = Key.obs.PERTURBATION, sep: str = SEPARATOR
+) -> TrainingEffects:
+    """Read effects that something is fitted to.
+
+    Values that are NaN because a gene was perturbed itself are filled; see :func:`scapp._effects.fill_own_targets`.
+
+    Parameters
+    ----------
+    effects
+        One observation per perturbation, no controls. Not changed.
+    layer
+        Layer of the log-fold-changes; `X` if None.
+    perturbation_key
+        Column of `obs` with the labels.
+    sep
+        What joins the genes of a combination.
+
+    Raises
+    ------
+    ValueError
+        If a label cannot be read, an observation is a control, two are the same perturbation, no gene was measured, or
+        the values are no log-fold-changes: not finite, counts, or larger than 50; and for standard errors, control means and
+        numbers of cells that cannot be true.
+    TypeError
+        If `effects` is no AnnData.
+    """
+    perturbations = read_perturbations(effects, perturbation_key=perturbation_key, control=None, sep=sep)
+    check_gene_names(effects)
+    _check_perturbations(perturbations, perturbation_key)
+    if layer is not None and layer not in effects.layers:
+        layers = shorten(repr(key) for key in effects.layers if isinstance(key, str)) or "none"
+        raise ValueError(
+            f"adata has no layer {layer!r}; its layers are {layers}. Calculate effects with "
+            "`scapp.pp.pseudobulk(adata)`, or name the layer of log-fold-changes with layer=…."
+        )
+    if layer is None and effects.X is None:
+        raise ValueError("adata.X is empty. Name the layer of log-fold-changes with layer=….")
+    measured = measured_mask(effects)
+    if not measured.any():
+        raise ValueError("No gene was measured: adata.var['measured'] is False throughout.")
+    genes = effects.var_names[measured]
+    where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+    lfc = _dense(effects.X if layer is None else effects.layers[layer], perturbations, effects.var_names)[:, measured]
+    _check_lfc(lfc, genes, where)
+    errors = None
+    if Key.layers.LFC_SE in effects.layers:
+        errors = _dense(effects.layers[Key.layers.LFC_SE], perturbations, effects.var_names)[:, measured]
+        bad = ~np.isfinite(errors) | (errors < 0)
+        if bad.any():
+            raise ValueError(
+                f"{int(bad.sum())} standard errors of adata.layers['lfc_se'] are negative, NaN or infinite, in the genes "
+                f"{shorten(genes[bad.any(axis=0)])}. Calculate them again with `scapp.pp.pseudobulk`, "
+                "or remove them with `del adata.layers['lfc_se']`."
+            )
+    control_mean = None
+    if Key.var.CONTROL_MEAN in effects.var:
+        control_mean = effects.var[Key.var.CONTROL_MEAN].to_numpy(dtype=np.float64)[measured]
+        bad = ~np.isfinite(control_mean) | (control_mean < 0)
+        if bad.any():
+            raise ValueError(
+                f"adata.var['control_mean'] is negative, NaN or infinite for {int(bad.sum())} measured genes "
+                f"({shorten(genes[bad])}). Calculate it again with `scapp.pp.pseudobulk`, "
+                "or remove it with `del adata.var['control_mean']`."
+            )
+    return TrainingEffects(perturbations, genes.tolist(), lfc, errors, control_mean, _depth(effects), effects)
+
+
+def _dense(values: Any, perturbations: list[Perturbation], genes: pd.Index) -> NDArray[np.float64]:
+    dense = values.toarray() if sparse.issparse(values) else np.asarray(values)
+    return fill_own_targets(dense, perturbations, genes).astype(np.float64)
+
+
+def _check_perturbations(perturbations: list[Perturbation], perturbation_key: str) -> None:
+    if not perturbations:
+        raise ValueError("There are no effects to fit: the AnnData has no observations.")
+    n_controls = perturbations.count(())
+    if n_controls:
+        raise ValueError(
+            f"{n_controls} observation(s) are labelled as controls by adata.obs[{perturbation_key!r}]; effects have none. "
+            "If these are cells, pass `scapp.pp.pseudobulk(adata)`, or control='…' with their label; "
+            "if not, leave these observations out."
+        )
+    labels = pd.Index([format_label(p) for p in perturbations])
+    twice = labels[labels.duplicated()].unique()
+    if len(twice):
+        raise ValueError(
+            f"{len(twice)} perturbation(s) have more than one observation ({shorten(twice)}); effects have one each. "
+            "If these are cells, pass `scapp.pp.pseudobulk(adata)`, or control='…' with the label of the control cells."
+        )
+
+
+def _check_lfc(values: NDArray[np.float64], genes: pd.Index, where: str) -> None:
+    bad = ~np.isfinite(values)
+    if bad.any():
+        raise ValueError(
+            f"{int(bad.sum())} values of {where} are NaN or infinite, in the genes {shorten(genes[bad.any(axis=0)])}. "
+            "Leave these genes out, or mark genes that were not measured in adata.var['measured']."
+        )
+    if (values >= 0).all() and (values.max() > LARGEST_LFC or (values == np.round(values)).all()) and values.any():
+        raise ValueError(
+            f"{where} holds no negative value and looks like counts or expression, not like log-fold-changes. "
+            "If these are cells, pass control='…' with the label of the control cells; "
+            "if the log-fold-changes stand in a layer, name it with layer='lfc'."
+        )
+    if np.abs(values).max() > LARGEST_LFC:
+        raise ValueError(
+            f"{where} reaches {np.abs(values).max():.3g}; natural log-fold-changes stay far below {LARGEST_LFC:.0f}. "
+            "Calculate them with `scapp.pp.pseudobulk`."
+        )
+    silent = ~values.any(axis=1)
+    if silent.all():
+        raise ValueError(
+            f"Every log-fold-change of {where} is 0, so there is nothing to learn from. "
+            "Calculate the effects again with `scapp.pp.pseudobulk`, or name their layer with layer=…."
+        )
+    if silent.any():
+        warn_user(f"{int(silent.sum())} perturbation(s) have no effect on any gene.")
+
+
+def _depth(effects: AnnData) -> dict[str, NDArray[np.float64]]:
+    found = {}
+    for column in DEPTH:
+        if column in effects.obs and pd.api.types.is_numeric_dtype(effects.obs[column]):
+            depth = effects.obs[column].to_numpy(dtype=np.float64)
+            if not (np.isfinite(depth).all() and (depth > 0).all()):
+                raise ValueError(
+                    f"adata.obs[{column!r}] must be a number above 0 for each perturbation, since it tells the noise of its "
+                    f"effects; found {shorten(sorted(set(depth[~(depth > 0)])))}. "
+                    f"Correct it, or remove it with `del adata.obs[{column!r}]`."
+                )
+            found[column] = depth
+    return found

@@ -1,0 +1,125 @@
+"""The table of effects that a model is trained on."""
+
+from __future__ import annotations
+
+import numpy as np
+from anndata import AnnData
+
+from scapp._controls import Control
+from scapp._effects import DIRECTION, perturbation_type
+from scapp._genes import measured_mask, shorten
+from scapp._keys import Key
+from scapp._labels import check_known, format_label, parse_labels
+from scapp._training_effects import read_effects as read_training_effects
+from scapp._warn import warn_user
+from scapp.pp import pseudobulk
+
+# With fewer perturbations there is nothing to learn from, and none to validate on.
+MIN_PERTURBATIONS = 4
+# Fewer measured targets do not say that a kind is wrong.
+MIN_TARGETS = 5
+
+
+def read_effects(
+    adata: AnnData,
+    *,
+    perturbation_key: str,
+    control: Control,
+    layer: str | None,
+    sep: str,
+    batch_key: str | None,
+) -> AnnData:
+    """Return effects of the perturbations in `adata`, with the genes perturbed checked to be nodes.
+
+    Parameters
+    ----------
+    adata
+        Cells with controls, or effects if `control` is None. Not changed.
+    perturbation_key, control, layer, sep, batch_key
+        As in :meth:`scapp.model.APP.setup_anndata`.
+
+    Returns
+    -------
+    AnnData with one observation per perturbation, ``layers["lfc"]`` and, where known, ``layers["lfc_se"]``.
+
+    Raises
+    ------
+    ValueError
+        For each kind of input that cannot be learned from, with the mend.
+    """
+    if control is None:
+        effects = read_training_effects(adata, layer=layer, perturbation_key=perturbation_key, sep=sep).to_anndata()
+    else:
+        effects = pseudobulk(
+            adata, perturbation_key=perturbation_key, control=control, sep=sep, layer=layer, batch_key=batch_key
+        )
+    check_known(parse_labels(effects.obs_names, control=None, genes=adata.var_names), adata.var_names.tolist())
+    if effects.n_obs < MIN_PERTURBATIONS:
+        raise ValueError(
+            f"Found {effects.n_obs} perturbation(s) ({shorten(effects.obs_names)}), expected at least {MIN_PERTURBATIONS}: "
+            "a model that is to predict other perturbations cannot be learned from so few."
+        )
+    return effects
+
+
+def read_kinds(
+    adata: AnnData, effects: AnnData, *, perturbation_key: str, control: Control, sep: str, kind: str
+) -> np.ndarray:
+    """Return the kind of each perturbation of `effects`; "" for a combination of several.
+
+    Parameters
+    ----------
+    adata
+        What the effects were read from.
+    kind
+        ``"interference"``, ``"activation"``, ``"knockout"``, or a column of ``adata.obs``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such kind or column, or it does not say one kind of each gene that was perturbed alone.
+    """
+    if kind not in adata.obs:
+        if (known := perturbation_type(kind)) is None:
+            columns = shorten(map(repr, adata.obs.columns), 12) or "none"
+            raise ValueError(
+                f"kind={kind!r} is neither 'knockout', 'interference' nor 'activation', nor a column of adata.obs, "
+                f"which has {columns}."
+            )
+        kinds = [known] * effects.n_obs
+        _warn_of_directions(effects, kinds, f"kind={kind!r}")
+        return np.array(kinds, dtype=object)
+    labels = parse_labels(adata.obs[perturbation_key], control=control, sep=sep, genes=adata.var_names)
+    found: dict[str, set[str]] = {}
+    for genes, value in zip(labels, adata.obs[kind], strict=True):
+        found.setdefault(format_label(genes), set()).add(perturbation_type(value) or "")
+    kinds = [next(iter(found[name])) if len(found[name]) == 1 else "" for name in effects.obs_names]
+    single = [len(genes) == 1 for genes in parse_labels(effects.obs_names, control=None, genes=effects.var_names)]
+    unclear = [name for name, k, one in zip(effects.obs_names, kinds, single, strict=True) if one and not k]
+    if unclear:
+        raise ValueError(
+            f"adata.obs[{kind!r}] does not say 'knockout', 'interference' or 'activation' of {len(unclear)} perturbation(s) "
+            f"of a single gene, or says several: {shorten(unclear)}."
+        )
+    _warn_of_directions(effects, kinds, f"adata.obs[{kind!r}]")
+    return np.array(kinds, dtype=object)
+
+
+def _warn_of_directions(effects: AnnData, kinds: list[str], said: str) -> None:
+    """Warn where most measured targets of a kind changed against its direction."""
+    measured, lfc = measured_mask(effects), effects.layers[Key.layers.LFC]
+    column = {gene: i for i, gene in enumerate(effects.var_names)}
+    own: dict[str, list[float]] = {}
+    for row, (genes, kind) in enumerate(
+        zip(parse_labels(effects.obs_names, control=None, genes=effects.var_names), kinds, strict=True)
+    ):
+        if kind and len(genes) == 1 and measured[column[genes[0]]]:
+            own.setdefault(kind, []).append(float(lfc[row, column[genes[0]]]))
+    for kind, changes in own.items():
+        against = int((DIRECTION[kind] * np.array(changes) < 0).sum())
+        if len(changes) >= MIN_TARGETS and 2 * against > len(changes):
+            warn_user(
+                f"{said} says {kind!r}, but {against} of {len(changes)} measured targets of single perturbations went "
+                f"{'up' if DIRECTION[kind] < 0 else 'down'}. Look at them with `scapp.pp.check_efficacy(effects, kind=…)`, "
+                "and correct the kind if it is another."
+            )
