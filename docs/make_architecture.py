@@ -200,7 +200,9 @@ def picture(found: list[Import]) -> str:
         text = [(room, "name"), (PURPOSES[room], "small"), *([(f"imports {marks}", "small")] if marks else [])]
         boxes += _box(x, y, BOX, text, public)
     boxes += _box(20, bottom, WIDTH - 40, [(GROUND, "name"), (PURPOSES[GROUND], "small")], "inner")
-    legend = "blue: public or the command; grey: for scapp itself; lines that follow from others are left out; dashed red: an import against the order, to be removed"
+    legend = "blue: public or the command; grey: for scapp itself; lines that follow from others are left out"
+    if KNOWN_CIRCLES:
+        legend += "; dashed red: an import against the order, to be removed"
     note = _text(20, bottom + HEIGHT + 24, legend, "small", "start")
     arrows = "".join(
         f'<marker id="{name}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'

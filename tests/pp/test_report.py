@@ -97,6 +97,14 @@ def test_reports_that_are_not_there_are_asked_for_in_vain(effects):
     assert pp.report(effects, "network").n_edges == 2 and pp.report(effects, "network", "a").n_edges == 1
 
 
+@pytest.mark.parametrize("entry", ["text", {}, {"target": "symbol"}, {"report": {"n_worked": 1}, "params": {}}])
+def test_reports_that_were_changed_are_told(effects, entry):
+    for what, group in (("gene_names", "gene_names"), ("efficacy", "efficacy")):
+        effects.uns["scapp"] = {group: entry}
+        with pytest.raises(ValueError, match="cannot be read|no report on|must be a dictionary"):
+            pp.report(effects, what)
+
+
 def test_a_mudata_may_be_copied(tmp_path):
     mdata, _ = scapp.datasets.simulated_perturb_seq(
         n_genes=60, n_regulators=12, n_singles=6, n_doubles=2, n_cells_per_perturbation=6, return_mudata=True

@@ -314,7 +314,10 @@ def _errors(
         check_errors(errors, repr(found.se))
         return errors, repr(found.se)
     freedom = None if found.freedom is None else _numbers(table[found.freedom]).to_numpy()
-    if found.statistic is not None and not (found.squared and _several_degrees(table)):
+    # The statistic of a test of several degrees of freedom is no square of z or t.
+    first = find_column(table, ["df1", "df_1", "df_num"])
+    several = first is not None and bool((_numbers(table[first]) != 1).any())
+    if found.statistic is not None and not (found.squared and several):
         values = _numbers(table[found.statistic], "statistic").to_numpy()
         if found.squared and (values < 0).any():
             raise ValueError(
@@ -346,12 +349,6 @@ def check_errors(errors: NDArray[np.float64], where: str) -> None:
             f"{len(negative)} standard errors in {where} are negative, the first: {negative[0]:.4g}. Correct them, or name others "
             "with lfc_se=…."
         )
-
-
-def _several_degrees(table: pd.DataFrame) -> bool:
-    """Return whether a test has more than one degree of freedom, so that its statistic is no square of z or t."""
-    first = find_column(table, ["df1", "df_1", "df_num"])
-    return first is not None and bool((_numbers(table[first]) != 1).any())
 
 
 def _context(

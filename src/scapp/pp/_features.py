@@ -308,7 +308,8 @@ def _from_network(
     adjacency = edges_to_csr(
         ends[:n_edges], ends[n_edges:], table.edges["weight"], n_nodes=len(names), directed=False, duplicates="max"
     )
-    held = _large_components(adjacency)
+    _, component = connected_components(adjacency, directed=False)
+    held = (np.bincount(component) >= SMALLEST_COMPONENT * len(component))[component]
     if not held.all():
         logger.warning(
             "%d of the %d genes of the network lie in parts that are joined to no other and hold less than %g %% of the "
@@ -327,12 +328,6 @@ def _from_network(
         "weight_column": table.weight_column,
     }
     return _known_rows("network", list(names), values, params)
-
-
-def _large_components(adjacency: sparse.csr_matrix) -> NDArray[np.bool_]:
-    """Return which nodes lie in a connected component that holds no negligible share of all."""
-    _, component = connected_components(adjacency, directed=False)
-    return (np.bincount(component) >= SMALLEST_COMPONENT * len(component))[component]
 
 
 def _known_rows(kind: Kind, genes: list[str], values: NDArray, params: dict[str, Any]) -> FeatureSource:

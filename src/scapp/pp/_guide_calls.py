@@ -176,16 +176,12 @@ def _numbers(adata: AnnData, key: str, argument: str, sep: str, called: NDArray[
         if pd.api.types.is_numeric_dtype(column.dtype):
             numbers[called] = column.to_numpy(dtype=np.float64)
         else:
-            numbers[called] = [sum(map(float, _split_numbers(value, sep))) for value in column]
+            numbers[called] = [sum(float(part) for part in str(value).split(sep) if part.strip()) for value in column]
     except ValueError as error:
         raise ValueError(f"adata.obs[{key!r}] ({argument}) must hold counts: {error}.") from error
     if (numbers < 0).any():
         raise ValueError(f"adata.obs[{key!r}] ({argument}) must hold counts, found negative numbers.")
     return numbers
-
-
-def _split_numbers(value: object, sep: str) -> list[str]:
-    return [part for part in str(value).split(sep) if part.strip()]
 
 
 def _read_counts(guides: AnnData, layer: str | None) -> sparse.csr_matrix:

@@ -235,7 +235,9 @@ def add_network(
     matcher.check_some_match(match, "network", adata.var.columns)
 
     rows, columns, values, same_name = _by_gene(table.edges, match)
-    n_outside = len(table.edges) - int(table.edges[["source", "target"]].isin(_found(match)).all(axis=1).sum())
+    n_outside = len(table.edges) - int(
+        table.edges[["source", "target"]].isin([match.names[i] for i in match.name]).all(axis=1).sum()
+    )
 
     loop = (rows == columns) | same_name
     weak = (np.abs(values) < (min_weight or 0)) | (values == 0)
@@ -301,10 +303,6 @@ def add_network(
         },
     )
     return adata if copy else None
-
-
-def _found(match: NameMatch) -> set[str]:
-    return {match.names[i] for i in match.name}
 
 
 def _by_gene(edges: pd.DataFrame, match: NameMatch) -> tuple[NDArray, NDArray, NDArray, NDArray]:

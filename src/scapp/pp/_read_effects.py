@@ -221,24 +221,17 @@ def _open(effects: Any) -> Any:
                 ".h5ad file or a .zarr folder; fetch or write it again."
             ) from error
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if _is_table(file))
+        # By their names without .gz, which decide what is a table and what it is called.
+        files = {
+            file: name.rpartition(".")[0]
+            for file in sorted(path.iterdir())
+            if file.is_file() and not file.name.startswith((".", "~"))
+            if (name := re.sub(r"(?i)\.gz$", "", file.name)).lower().endswith(TABLE_SUFFIXES)
+        }
         if not files:
             raise ValueError(f"The folder {str(path)!r} holds no tables ({', '.join(TABLE_SUFFIXES)}).")
-        return dict(zip(_labels_of([_stem(file) for file in files]), files, strict=True))
+        return dict(zip(_labels_of(list(files.values())), files, strict=True))
     return read_table(path)
-
-
-def _is_table(file: Path) -> bool:
-    return file.is_file() and not file.name.startswith((".", "~")) and _plain_name(file).endswith(TABLE_SUFFIXES)
-
-
-def _plain_name(file: Path) -> str:
-    return file.name.lower().removesuffix(".gz")
-
-
-def _stem(file: Path) -> str:
-    name = file.name[: len(_plain_name(file))]
-    return name[: name.rindex(".")]
 
 
 def _labels_of(stems: list[str]) -> list[str]:

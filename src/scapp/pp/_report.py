@@ -126,7 +126,7 @@ def report(adata: AnnData, what: What, key: str | None = None) -> Any:
     Raises
     ------
     ValueError
-        If there is no such report, or there are several and none was named.
+        If there is no such report, it was changed, or there are several and none was named.
 
     Examples
     --------
@@ -148,4 +148,10 @@ def report(adata: AnnData, what: What, key: str | None = None) -> Any:
             found = "There are several reports on" if key is None else f"key={key!r} has no report on"
             raise ValueError(f"{found} {what!r}. Name one of these with key=…: {shorten(map(repr, entries), 12)}.")
         entries = entries[key or usual]
-    return kind.from_dict(entries.get("report", entries))
+    try:
+        return kind.from_dict(entries.get("report", entries))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"The report on {what!r} in adata.uns['scapp'][{kind._group!r}] cannot be read ({type(error).__name__}: {error}): it was "
+            "changed, or written by another version of scapp.\nCall the function that wrote it again."
+        ) from error

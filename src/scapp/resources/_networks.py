@@ -120,9 +120,9 @@ def from_table(
         if path is not None:
             raise ValueError(f"{str(path)!r} holds a graph. Pass it to `scapp.pp.add_network(adata, {path.name!r})`.")
         raise TypeError(f"table must be a DataFrame or a path, found {type(table).__name__}.")
-    # Rows are told apart by their place: an index may hold a value twice, as after pandas.concat.
+    # Rows are told apart by their place: an index may hold a value twice, as after pandas.concat. Of a matrix it holds names.
     attrs = table.attrs
-    table = table.reset_index(drop=isinstance(table.index, pd.RangeIndex) or not _names_rows(table))
+    table = table.reset_index(drop=pd.api.types.is_numeric_dtype(table.index.dtype))
     table.attrs = attrs
     given = gene is not None or term is not None or source is not None or target is not None
     annotated = gene is not None or term is not None
@@ -140,11 +140,6 @@ def from_table(
         directed = True if directed is None and found else directed
     origin = name or (path.name if path is not None else "")
     return noted(read, source=origin, licence=licence, version=version, path=path, directed=directed)
-
-
-def _names_rows(table: pd.DataFrame) -> bool:
-    """Return whether the index holds names, as of a matrix of genes, and not numbers of rows."""
-    return not pd.api.types.is_numeric_dtype(table.index.dtype)
 
 
 def _are_annotations(table: pd.DataFrame) -> bool:

@@ -75,7 +75,8 @@ def collectri(
         path = fetch(remote, local=file, folder=folder, base_url=base_url, progress_bar=progress_bar)
         edges = read_table(path)
         check_columns(path, edges.columns, ["source", "target", "weight"], "CollecTRI's table", _OTHERS)
-        edges["weight"] = _whole_numbers(read_edges(edges, var_names=[]).edges["weight"])
+        weight = read_edges(edges, var_names=[]).edges["weight"]
+        edges["weight"] = weight.astype(np.int64) if (weight % 1 == 0).all() else weight
     return noted(
         edges.drop_duplicates(["source", "target"], ignore_index=True),
         source="CollecTRI",
@@ -248,7 +249,3 @@ def _signs(edges: pd.DataFrame) -> NDArray[np.int64]:
     )
     sign = stimulates.astype(np.int64) - inhibits
     return np.where(stimulates & inhibits, np.where(mostly, 1, -1), sign)
-
-
-def _whole_numbers(weights: pd.Series) -> pd.Series:
-    return weights.astype(np.int64) if (weights % 1 == 0).all() else weights
