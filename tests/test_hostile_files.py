@@ -214,7 +214,7 @@ def test_a_dollar_in_a_name_is_drawn_and_not_read_as_a_formula(predicted):
 
 def test_a_tilde_is_the_home_folder_in_every_path_that_is_written(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    from scapp.model._store import check_place
+    from scapp.model._streaming import check_place
 
     assert check_place("~/a.zarr", overwrite=False) == tmp_path / "a.zarr"
     with pytest.raises(ValueError, match=str(tmp_path)):

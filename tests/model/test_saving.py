@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import scapp
-from scapp.model._format import checksum
+from scapp.model._saving import checksum
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 import zarr
 
 import scapp
-from scapp.model import _store
+from scapp.model import _streaming
 from scapp.module import Wanted
 
 LAYERS = {"predicted_lfc", "predicted_lfc_std", "p_change", "attention"}
@@ -22,7 +22,7 @@ LAYERS = {"predicted_lfc", "predicted_lfc_std", "p_change", "attention"}
 @pytest.fixture
 def small_chunks(monkeypatch):
     """Three predictions of the 40 genes in a chunk."""
-    monkeypatch.setattr(_store, "VALUES_IN_CHUNK", 120)
+    monkeypatch.setattr(_streaming, "VALUES_IN_CHUNK", 120)
 
 
 def listing(folder):
@@ -161,7 +161,7 @@ def test_an_interruption_is_passed_on_and_leaves_nothing(trained, tmp_path, monk
 
 
 def test_too_little_space_is_said_before_anything_is_computed(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(_store.shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+    monkeypatch.setattr(_streaming.shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
     with pytest.warns(UserWarning, match="are free there"):
         trained.predict_to_zarr(tmp_path / "p.zarr", ["g1+g2"], progress_bar=False)
 

@@ -14,7 +14,7 @@ from scvi.train import TrainingPlan
 
 import scapp
 from scapp.model import APP
-from scapp.model._plan import PaperPlan
+from scapp.model._training import PaperPlan
 
 
 def test_7_perturbations_unseen_at_training_are_predicted_in_another_anndata(trained, effects):

@@ -9,7 +9,7 @@ from scipy import sparse
 
 from scapp._labels import parse_labels
 from scapp.model._fields import EFFECTS, FEATURES, GENES, NETWORK
-from scapp.model._format import arrays
+from scapp.model._saving import arrays
 from scapp.module import Inputs
 
 

@@ -1,20 +1,142 @@
-"""Predictions of any number of perturbations, written as they are made."""
+"""Predictions of any number of perturbations, written batch by batch into a zarr file that appears when it is whole."""
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterable
-from typing import Literal
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
 
+import anndata as ad
+import zarr
+from anndata import AnnData
+from numcodecs import Blosc
 from rich.progress import track
 
 from scapp._checked import checked
 from scapp._keys import Key
 from scapp._settings import settings
+from scapp._warn import warn_user
 from scapp.model._prediction import PredictionMixin
 from scapp.model._results import new_anndata, over_all_genes
-from scapp.model._store import check_place, new_store, rows_in_chunk
 from scapp.module import Wanted
+
+VALUES_IN_CHUNK = 2**21  # 8 MB of float32: few files, and a slice of a few rows does not read much
+# Bytes of floats compress when those of equal weight stand together; lz4 keeps up with the model.
+COMPRESSOR = Blosc(cname="lz4", clevel=5, shuffle=Blosc.SHUFFLE)
+
+
+def rows_in_chunk(n_vars: int) -> int:
+    """Return rows of a layer that are stored, and so should be written, together."""
+    return max(1, VALUES_IN_CHUNK // max(n_vars, 1))
+
+
+def check_place(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
+    """Return the path, if something can be written there.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder that is to hold it does not exist.
+    FileExistsError
+        If something is there already that may not be overwritten.
+    """
+    place = Path(path).expanduser()
+    if place.is_symlink():
+        place = place.resolve()  # what the link points at is written, and the link stays
+    if not place.parent.is_dir():
+        raise FileNotFoundError(
+            f"There is no folder {str(place.parent)!r} to write {place.name!r} into. Create it first."
+        )
+    if place.exists() and not overwrite:
+        raise FileExistsError(f"{str(place)!r} exists already. Pass overwrite=True to replace it, or another path.")
+    if place.exists() and not ((place / ".zgroup").exists() or (place / "zarr.json").exists()):
+        raise FileExistsError(f"{str(place)!r} exists and is no zarr store, so it is not replaced. Pass another path.")
+    return place
+
+
+@contextmanager
+def new_store(
+    place: Path, adata: AnnData, layers: Sequence[str], dtype: str, *, overwrite: bool
+) -> Iterator[dict[str, Any]]:
+    """Yield arrays to be filled, one for each layer, of a store that appears at `place` when the block ends without error.
+
+    Until then it lives under a hidden name beside it. If anything fails, nothing is left there, and what stood at
+    `place` before stands there still.
+
+    Parameters
+    ----------
+    place
+        As :func:`check_place` returned it.
+    adata
+        All but the layers.
+    layers, dtype
+        Names and type of the layers, each of the shape of `adata`.
+    overwrite
+        Whether to replace a store that is there.
+
+    Raises
+    ------
+    OSError
+        If the disk is full.
+    """
+    n_bytes = len(layers) * adata.n_obs * adata.n_vars * (2 if dtype == "float16" else 4)
+    free = shutil.disk_usage(place.parent).free
+    if n_bytes > free:
+        warn_user(
+            f"{str(place)!r} takes {_gigabytes(n_bytes)} before compression, and {_gigabytes(free)} are free there.",
+        )
+    hidden = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        group = zarr.open_group(hidden, mode="w", zarr_format=2)  # the format that all versions of anndata read
+        ad.io.write_elem(group, "/", adata)
+        yield {name: _new_layer(group["layers"], name, adata.shape, dtype) for name in layers}
+        zarr.consolidate_metadata(group.store)
+        _move(hidden, place, overwrite=overwrite)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise OSError(
+            error.errno,
+            f"The disk is full: writing {str(place)!r} takes up to {_gigabytes(n_bytes)}. What was written of it has been "
+            "removed. Free some space, write to another disk, ask for fewer layers or perturbations, or pass "
+            "dtype='float16'",
+        ) from error
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)  # nothing is left to remove once it has been moved
+
+
+def _new_layer(group: Any, name: str, shape: tuple[int, int], dtype: str) -> Any:
+    return group.create_array(
+        name,
+        shape=shape,
+        chunks=(min(rows_in_chunk(shape[1]), shape[0]), shape[1]),
+        dtype=dtype,
+        compressors=COMPRESSOR,
+        attributes={"encoding-type": "array", "encoding-version": "0.2.0"},
+    )
+
+
+def _move(hidden: Path, place: Path, *, overwrite: bool) -> None:
+    if not (overwrite and place.exists()):
+        hidden.rename(place)
+        return
+    old = place.with_name(f"{hidden.name}.old")
+    place.rename(old)
+    try:
+        hidden.rename(place)
+    except OSError:
+        old.rename(place)
+        raise
+    shutil.rmtree(old)
+
+
+def _gigabytes(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.3g} GB"
 
 
 class StreamingMixin(PredictionMixin):
