@@ -411,9 +411,18 @@ class APPModule(BaseModuleClass):
         if not self.uses_closed_form:
             unit = np.where(sizes > 1, self.attention.factor, 1.0)
             return torch.as_tensor((sparse.diags(unit) @ holds) @ apart.numpy())
-        within = self.closed_form.predict(
-            self.closed_form.kernel(self.closed_form.parts(genes, [nodes[k] for k in attended], similar[:, attended]))
-        )
+        within = torch.empty_like(apart)
+        # What the closed form says of a gene alone stands among the predictions if the gene was asked about.
+        asked = {p[0]: row for row, p in enumerate(perturbations) if len(p) == 1}
+        rest = [i for i, gene in enumerate(genes) if gene[0] not in asked]
+        there = [i for i, gene in enumerate(genes) if gene[0] in asked]
+        within[there] = lfc[[asked[genes[i][0]] for i in there]]
+        if rest:
+            others = [genes[i] for i in rest]
+            narrow = similar[:, [attended[i] for i in rest]]
+            within[rest] = self.closed_form.predict(
+                self.closed_form.kernel(self.closed_form.parts(others, [gene[0] for gene in others], narrow))
+            )
         unit = np.where(sizes > 1, float(self.closed_form.log_factor.exp()), 1.0)
         return lfc + float(self.share) * torch.as_tensor((sparse.diags(unit) @ holds) @ (apart - within).numpy())
 
@@ -584,8 +593,9 @@ class APPModule(BaseModuleClass):
         return Posterior(self, perturbations)
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
-        """Load weights; what was looked up before is forgotten."""
+        """Load weights; what was looked up or computed before is forgotten."""
         self._similar.clear()
+        self.closed_form._coefficients = None
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
 

@@ -142,6 +142,7 @@ class ClosedForm(nn.Module):
         self.register_buffer("guess_error", torch.zeros((), dtype=torch.float64))
         self.register_buffer("knows_noise", torch.zeros((), dtype=torch.bool))
         self._gene_noise: Tensor | None = None
+        self._coefficients: Tensor | None = None
 
     # ------------------------------------------------------------------ the training perturbations
 
@@ -427,6 +428,7 @@ class ClosedForm(nn.Module):
         if self.uses_profiles:
             counted = torch.as_tensor(self.is_combination)
         self.penalty = self._choose_penalties(noise, counted)
+        self._coefficients = None
         return self._left_out_with(self.penalty, noise)
 
     def _left_out_with(self, penalty: Tensor, noise: Tensor, rows: Tensor | None = None) -> Tensor:
@@ -466,7 +468,9 @@ class ClosedForm(nn.Module):
     @torch.no_grad()
     def predict(self, kernel: Tensor) -> Tensor:
         """Predict from the kernel between perturbations and those of the training: (n, n_measured)."""
-        return (kernel @ self.vectors) @ (self.projected / (self.values[:, None] + self.penalty))
+        if self._coefficients is None:
+            self._coefficients = self.vectors @ (self.projected / (self.values[:, None] + self.penalty))
+        return kernel @ self._coefficients
 
     @torch.no_grad()
     def posterior_variance(self, kernel: Tensor, prior: Tensor, noise: Tensor) -> Tensor:
