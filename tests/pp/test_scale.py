@@ -154,7 +154,7 @@ def test_counts_of_a_part_of_the_genes_beside_totals_over_all_are_warned_of(key)
         pseudobulk(part)
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::UserWarning")
 def test_totals_over_these_genes_are_nothing_to_warn_of():
     adata = counts()
     pseudobulk(adata)
