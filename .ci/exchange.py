@@ -15,10 +15,10 @@ from pathlib import Path
 
 warnings.filterwarnings("ignore", category=FutureWarning)  # of packages about packages, at their import
 
-import anndata as ad
-import numpy as np
+import anndata as ad  # noqa: E402
+import numpy as np  # noqa: E402
 
-import scapp
+import scapp  # noqa: E402
 
 PACKAGES = ("numpy", "pandas", "anndata", "scvi-tools", "torch")
 LAYERS = ("predicted_lfc", "predicted_lfc_std", "p_change", "attention")

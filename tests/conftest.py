@@ -47,10 +47,8 @@ SMOKE = {
     "model/test_saving.py",
     "model/test_setup.py",
     "pl/test_pictures.py",
-    "pp/test_add_network.py",
     "pp/test_guides.py",
     "pp/test_pseudobulk.py",
-    "pp/test_select_genes.py",
 }
 
 

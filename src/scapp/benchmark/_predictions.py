@@ -276,7 +276,7 @@ def _from_h5ad(file: Path) -> _Content:
     values = adata.layers.get(Key.layers.PREDICTED_LFC, adata.X)
     if values is None or Key.obs.PERTURBATION not in adata.obs:
         raise ValueError(
-            f"{str(file)!r} has the layers {shorten(adata.layers) or 'none'} and the columns of obs "
+            f"{str(file)!r} has the layers {shorten(key for key in adata.layers if key) or 'none'} and the columns of obs "
             f"{shorten(adata.obs.columns, 8) or 'none'}. {EXPECTED}"
         )
     std = adata.layers.get(Key.layers.PREDICTED_LFC_STD)

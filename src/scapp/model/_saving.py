@@ -119,7 +119,7 @@ def plain(value: Any) -> Any:
         return value.item()
     if isinstance(value, np.ndarray):
         if value.dtype.kind in "biuf":
-            return torch.from_numpy(np.ascontiguousarray(value))
+            return torch.from_numpy(np.array(value, order="C"))  # a copy: arrays of pandas 3 cannot be written to
         return [plain(each) for each in value.ravel().tolist()]
     if isinstance(value, pd.DataFrame):
         columns = {str(name): plain(column.to_numpy()) for name, column in value.items()}
