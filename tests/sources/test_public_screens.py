@@ -280,3 +280,31 @@ def test_loaders_take_the_same_options(name):
     parameters = inspect.signature(getattr(datasets, name)).parameters
     assert {"folder", "base_url", "progress_bar"} <= set(parameters)
     assert all(p.kind is p.KEYWORD_ONLY for p in parameters.values())
+
+
+def test_z_scores_of_replogle_are_a_table_that_becomes_effects(site, tmp_path, monkeypatch):
+    knocked = ["A", "A", "B", "B", "NON-TARGETING_NON-TARGETING"]
+    table = pd.DataFrame(
+        {
+            "knocked_down_gene": knocked,
+            "affected_gene": list("CDCDC"),
+            "z_score": [1.0, -2, 0.5, 3, 9],
+            "cell_line": "K562",
+        }
+    )
+    table.to_parquet(tmp_path / "table.parquet")
+    publish(monkeypatch, site, ["REPLOGLE_ZSCORES"], (tmp_path / "table.parquet").read_bytes())
+    read = datasets.replogle_2022_k562_zscores(
+        folder=tmp_path / "data", known_hash=_sources.REPLOGLE_ZSCORES.known_hash
+    )
+    assert read["knocked_down_gene"].tolist() == list("AABB")
+    columns = {"perturbation": "knocked_down_gene", "gene": "affected_gene", "lfc": "z_score", "base": "e"}
+    effects = scapp.pp.read_effects(read, **columns)
+    np.testing.assert_allclose(effects[["A", "B"], ["C", "D"]].layers["lfc"], [[1, -2], [0.5, 3]])
+
+
+def test_another_table_in_its_place_is_refused(site, tmp_path, monkeypatch):
+    pd.DataFrame({"gene": ["A"]}).to_parquet(tmp_path / "table.parquet")
+    publish(monkeypatch, site, ["REPLOGLE_ZSCORES"], (tmp_path / "table.parquet").read_bytes())
+    with pytest.raises(ValueError, match="has no column 'affected_gene', 'knocked_down_gene', 'z_score'"):
+        datasets.replogle_2022_k562_zscores(folder=tmp_path / "data")

@@ -8,6 +8,7 @@ from scapp.datasets._public import (
     papalexi_2021,
     replogle_2022_k562_essential,
     replogle_2022_k562_gwps,
+    replogle_2022_k562_zscores,
     replogle_2022_rpe1,
 )
 from scapp.datasets._simulated import SimulatedTruth, simulated_perturb_seq
@@ -22,6 +23,7 @@ __all__ = [
     "papalexi_2021",
     "replogle_2022_k562_essential",
     "replogle_2022_k562_gwps",
+    "replogle_2022_k562_zscores",
     "replogle_2022_rpe1",
     "simulated_perturb_seq",
 ]

@@ -282,6 +282,66 @@ def replogle_2022_k562_gwps(
 
 
 @checked
+def replogle_2022_k562_zscores(
+    *,
+    folder: Folder = None,
+    base_url: str | None = None,
+    progress_bar: bool = True,
+    known_hash: str | None = None,
+) -> pd.DataFrame:
+    """Return z-scores of 6,797 knock-downs in K562 cells :cite:p:`Replogle2022`, a table of 1.5 MB without cells.
+
+    Others have computed it from the published screen (repository rsflinn/truthseq-data, MIT licence) and keep the entries
+    with an absolute z-score of at least 0.5. It is taken from one commit of that repository; no hash of it is published.
+
+    Parameters
+    ----------
+    folder, base_url, progress_bar
+        As in :func:`norman_2019_effects`.
+    known_hash
+        Hash that the file must have, for example ``"sha256:…"``.
+
+    Returns
+    -------
+    DataFrame with a row for each kept entry: ``knocked_down_gene``, ``affected_gene``, ``z_score`` (float), ``cell_line``.
+    Some entries occur twice, and the pseudo knock-down ``"NON-TARGETING_NON-TARGETING"`` is left out.
+
+    Raises
+    ------
+    ConnectionError
+        If the file cannot be fetched.
+    ValueError
+        If what is there, or was sent, is another file.
+
+    See Also
+    --------
+    scapp.pp.read_effects : Makes effects of it.
+
+    Examples
+    --------
+    >>> import scapp
+    >>> table = scapp.datasets.replogle_2022_k562_zscores()
+    >>> effects = scapp.pp.read_effects(
+    ...     table.drop_duplicates(["knocked_down_gene", "affected_gene"]),
+    ...     perturbation="knocked_down_gene",
+    ...     gene="affected_gene",
+    ...     lfc="z_score",
+    ...     base="e",
+    ...     fill_value=0,
+    ... )
+    """
+    file = replace(_sources.REPLOGLE_ZSCORES, known_hash=known_hash)
+    path = fetch(file, folder=folder, base_url=base_url, progress_bar=progress_bar)
+    table = _readable(path, pd.read_parquet)
+    missing = {"knocked_down_gene", "affected_gene", "z_score"} - set(table.columns)
+    if missing:
+        raise ValueError(
+            f"{str(path)!r} has no column {', '.join(map(repr, sorted(missing)))}. Remove the file and try again."
+        )
+    return table[table["knocked_down_gene"] != "NON-TARGETING_NON-TARGETING"].reset_index(drop=True)
+
+
+@checked
 def papalexi_2021(
     *,
     folder: Folder = None,

@@ -34,5 +34,11 @@ ADAMSON: Final = {
 REPLOGLE_RPE1: Final = _scperturb("ReplogleWeissman2022_rpe1.h5ad", "cc7f1ec50aeb3a3e1b4a6cfa713d80fa")
 REPLOGLE_ESSENTIAL: Final = _scperturb("ReplogleWeissman2022_K562_essential.h5ad", "d8cba17576d1a8afc0f7d71b79cad0f7")
 REPLOGLE_GWPS: Final = _scperturb("ReplogleWeissman2022_K562_gwps.h5ad", "13db594f8f1d2ccb88fec44a13e414dc")
+# A long table of the strongest z-scores, from one commit of its repository; no hash of it is published.
+REPLOGLE_ZSCORES: Final = RemoteFile(
+    "replogle_2022_k562_zscores.parquet",
+    "https://raw.githubusercontent.com/rsflinn/truthseq-data/"
+    "e8a2100a1bf05e5f4c2f4e3f3268d242132eda6b/replogle_knockdown_effects.parquet",
+)
 # pertpy's file has the guides beside the genes, which scPerturb's has not; its hash is not published.
 PAPALEXI: Final = RemoteFile("papalexi_2021.h5mu", "https://exampledata.scverse.org/pertpy/papalexi_2021.h5mu")
