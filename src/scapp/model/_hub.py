@@ -92,7 +92,7 @@ def save_for_hub(
         raise ModuleNotFoundError(
             'The hub needs huggingface_hub: install it with `pip install "scapp[hub]"`.'
         ) from error
-    model._check_trained()
+    model.check_trained()
     if model.adata is None:
         raise ValueError("A hub model needs its data: load it with `APP.load(folder, adata=…)` first.")
     folder = Path(folder).expanduser()

@@ -134,7 +134,7 @@ class PredictionMixin:
         TypeError
             If `perturbations` is one text and not a list of them.
         """
-        self._check_trained()
+        self.check_trained()
         if perturbations is None:
             if control_mean is not None:
                 raise ValueError(
@@ -192,7 +192,7 @@ class PredictionMixin:
         ValueError
             If the model has no such attention.
         """
-        self._check_trained()
+        self.check_trained()
         if of not in ("genes", "perturbations"):
             raise ValueError(f"of={of!r}: attention is of 'genes' or of 'perturbations'.")
         names = _names(perturbations)
@@ -213,7 +213,7 @@ class PredictionMixin:
         -------
         Table of shape (n_vars, n_programs) or (n_vars, n_hidden).
         """
-        self._check_trained()
+        self.check_trained()
         values = self.module.gene_embeddings()
         return pd.DataFrame(values.cpu().numpy(), index=self.genes)
 
@@ -226,7 +226,7 @@ class PredictionMixin:
         perturbations
             Labels, as in :meth:`predict`.
         """
-        self._check_trained()
+        self.check_trained()
         names = _names(perturbations)
         return pd.DataFrame(self.module.states(self._parse(names)).cpu().numpy(), index=names)
 
@@ -253,7 +253,8 @@ class PredictionMixin:
         found = dict(zip(keys, self._registered.networks, strict=True))
         return found[keys[0]] if len(keys) == 1 else found
 
-    def _check_trained(self) -> None:
+    def check_trained(self) -> None:
+        """Raise a RuntimeError if the model has not been trained."""
         if not self.is_trained_:
             raise RuntimeError("This APP has not been trained: call model.train() first.")
 
@@ -283,8 +284,20 @@ class PredictionMixin:
         check_same_genes(np.array(self.genes), target)
         return target, labels
 
-    def _read_labels(self, perturbations: Iterable[str]) -> tuple[list[str], list[tuple[int, ...]]]:
-        """Return labels, and the nodes that each names."""
+    def read_perturbations(self, perturbations: Iterable[str]) -> tuple[list[str], list[tuple[int, ...]]]:
+        """Read labels of perturbations, as :meth:`predict` does.
+
+        Returns
+        -------
+        The labels, and for each the positions of its genes among :attr:`genes`.
+
+        Raises
+        ------
+        ValueError
+            If a label is a control, cannot be read, is given twice, or names a gene that the model does not know.
+        TypeError
+            If one text is given and not a list.
+        """
         names = _names(perturbations)
         return names, self._parse(names)
 
@@ -324,7 +337,7 @@ class PredictionMixin:
         Which perturbations, and their arrays by name of the layer: log-fold-changes, standard deviations and
         probabilities over the measured genes, attention over all genes, and to perturbations.
         """
-        own = self._target_effect(kind)
+        own = self.target_effect(kind)
         batches = [parsed[i : i + batch_size] for i in range(0, len(parsed), batch_size)]
         start = 0
         for batch, found in zip(batches, self.module.predict_batches(batches, wanted), strict=True):
@@ -340,7 +353,7 @@ class PredictionMixin:
 
     def _results(self, names: Sequence[str], kind: str | None = None, threshold: float | None = None) -> Results:
         perturbations = self._parse(names)
-        obs = self._grouped(self._describe(names, perturbations))
+        obs = self._grouped(self.describe_perturbations(names, perturbations))
         measured = self._registered.measured
         parts = [arrays for _, arrays in self.predictions(perturbations, Wanted(change=threshold), kind=kind)]
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -353,8 +366,18 @@ class PredictionMixin:
         }
         return Results(layers, to_perturbations, obs)
 
-    def _describe(self, names: Sequence[str], perturbations: Sequence[tuple[int, ...]]) -> pd.DataFrame:
-        """Return what is known of perturbations before they are predicted, one row each; warns of genes nothing is known of."""
+    def describe_perturbations(self, names: Sequence[str], perturbations: Sequence[tuple[int, ...]]) -> pd.DataFrame:
+        """Describe what is known of perturbations before they are predicted; warn of genes nothing is known of.
+
+        Parameters
+        ----------
+        names, perturbations
+            As :meth:`read_perturbations` returns them.
+
+        Returns
+        -------
+        One row for each, as in `obs` of a prediction.
+        """
         r, module = self._registered, self.module
         informed, measured, trained = self._informed().tolist(), module.single_row, set(module.perturbations)
         obs = pd.DataFrame(
@@ -380,7 +403,7 @@ class PredictionMixin:
         key = self.registry["setup_args"]["perturbation_key"]
         return obs.assign(**{key: pd.Categorical(obs[key], categories=obs[key].tolist())})
 
-    def _target_effect(self, kind: str | None) -> TargetEffect | None:
+    def target_effect(self, kind: str | None = None) -> TargetEffect | None:
         """Return what puts the changes of perturbed genes themselves into predictions; None if no kind was named."""
         if kind is None and self._registered.kinds is None:
             return None

@@ -204,12 +204,12 @@ class StreamingMixin(PredictionMixin):
         >>> model.predict_to_zarr("pairs.zarr", pairs)
         >>> zarr.open("pairs.zarr")["layers/predicted_lfc"][:100]
         """
-        self._check_trained()
+        self.check_trained()
         if dtype not in ("float32", "float16"):
             raise ValueError(f"dtype must be 'float32' or 'float16', found {dtype!r}.")
         place = check_place(path, overwrite=overwrite)
-        names, parsed = self._read_labels(perturbations)
-        r, obs = self._registered, self._grouped(self._describe(names, parsed))
+        names, parsed = self.read_perturbations(perturbations)
+        r, obs = self._registered, self._grouped(self.describe_perturbations(names, parsed))
         skeleton = new_anndata(obs, r.genes, r.measured, r.control_mean)
         threshold = self._threshold(None)
         skeleton.uns[Key.uns.SCAPP] = {Key.uns.PREDICTION: self._provenance(threshold)}

@@ -429,9 +429,10 @@ class ClosedForm(nn.Module):
             counted = torch.as_tensor(self.is_combination)
         self.penalty = self._choose_penalties(noise, counted)
         self._coefficients = None
-        return self._left_out_with(self.penalty, noise)
+        return self.left_out_with(self.penalty, noise)
 
-    def _left_out_with(self, penalty: Tensor, noise: Tensor, rows: Tensor | None = None) -> Tensor:
+    def left_out_with(self, penalty: Tensor, noise: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Return the left-out residuals with some penalty of each gene, of all training perturbations or of `rows`."""
         shrunk = 1 / (self.values[:, None] + penalty)
         vectors = self.vectors if rows is None else self.vectors[rows]
         return (vectors @ (self.projected * shrunk)) / (vectors.square() @ shrunk)
@@ -454,7 +455,7 @@ class ClosedForm(nn.Module):
         for shape in shapes:
             squares, lengths = [], []
             for multiplier in MULTIPLIERS:
-                residual = self._left_out_with(multiplier * shape, noise, rows)
+                residual = self.left_out_with(multiplier * shape, noise, rows)
                 squares.append((residual.square() * weight).sum(0))
                 lengths.append(float(residual.norm(dim=1).mean()))
             error = torch.stack(squares)

@@ -56,7 +56,7 @@ class Candidates:
             return cls(model, _nodes(model, genes, order), order)
         if genes is not None:
             raise ValueError("Pass either labels of perturbations, or genes=… of which all combinations are meant.")
-        labels, parsed = model._read_labels(perturbations)
+        labels, parsed = model.read_perturbations(perturbations)
         return cls(model, sorted({g for p in parsed for g in p}), max(map(len, parsed)), labels, parsed)
 
     def __len__(self) -> int:
@@ -82,7 +82,7 @@ def check_model(model: APP) -> None:
 
     if not isinstance(model, APP):
         raise TypeError(f"Expected a scapp.model.APP, found {type(model).__name__}.")
-    model._check_trained()
+    model.check_trained()
 
 
 def _nodes(model: APP, genes: Iterable[str] | None, order: int) -> list[int]:

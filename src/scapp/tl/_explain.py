@@ -142,7 +142,7 @@ def _column(model: APP, perturbation: str, gene: str) -> int:
 def _check_not_own(model: APP, nodes: tuple[int, ...], column: int, gene: str) -> None:
     """Raise where the prediction is no sum of contributions: the change of a target itself, with a kind at set-up."""
     written = np.full((1, model.module.targets.shape[1]), np.nan)
-    own = model._target_effect(None)
+    own = model.target_effect()
     if own is not None:
         own.write(None, [nodes], written)
     if not np.isnan(written[0, column]):

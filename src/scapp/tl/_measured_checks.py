@@ -159,7 +159,7 @@ def left_out(module: APPModule, halves: list[MeasuredAttention]) -> tuple[NDArra
             for noise, known in zip((module.row_noise, module.gene_noise), module.noise_known, strict=True)
         )
         closed.set_effects(lfc, module.similarities(module.genes), row_noise=row, gene_noise=gene)
-        residual = closed._left_out_with(closed.penalty, closed.noise())
+        residual = closed.left_out_with(closed.penalty, closed.noise())
         rows, of_singles, _ = closed.singles_left_out()
         residual[rows] = of_singles
         without = (lfc - residual)[asked]

@@ -104,8 +104,7 @@ def screen(
     for name, value in (("n_best", n_best), ("batch_size", batch_size)):
         if value < 1 or value != int(value):
             raise ValueError(f"{name} must be a whole number, at least 1; found {value}.")
-    measured = model._registered.measured
-    score = read_objective(objective, metric, [g for g, m in zip(model.genes, measured, strict=True) if m])
+    score = read_objective(objective, metric, model.measured_genes)
     best, batch_size = _Best(int(n_best)), int(batch_size)
     scored = _scores(candidates, score, batch_size, kind)
     n_batches = -(-len(candidates) // batch_size)
@@ -118,7 +117,7 @@ def screen(
     order_of_best = best.order()
     found = [best.genes[i] for i in order_of_best]
     names = candidates.names(best.positions[order_of_best], found)
-    table = model._describe(names, found).reset_index(drop=True)
+    table = model.describe_perturbations(names, found).reset_index(drop=True)
     table.insert(0, "score", best.scores[order_of_best])
     table.insert(1, "score_std", _score_std(model, found, score, seed, kind))
     key = model.registry["setup_args"]["perturbation_key"]

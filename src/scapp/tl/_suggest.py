@@ -99,7 +99,7 @@ def suggest_perturbations(
     n = int(n)
     aims = perturbations
     if targets is not None:
-        aims = model._read_labels(targets)[1]
+        aims = model.read_perturbations(targets)[1]
     rng = np.random.default_rng(seed)
     n_targets = min(MAX_TARGETS, max(MIN_TARGETS, MAX_COVARIANCES // len(perturbations)))
     if len(aims) > n_targets:
@@ -114,7 +114,9 @@ def suggest_perturbations(
     chosen, variance, remaining = choose(
         posterior, n, np.arange(len(perturbations)), np.array([position[p] for p in aims]), strategy
     )
-    table = model._describe([names[i] for i in chosen], [perturbations[i] for i in chosen]).reset_index(drop=True)
+    table = model.describe_perturbations([names[i] for i in chosen], [perturbations[i] for i in chosen]).reset_index(
+        drop=True
+    )
     key = model.registry["setup_args"]["perturbation_key"]
     table.insert(0, "perturbation", table.pop(key))
     table.insert(1, "predicted_std", np.sqrt(variance))
@@ -129,7 +131,7 @@ def _candidates(
     trained = set(model.module.perturbations)
     by_labels = not (isinstance(asked, str) and asked == "all")
     if not by_labels and genes is None and order == 1:
-        genes = np.array(model.genes)[model._informed()].tolist()
+        genes = model.informed_genes
     read = Candidates.read(model, asked, genes=genes, order=order)
     everything = [p for batch in read.batches(len(read)) for p in batch]
     if by_labels:
