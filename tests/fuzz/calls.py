@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -296,7 +298,110 @@ def _check_chosen(arguments: Arguments, found: ad.AnnData) -> None:
     np.testing.assert_array_equal(found[:, list(perturbed)].to_df(), adata[:, list(perturbed)].to_df())
 
 
+# Pictures, embeddings, baselines, the model
+
+
+def _picture(rng: np.random.Generator, folder: Path) -> Arguments:
+    arguments = _predictions(rng, folder)
+    names = list(arguments["adata"].obs_names)
+    return {
+        **arguments,
+        "perturbations": names[: rng.integers(1, 4)],
+        "n_genes": int(rng.integers(1, 5)),
+        "show": False,
+    }
+
+
+def _check_picture(arguments: Arguments, found: Any) -> None:
+    adata, n = arguments["adata"], arguments["n_genes"]
+    chosen = adata[arguments["perturbations"]].layers["attention"]
+    top = {adata.var_names[i] for row in chosen for i in np.argsort(-row, kind="stable")[:n]}
+    assert {label.get_text() for label in found.get_yticklabels()} == top
+    assert [label.get_text() for label in found.get_xticklabels()] == arguments["perturbations"]
+
+
+def _embedding(rng: np.random.Generator, folder: Path) -> Arguments:
+    genes = _genes(rng)
+    table = pd.DataFrame(rng.normal(size=(len(genes), 4)).astype(np.float32), genes, [f"d{i}" for i in range(4)])
+    form = str(rng.choice(["csv", "npz", "parquet", "json"]))
+    path = folder / f"vectors.{form}"
+    if form == "csv":
+        table.rename_axis("gene").to_csv(path)
+    elif form == "npz":
+        np.savez(path, names=np.array(genes), values=table.to_numpy())
+    elif form == "parquet":
+        table.to_parquet(path)
+    else:
+        path.write_text(json.dumps({gene: row.tolist() for gene, row in zip(genes, table.to_numpy(), strict=True)}))
+    _embedding.expected = table  # type: ignore[attr-defined]
+    return {"path": path, "format": "table" if rng.random() < 0.5 else None}
+
+
+def _check_embedding(_: Arguments, found: pd.DataFrame) -> None:
+    expected = _embedding.expected  # type: ignore[attr-defined]
+    assert found.index.tolist() == expected.index.tolist()
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def _additive(effects: ad.AnnData, perturbations: Any, layer: str = "lfc", sep: str = "+") -> ad.AnnData:
+    return scapp.baselines.Additive().fit(effects, layer=layer, sep=sep).predict(perturbations)
+
+
+def _effects(rng: np.random.Generator, _: Path) -> Arguments:
+    genes = _genes(rng)
+    labels = [str(gene) for gene in rng.permutation(genes)[: rng.integers(3, len(genes))]]
+    obs = pd.DataFrame({"perturbation": labels}, labels)
+    lfc = rng.normal(size=(len(labels), len(genes)))
+    effects = ad.AnnData(obs=obs, var=pd.DataFrame(index=genes), layers={"lfc": lfc})
+    pairs = ["+".join(map(str, rng.choice(labels, size=2, replace=False))) for _i in range(3)]
+    return {"effects": effects, "perturbations": [*dict.fromkeys(pairs), labels[0]]}
+
+
+def _check_additive(arguments: Arguments, found: ad.AnnData) -> None:
+    lfc = arguments["effects"].to_df("lfc")
+    expected = [lfc.loc[label.split("+")].sum() for label in arguments["perturbations"]]
+    np.testing.assert_allclose(found.layers["predicted_lfc"], expected, rtol=1e-5, atol=1e-6)
+
+
+@cache
+def _model() -> scapp.model.APP:
+    """Train a model on simulated effects, once."""
+    cells, truth = scapp.datasets.simulated_perturb_seq(n_genes=80, n_regulators=24, n_singles=20, n_doubles=30, seed=0)
+    effects = scapp.pp.pseudobulk(cells)
+    scapp.pp.add_network(effects, truth.network)
+    scapp.model.APP.setup_anndata(effects)
+    model = scapp.model.APP(effects)
+    model.train(max_epochs=2, enable_progress_bar=False)
+    return model
+
+
+def _predict(
+    perturbations: Any, control_mean: Any = None, kind: Any = None, change_threshold: Any = None, per_cell: Any = False
+) -> ad.AnnData:
+    options = {"control_mean": control_mean, "kind": kind, "change_threshold": change_threshold, "per_cell": per_cell}
+    return _model().predict(perturbations, **options)
+
+
+def _asked(rng: np.random.Generator, _: Path) -> Arguments:
+    genes = _model().informed_genes
+    labels = {"+".join(sorted(map(str, rng.choice(genes, size=rng.integers(1, 4), replace=False)))) for _i in range(5)}
+    return {"perturbations": sorted(labels)}
+
+
+def _check_predicted(arguments: Arguments, found: ad.AnnData) -> None:
+    label, gene = arguments["perturbations"][0], _model().measured_genes[3]
+    alone = _model().predict([label]).to_df("predicted_lfc").loc[label]
+    np.testing.assert_allclose(found.to_df("predicted_lfc").loc[label], alone, atol=1e-5)
+    parts = scapp.tl.explain(_model(), label, gene)
+    np.testing.assert_allclose(alone[gene], parts["contribution"].sum(), atol=1e-5)
+    assert (found.layers["predicted_lfc_std"] > 0).all()
+
+
 CALLS = [
+    Call("attention_heatmap", scapp.pl.attention_heatmap, _picture, _check_picture),
+    Call("read_embedding", scapp.resources.read_embedding, _embedding, _check_embedding),
+    Call("Additive", _additive, _effects, _check_additive),
+    Call("APP.predict", _predict, _asked, _check_predicted),
     Call("l2", scapp.metrics.l2, _tables, _metric(lambda a, b: float(np.linalg.norm(a - b)))),
     Call("rmse", scapp.metrics.rmse, _tables, _metric(lambda a, b: float(np.sqrt(np.mean((a - b) ** 2))))),
     Call("mae", scapp.metrics.mae, _tables, _metric(lambda a, b: float(np.abs(a - b).mean()))),
