@@ -25,7 +25,7 @@ PURPOSES = {
     GROUND: "labels, tables, edges, names of genes, downloads",
     "baselines": "models to compare with",
     "benchmark": "tasks, methods, scores",
-    COMMAND: "scapp demo, scapp benchmark",
+    COMMAND: "scapp demo, benchmark, report",
     "datasets": "public and simulated screens",
     "expression": "cells by blocks, on one scale",
     "graph": "networks as sparse matrices",
@@ -34,6 +34,7 @@ PURPOSES = {
     "module": "closed form and attention",
     "pl": "pictures",
     "pp": "cells to effects, evidence",
+    "report": "one page about a screen",
     "resources": "STRING, GO, gene embeddings",
     "tl": "ranked genes, designs, tests",
 }

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from scapp._settings import settings
 
 if TYPE_CHECKING:
-    from scapp import baselines, benchmark, datasets, metrics, model, pl, pp, resources, tl
+    from scapp import baselines, benchmark, datasets, metrics, model, pl, pp, report, resources, tl
 
 __version__ = importlib.metadata.version("scapp")
 
 # Loaded when first used: `import scapp` stays light, and only `scapp.model` needs torch and scvi-tools.
-_SUBMODULES = ("baselines", "benchmark", "datasets", "metrics", "model", "pl", "pp", "resources", "tl")
+_SUBMODULES = ("baselines", "benchmark", "datasets", "metrics", "model", "pl", "pp", "report", "resources", "tl")
 
 __all__ = [
     "__version__",
@@ -30,6 +30,7 @@ __all__ = [
     "model",
     "pl",
     "pp",
+    "report",
     "resources",
     "settings",
     "tl",

@@ -27,6 +27,13 @@ writes scores.parquet and one figure. Predictions that are in the output folder 
 depend on has changed."""
 
 
+REPORT = """\
+Write one page about a screen: what was read, controls, cells and efficacy of each perturbation, the coverage of the
+network, accuracy on held-out perturbations beside baselines and noise ceilings, the strongest predictions with their
+probabilities, pairs that interact, and what to measure next. What the data do not allow is said on the page.
+Without --data a screen is simulated; nothing is downloaded."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
@@ -55,7 +62,19 @@ def _parser() -> argparse.ArgumentParser:
         "demo", help="the whole way on a simulated screen or on yours", description=DEMO,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    yours = demo.add_argument_group("your own screen")
+    _add_screen(demo)
+    demo.add_argument("--seed", type=int, default=0, help="of simulation and hold-out (default: 0)")
+    demo.add_argument("--output", type=Path, default=Path("scapp_demo"), metavar="FOLDER", help="default: scapp_demo")
+    demo.add_argument("--overwrite", action="store_true", help="replace the folder if it is there")
+    demo.set_defaults(run=_demo)
+    _add_report(commands)
+    _add_benchmark(commands)
+    return parser
+
+
+def _add_screen(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how a screen of the user is read."""
+    yours = parser.add_argument_group("your own screen")
     yours.add_argument("--data", type=Path, metavar="FILE.h5ad", help="cells with controls, or effects")
     yours.add_argument("--network", type=Path, metavar="EDGES.tsv", help="table of edges: source, target, weight")
     yours.add_argument(
@@ -68,12 +87,22 @@ def _parser() -> argparse.ArgumentParser:
     yours.add_argument("--batch-key", metavar="COLUMN", help="compare cells with the controls of their batch")
     yours.add_argument("--sep", default="+", help="what joins the genes of a combination (default: +)")
     yours.add_argument("--gene-aliases", type=Path, metavar="FILE", help="table alias_symbol, symbol for renamed genes")
-    demo.add_argument("--seed", type=int, default=0, help="of simulation and hold-out (default: 0)")
-    demo.add_argument("--output", type=Path, default=Path("scapp_demo"), metavar="FOLDER", help="default: scapp_demo")
-    demo.add_argument("--overwrite", action="store_true", help="replace the folder if it is there")
-    demo.set_defaults(run=_demo)
-    _add_benchmark(commands)
-    return parser
+
+
+def _add_report(commands: Any) -> None:
+    parser = commands.add_parser(
+        "report", help="one page about a screen, simulated or yours", description=REPORT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    _add_screen(parser)
+    parser.add_argument("--kind", help="interference, activation, knockout, or a column with it, to judge efficacy")
+    parser.add_argument("--splits", type=int, default=2, metavar="N", help="how often perturbations are held out (2)")
+    parser.add_argument("--seed", type=int, default=0, help="of simulation and hold-out (default: 0)")
+    parser.add_argument(
+        "--output", type=Path, default=Path("scapp_report.html"), metavar="FILE", help="default: scapp_report.html"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
+    parser.set_defaults(run=_report)
 
 
 def _add_benchmark(commands: Any) -> None:
@@ -136,6 +165,25 @@ def _benchmark(args: argparse.Namespace) -> int:
     return benchmark.main(args)
 
 
+def _report(args: argparse.Namespace) -> int:
+    if args.data is None and args.network is not None:
+        raise ValueError("--network belongs to --data: the simulation brings its own.")
+    from rich.console import Console
+
+    from scapp.report import make_report
+
+    console = Console()
+    begin = time.perf_counter()
+    path = make_report(
+        args.data, args.network, output=args.output, perturbation_key=args.perturbation_key,
+        control=None if args.control.lower() == "none" else args.control, layer=args.layer, batch_key=args.batch_key,
+        sep=args.sep, aliases=args.gene_aliases, kind=args.kind, n_splits=args.splits, seed=args.seed,
+        overwrite=args.overwrite, tell=console.print,
+    )  # fmt: skip
+    console.print(f"Wrote {path} ({time.perf_counter() - begin:.0f} s in all)", soft_wrap=True)
+    return 0
+
+
 def _demo(args: argparse.Namespace) -> int:
     if (args.data is None) != (args.network is None):
         raise ValueError(
@@ -163,6 +211,7 @@ def _demo(args: argparse.Namespace) -> int:
         model, predicted, scores = demo.train_and_score(screen, seed=args.seed)
         _print_scores(console, scores)
         written = demo.write(folder, model, predicted, scores)
+    console.print("`scapp report` makes one page of such a screen, with what to measure next.")
     console.print(f"Wrote {', '.join(written)} into {args.output} ({time.perf_counter() - begin:.0f} s in all)")
     return 0
 

@@ -11,8 +11,7 @@ import pytest
 
 from scapp import benchmark
 from scapp._cli import main
-from scapp.benchmark import _measured, _screens
-from scapp.benchmark._cli import verdict
+from scapp.benchmark import _measured, _screens, verdict
 
 SIMPLE = ["no change", "mean", "additive"]
 

@@ -8,7 +8,7 @@ from scapp.benchmark._predictions import export_task, read_predictions, write_pr
 from scapp.benchmark._run import run
 from scapp.benchmark._scores import read_results, score
 from scapp.benchmark._screens import doubles, screen, seen_singles, unseen_singles
-from scapp.benchmark._statistics import by_stratum, calibrated, calibration, ceilings, paired, summarise
+from scapp.benchmark._statistics import by_stratum, calibrated, calibration, ceilings, paired, summarise, verdict
 from scapp.benchmark._task import Sources, Split, Task
 
 __all__ = [
@@ -40,5 +40,6 @@ __all__ = [
     "seen_singles",
     "summarise",
     "unseen_singles",
+    "verdict",
     "write_predictions",
 ]

@@ -69,6 +69,7 @@ def conclude(console: Console, folder: Path, tasks: Sequence[str] | None = None)
     """Print a table and a verdict for each task of a folder, and draw its figure."""
     from scapp.benchmark._run import RUN
     from scapp.benchmark._scores import read_results
+    from scapp.benchmark._statistics import verdict
 
     scores = read_results(folder)
     path = folder / RUN
@@ -91,39 +92,6 @@ def conclude(console: Console, folder: Path, tasks: Sequence[str] | None = None)
         )
     _draw(scores[scores["task"].isin(names)], known, folder / FIGURE)
     console.print(f"Wrote {folder / FIGURE}", highlight=False, soft_wrap=True)
-
-
-def verdict(rows: pd.DataFrame) -> list[str]:
-    """Say in sentences which method won a task, by how much, and where APP stands; `rows` are the scores of a task."""
-    from scapp.benchmark._statistics import summarise
-
-    order = summarise(rows, n_draws=1)["method"].tolist()
-    if len(order) < 2:
-        return []
-    clear, words = _compare(rows, order[0], order[1])
-    won = f"{order[0]} won." if clear else f"No method clearly won; {order[0]} has the lowest L2."
-    said = [f"{won} The next best is {order[1]}: {words}."]
-    if "APP" in order[2:]:
-        words = _compare(rows, "APP", order[0])[1]
-        said.append(f"APP is number {order.index('APP') + 1} of {len(order)}, behind {order[0]}: {words}.")
-    return said
-
-
-def _compare(rows: pd.DataFrame, method: str, other: str) -> tuple[bool, str]:
-    """Return whether two methods clearly differ, and their paired comparison in words."""
-    from scapp.benchmark._statistics import paired
-
-    found = paired(rows, methods=[method], against=other)
-    if found.empty:
-        return False, "they were scored on different splits"
-    row = found.iloc[0]
-    clear = row["verdict"] != "unclear"
-    p = "p < 0.001" if row["p_value"] < 0.001 else f"p = {row['p_value']:.3f}"
-    return clear, (
-        f"the L2 of {method} is {row['ratio']:.3f} of that of {other} (95 % interval {row['ratio_low']:.3f} to "
-        f"{row['ratio_high']:.3f}), and it is closer on {100 * row['win_rate']:.0f} % of the held-out perturbations; "
-        f"{'a' if clear else 'no'} clear difference ({p})"
-    )
 
 
 def _print_table(console: Console, rows: pd.DataFrame, title: str, reference: str | None) -> None:

@@ -353,6 +353,51 @@ def calibration(results: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) ->
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
 
 
+def verdict(rows: pd.DataFrame) -> list[str]:
+    """Say in sentences which method won a task, by how much, and where APP stands.
+
+    Parameters
+    ----------
+    rows
+        The scores of one task, as of :func:`scapp.benchmark.score`.
+
+    Returns
+    -------
+    One or two sentences, with the ratio of the L2 of the two best methods, its interval and the p-value of the paired
+    comparison; none for a single method.
+
+    Raises
+    ------
+    ValueError
+        As :func:`scapp.benchmark.summarise` does.
+    """
+    order = summarise(rows, n_draws=1)["method"].tolist()
+    if len(order) < 2:
+        return []
+    clear, words = _compare(rows, order[0], order[1])
+    won = f"{order[0]} won." if clear else f"No method clearly won; {order[0]} has the lowest L2."
+    said = [f"{won} The next best is {order[1]}: {words}."]
+    if "APP" in order[2:]:
+        words = _compare(rows, "APP", order[0])[1]
+        said.append(f"APP is number {order.index('APP') + 1} of {len(order)}, behind {order[0]}: {words}.")
+    return said
+
+
+def _compare(rows: pd.DataFrame, method: str, other: str) -> tuple[bool, str]:
+    """Return whether two methods clearly differ, and their paired comparison in words."""
+    found = paired(rows, methods=[method], against=other)
+    if found.empty:
+        return False, "they were scored on different splits"
+    row = found.iloc[0]
+    clear = row["verdict"] != "unclear"
+    p = "p < 0.001" if row["p_value"] < 0.001 else f"p = {row['p_value']:.3f}"
+    return clear, (
+        f"the L2 of {method} is {row['ratio']:.3f} of that of {other} (95 % interval {row['ratio_low']:.3f} to "
+        f"{row['ratio_high']:.3f}), and it is closer on {100 * row['win_rate']:.0f} % of the held-out perturbations; "
+        f"{'a' if clear else 'no'} clear difference ({p})"
+    )
+
+
 def _tasks(results: pd.DataFrame, metric: str) -> Iterable[tuple[str, pd.DataFrame]]:
     """Yield each task that has scores of the metric, in the order of the table."""
     has = results.loc[(results["metric"] == metric) & (results["perturbation"] != ""), "task"]

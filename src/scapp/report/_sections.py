@@ -1,0 +1,689 @@
+"""What a report says: one function a section, each of which shows what it can and says what it lacks."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+import scapp
+from scapp import benchmark, pp, tl
+from scapp._checked import checked
+from scapp._effects import control_label, label_column
+from scapp._genes import measured_mask, shorten
+from scapp._keys import Key
+from scapp._labels import SEPARATOR, count_labels, parse_labels, perturbed_genes, show_counts
+from scapp.report._page import Section, render
+
+if TYPE_CHECKING:
+    from scapp.benchmark import Task
+    from scapp.model import APP
+
+MAX_GENES, N_SHOWN, N_POINTS = 2000, 12, 2000
+# Perturbations that are predicted in search of the strongest, and pairs that are scored for interactions.
+MAX_CANDIDATES, MAX_PAIRS, N_INTERACTION_GENES = 2000, 150, 300
+METHODS = ("no change", "mean", "additive", "shrunk additive", "linear model", "kernel ridge", "pair kernel", "APP")
+CERTAIN = 0.9
+# Where standard errors are not known, the smallest change of a target that counts.
+MIN_CHANGE = 0.1
+MIN_TRAINING = 4  # of APP
+Tell = Callable[[str], None]
+
+logger = logging.getLogger(__name__)
+
+
+class Missing(Exception):
+    """Say what a section needs and the data lack."""
+
+
+@dataclass
+class Screen:
+    """Hold what sections share: the screen as it was read, and what became of it."""
+
+    adata: ad.AnnData
+    name: str
+    network: pd.DataFrame | Path | str | None
+    options: dict
+    kind: str | None
+    n_splits: int
+    seed: int
+    effects: ad.AnnData | None = None
+    model: APP | None = None
+    lacks: list[str] = field(default_factory=list)
+
+    @property
+    def key(self) -> str:
+        """Return the column with the labels."""
+        return label_column(self.adata, self.options["perturbation_key"])
+
+    @property
+    def control(self) -> str | Sequence[str] | None:
+        """Return the label of the controls, None where these are effects."""
+        return control_label(self.adata, self.options["control"], self.key)
+
+
+@checked(own=("data", "network", "control"))
+def make_report(
+    data: ad.AnnData | Path | str | None = None,
+    network: pd.DataFrame | Path | str | None = None,
+    *,
+    output: Path | str = "scapp_report.html",
+    perturbation_key: str = Key.obs.PERTURBATION,
+    control: str | Sequence[str] | None = "control",
+    layer: str | None = None,
+    batch_key: str | None = None,
+    sep: str = SEPARATOR,
+    aliases: Path | str | None = None,
+    kind: str | None = None,
+    n_splits: int = 2,
+    seed: int = 0,
+    overwrite: bool = False,
+    tell: Tell | None = None,
+) -> Path:
+    """Write one page about a screen: what was read, how well it can be predicted, and what to do next.
+
+    The page is a single HTML file without anything from elsewhere. It has what was read, controls, cells and efficacy of each
+    perturbation, the coverage of the network, accuracy on held-out perturbations beside the baselines and the noise ceiling,
+    the strongest predictions with their probabilities, pairs that interact, and what to measure next. A section that the data
+    do not allow says what is missing and what would mend it; the others are shown.
+
+    Parameters
+    ----------
+    data
+        Cells with controls, or effects; an AnnData or an h5ad file. Not changed. None simulates a screen with its network.
+    network
+        A table of edges or its path, as :func:`scapp.pp.add_network` takes it; None leaves out what needs one.
+    output
+        The file to write.
+    perturbation_key, control, layer, batch_key, sep
+        As in :func:`scapp.pp.pseudobulk`; ``control=None`` for effects.
+    aliases
+        Names of genes for the network, as in :func:`scapp.pp.add_network`.
+    kind
+        What was done to the genes: ``"interference"``, ``"activation"`` or ``"knockout"``, or a column of `obs` with it, as in
+        :func:`scapp.pp.check_efficacy`. If None, the direction in which most targets went.
+    n_splits
+        How often perturbations are held out.
+    seed
+        Of the simulation and the first split.
+    overwrite
+        Whether to replace the file if it is there.
+    tell
+        Called with a sentence before each step; nothing is said if None.
+
+    Returns
+    -------
+    The path of the page.
+
+    Raises
+    ------
+    FileExistsError
+        If the file is there and is not to be replaced.
+    FileNotFoundError
+        If `data` or `network` is a path without a file.
+    ValueError
+        If `data` is no h5ad file of an AnnData, it has no column of labels, or `n_splits` is less than 1.
+
+    Examples
+    --------
+    >>> page = scapp.report.make_report("screen.h5ad", "edges.tsv", n_splits=1, overwrite=True)
+    """
+    output = Path(output).expanduser()
+    if output.is_dir():
+        raise FileExistsError(f"{str(output)!r} is a folder. Name a file, such as {str(output / 'report.html')!r}.")
+    if output.exists() and not overwrite:
+        raise FileExistsError(f"The file {str(output)!r} is there. Name another, or replace it with overwrite=True.")
+    if n_splits < 1:
+        raise ValueError(f"n_splits must be at least 1, found {n_splits}.")
+    tell = tell or (lambda _: None)
+    options = {
+        "perturbation_key": perturbation_key,
+        "control": control,
+        "layer": layer,
+        "batch_key": batch_key,
+        "sep": sep,
+    }
+    tell("Reading the screen …")
+    if data is None:
+        cells, truth = scapp.datasets.simulated_perturb_seq(seed=seed)
+        adata, name, network = cells, "a simulated screen", truth.network
+        options["batch_key"] = batch_key or "batch"
+        kind = kind or "perturbation_type"  # of a mixed screen
+    else:
+        adata, name = _read(data)
+    if isinstance(network, str | Path) and not Path(network).expanduser().is_file():
+        raise FileNotFoundError(f"There is no file {str(network)!r} with the network.")
+    screen = Screen(adata, name, network, {**options, "aliases": aliases}, kind, n_splits, seed)
+    if screen.key not in adata.obs:
+        raise ValueError(
+            f"adata.obs has no column {perturbation_key!r} with the perturbations; its columns are "
+            f"{shorten(map(repr, adata.obs.columns), 10) or 'none'}. Name it with perturbation_key=…."
+        )
+    sections = []
+    with _quiet():
+        for title, write in SECTIONS:
+            tell(f"{title} …")
+            section = Section(title)
+            try:
+                write(screen, section)
+            except Missing as lack:
+                section.missing(str(lack))
+            except (ValueError, RuntimeError, TypeError, KeyError) as error:
+                # One section that fails must not lose the others; the page says why it is not there.
+                logger.info("%s: %s", title, error, exc_info=True)
+                section.missing(f"This could not be shown: {error}")
+            sections.append(section)
+    if screen.lacks:
+        sections[0].missing("\n".join(["What is missing from this page:", *(f"• {what}" for what in screen.lacks)]))
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    page = render(f"Report on {name}", f"scapp {scapp.__version__}, {today}", sections)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    scratch = output.with_name(f".{output.name}-{os.getpid()}")
+    try:
+        scratch.write_text(page, encoding="utf-8")
+        os.replace(scratch, output)
+    finally:
+        scratch.unlink(missing_ok=True)
+    return output
+
+
+def _read(data: ad.AnnData | Path | str) -> tuple[ad.AnnData, str]:
+    if isinstance(data, ad.AnnData):
+        return data, "a screen"
+    path = Path(data).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {str(data)!r} with the screen.")
+    try:
+        return ad.read_h5ad(path), path.stem
+    except Exception as error:
+        raise ValueError(f"{path.name!r} cannot be read as an h5ad file of an AnnData: {error}") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep messages and warnings of the steps from the terminal; what matters is on the page."""
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _what_was_read(screen: Screen, section: Section) -> None:
+    adata = screen.adata
+    labels = adata.obs[screen.key]
+    counts = count_labels(labels.dropna().astype(str))
+    control = screen.control
+    section.facts(
+        [
+            ("effects" if control is None else "cells", adata.n_obs),
+            ("genes", adata.n_vars),
+            ("labels", len(counts)),
+            ("values in", "X" if screen.options["layer"] is None else screen.options["layer"]),
+        ]
+    )
+    if labels.isna().any():
+        section.text(f"{int(labels.isna().sum()):,} rows have no label in {screen.key!r} and are left out.")
+        screen.adata = adata = adata[labels.notna().to_numpy()].copy()
+    if control is None:
+        screen.effects = _effects_as_they_are(screen)
+        section.text(f"These are effects: one row for each of {screen.effects.n_obs:,} perturbations.")
+    else:
+        section.text(f"The most frequent labels in {screen.key!r}: {show_counts(counts, 6)}.")
+        try:
+            with warnings.catch_warnings(record=True) as warned:
+                warnings.simplefilter("always")
+                screen.effects = pp.pseudobulk(
+                    adata, perturbation_key=screen.key, control=control, layer=screen.options["layer"],
+                    batch_key=screen.options["batch_key"], sep=screen.options["sep"], on_few_cells="drop",
+                )  # fmt: skip
+            for said in dict.fromkeys(str(each.message) for each in warned if each.category is UserWarning):
+                other = "\nEffects that were calculated otherwise can be passed in place of the cells, with control=None."
+                section.missing(said + other * ("total_counts_key" in said))
+        except ValueError as error:
+            screen.lacks.append("effects, and with them everything below but the labels and the network")
+            section.missing(f"No effects could be calculated from these cells. {error}")
+            return
+    effects = screen.effects
+    if screen.network is None:
+        screen.lacks.append("a network, without which genes that were not perturbed cannot be predicted")
+    if effects.n_obs < MIN_TRAINING:
+        screen.lacks.append(f"perturbations: there are {effects.n_obs}, and a model needs {MIN_TRAINING}")
+    sizes = pd.Series([len(genes) for genes in _parsed(screen)]).value_counts().sort_index()
+    section.text("Perturbations by their number of genes: " + ", ".join(f"{n} of {k}" for k, n in sizes.items()) + ".")
+
+
+def _effects_as_they_are(screen: Screen) -> ad.AnnData:
+    effects, layer = screen.adata.copy(), screen.options["layer"] or Key.layers.LFC
+    if layer not in effects.layers:
+        raise ValueError(
+            f"The effects have no layer {layer!r} with log-fold-changes; there are {shorten(map(repr, effects.layers)) or 'none'}. Name "
+            "it with layer=…, or the label of the control cells with control=…, if these are cells."
+        )
+    effects.layers[Key.layers.LFC] = effects.layers[layer].copy()
+    return effects
+
+
+def _parsed(screen: Screen) -> list[tuple[str, ...]]:
+    assert screen.effects is not None
+    return parse_labels(screen.effects.obs[screen.key].astype(str), control=None, sep=_sep(screen))
+
+
+def _sep(screen: Screen) -> str:
+    """Return what joins the genes in the effects: cells were given the usual one."""
+    return screen.options["sep"] if screen.control is None else SEPARATOR
+
+
+def _controls_and_efficacy(screen: Screen, section: Section) -> None:
+    effects = screen.effects
+    if effects is None:
+        counts = count_labels(screen.adata.obs[screen.key].dropna().astype(str))
+        table = pd.DataFrame({"label": list(counts), "cells": list(counts.values())})
+        section.table(table.sort_values("cells", ascending=False), "Cells of each label.")
+        return
+    facts: list[tuple[str, object]] = [("perturbations", effects.n_obs)]
+    if Key.uns.N_CONTROL_CELLS in effects.uns:
+        facts.insert(0, ("control cells", int(np.sum(effects.uns[Key.uns.N_CONTROL_CELLS]))))
+    table = pd.DataFrame({"perturbation": effects.obs_names.astype(str)})
+    if Key.obs.N_CELLS in effects.obs:
+        table["cells"] = effects.obs[Key.obs.N_CELLS].to_numpy()
+        facts += [("median cells", float(table["cells"].median())), ("fewest cells", int(table["cells"].min()))]
+    lfc = np.asarray(effects.layers[Key.layers.LFC], dtype=float)[:, measured_mask(effects)]
+    table["size of effect"] = np.sqrt(np.nansum(np.square(lfc), axis=1))
+    if Key.layers.LFC_SE in effects.layers:
+        errors = np.asarray(effects.layers[Key.layers.LFC_SE], dtype=float)[:, measured_mask(effects)]
+        table["size of noise"] = np.sqrt(np.nansum(np.square(errors), axis=1))
+    kind, how = _kind_of_targets(screen)
+    if kind is not None:
+        with contextlib.suppress(ValueError):
+            smallest = 0.0 if Key.layers.LFC_SE in effects.layers else MIN_CHANGE
+            pp.check_efficacy(effects, kind=kind, perturbation_key=screen.key, sep=_sep(screen), min_change=smallest)
+            table["own target"] = effects.obs[Key.obs.EFFICACY].to_numpy()
+            table["status"] = effects.obs[Key.obs.EFFICACY_STATUS].astype(str).to_numpy()
+            status = table["status"].value_counts()
+            facts += [(name, int(status.get(name, 0))) for name in ("worked", "unclear", "opposite", "not measured")]
+    section.facts(facts)
+    if kind is None:
+        section.text("No perturbed gene is among the measured ones, so that efficacy cannot be judged.", soft=True)
+    else:
+        section.text(f"Judged {how}. The column “own target” is the log-fold-change of the perturbed gene itself.")
+    order = table.sort_values("size of effect", ascending=False)
+    section.table(
+        order,
+        "Perturbations in the order of their effect, as lengths of their log-fold-changes. Where noise is as large as the effect, "
+        "there is nothing to predict.",
+    )
+    if "status" in table and len(failed := table.loc[table["status"].isin(["unclear", "opposite"]), "perturbation"]):
+        section.text(f"Did not show that they work: {shorten(failed, 20)}.")
+
+
+def _kind_of_targets(screen: Screen) -> tuple[str | None, str]:
+    """Return the kind of the perturbations, and how it is known."""
+    effects = screen.effects
+    assert effects is not None
+    if screen.kind is not None:
+        is_column = screen.kind in screen.adata.obs
+        return screen.kind, f"by the column {screen.kind!r}" if is_column else f"as {screen.kind}"
+    lfc = np.asarray(effects.layers[Key.layers.LFC], dtype=float)
+    column = {gene: i for i, gene in enumerate(effects.var_names)}
+    own = np.array([lfc[row, column[p[0]]] for row, p in enumerate(_parsed(screen)) if len(p) == 1 and p[0] in column])
+    own = own[np.isfinite(own) & (own != 0)]
+    if not len(own):
+        return None, ""
+    down = int((own < 0).sum())
+    kind = "interference" if down >= len(own) / 2 else "activation"
+    went = (
+        f"{down} of {len(own)} targets went down"
+        if kind == "interference"
+        else f"{len(own) - down} of {len(own)} targets went up"
+    )
+    return kind, f"as {kind}, as {went}"
+
+
+def _coverage(screen: Screen, section: Section) -> None:
+    if screen.network is None:
+        section.missing(
+            "There is no network. Pass a table of edges (source, target, weight), such as that of scapp.resources.string(), with "
+            "network=… or --network."
+        )
+        return
+    if screen.effects is None:
+        genes = screen.adata
+    else:
+        effects = screen.effects
+        if effects.n_vars > MAX_GENES:
+            effects = pp.select_genes(effects, MAX_GENES, perturbation_key=screen.key, control=None)
+        effects = pp.add_unmeasured_genes(effects, perturbation_key=screen.key, control=None, sep=_sep(screen))
+        screen.effects = genes = effects
+    genes = genes if screen.effects is not None else ad.AnnData(var=genes.var[[]])
+    options = (
+        {"perturbation_key": screen.key, "sep": _sep(screen)}
+        if screen.effects is not None
+        else {"perturbation_key": None}
+    )
+    pp.add_network(genes, screen.network, aliases=screen.options["aliases"], control=None, **options)
+    network = genes.varp[Key.varp.NETWORK]
+    joined = (network != 0) + (network.T != 0)
+    degree = np.asarray(joined.sum(axis=1)).ravel()
+    if screen.effects is not None:
+        targets = perturbed_genes(_parsed(screen))
+    else:
+        labels = screen.adata.obs[screen.key].dropna().astype(str)
+        targets = perturbed_genes(parse_labels(labels, control=screen.options["control"], sep=screen.options["sep"]))
+    place = genes.var_names.get_indexer(targets)
+    alone = [gene for gene, i in zip(targets, place, strict=True) if i < 0 or degree[i] == 0]
+    section.facts(
+        [
+            ("genes", genes.n_vars), ("edges", int(joined.nnz // 2)), ("genes with edges", int((degree > 0).sum())),
+            ("median neighbors", float(np.median(degree))),
+            ("perturbed genes", len(targets)), ("without edges", len(alone)),
+        ]
+    )  # fmt: skip
+    if alone:
+        section.text(
+            f"Nothing is known from the network about {shorten(alone, 20)}. They are predicted like an average gene unless they were "
+            "measured alone."
+        )
+
+
+def _accuracy(screen: Screen, section: Section) -> None:
+    if screen.effects is None:
+        section.missing("Accuracy is measured on effects, and there are none.")
+        return
+    options = {
+        "network": screen.network, "aliases": screen.options["aliases"], "n_splits": screen.n_splits, "seed": screen.seed,
+        "perturbation_key": screen.key,
+    }  # fmt: skip
+    data = screen.effects if screen.control is None else screen.adata
+    if screen.control is None:
+        options |= {"control": None, "sep": _sep(screen), "layer": Key.layers.LFC}
+    else:
+        options |= {name: screen.options[name] for name in ("control", "layer", "batch_key", "sep")}
+    tasks: list[Task] = []
+    combined = any(len(genes) > 1 for genes in _parsed(screen))
+    if not combined:
+        section.text("No combination was measured, so that only genes that were not seen are held out.", soft=True)
+    for what, make in (("combinations", benchmark.doubles), ("genes that were not seen", benchmark.unseen_singles)):
+        if what == "combinations" and not combined:
+            continue
+        try:
+            tasks.append(make(data, **options))
+        except ValueError as error:
+            section.missing(f"Predictions of {what} could not be tested. {error}")
+    if not tasks:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        failures = benchmark.run(tasks, METHODS, folder=folder, progress_bar=False)
+        scores = benchmark.score(tasks, folder)
+        for task in tasks:
+            _accuracy_of(task, scores[scores["task"] == task.name], Path(folder), section)
+    for failure in failures:
+        section.missing(f"{failure.method} failed on {failure.task}: {failure.error}")
+    if screen.network is None:
+        section.missing("APP and kernel ridge learn from a network and take no part without one.")
+
+
+def _accuracy_of(task: Task, scores: pd.DataFrame, folder: Path, section: Section) -> None:
+    titles = {"doubles": "Combinations that were held out", "unseen_singles": "Genes that were not seen"}
+    section.heading(titles.get(task.name, task.title))
+    summary = benchmark.summarise(scores, n_draws=1)
+    ceiling = scores.loc[scores["metric"] == "ceiling_l2", "value"].mean()
+    bars = [(row.method, float(row.mean), row.method == "APP") for row in summary.itertuples()]
+    n = round(float(np.mean([len(split.test) for split in task.splits])))
+    caption = (
+        f"Mean L2 between predicted and measured log-fold-changes of {n} held-out perturbations in each of {len(task.splits)} split(s), "
+        f"over {len(task.scored):,} genes; less is better."
+    )
+    if np.isfinite(ceiling):
+        caption += f" The line is what the noise of the measurement leaves to a perfect prediction ({ceiling:.2f})."
+    section.bars(bars, caption, line=float(ceiling) if np.isfinite(ceiling) else None)
+    table = summary[["method", "mean", "kept_spread"]].rename(columns={"mean": "L2", "kept_spread": "spread kept"})
+    for column, metric in (("Pearson delta", "pearson_delta"), ("changed genes (AUPRC)", "changed_auprc")):
+        if scores.loc[scores["metric"] == metric, "value"].notna().any():
+            found = benchmark.summarise(
+                scores[scores["metric"] == metric].dropna(subset="value"), metric=metric, n_draws=1
+            )
+            table[column] = table["method"].map(found.set_index("method")["mean"])
+    if len(shares := benchmark.ceilings(scores)):
+        table["explained"] = table["method"].map(shares.set_index("method")["share_closed"])
+    section.table(
+        table,
+        "Spread kept: of the measured spread between perturbations; 0 if all are predicted alike. Explained: share of the "
+        "explainable effect, where 1 is the noise ceiling.",
+    )
+    if "explained" in table and (table["explained"] > 1).any():
+        section.text(
+            "More than 1 is explained: the error of the control cells is in the training effects as well as in those that were held out, and is "
+            "predicted with them."
+        )
+    for row in benchmark.check_split(task).query("status == 'warning'").drop_duplicates("check").itertuples():
+        section.missing(f"Before these are believed: {row.meaning}")
+    for sentence in benchmark.verdict(scores):
+        section.text(sentence)
+    split = task.splits[0]
+    files = sorted((folder / "predictions" / task.name / "app").glob("*.npz"))
+    if files:
+        with np.load(files[0], allow_pickle=False) as file:
+            predicted, observed = file["lfc"].ravel(), file["observed"].ravel()
+        chosen = np.random.default_rng(0).permutation(len(predicted))[:N_POINTS]
+        section.scatter(
+            observed[chosen], predicted[chosen], ("measured", "predicted by APP"),
+            f"Log-fold-changes of perturbations that were held out (split {split.seed}), {len(chosen):,} values drawn at random. On the dashed "
+            "line both are the same.",
+        )  # fmt: skip
+
+
+def _trained(screen: Screen) -> APP:
+    """Return a model of all effects, or raise with what it lacks."""
+    if screen.model is not None:
+        return screen.model
+    if screen.effects is None or screen.network is None or screen.effects.n_obs < MIN_TRAINING:
+        raise Missing("This needs a model, and a model needs " + " and ".join(_needs(screen)) + ".")
+    from scapp.model import APP
+
+    APP.setup_anndata(screen.effects, perturbation_key=screen.key, control=None, layer=Key.layers.LFC, sep=_sep(screen))
+    model = APP(screen.effects)
+    model.train(enable_progress_bar=False, accelerator="cpu")
+    screen.model = model
+    return model
+
+
+def _needs(screen: Screen) -> list[str]:
+    return [
+        what
+        for what, lacks in (
+            ("effects", screen.effects is None),
+            ("a network", screen.network is None),
+            (f"{MIN_TRAINING} perturbations", screen.effects is not None and screen.effects.n_obs < MIN_TRAINING),
+        )
+        if lacks
+    ]
+
+
+def _predictions(screen: Screen, section: Section) -> None:
+    model = _trained(screen)
+    measured = set(_parsed(screen))
+    singles = sorted(genes[0] for genes in measured if len(genes) == 1)
+    combined = any(len(genes) > 1 for genes in measured)
+    rng = np.random.default_rng(screen.seed)
+    sep = _sep(screen)
+    pairs = [(a, b) for i, a in enumerate(singles) for b in singles[i + 1 :] if (a, b) not in measured]
+    pairs = [pairs[i] for i in np.sort(rng.permutation(len(pairs))[:MAX_CANDIDATES])] if combined else []
+    genes = [gene for gene in model.informed_genes if (gene,) not in measured]
+    genes = [genes[i] for i in np.sort(rng.permutation(len(genes))[:MAX_CANDIDATES])]
+    for title, names in (
+        ("Genes that nobody perturbed", genes),
+        ("Pairs that nobody measured", [sep.join(p) for p in pairs]),
+    ):
+        if not names:
+            continue
+        section.heading(title)
+        section.table(
+            _strongest(model, names),
+            f"The strongest of {len(names):,} predictions. Expected changes: the sum over genes of the probability of a change larger "
+            f"than {float(model.module.threshold):.2f}. Beside each gene its predicted log-fold-change and that probability.",
+        )
+    if not combined:
+        section.text(
+            "Pairs are not predicted here, as the screen measured no combination to learn them from.", soft=True
+        )
+
+
+def _strongest(model: APP, names: list[str]) -> pd.DataFrame:
+    predicted = [model.predict(names[i : i + 256])[:, model.measured_genes] for i in range(0, len(names), 256)]
+    lfc = np.concatenate([each.layers[Key.layers.PREDICTED_LFC] for each in predicted])
+    chance = np.concatenate([each.layers[Key.layers.P_CHANGE] for each in predicted])
+    genes = np.array(model.measured_genes)
+    expected = chance.sum(axis=1)
+    rows = []
+    for i in np.argsort(-expected, kind="stable")[:N_SHOWN]:
+        certain = np.argsort(-chance[i] - 1e-6 * np.abs(lfc[i]), kind="stable")[:5]
+        listed = ", ".join(f"{genes[g]} {lfc[i, g]:+.2f} ({chance[i, g]:.2f})" for g in certain)
+        rows.append((names[i], float(expected[i]), int((chance[i] >= CERTAIN).sum()), listed))
+    return pd.DataFrame(rows, columns=["perturbation", "expected changes", f"p ≥ {CERTAIN}", "most certain"])
+
+
+def _interactions(screen: Screen, section: Section) -> None:
+    if screen.effects is None:
+        section.missing("Interactions are read from effects, and there are none.")
+        return
+    parsed = _parsed(screen)
+    known = set(parsed)
+    pairs = [genes for genes in parsed if len(genes) == 2 and all((gene,) in known for gene in genes)]
+    if not pairs:
+        section.missing(
+            "No pair was measured together with both of its genes alone, which an interaction is judged by."
+        )
+    else:
+        effects = screen.effects
+        lfc = np.nan_to_num(np.asarray(effects.layers[Key.layers.LFC], dtype=float))
+        row = {genes: i for i, genes in enumerate(parsed)}
+        deviation = {p: lfc[row[p]] - lfc[row[p[:1]]] - lfc[row[p[1:]]] for p in pairs}
+        strongest = sorted(pairs, key=lambda p: -float(np.linalg.norm(deviation[p])))[:MAX_PAIRS]
+        spread = np.where(measured_mask(effects), lfc.std(axis=0), -1.0)
+        chosen = np.sort(np.argsort(-spread, kind="stable")[:N_INTERACTION_GENES])
+        chosen = chosen[spread[chosen] >= 0]
+        found = tl.genetic_interactions(
+            effects,
+            strongest,
+            genes=chosen,
+            perturbation_key=screen.key,
+            control=None,
+            sep=_sep(screen),
+            key_added=None,
+        )
+        found["deviation"] = [
+            float(np.linalg.norm(deviation[(a, b)])) for a, b in zip(found["first"], found["second"], strict=True)
+        ]
+        counts = found["interaction"].value_counts()
+        section.text("Of measured pairs: " + ", ".join(f"{n} {name}" for name, n in counts.items()) + ".")
+        columns = ["perturbation", "interaction", "deviation", "magnitude", "similarity_of_singles"]
+        table = found.sort_values("deviation", ascending=False)[columns].head(N_SHOWN)
+        section.heading("Measured")
+        section.table(
+            table.rename(columns={"similarity_of_singles": "similarity of singles"}),
+            "Measured pairs that deviate most from the sum of their singles; classes after Norman et al. (2019), as quantiles over these "
+            f"{len(found)} pairs and the {len(chosen)} genes that vary most.",
+        )
+    if not _needs(screen) and any(len(genes) > 1 for genes in parsed):
+        _predicted_interactions(screen, section)
+
+
+def _predicted_interactions(screen: Screen, section: Section) -> None:
+    model, known = _trained(screen), set(_parsed(screen))
+    singles = sorted(genes[0] for genes in known if len(genes) == 1)
+    pairs = [(a, b) for i, a in enumerate(singles) for b in singles[i + 1 :] if (a, b) not in known]
+    if not pairs:
+        return
+    rng = np.random.default_rng(screen.seed)
+    pairs = [pairs[i] for i in np.sort(rng.permutation(len(pairs))[:MAX_CANDIDATES])]
+    names = [_sep(screen).join(p) for p in pairs]
+    alone = model.predict(singles)[:, model.measured_genes].layers[Key.layers.PREDICTED_LFC]
+    row = {gene: i for i, gene in enumerate(singles)}
+    deviation, error = [], []
+    for i in range(0, len(names), 256):
+        found = model.predict(names[i : i + 256])[:, model.measured_genes]
+        added = np.stack([alone[row[a]] + alone[row[b]] for a, b in pairs[i : i + 256]])
+        deviation.append(np.linalg.norm(found.layers[Key.layers.PREDICTED_LFC] - added, axis=1))
+        error.append(np.linalg.norm(found.layers[Key.layers.PREDICTED_LFC_STD], axis=1))
+    table = pd.DataFrame(
+        {"perturbation": names, "deviation": np.concatenate(deviation), "its error": np.concatenate(error)}
+    )
+    section.heading("Predicted")
+    section.table(
+        table.sort_values("deviation", ascending=False).head(N_SHOWN),
+        f"Of {len(names):,} pairs that were not measured, those predicted to deviate most from the sum of their singles, and the length of the "
+        "predicted standard deviations.",
+    )
+
+
+def _next(screen: Screen, section: Section) -> None:
+    model = _trained(screen)
+    known = set(_parsed(screen))
+    singles = sum(len(genes) == 1 for genes in known)
+    for title, order in (("Single genes", 1), ("Pairs of genes that were measured alone", 2)):
+        if order == 2 and (not any(len(genes) > 1 for genes in known) or singles < 3):
+            continue
+        section.heading(title)
+        try:
+            found = tl.suggest_perturbations(model, _n_suggested(model, known, order), order=order, seed=screen.seed)
+        except ValueError as error:
+            section.missing(str(error))
+            continue
+        table = found[["perturbation", "predicted_std", "remaining"]]
+        section.table(
+            table.rename(columns={"predicted_std": "uncertainty", "remaining": "uncertainty left of all"}),
+            "In the order of their choice, each as if those before it had been measured. The last column is the share of the variance of all "
+            "candidates that would remain.",
+        )
+
+
+def _n_suggested(model: APP, known: set[tuple[str, ...]], order: int) -> int:
+    singles = sum(len(genes) == 1 for genes in known)
+    n = singles * (singles - 1) // 2 if order == 2 else len(model.informed_genes)
+    return max(1, min(N_SHOWN, n - sum(len(genes) == order for genes in known)))
+
+
+def _how(screen: Screen, section: Section) -> None:
+    section.text("The same in Python, step by step:")
+    key = screen.key
+    lines = [
+        f"effects = scapp.pp.pseudobulk(cells, perturbation_key={key!r}, control={screen.options['control']!r})",
+        "effects = scapp.pp.add_unmeasured_genes(effects)",
+        "scapp.pp.add_network(effects, 'edges.tsv')",
+        "scapp.model.APP.setup_anndata(effects)",
+        "model = scapp.model.APP(effects)",
+        "model.train()",
+        "predicted = model.predict(['GENE1+GENE2'])",
+    ]
+    section.code(lines)
+    section.text(
+        "Read predictions as a list of hypotheses. What is learned in one screen was not shown to hold in other cells.",
+        soft=True,
+    )
+
+
+SECTIONS: tuple[tuple[str, Callable[[Screen, Section], None]], ...] = (
+    ("What was read", _what_was_read),
+    ("Controls, cells and efficacy", _controls_and_efficacy),
+    ("Coverage of the network", _coverage),
+    ("Accuracy on held-out perturbations", _accuracy),
+    ("Strongest predictions", _predictions),
+    ("Pairs that interact", _interactions),
+    ("What to measure next", _next),
+    ("How this was made", _how),
+)
