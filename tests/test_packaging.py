@@ -93,7 +93,7 @@ def test_every_submodule_is_listed_and_loads():
 
 
 def test_misspelt_attribute_says_what_there_is():
-    with pytest.raises(AttributeError, match="modle.*baselines, .*metrics, model, pl, pp, resources, tl"):
+    with pytest.raises(AttributeError, match="modle.*baselines, .*metrics, model, pl, pp, report, resources, tl"):
         scapp.modle  # noqa: B018
 
 

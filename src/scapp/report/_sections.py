@@ -137,7 +137,7 @@ def make_report(
 
     Examples
     --------
-    >>> page = scapp.report.make_report("screen.h5ad", "edges.tsv", n_splits=1, overwrite=True)
+    >>> page = scapp.report.make_report(adata, "string.tsv", n_splits=1, overwrite=True)
     """
     output = Path(output).expanduser()
     if output.is_dir():
