@@ -44,7 +44,6 @@ if not hasattr(mudata, "set_options"):
 SMOKE = {
     "model/test_moves.py",
     "model/test_mudata.py",
-    "model/test_saving.py",
     "model/test_setup.py",
     "pl/test_pictures.py",
     "pp/test_guides.py",

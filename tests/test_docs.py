@@ -62,3 +62,28 @@ def test_examples_of_the_designs_page_run_as_they_stand():
         exec(block, names)
     assert names["mdata"]["rna"].obs["guide_status"].eq("none").any()
     assert "predicted_lfc" in names["there"].layers and names["there"].n_obs == 10
+
+
+# What people type into the search box: American spellings, and the words of other tools.
+SEARCHED = [
+    "knockdown", "knockout", "overexpression", "gpu", "differential expression", "volcano", "citation", "bibtex", "troubleshooting",
+    "pseudobulk", "perturb-seq", "crop-seq", "cell line", "batch", "ensembl", "gears", "cpa", "scgpt", "pertpy", "synergy", "guide rna",
+    "normalize", "color", "grn", "virtual cell challenge", "install", "save", "seurat", "deseq2", "umap",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("word", SEARCHED)
+def test_words_that_people_search_for_have_a_page(word):
+    pages = [*DOCS.glob("*.md"), *DOCS.glob("howto/*.md"), *(DOCS.parent / "tutorials").glob("*.ipynb")]
+    texts = (p.read_text(encoding="utf-8").lower() for p in pages if p.stem not in {"changelog", "model_log"})
+    assert any(word in text for text in texts)
+
+
+def test_public_pages_hold_no_text_for_developers():
+    private = re.compile(r"\.\./shared|submission|/work/|/root/")
+    found = {
+        page.name: private.findall(page.read_text(encoding="utf-8"))
+        for page in [*DOCS.glob("*.md"), *DOCS.glob("howto/*.md"), DOCS.parent / "README.md"]
+        if page.stem not in {"contributing", "model_log"}
+    }
+    assert not {name: hits for name, hits in found.items() if hits}

@@ -101,3 +101,13 @@ def test_messages_are_shown_once_and_only_if_logging_was_not_set_up():
     handlers = "import logging{}; import scapp; print(*map(type, logging.getLogger('scapp').handlers))"
     assert "RichHandler" in python(handlers.format(""))
     assert python(handlers.format("; logging.basicConfig()")) == ""
+
+
+def test_links_of_the_readme_are_absolute_on_the_package_index():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "dynamic" in PYPROJECT["project"] and "readme" in PYPROJECT["project"]["dynamic"]
+    for rule in PYPROJECT["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]:
+        text = re.sub(rule["pattern"], rule["replacement"], text)
+    assert re.findall(r"\]\((?!https?://)[^)]*\)", text) == []
+    pages = set(re.findall(r"https://scapp\.readthedocs\.io/en/latest/(\w+)\.html", text))
+    assert pages and all((ROOT / "docs" / f"{page}.md").is_file() for page in pages)

@@ -1,7 +1,7 @@
 """Write a model and its predictions with this set of packages, or read what another set wrote.
 
-    python .ci/exchange.py write FOLDER
-    python .ci/exchange.py read FOLDER ...
+    python tests/exchange.py write FOLDER
+    python tests/exchange.py read FOLDER ...
 
 Reading predicts with the model, compares with what its writer predicted, and writes the h5ad once more.
 """
