@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from scapp.pl._names import _crosses, name_points
+from scapp.pl._figure import _crosses, name_points
 
 
 @pytest.mark.parametrize("seed", range(4))

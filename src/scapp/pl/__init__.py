@@ -1,16 +1,11 @@
 """Pictures of results. Nothing is computed here that is not in the data already."""
 
-from scapp.pl._attention import attention
-from scapp.pl._attention_heatmap import attention_heatmap
-from scapp.pl._benchmark import benchmark_ratios
+from scapp.pl._attention import attention, attention_heatmap
 from scapp.pl._coverage import network_coverage
 from scapp.pl._embedding import perturbation_embedding
-from scapp.pl._explanation import explanation
-from scapp.pl._history import training_history
 from scapp.pl._interactions import interaction_map
-from scapp.pl._predicted import predicted_vs_observed
-from scapp.pl._profile import predicted_profile
-from scapp.pl._scores import scores
+from scapp.pl._predictions import explanation, predicted_profile, predicted_vs_observed
+from scapp.pl._scores import benchmark_ratios, scores, training_history
 from scapp.pl._subnetwork import attention_subnetwork
 
 __all__ = [

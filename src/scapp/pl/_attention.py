@@ -1,18 +1,32 @@
-"""The genes that a prediction attends to."""
+"""The genes that predictions attend to."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from matplotlib import colormaps, colors
+from scipy import sparse
 
-from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._labels import SEPARATOR, near_matches, parse_label
 from scapp._ranking import read_group
-from scapp.pl._figure import BLUE, VERMILION, axes, finish_figure
-from scapp.pl._rows import PREDICT, row_of
+from scapp.pl._figure import (
+    BLACK,
+    BLUE,
+    COLUMN,
+    VERMILION,
+    axes,
+    color_bar,
+    finish_figure,
+    label_axes,
+    name_rows,
+    picture,
+)
+from scapp.pl._rows import check_layer, rows_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,14 +35,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+RELATIVE = "ln (attention / mean over perturbations)"
 # What the scores of a ranking are called, by its method.
-SCORES = {
-    "attention_relative": "ln (attention / mean over perturbations)",
-    "attention_z_score": "attention (z-score over perturbations)",
-}
+SCORES = {"attention_relative": RELATIVE, "attention_z_score": "attention (z-score over perturbations)"}
+# More columns than these do not fit a page of two columns (7 inches), nor more rows its height, with names of 6 points.
+MAX_PERTURBATIONS, MAX_GENES = 50, 80
+FLOOR = 1e-6  # below, a gene is not attended to; the least that a softmax leaves would take up the whole scale
 
 
-@checked
+@picture
 def attention(
     adata: AnnData,
     perturbation: str,
@@ -60,13 +75,8 @@ def attention(
         Show the scores of this ranking in `uns` instead of the layer. It is in the form of scanpy's
         ``rank_genes_groups``, as ``uns["attention_genes"]`` is, or the complete one that stands for it beyond 500
         perturbations.
-    sep
-        What joins the genes of the label.
-    ax, figsize
-        Where to draw, or the size of a new figure in inches; by default as high as the genes need.
-    show, save, return_fig
-        As in scanpy: show the figure, save it to this path (or with a suffix such as
-        ``".pdf"``, or True, in scanpy's folder of figures), return the figure.
+    {sep}
+    {fitted_figure}
 
     Returns
     -------
@@ -84,13 +94,12 @@ def attention(
     >>> scapp.pl.attention(predicted, "CEBPA+KLF1")
     """
     if key is None:
-        values = row_of(adata, perturbation, layer, PREDICT, sep=sep)
+        values = rows_of(adata, [perturbation], layer, sep=sep)[0]
         order = np.argsort(-values, kind="stable")[:n_genes]
-        names, values = adata.var_names[order].to_numpy(), values[order]
-        positive = values > 0  # not NaN either
-        names, values, label = names[positive], values[positive], "attention (all genes sum to 1)"
-        if not len(values):
+        order = order[values[order] > 0]  # not NaN either
+        if not len(order):
             raise ValueError(f"The attention of {perturbation!r} is zero or NaN for all genes; controls have none.")
+        names, values, label = adata.var_names[order].to_numpy(), values[order], "attention (all genes sum to 1)"
     else:
         names, values, label = _ranked(adata, perturbation, key, n_genes)
     names, values = names[::-1], values[::-1]
@@ -98,19 +107,14 @@ def attention(
     y = np.arange(len(values))
     logarithmic = bool((values > 0).all())
     ax = axes(ax, figsize or (3.5, 0.9 + 0.165 * len(values)))
-    colors = [VERMILION if name in perturbed else BLUE for name in names]
-    ax.hlines(y, values.min() * 0.8 if logarithmic else 0, values, color=colors, linewidth=1.5)
-    ax.scatter(values, y, color=colors, s=18, zorder=3)
+    shades = [VERMILION if name in perturbed else BLUE for name in names]
+    ax.hlines(y, values.min() * 0.8 if logarithmic else 0, values, color=shades, linewidth=1.5)
+    ax.scatter(values, y, color=shades, s=18, zorder=3)
     if logarithmic:
         ax.set_xscale("log")
-    ax.set_yticks(y, names, fontsize=7)
-    for text, color in zip(ax.get_yticklabels(), colors, strict=True):
-        text.set_color(color)
-    ax.tick_params(axis="x", labelsize=7, which="both")
-    ax.set_xlabel(label, fontsize=8)
-    marked = "\n(perturbed genes in red)" if VERMILION in colors else ""
-    ax.set_title(f"{perturbation}: most attended genes{marked}", fontsize=9)
-    ax.spines[["top", "right"]].set_visible(False)
+    name_rows(ax, names, shades)
+    marked = "\n(perturbed genes in red)" if VERMILION in shades else ""
+    label_axes(ax, x=label, title=f"{perturbation}: most attended genes{marked}")
     return finish_figure(ax, show=show, save=save, return_fig=return_fig)
 
 
@@ -130,3 +134,115 @@ def _ranked(adata: AnnData, perturbation: str, key: str, n_genes: int) -> tuple[
         hint = f" Did you mean {' or '.join(map(repr, like))}?" if like else f" Its groups are {shorten(groups)}."
         raise ValueError(f"The ranking uns[{key!r}] has no group {perturbation!r}.{hint}") from None
     return names[:n_genes], scores[:n_genes], SCORES.get(method, method)
+
+
+@picture
+def attention_heatmap(
+    adata: AnnData,
+    perturbations: Sequence[str] | None = None,
+    *,
+    n_genes: int = 5,
+    relative: bool = False,
+    layer: str = Key.layers.ATTENTION,
+    sep: str = SEPARATOR,
+    ax: Axes | None = None,
+    figsize: tuple[float, float] | None = None,
+    show: bool | None = None,
+    save: str | Path | bool | None = None,
+    return_fig: bool = False,
+) -> Axes | Figure | None:
+    r"""Plot the attention of perturbations (columns) to the genes that one of them attends to most (rows).
+
+    Parameters
+    ----------
+    {predictions}
+    perturbations
+        Which of ``adata.obs_names``, in this order; all if None, at most 50.
+    n_genes
+        How many genes of each perturbation; the rows are the union of them.
+    relative
+        Show what is specific rather than what is always attended to: the natural logarithm of the attention relative to its mean
+        over all observations of `adata` that have attention, :math:`\ln\frac{\alpha_{Pg} + 1/G}{\bar\alpha_g + 1/G}`.
+        The uniform attention :math:`1/G` to each of the :math:`G` genes is added so that genes nobody attends to stay near
+        0.
+    layer
+        Layer of the attention.
+    {sep}
+    ax, figsize
+        Where to draw, or the size of a new figure in inches; by default one column of a journal wide (3.5 inches), and
+        wider where there are more perturbations than fit.
+    {saved}
+
+    Returns
+    -------
+    The axes; the figure if `return_fig`; None if shown. A black dot marks a perturbed gene in its perturbation; grey is an
+    attention below one in a million.
+
+    Raises
+    ------
+    ValueError
+        If the layer or a perturbation is missing, a perturbation has no attention, or there are more perturbations or
+        genes than can be read.
+
+    Examples
+    --------
+    >>> predicted = model.predict(["KLF1", "CEBPA", "CEBPA+KLF1"])
+    >>> scapp.pl.attention_heatmap(predicted, n_genes=8, relative=True)
+    """
+    if isinstance(perturbations, str):
+        raise TypeError(
+            f"Expected a list of perturbations, found the text {perturbations!r}. Pass [{perturbations!r}]."
+        )
+    check_layer(adata, layer)
+    names = [str(name) for name in (adata.obs_names if perturbations is None else perturbations)]
+    if not 1 <= len(names) <= MAX_PERTURBATIONS:
+        raise ValueError(
+            f"{len(names)} perturbations are asked; from 1 to {MAX_PERTURBATIONS} can be read. Name those of interest, "
+            "for example the first with `scapp.pl.attention_heatmap(adata, list(adata.obs_names[:20]))`."
+        )
+    values = rows_of(adata, names, layer, sep=sep)
+    without = [name for name, row in zip(names, values, strict=True) if not row.any() or not np.isfinite(row).all()]
+    if without:
+        raise ValueError(
+            f"These observations have no attention, as controls have none: {shorten(map(repr, without))}. Leave them out."
+        )
+    if relative:
+        every, uniform = adata.layers[layer], 1 / adata.n_vars
+        # Observations without attention are NaN.
+        mean = np.asarray(every.mean(axis=0)).ravel() if sparse.issparse(every) else np.nanmean(every, axis=0)
+        values = np.log((values + uniform) / (mean + uniform))
+    rows = _most_attended(values, n_genes)
+    genes, shown = adata.var_names[rows], values[:, rows].T
+    if not relative:
+        shown = np.ma.masked_less(shown, FLOOR)
+
+    width = max(COLUMN, 1.5 + 0.11 * len(names))
+    ax = axes(ax, figsize or (width, 1.0 + 0.1 * len(rows) + 0.05 * max(map(len, names))))
+    if relative:
+        limit = np.abs(shown).max()
+        palette, norm = "PuOr_r", colors.Normalize(-limit, limit)
+    else:
+        palette, norm = "viridis", colors.LogNorm(shown.min(), shown.max())
+    image = ax.pcolormesh(shown, cmap=colormaps[palette].with_extremes(bad="#cccccc"), norm=norm, rasterized=True)
+    for column, name in enumerate(names):
+        perturbed = np.flatnonzero(genes.isin(parse_label(name, control=(), sep=sep))) + 0.5
+        ax.scatter(np.full(len(perturbed), column + 0.5), perturbed, s=9, color=BLACK, edgecolor="white", linewidth=0.5)
+    ax.set_xticks(np.arange(len(names)) + 0.5, names, rotation=90, fontsize=6)
+    ax.set_yticks(np.arange(len(rows)) + 0.5, genes, fontsize=6)
+    ax.set(xlim=(0, len(names)), ylim=(len(rows), 0))
+    ax.tick_params(length=1.5, width=0.5, pad=1.5)
+    color_bar(ax, image, RELATIVE if relative else "attention", aspect=30)
+    return finish_figure(ax, show=show, save=save, return_fig=return_fig)
+
+
+def _most_attended(values: np.ndarray, n_genes: int) -> np.ndarray:
+    """Return columns of the first genes of each row, each once: those of the first row, then what the second adds, …."""
+    order = np.argsort(-values, axis=1, kind="stable")
+    rows = pd.unique(order[:, :n_genes].ravel())
+    if n_genes < 1 or len(rows) > MAX_GENES:
+        fits = [n for n in range(1, max(n_genes, 2)) if len(pd.unique(order[:, :n].ravel())) <= MAX_GENES]
+        raise ValueError(
+            f"The first n_genes={n_genes} of {len(values)} perturbations are {len(rows)} genes; from 1 to {MAX_GENES} can be "
+            f"read. Pass {f'n_genes={fits[-1]}' if fits else 'fewer perturbations'}."
+        )
+    return rows

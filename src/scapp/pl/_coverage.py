@@ -10,13 +10,12 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scapp._checked import checked
 from scapp._controls import Control
 from scapp._effects import control_label, label_column
 from scapp._genes import measured_mask, scapp_uns, shorten
 from scapp._keys import Key
 from scapp._labels import SEPARATOR, parse_labels, perturbed_genes
-from scapp.pl._figure import BLUE, COLUMN, VERMILION, finish_figure, literal
+from scapp.pl._figure import BLUE, COLUMN, VERMILION, finish_figure, label_axes, literal, picture
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +28,7 @@ LINE = 48  # letters that fit below the bars
 PERTURBED, ALL = ("perturbed genes", VERMILION), ("all genes", BLUE)
 
 
-@checked
+@picture
 def network_coverage(
     adata: AnnData,
     *,
@@ -59,9 +58,7 @@ def network_coverage(
         Where perturbations are named in `obs`, the label of controls, and what joins the genes of a combination.
     ax, figsize
         Where to draw, two axes, or the size of a new figure in inches.
-    show, save, return_fig
-        As in scanpy: show the figure, save it to this path (or with a suffix such as
-        ``".pdf"``, or True, in scanpy's folder of figures), return the figure.
+    {saved}
 
     Returns
     -------
@@ -160,14 +157,11 @@ def _draw_degrees(ax: Axes, degrees: dict[tuple[str, str], np.ndarray]) -> None:
         highest = max(highest, float(share.max()))
         middle = f", median {np.median(values):g}" if len(values) else ""
         ax.bar(x + (k - 0.5) * 0.4, share, 0.38, color=color, label=f"{name} (n = {len(values):,}{middle})")
+    label_axes(ax, x="neighbours in the network", y="share of genes")
     ax.set_xticks(x, labels, fontsize=6.5, rotation=45, ha="right", rotation_mode="anchor")
     ax.yaxis.set_major_formatter("{x:.0%}")
-    ax.tick_params(axis="y", labelsize=7)
-    ax.set_xlabel("neighbours in the network", fontsize=8)
-    ax.set_ylabel("share of genes", fontsize=8)
     ax.set_ylim(0, 1.3 * highest or 1)  # room for the legend
     ax.legend(fontsize=7, frameon=False, loc="upper right")
-    ax.spines[["top", "right"]].set_visible(False)
 
 
 def _draw_lacks(
@@ -208,9 +202,7 @@ def _draw_lacks(
     ax.set_xlim(0, 1.3)  # room for the numbers of a full bar
     ax.set_xticks(np.linspace(0, 1, 6))
     ax.xaxis.set_major_formatter("{x:.0%}")
-    ax.tick_params(axis="x", labelsize=7)
-    ax.set_xlabel("share of genes", fontsize=8)
-    ax.spines[["top", "right"]].set_visible(False)
+    label_axes(ax, x="share of genes")
 
 
 def _fitting(names: list[str]) -> str:

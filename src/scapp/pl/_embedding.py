@@ -8,12 +8,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._labels import SEPARATOR
-from scapp.pl._figure import BLACK, BLUE, COLUMN, GREEN, GREY, ORANGE, PINK, SKY, VERMILION, axes, finish_figure
-from scapp.pl._names import name_points
+from scapp.pl._figure import (
+    BLACK,
+    BLUE,
+    COLUMN,
+    GREEN,
+    GREY,
+    ORANGE,
+    PINK,
+    SKY,
+    VERMILION,
+    axes,
+    color_bar,
+    finish_figure,
+    label_axes,
+    name_points,
+    picture,
+)
 from scapp.pl._rows import index_of
 
 if TYPE_CHECKING:
@@ -29,7 +43,7 @@ MAX_CATEGORIES = 2 * len(COLORS)
 MAX_NAMED = 40
 
 
-@checked
+@picture
 def perturbation_embedding(
     adata: AnnData,
     *,
@@ -57,13 +71,8 @@ def perturbation_embedding(
     names
         Which of ``adata.obs_names`` are written beside their points; True for all, at most 40, False for none. If None,
         all where there are at most 40, none where there are more.
-    sep
-        What joins the genes of a name.
-    ax, figsize
-        Where to draw, or the size of a new figure in inches.
-    show, save, return_fig
-        As in scanpy: show the figure, save it to this path (or with a suffix such as
-        ``".pdf"``, or True, in scanpy's folder of figures), return the figure.
+    {sep}
+    {figure}
 
     Returns
     -------
@@ -90,12 +99,9 @@ def perturbation_embedding(
     else:
         _draw_categories(ax, points, column)
     label = basis.removeprefix("X_").replace("_", " ").replace("umap", "UMAP").replace("pca", "PCA")
-    ax.set_xlabel(f"{label} 1", fontsize=8)
-    ax.set_ylabel(f"{label} 2", fontsize=8)
+    label_axes(ax, x=f"{label} 1", y=f"{label} 2", title=f"{len(points):,} perturbations")
     ax.set(xticks=[], yticks=[])  # the units mean nothing
     ax.margins(0.08)
-    ax.set_title(f"{len(points):,} perturbations", fontsize=9)
-    ax.spines[["top", "right"]].set_visible(False)
     name_points(ax, points[rows], list(adata.obs_names[rows]), others=points, fontsize=5.5)
     return finish_figure(ax, show=show, save=save, return_fig=return_fig)
 
@@ -161,11 +167,7 @@ def _draw_numbers(ax: Axes, points: np.ndarray, column: pd.Series) -> None:
     known = np.isfinite(values)
     ax.scatter(points[~known, 0], points[~known, 1], s=14, color=GREY, linewidth=0)
     drawn = ax.scatter(points[known, 0], points[known, 1], s=14, c=values[known], cmap="viridis", linewidth=0)
-    figure = ax.get_figure(root=True)
-    assert figure is not None
-    bar = figure.colorbar(drawn, ax=ax, pad=0.02, aspect=30)
-    bar.ax.tick_params(labelsize=6)
-    bar.set_label(str(column.name), fontsize=7)
+    color_bar(ax, drawn, str(column.name), aspect=30)
 
 
 def _draw_categories(ax: Axes, points: np.ndarray, column: pd.Series) -> None:
@@ -178,14 +180,9 @@ def _draw_categories(ax: Axes, points: np.ndarray, column: pd.Series) -> None:
         # After seven the colors begin anew with other markers.
         marker = MARKERS[(k + k // len(COLORS)) % len(MARKERS)]
         ax.scatter(
-            points[of, 0],
-            points[of, 1],
-            s=16,
-            color=COLORS[k % len(COLORS)],
-            marker=marker,
-            linewidth=0,
+            points[of, 0], points[of, 1], s=16, color=COLORS[k % len(COLORS)], marker=marker, linewidth=0,
             label=str(category),
-        )
+        )  # fmt: skip
     ax.legend(
         title=str(column.name), title_fontsize=7, fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1),
         handletextpad=0.1, borderpad=0,

@@ -12,10 +12,21 @@ from matplotlib.colors import BoundaryNorm, ListedColormap, Normalize, TwoSlopeN
 from matplotlib.patches import Patch
 from scipy.cluster.hierarchy import leaves_list, linkage
 
-from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
-from scapp.pl._figure import BLUE, GREEN, GREY, ORANGE, SKY, VERMILION, axes, finish_figure
+from scapp.pl._figure import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    SKY,
+    VERMILION,
+    axes,
+    color_bar,
+    figure_of,
+    finish_figure,
+    picture,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +58,7 @@ LABELS = {
 LEAST_POINTS = 4.0
 
 
-@checked
+@picture
 def interaction_map(
     data: AnnData | pd.DataFrame,
     *,
@@ -83,11 +94,7 @@ def interaction_map(
         Colors and the values at their ends; by default the 2nd and 98th percentile.
     key
         Key of the interactions in `uns`.
-    ax, figsize
-        Where to draw, or the size of a new figure in inches; by default as large as the names need, up to 9.
-    show, save, return_fig
-        As in scanpy: show the figure, save it to this path (or with a suffix such as
-        ``".pdf"``, or True, in scanpy's folder of figures), return the figure.
+    {fitted_figure}
 
     Returns
     -------
@@ -128,9 +135,7 @@ def interaction_map(
         handles = [Patch(facecolor=color, edgecolor=GREY, linewidth=0.4, label=name) for name, color in there.items()]
         ax.legend(handles=handles, fontsize=6.5, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     else:
-        bar = ax.figure.colorbar(image, ax=ax, shrink=0.7, pad=0.02, aspect=25, extend="both")
-        bar.set_label(LABELS.get(score, score.replace("_", " ")), fontsize=7)
-        bar.ax.tick_params(labelsize=6)
+        color_bar(ax, image, LABELS.get(score, score.replace("_", " ")), shrink=0.7, aspect=25, extend="both")
     return finish_figure(ax, show=show, save=save, return_fig=return_fig)
 
 
@@ -197,10 +202,8 @@ def _scale(
 
 
 def _name(ax: Axes, names: list[str]) -> None:
-    """Return names of the genes, as many as can be read."""
-    figure = ax.get_figure(root=True)
-    assert figure is not None
-    room = 72 * figure.get_figheight() * ax.get_position().height / len(names)  # points a gene
+    """Write the names of the genes, as many as can be read."""
+    room = 72 * figure_of(ax).get_figheight() * ax.get_position().height / len(names)  # points a gene
     every = max(1, int(np.ceil(LEAST_POINTS / room)))
     shown = range(0, len(names), every)
     size = float(np.clip(room * every, LEAST_POINTS, 7))

@@ -19,25 +19,20 @@ if TYPE_CHECKING:
 PREDICT, PSEUDOBULK = "`APP.predict`", "`scapp.pp.pseudobulk`"
 
 
-def check_layer(adata: AnnData, layer: str, filled_by: str) -> None:
+def check_layer(adata: AnnData, layer: str, filled_by: str = PREDICT) -> None:
     """Raise unless there is such a layer, naming those that there are and the function that fills it."""
     if layer not in adata.layers:
         layers = shorten(repr(key) for key in adata.layers if isinstance(key, str)) or "none"
         raise ValueError(f"adata has no layer {layer!r}; its layers are {layers}. It is filled by {filled_by}.")
 
 
-def row_of(adata: AnnData, perturbation: str, layer: str, filled_by: str, *, sep: str = SEPARATOR) -> np.ndarray:
-    """Return one perturbation's row of a layer, of shape (n_vars,); the genes of the label in any order."""
-    check_layer(adata, layer, filled_by)
-    return _dense(adata.layers[layer], [index_of(adata, perturbation, sep=sep)])[0]
-
-
 def rows_of(
-    adata: AnnData, perturbations: Sequence[str], layer: str, filled_by: str, *, sep: str = SEPARATOR
+    adata: AnnData, perturbations: Sequence[str], layer: str, filled_by: str = PREDICT, *, sep: str = SEPARATOR
 ) -> np.ndarray:
-    """Return rows of several perturbations, of shape (n_perturbations, n_vars), in the order asked."""
+    """Return rows of perturbations, of shape (n_perturbations, n_vars), in the order asked; the genes of labels in any."""
     check_layer(adata, layer, filled_by)
-    return _dense(adata.layers[layer], [index_of(adata, name, sep=sep) for name in perturbations])
+    rows = adata.layers[layer][[index_of(adata, name, sep=sep) for name in perturbations]]
+    return rows.toarray() if sparse.issparse(rows) else np.asarray(rows)
 
 
 def observed_of(
@@ -48,9 +43,10 @@ def observed_of(
     They stand in `observed`, or in `adata` itself if that is None.
     """
     if observed is None:
-        filled_by = f"{PSEUDOBULK}: pass the effects with observed=effects"
-        return row_of(adata, perturbation, layer, filled_by, sep=sep)
-    values = row_of(observed, perturbation, layer, PSEUDOBULK, sep=sep)
+        return rows_of(adata, [perturbation], layer, f"{PSEUDOBULK}: pass the effects with observed=effects", sep=sep)[
+            0
+        ]
+    values = rows_of(observed, [perturbation], layer, PSEUDOBULK, sep=sep)[0]
     column = observed.var_names.get_indexer(adata.var_names)
     if (column < 0).all():
         raise ValueError(
@@ -90,8 +86,3 @@ def _genes_of(label: object, sep: str, genes: set[str]) -> tuple[str, ...]:
         return parse_label(label, control=None, sep=sep, genes=genes)  # type: ignore[arg-type]
     except ValueError:
         return ()
-
-
-def _dense(layer: object, rows: list[int]) -> np.ndarray:
-    taken = layer[rows]  # type: ignore[index]
-    return taken.toarray() if sparse.issparse(taken) else np.asarray(taken)

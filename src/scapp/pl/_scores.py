@@ -1,15 +1,30 @@
-"""Scores of methods as bars."""
+"""Errors: of methods in a benchmark, and of a model over its training."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import MaxNLocator
 
-from scapp._checked import checked
-from scapp.pl._figure import BLACK, PALETTE, axes, finish_figure
+from scapp.pl._figure import (
+    BLACK,
+    BLUE,
+    COLUMN,
+    GREEN,
+    GREY,
+    ORANGE,
+    PALETTE,
+    SKY,
+    VERMILION,
+    axes,
+    figure_of,
+    finish_figure,
+    label_axes,
+    picture,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,10 +32,134 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LABELS = {"l2": "L2 distance to the observed effect", "pearson_delta": "Pearson correlation of the changes"}
+# Color and name of each group of methods; name, color and style of each loss.
+GROUPS = {
+    "baseline": (GREY, "simple models"),
+    "app": (VERMILION, "APP"),
+    "ablation": (ORANGE, "APP without a part"),
+    "embedding": (SKY, "published embeddings"),
+    "external": (BLACK, "other programs"),
+}
+METRICS = {"l2": "L2 distance to the observed effect", "pearson_delta": "Pearson correlation of the changes"}
+LOSSES = {
+    "train_loss": ("mean", BLUE, "--"),
+    "leave_one_out_closed_form": ("closed form", VERMILION, "-"),
+    "leave_one_out_attention": ("attention", GREEN, "-"),
+}
 
 
-@checked
+@picture
+def benchmark_ratios(
+    summary: pd.DataFrame,
+    *,
+    task: str | None = None,
+    methods: Sequence[str] | None = None,
+    ceiling: float | pd.DataFrame | None = None,
+    title: str | None = None,
+    legend: bool = True,
+    ax: Axes | None = None,
+    figsize: tuple[float, float] | None = None,
+    show: bool | None = None,
+    save: str | Path | bool | None = None,
+    return_fig: bool = False,
+) -> Axes | Figure | None:
+    """Draw the score of each method relative to a reference, with its interval; the best on top.
+
+    Parameters
+    ----------
+    summary
+        One row per method, as :func:`scapp.benchmark.summarise` returns with a reference: the columns ``task``, ``method``,
+        ``group``, ``reference``, ``ratio``, ``ratio_low`` and ``ratio_high``.
+    task
+        Name of the task; may be left out if there is one.
+    methods
+        Only these.
+    ceiling
+        Noise ceiling, the error that the noise of the data leaves to a perfect prediction: the table that
+        :func:`scapp.benchmark.ceilings` returns, or a ratio to the reference. Not drawn if None.
+    title
+        Above the picture; the name of the task if None.
+    legend
+        Whether to explain the colors of the groups below.
+    {fitted_figure}
+
+    Returns
+    -------
+    The axes; the figure if `return_fig`; None if shown. Lines are 95 % intervals, numbers at the right the ratios.
+
+    Raises
+    ------
+    ValueError
+        If a column, the task or a method is missing.
+    """
+    rows = _chosen(summary, task, methods).sort_values("ratio", ascending=False, kind="stable")
+    ax = axes(ax, figsize or (COLUMN, 1.0 + 0.19 * len(rows) + 0.4 * legend))
+    y = np.arange(len(rows))
+    colors = [GROUPS.get(group, (BLACK,))[0] for group in rows["group"]]
+    ax.axvline(1, color=BLACK, linewidth=0.8, linestyle="--", zorder=1)
+    limit = _ceiling_of(ceiling, rows["task"].iloc[0], rows["reference"].iloc[0])
+    if limit is not None:
+        ax.axvline(limit, color=BLUE, linewidth=0.8, linestyle=":", zorder=1)
+        ax.annotate(
+            "noise ceiling", (limit, -1), xytext=(2, 0), textcoords="offset points", fontsize=6, color=BLUE, va="center",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+        )  # fmt: skip
+    ax.hlines(y, rows["ratio_low"], rows["ratio_high"], color=colors, linewidth=1.6, zorder=2)
+    ax.scatter(rows["ratio"], y, color=colors, s=22, zorder=3)
+    ax.set_yticks(y, rows["method"], fontsize=7)
+    for label, method in zip(ax.get_yticklabels(), rows["method"], strict=True):
+        label.set_fontweight("bold" if method == "APP" else "normal")
+    for at, ratio in zip(y, rows["ratio"], strict=True):
+        ax.annotate(
+            f"{ratio:.3f}", (1, at), xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points",
+            fontsize=7, va="center", annotation_clip=False,
+        )  # fmt: skip
+    ax.set_ylim(-0.7 if limit is None else -1.5, len(rows) - 0.3)  # the ceiling is named below the methods
+    label_axes(
+        ax,
+        x=f"error relative to {rows['reference'].iloc[0]}\n(lower is better)",
+        title=rows["task"].iloc[0] if title is None else title,
+    )
+    there = [GROUPS[group] for group in GROUPS if group in set(rows["group"])]
+    if legend and len(there) > 1:
+        wide = figure_of(ax).get_figwidth() > 1.4 * COLUMN
+        handles = [ax.scatter([], [], color=color, s=22, label=name) for color, name in there]
+        ax.figure.legend(handles=handles, loc="outside lower center", ncols=3 if wide else 2, fontsize=7, frameon=False)
+    return finish_figure(ax, show=show, save=save, return_fig=return_fig)
+
+
+def _check_columns(table: pd.DataFrame, *needed: str) -> None:
+    if missing := [column for column in needed if column not in table.columns]:
+        raise ValueError(f"The table has no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}.")
+
+
+def _chosen(table: pd.DataFrame, task: str | None, methods: Sequence[str] | None) -> pd.DataFrame:
+    """Return the rows of one task and of some methods."""
+    _check_columns(table, "task", "method", "group", "reference", "ratio", "ratio_low", "ratio_high")
+    tasks = ", ".join(map(repr, pd.unique(table["task"])))
+    if task is None and table["task"].nunique() != 1:
+        raise ValueError(f"The table has {table['task'].nunique()} tasks; name one with `task`: {tasks}.")
+    rows = table if task is None else table[table["task"] == task]
+    if rows.empty:
+        raise ValueError(f"There is no task {task!r}; the tasks are {tasks}.")
+    if methods is None:
+        return rows
+    if missing := [method for method in methods if method not in set(rows["method"])]:
+        known = ", ".join(map(repr, pd.unique(rows["method"])))
+        raise ValueError(f"There is no method {', '.join(map(repr, missing))}; there are {known}.")
+    return rows[rows["method"].isin(list(methods))]
+
+
+def _ceiling_of(ceiling: float | pd.DataFrame | None, task: str, reference: str) -> float | None:
+    """Return the noise ceiling relative to the reference method; None where it is not known."""
+    if not isinstance(ceiling, pd.DataFrame):
+        return ceiling
+    _check_columns(ceiling, "task", "method", "mean", "ceiling")
+    of_reference = ceiling[(ceiling["task"] == task) & (ceiling["method"] == reference)]
+    return None if of_reference.empty else float(of_reference["ceiling"].iloc[0] / of_reference["mean"].iloc[0])
+
+
+@picture
 def scores(
     table: pd.DataFrame,
     *,
@@ -42,11 +181,7 @@ def scores(
         Column to show.
     ceiling
         For each kind the score that the noise of the data leaves to a perfect prediction, where it is known: a dotted line.
-    ax, figsize
-        Where to draw, or the size of a new figure in inches.
-    show, save, return_fig
-        As in scanpy: show the figure, save it to this path (or with a suffix such as
-        ``".pdf"``, or True, in scanpy's folder of figures), return the figure.
+    {figure}
 
     Returns
     -------
@@ -57,9 +192,7 @@ def scores(
     ValueError
         If a column is missing, or `ceiling` names a kind that is not in the table.
     """
-    missing = {"method", "kind", metric} - set(table.columns)
-    if missing:
-        raise ValueError(f"The table has no column {', '.join(sorted(missing))}; it has {', '.join(table.columns)}.")
+    _check_columns(table, "method", "kind", metric)
     if unknown := set(ceiling or {}) - set(table["kind"]):
         raise ValueError(
             f"ceiling names {', '.join(map(repr, sorted(unknown)))}; kinds are {', '.join(map(repr, pd.unique(table['kind'])))}."
@@ -74,13 +207,9 @@ def scores(
                 continue
             error = 1.96 * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0
             ax.bar(
-                k + (m - (len(methods) - 1) / 2) * width,
-                values.mean(),
-                width * 0.9,
-                yerr=error,
-                color=PALETTE[m % len(PALETTE)],
-                error_kw={"linewidth": 1},
-            )
+                k + (m - (len(methods) - 1) / 2) * width, values.mean(), width * 0.9, yerr=error,
+                color=PALETTE[m % len(PALETTE)], error_kw={"linewidth": 1},
+            )  # fmt: skip
     for kind, limit in (ceiling or {}).items():
         k = list(kinds).index(kind)
         ax.hlines(limit, k - 0.45, k + 0.45, color=BLACK, linestyle=":", linewidth=1.2, zorder=3)
@@ -93,8 +222,53 @@ def scores(
     counts = table.groupby("kind")["perturbation"].nunique() if "perturbation" in table else None
     ticks = [kind if counts is None else f"{kind}\n(n = {counts[kind]})" for kind in kinds]
     ax.set_xticks(range(len(kinds)), ticks, fontsize=7)
-    ax.tick_params(axis="y", labelsize=7)
-    ax.set_ylabel(LABELS.get(metric, metric), fontsize=8)
     ax.axhline(0, color="black", linewidth=0.8)
-    ax.spines[["top", "right"]].set_visible(False)
+    label_axes(ax, y=METRICS.get(metric, metric))
+    return finish_figure(ax, show=show, save=save, return_fig=return_fig)
+
+
+@picture
+def training_history(
+    history: dict[str, pd.DataFrame],
+    *,
+    ax: Axes | None = None,
+    figsize: tuple[float, float] = (3.5, 2.6),
+    show: bool | None = None,
+    save: str | Path | bool | None = None,
+    return_fig: bool = False,
+) -> Axes | Figure | None:
+    """Plot training and validation loss by epoch; the best epoch on held-out perturbations is marked.
+
+    Parameters
+    ----------
+    history
+        ``model.history``.
+    {figure}
+
+    Returns
+    -------
+    The axes; the figure if `return_fig`; None if shown. The model keeps the weights of the best epoch of a training.
+
+    Raises
+    ------
+    ValueError
+        If the model has no history.
+
+    Examples
+    --------
+    >>> model.train()
+    >>> scapp.pl.training_history(model.history)
+    """
+    if not history or "train_loss" not in history:
+        raise ValueError("There is no training history: call `model.train()` with at least one epoch first.")
+    ax = axes(ax, figsize)
+    for key, (name, color, style) in LOSSES.items():
+        if key in history:
+            values = history[key].iloc[:, 0].astype(float)
+            # A line of one epoch would not be seen.
+            marker = "o" if len(values) == 1 else None
+            ax.plot(values.index, values, color=color, label=name, linewidth=1.5, linestyle=style, marker=marker)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    label_axes(ax, x="epoch", y="left-out error, relative to no change")
+    ax.legend(fontsize=7, frameon=False)
     return finish_figure(ax, show=show, save=save, return_fig=return_fig)

@@ -8,11 +8,10 @@ import numpy as np
 from anndata import AnnData
 from matplotlib.colors import Normalize
 
-from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp.graph import paths_to_networkx
-from scapp.pl._figure import BLACK, GREY, LFC_UNIT, PALETTE, VERMILION, axes, finish_figure
+from scapp.pl._figure import BLACK, GREY, LFC_UNIT, PALETTE, VERMILION, axes, color_bar, finish_figure, picture
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +25,7 @@ NAMES = {"path": "on a path"}
 SMALLEST, LARGEST = 18.0, 170.0  # areas of nodes, in square points
 
 
-@checked
+@picture
 def attention_subnetwork(
     data: AnnData | nx.DiGraph,
     perturbation: str | None = None,
@@ -55,11 +54,7 @@ def attention_subnetwork(
         Key of the subnetworks in `uns`.
     cmap, vmax
         Diverging colors, and the log-fold-change at their ends; the largest that is shown if None.
-    ax, figsize
-        Where to draw, or the size of a new figure in inches; by default as large as the names need.
-    show, save, return_fig
-        As in scanpy: show the figure, save it to this path (or with a suffix such as
-        ``".pdf"``, or True, in scanpy's folder of figures), return the figure.
+    {fitted_figure}
 
     Returns
     -------
@@ -78,7 +73,8 @@ def attention_subnetwork(
     _draw_edges(ax, graph, place, networks)
     points = _draw_nodes(ax, graph, place, cmap, vmax)
     steps = [graph.nodes[column[0]]["step"] for column in columns]
-    ax.set_xticks(range(len(columns)), [_step_name(step) for step in steps], fontsize=7)
+    named = {-1: "no path", 0: "perturbed", 1: "1 step"}
+    ax.set_xticks(range(len(columns)), [named.get(step, f"{step} steps") for step in steps], fontsize=7)
     if steps[-1] < 0:
         ax.axvline(len(columns) - 1.45, color=GREY, linewidth=0.8, linestyle=":")
     ax.set_xlim(-0.85 if len(columns) > 1 else -1, len(columns) - 0.15)
@@ -87,9 +83,7 @@ def attention_subnetwork(
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     ax.set_title(f"{graph.graph['perturbation']}: paths to attended and changed genes", fontsize=8)
-    bar = ax.figure.colorbar(points, ax=ax, shrink=0.7, pad=0.02, aspect=25)
-    bar.set_label(f"predicted {LFC_UNIT}", fontsize=7)
-    bar.ax.tick_params(labelsize=6)
+    color_bar(ax, points, f"predicted {LFC_UNIT}", shrink=0.7, aspect=25)
     _legend(ax, graph, networks)
     return finish_figure(ax, show=show, save=save, return_fig=return_fig)
 
@@ -191,7 +185,3 @@ def _legend(ax: Axes, graph: nx.DiGraph, networks: list[str]) -> None:
         handles=handles, fontsize=6.5, frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.08),
         title="area: attention", title_fontsize=6.5, columnspacing=1, handletextpad=0.3,
     )  # fmt: skip
-
-
-def _step_name(step: int) -> str:
-    return {-1: "no path", 0: "perturbed", 1: "1 step"}.get(step, f"{step} steps")
