@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from scapp import baselines
-from scapp.baselines._means import geometric_median
+from scapp.baselines._mean import geometric_median
 
 
 def total(points, at):

@@ -11,7 +11,7 @@ import pytest
 from scipy.optimize import check_grad
 
 from scapp import baselines
-from scapp.baselines._kernel import RIDGES, choose_ridge
+from scapp.baselines._kernel_ridge import RIDGES, choose_ridge
 from scapp.baselines._pairs import WIDTHS, _negative_log_likelihood
 
 BOTH = [baselines.PairKernel, baselines.GaussianProcess]

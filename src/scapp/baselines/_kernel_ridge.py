@@ -1,4 +1,4 @@
-"""Perturbations predicted from those of similar genes."""
+"""Perturbations predicted from those of similar genes: by kernel ridge regression, or as the nearest one."""
 
 from __future__ import annotations
 
@@ -11,22 +11,57 @@ import pandas as pd
 from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
-from scapp._labels import perturbed_genes
+from scapp._labels import format_label, perturbed_genes
 from scapp._training_effects import TrainingEffects
 from scapp._warn import warn_user
-from scapp.baselines._kernel import choose_ridge, solve_ridge
-from scapp.baselines._sources import (
-    SimilarityBaseline,
-    check_some_known,
-    known_genes,
-    membership,
-    summed_similarity,
-)
+from scapp.baselines._similarities import SimilarityBaseline, membership
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from scapp._labels import Perturbation
+
+# Penalties in units of the kernel's mean diagonal.
+RIDGES = tuple((2.0 ** np.arange(-8, 7)).tolist())
+# Cosines that differ by less are equal: random walks are computed in single precision.
+TOLERANCE = 1e-5
+
+
+def solve_ridge(kernel: NDArray[np.float64], targets: NDArray[np.float64], ridge: float) -> NDArray[np.float64]:
+    r"""Return the coefficients :math:`(K + \lambda I)^{-1} Y` of shape (n, n_targets), for :math:`\lambda > 0`."""
+    return np.asarray(np.linalg.solve(kernel + ridge * np.eye(len(kernel)), targets), dtype=np.float64)
+
+
+def choose_ridge(
+    kernel: NDArray[np.float64], targets_gram: NDArray[np.float64], ridges: Sequence[float] = RIDGES
+) -> tuple[float, float]:
+    r"""Return the penalty with the least squared leave-one-out error, and that error, summed over rows and targets.
+
+    With :math:`A = (K + \lambda I)^{-1}`, the residual of a row that is left out is :math:`(A Y)_i / A_{ii}`
+    :cite:p:`Allen1974`. Only :math:`Y Y^\top` is needed, so the number of targets does not matter.
+
+    Parameters
+    ----------
+    kernel
+        Positive semi-definite, of shape (n, n), not all zero.
+    targets_gram
+        :math:`Y Y^\top`, of shape (n, n).
+    ridges
+        The penalties to try, in units of the mean diagonal of the kernel.
+    """
+    values, vectors = np.linalg.eigh(kernel)
+    values = np.maximum(values, 0)
+    rotated = vectors.T @ targets_gram @ vectors
+    unit = float(np.trace(kernel)) / len(kernel)
+    found: list[tuple[float, float]] = []
+    for ridge in ridges:
+        inverse = 1 / (values + ridge * unit)
+        scaled = vectors * inverse
+        squared_residuals = np.einsum("ij,ij->i", scaled @ rotated, scaled)
+        diagonal = np.einsum("ij,ij->i", scaled, vectors)
+        found.append((float(np.sum(squared_residuals / diagonal**2)), ridge * unit))
+    error, best = min(found)
+    return best, error
 
 
 class KernelRidge(SimilarityBaseline):
@@ -105,43 +140,131 @@ class KernelRidge(SimilarityBaseline):
         return self._ridge
 
     def _fit(self, training: TrainingEffects) -> None:
-        sources = self._read_sources(training)
         genes = perturbed_genes(training.perturbations)
-        known = check_some_known(sources, genes)
-        kernel = _positive(summed_similarity(sources, genes, genes))
+        similarity = self._read_similarity(training, genes)
+        kernel = similarity.between(genes, genes)
+        values = np.linalg.eigvalsh(kernel)
+        if values[0] < -1e-4 * values[-1]:
+            raise ValueError(
+                "The similarities are no kernel: the matrix of the training genes has the negative eigenvalue "
+                f"{values[0]:.3g} (the largest is {values[-1]:.3g}). Pass a network of nearest neighbours as networks_key, whose "
+                "random walks make a kernel of it, or all similarities of a positive semi-definite measure such as a cosine."
+            )
         member = membership(training.perturbations, genes)
         between = member @ kernel @ member.T
         mean = training.lfc.mean(axis=0)
         deviations = training.lfc - mean
         ridge = self._asked if self._asked is not None else choose_ridge(between, deviations @ deviations.T)[0]
 
-        unknown = [gene for gene, found in zip(genes, known, strict=True) if not found]
-        if unknown:
+        if unknown := similarity.unknown(genes):
             warn_user(
                 f"Nothing is known about {len(unknown)} of the {len(genes)} perturbed genes: {shorten(unknown, 10)}. Their "
                 "perturbations count in the mean only."
             )
-        self._sources, self._genes, self._ridge, self._mean = sources, genes, ridge, mean
+        self._similarity, self._genes, self._ridge, self._mean = similarity, genes, ridge, mean
         self._weights = member.T @ solve_ridge(between, deviations, ridge)
 
     def _predict(self, perturbations: list[Perturbation]) -> NDArray[np.float64]:
         genes = perturbed_genes(perturbations)
-        unknown = [gene for gene, found in zip(genes, known_genes(self._sources, genes), strict=True) if not found]
-        if unknown:
+        if unknown := self._similarity.unknown(genes):
             warn_user(
                 f"Nothing is known about {len(unknown)} perturbed gene(s): {shorten(unknown, 10)}. They contribute nothing: "
                 "a perturbation of them alone is predicted as the mean of the training perturbations."
             )
-        deviation = summed_similarity(self._sources, genes, self._genes) @ self._weights
+        deviation = self._similarity.between(genes, self._genes) @ self._weights
         return self._mean + membership(perturbations, genes) @ deviation
 
 
-def _positive(kernel: NDArray[np.float64]) -> NDArray[np.float64]:
-    values = np.linalg.eigvalsh(kernel)
-    if values[0] < -1e-4 * values[-1]:
-        raise ValueError(
-            "The similarities are no kernel: the matrix of the training genes has the negative eigenvalue "
-            f"{values[0]:.3g} (the largest is {values[-1]:.3g}). Pass a network of nearest neighbours as networks_key, whose "
-            "random walks make a kernel of it, or all similarities of a positive semi-definite measure such as a cosine."
+class NearestPerturbation(SimilarityBaseline):
+    r"""Predicts the effect of the training perturbation whose genes are most similar, by networks or gene features.
+
+    .. math:: \hat y_p = y_{q^*}, \qquad q^* = \arg\max_q \frac{K(p, q)}{\sqrt{K(p, p)\, K(q, q)}}, \qquad
+        K(p, q) = \sum_{g \in p} \sum_{h \in q} k(g, h)
+
+    with :math:`k` the sum of the similarities that are named, as :class:`KernelRidge` describes them. Singles are compared
+    with training singles, and combinations with training combinations; where training has none of these, with all
+    training perturbations, and a warning says so. Where several are equally similar, their mean is predicted. A training
+    perturbation is predicted as it was measured.
+
+    A perturbation that is similar to none, as nothing is known about its genes, is predicted as the mean of those that it
+    is compared with, and a warning names it.
+
+    Parameters
+    ----------
+    networks_key, features_key, similarity_key, similarities, restart
+        As in :class:`KernelRidge`.
+
+    See Also
+    --------
+    KernelRidge, PartnerMean
+
+    Examples
+    --------
+    >>> NearestPerturbation(features_key="go").fit(effects).predict(["KLF1"])
+    """
+
+    @checked
+    def __init__(
+        self,
+        *,
+        networks_key: str | Sequence[str] | None = Key.varp.NETWORK,
+        features_key: str | Sequence[str] | None = None,
+        similarity_key: str | Sequence[str] | None = None,
+        similarities: pd.DataFrame | Iterable[pd.DataFrame] | None = None,
+        restart: float = 0.5,
+    ) -> None:
+        super().__init__(
+            networks_key=networks_key,
+            features_key=features_key,
+            similarity_key=similarity_key,
+            similarities=similarities,
+            restart=restart,
         )
-    return kernel
+
+    def _fit(self, training: TrainingEffects) -> None:
+        self._similarity = self._read_similarity(training, perturbed_genes(training.perturbations))
+        self._perturbations, self._lfc = training.perturbations, training.lfc
+
+    def _predict(self, perturbations: list[Perturbation]) -> NDArray[np.float64]:
+        similarity = self._cosines(perturbations)
+        combined = np.array([len(genes) > 1 for genes in self._perturbations])
+        row_of = {genes: row for row, genes in enumerate(self._perturbations)}
+        predicted = np.empty((len(perturbations), self._lfc.shape[1]))
+        unknown, without_kind = [], []
+        for i, genes in enumerate(perturbations):
+            if genes in row_of:
+                predicted[i] = self._lfc[row_of[genes]]
+                continue
+            compared = combined == (len(genes) > 1)
+            if not compared.any():
+                without_kind.append(genes)
+                compared = ~compared
+            best = similarity[i, compared].max()
+            if best <= TOLERANCE:
+                unknown.append(genes)
+            nearest = similarity[i, compared] >= best - TOLERANCE if best > TOLERANCE else slice(None)
+            predicted[i] = self._lfc[compared][nearest].mean(axis=0)
+        if without_kind:
+            kind = "combinations" if len(without_kind[0]) > 1 else "single perturbations"
+            warn_user(
+                f"There are no {kind} in training to compare {len(without_kind)} perturbation(s) with: "
+                f"{shorten(map(format_label, without_kind), 10)}. They are compared with all training perturbations."
+            )
+        if unknown:
+            warn_user(
+                f"{len(unknown)} perturbation(s) are similar to none of training: {shorten(map(format_label, unknown), 10)}. "
+                "The mean of those that they are compared with is predicted."
+            )
+        return predicted
+
+    def _cosines(self, perturbations: list[Perturbation]) -> NDArray[np.float64]:
+        """Return the similarities of perturbations with those of training; 0 where nothing is known."""
+        genes, others = perturbed_genes(perturbations), perturbed_genes(self._perturbations)
+        asked, trained = membership(perturbations, genes), membership(self._perturbations, others)
+        between = asked @ self._similarity.between(genes, others) @ trained.T
+        lengths = np.outer(self._length(asked, genes), self._length(trained, others))
+        return np.divide(between, lengths, out=np.zeros_like(between), where=lengths > 0)
+
+    def _length(self, member: NDArray[np.float64], genes: list[str]) -> NDArray[np.float64]:
+        squares = np.sum((member @ self._similarity.between(genes, genes)) * member, axis=1)
+        return np.sqrt(np.maximum(squares, 0))

@@ -14,6 +14,7 @@ from scapp._labels import perturbed_genes
 from scapp._training_effects import TrainingEffects
 from scapp._warn import warn_user
 from scapp.baselines._base import Baseline
+from scapp.baselines._kernel_ridge import solve_ridge
 from scapp.graph import truncated_svd
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ Side = Literal["perturbation", "gene", "both"]
 class BilinearModel(Baseline):
     """Ridge regression from embeddings of perturbations to the embedding of genes.
 
-    A subclass says which embeddings these are (`_embeddings`), and how to name what has none (`_refuse`, `_missing`).
+    A subclass says which embeddings these are (`_embeddings`), and what has none (`_missing`, `_none_embedded`).
     """
 
     ridge: float
@@ -37,7 +38,9 @@ class BilinearModel(Baseline):
         columns, targets, scores = self._embeddings(training)
         used = [i for i, genes in enumerate(training.perturbations) if all(gene in columns for gene in genes)]
         if not used:
-            raise ValueError(self._refuse(training))
+            raise ValueError(
+                f"None of the {len(training.perturbations)} training perturbations is {self._none_embedded(training)}"
+            )
         effects = training.lfc[used]
         # The control is one more column of Y and P: 0 in both, it counts in the mean and nowhere else.
         mean_used = effects.sum(axis=0) / (len(used) + 1)
@@ -68,14 +71,15 @@ class BilinearModel(Baseline):
     def _embeddings(self, training: TrainingEffects) -> tuple[dict[str, int], NDArray[np.float64], NDArray[np.float64]]:
         """Return rows of the targets by name, their embeddings, and those of the measured genes (0 for a gene without one)."""
 
-    @abstractmethod
-    def _refuse(self, training: TrainingEffects) -> str:
-        """Return what to say where no training perturbation has an embedding."""
+    # Why a gene has no embedding.
+    _missing = "were not measured and have no embedding"
 
-    @property
-    @abstractmethod
-    def _missing(self) -> str:
-        """Say why a gene has no embedding."""
+    def _none_embedded(self, training: TrainingEffects) -> str:
+        """Return the end of the sentence that no training perturbation is of genes with an embedding."""
+        return (
+            f"of measured genes, so none has an embedding: {shorten(perturbed_genes(training.perturbations))} are not "
+            f"among the {len(training.genes)} measured genes. Keep the perturbed genes with `scapp.pp.select_genes`."
+        )
 
 
 class LinearModel(BilinearModel):
@@ -120,13 +124,6 @@ class LinearModel(BilinearModel):
     def _embeddings(self, training: TrainingEffects) -> tuple[dict[str, int], NDArray[np.float64], NDArray[np.float64]]:
         scores = _gene_scores(training, self.n_components)
         return _positions(training.genes), scores, scores
-
-    def _refuse(self, training: TrainingEffects) -> str:
-        return _none_measured(training)
-
-    @property
-    def _missing(self) -> str:
-        return "were not measured and have no embedding"
 
 
 class EmbeddingLinear(BilinearModel):
@@ -192,6 +189,8 @@ class EmbeddingLinear(BilinearModel):
         if embedding_components is not None and values.shape[1] > embedding_components:
             values = truncated_svd(values - values.mean(axis=0), embedding_components, seed=0).astype(np.float64)
         self._genes, self._table = _positions(genes), values
+        if side != "gene":
+            self._missing = "have no embedding in the table"
 
     def _embeddings(self, training: TrainingEffects) -> tuple[dict[str, int], NDArray[np.float64], NDArray[np.float64]]:
         learned = _gene_scores(training, self.n_components) if self.side != "both" else None
@@ -217,18 +216,13 @@ class EmbeddingLinear(BilinearModel):
         assert learned is not None
         return _positions(training.genes), learned, scores
 
-    def _refuse(self, training: TrainingEffects) -> str:
+    def _none_embedded(self, training: TrainingEffects) -> str:
         if self.side == "gene":
-            return _none_measured(training)
+            return super()._none_embedded(training)
         return (
-            f"None of the {len(training.perturbations)} training perturbations is of genes with an embedding: "
-            f"{shorten(perturbed_genes(training.perturbations))} are not in the table, which holds {shorten(self._genes)}. "
-            "Name the rows of the table by the symbols that the labels use."
+            f"of genes with an embedding: {shorten(perturbed_genes(training.perturbations))} are not in the table, which "
+            f"holds {shorten(self._genes)}. Name the rows of the table by the symbols that the labels use."
         )
-
-    @property
-    def _missing(self) -> str:
-        return "were not measured and have no embedding" if self.side == "gene" else "have no embedding in the table"
 
 
 def _gene_scores(training: TrainingEffects, n_components: int) -> NDArray[np.float64]:
@@ -248,8 +242,8 @@ def _ridge(design: NDArray[np.float64], targets: NDArray[np.float64], penalty: f
     """Return the coefficients of ridge regression, by the smaller of the two systems of equations."""
     n_rows, n_columns = design.shape
     if n_columns <= n_rows:
-        return np.asarray(np.linalg.solve(design.T @ design + penalty * np.eye(n_columns), design.T @ targets))
-    return design.T @ np.linalg.solve(design @ design.T + penalty * np.eye(n_rows), targets)
+        return solve_ridge(design.T @ design, design.T @ targets, penalty)
+    return design.T @ solve_ridge(design @ design.T, targets, penalty)
 
 
 def _positions(genes: list[str]) -> dict[str, int]:
@@ -261,11 +255,3 @@ def _check_options(n_components: int, ridge: float) -> None:
         raise ValueError(f"n_components must be at least 1, found {n_components}.")
     if not ridge > 0:
         raise ValueError(f"ridge must be greater than 0, found {ridge}.")
-
-
-def _none_measured(training: TrainingEffects) -> str:
-    return (
-        f"None of the {len(training.perturbations)} training perturbations is of measured genes, so none has an "
-        f"embedding: {shorten(perturbed_genes(training.perturbations))} are not among the "
-        f"{len(training.genes)} measured genes. Keep the perturbed genes with `scapp.pp.select_genes`."
-    )

@@ -13,7 +13,7 @@ from scapp._labels import format_label
 from scapp._training_effects import TrainingEffects
 from scapp._warn import warn_user
 from scapp.baselines._additive import ShrunkAdditive
-from scapp.baselines._kernel import choose_ridge, solve_ridge
+from scapp.baselines._kernel_ridge import choose_ridge, solve_ridge
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,9 +1,9 @@
-"""Similarities of genes from whole annotations and whole networks, for kernel ridge regression."""
+"""Similarities of genes: from what the effects hold, what the user brings, and whole annotations and networks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,17 +13,242 @@ from scapp._annotations import read_annotations
 from scapp._checked import checked
 from scapp._edges import read_edges
 from scapp._gene_names import GeneMatcher
-from scapp.graph import diffusion, edges_to_csr, tf_idf
+from scapp._genes import shorten
+from scapp._training_effects import TrainingEffects
+from scapp.baselines._base import Baseline
+from scapp.graph import check_restart, diffusion, edges_to_csr, tf_idf
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from anndata import AnnData
     from numpy.typing import NDArray
 
     from scapp._annotations import Annotations
     from scapp._edges import Edges
     from scapp._gene_names import Aliases
+    from scapp._labels import Perturbation
     from scapp._tables import PathLike
+
+
+class Similarity:
+    """A kernel over genes: symmetric, positive semi-definite, about 1 for a gene and itself; 0 where nothing is known.
+
+    It is the dot product of the genes' vectors, over the longest vector's with itself. The rows keep their relative
+    lengths: short ones are of genes of which the features hold little. Subclasses have other vectors, or none.
+    """
+
+    _has_any: NDArray[np.bool_]
+
+    def __init__(self, genes: pd.Index, values: NDArray[np.floating]) -> None:
+        self.genes = genes
+        filled = np.nan_to_num(np.asarray(values, dtype=np.float64), nan=0.0)
+        longest = np.linalg.norm(filled, axis=1).max(initial=0)
+        self._vectors = filled / longest if longest > 0 else filled
+        self._has_any = np.asarray(self._vectors.any(axis=1))
+
+    def knows(self, genes: Sequence[str]) -> NDArray[np.bool_]:
+        """Return for which genes it holds anything."""
+        index = self.genes.get_indexer(list(genes))
+        return (index >= 0) & self._has_any[index]
+
+    def unknown(self, genes: Sequence[str]) -> list[str]:
+        """Return the genes for which it holds nothing."""
+        return [gene for gene, known in zip(genes, self.knows(genes), strict=True) if not known]
+
+    def between(self, genes: Sequence[str], others: Sequence[str]) -> NDArray[np.float64]:
+        """Return similarities of shape (n_genes, n_others)."""
+        return np.asarray(self._rows(genes) @ self._rows(others).T, dtype=np.float64)
+
+    def _rows(self, genes: Sequence[str]) -> NDArray[np.floating]:
+        index = self.genes.get_indexer(list(genes))
+        return np.where((index >= 0)[:, None], self._vectors[index], 0)
+
+
+class NetworkSimilarity(Similarity):
+    """Cosines of the profiles of random walks with restart; 0 for genes without edges.
+
+    Profiles are made when they are first asked for, and kept.
+    """
+
+    def __init__(self, genes: pd.Index, network: sparse.csr_matrix, restart: float) -> None:
+        self.genes, self._network, self._restart = genes, network, restart
+        self._walks: dict[str, NDArray[np.float32]] = {}
+        # An edge in either direction leads somewhere, or is found from somewhere; self-loops do neither.
+        edges = sparse.coo_matrix(network)
+        edges.eliminate_zeros()
+        apart = edges.row != edges.col
+        self._has_any = np.zeros(len(genes), dtype=bool)
+        self._has_any[edges.row[apart]] = self._has_any[edges.col[apart]] = True
+
+    def _rows(self, genes: Sequence[str]) -> NDArray[np.float32]:
+        known = self.knows(genes)
+        names = [gene for gene, found in zip(genes, known, strict=True) if found]
+        new = list(dict.fromkeys(gene for gene in names if gene not in self._walks))
+        if new:
+            walks = np.asarray(diffusion(self._network, self.genes.get_indexer(new), restart=self._restart))
+            walks /= np.linalg.norm(walks, axis=1, keepdims=True)
+            self._walks.update(zip(new, walks, strict=True))
+        profiles = np.zeros((len(genes), len(self.genes)), dtype=np.float32)
+        if names:
+            profiles[known] = [self._walks[gene] for gene in names]
+        return profiles
+
+
+class GivenSimilarity(Similarity):
+    """Similarities as they were given."""
+
+    def __init__(self, genes: pd.Index, values: NDArray[np.float64]) -> None:
+        self.genes, self._values, self._has_any = genes, values, np.asarray(values.any(axis=1))
+
+    def between(self, genes: Sequence[str], others: Sequence[str]) -> NDArray[np.float64]:
+        rows, columns = self.genes.get_indexer(list(genes)), self.genes.get_indexer(list(others))
+        known = (rows >= 0)[:, None] & (columns >= 0)[None, :]
+        return np.where(known, self._values[np.ix_(rows, columns)], 0)
+
+
+class SummedSimilarity(Similarity):
+    """The sum of several similarities; it knows of a gene what any of them does."""
+
+    def __init__(self, parts: Sequence[Similarity]) -> None:
+        self.parts = parts
+
+    def knows(self, genes: Sequence[str]) -> NDArray[np.bool_]:
+        return np.any([part.knows(genes) for part in self.parts], axis=0)
+
+    def between(self, genes: Sequence[str], others: Sequence[str]) -> NDArray[np.float64]:
+        return np.sum([part.between(genes, others) for part in self.parts], axis=0)
+
+
+class SimilarityBaseline(Baseline):
+    """A baseline that reads which genes are similar, from the sources that :class:`scapp.baselines.KernelRidge` describes."""
+
+    def __init__(
+        self,
+        *,
+        networks_key: str | Sequence[str] | None,
+        features_key: str | Sequence[str] | None,
+        similarity_key: str | Sequence[str] | None,
+        similarities: pd.DataFrame | Iterable[pd.DataFrame] | None,
+        restart: float,
+    ) -> None:
+        check_restart(restart)
+        self.networks_key, self.features_key, self.similarity_key = (
+            (keys,) if isinstance(keys, str) else tuple(keys or ())
+            for keys in (networks_key, features_key, similarity_key)
+        )
+        tables = [similarities] if isinstance(similarities, pd.DataFrame) else list(similarities or ())
+        self.similarities = tuple(_check_table(table) for table in tables)
+        if not (self.networks_key or self.features_key or self.similarity_key or self.similarities):
+            raise ValueError(
+                f"{type(self).__name__} needs to know which genes are similar: name networks_key, features_key or "
+                "similarity_key, or pass similarities."
+            )
+        self.restart = restart
+
+    def _read_similarity(self, training: TrainingEffects, genes: Sequence[str]) -> SummedSimilarity:
+        """Read similarities from effects (`varp`, `varm`) and from the tables that were given.
+
+        Raises
+        ------
+        ValueError
+            If a key is not there, naming those that are, an array does not hold what it should, or nothing is known
+            about any of the (training) `genes`.
+        """
+        effects = training.source
+        names = effects.var_names
+        parts: list[Similarity] = []
+        for key in self.networks_key:
+            network = sparse.csr_matrix(_slot(effects, "varp", key, "scapp.pp.add_network(effects, edges)"))
+            if not np.isfinite(network.data).all():
+                raise ValueError(
+                    f"effects.varp[{key!r}] holds weights that are NaN or infinite. Add it again with `scapp.pp.add_network`."
+                )
+            parts.append(NetworkSimilarity(names, network, self.restart))
+        for key in self.features_key:
+            call = f"scapp.pp.add_gene_features(effects, features, key_added={key!r})"
+            values = _dense(_slot(effects, "varm", key, call))
+            missing = np.isnan(values)
+            bad = (missing & ~missing.all(axis=1, keepdims=True)) | np.isinf(values)
+            if bad.any():
+                raise ValueError(
+                    f"{int(bad.sum())} values of effects.varm[{key!r}] are missing or infinite; a gene without features "
+                    "has NaN throughout. Calculate them again with `scapp.pp.add_gene_features`."
+                )
+            parts.append(Similarity(names, values))
+        for key in self.similarity_key:
+            values = _dense(_slot(effects, "varp", key, f"effects.varp[{key!r}] = similarities"))
+            _check_symmetric(values, f"effects.varp[{key!r}]")
+            parts.append(GivenSimilarity(names, values))
+        parts += [GivenSimilarity(table.index.astype(str), _dense(table)) for table in self.similarities]
+        similarity = SummedSimilarity(parts)
+        if not similarity.knows(genes).any():
+            raise ValueError(
+                f"Nothing is known about any of the {len(genes)} perturbed genes: {shorten(genes)} are not in the "
+                f"networks, features or similarities, which hold {shorten(parts[0].genes, 3)}. Add the perturbed genes "
+                "with `scapp.pp.add_unmeasured_genes`, or name similarities by the symbols that the labels use."
+            )
+        return similarity
+
+
+def membership(perturbations: Sequence[Perturbation], genes: Sequence[str]) -> NDArray[np.float64]:
+    """Return which genes each perturbation names, of shape (n_perturbations, n_genes)."""
+    column = {gene: i for i, gene in enumerate(genes)}
+    member = np.zeros((len(perturbations), len(genes)))
+    for row, names in enumerate(perturbations):
+        member[row, [column[gene] for gene in names]] = 1
+    return member
+
+
+def _check_table(table: Any) -> pd.DataFrame:
+    """Return a square, symmetric, finite table of numbers whose index and columns are the same genes, the columns in that order.
+
+    Raises
+    ------
+    TypeError
+        If it is no DataFrame.
+    ValueError
+        If it is not as described.
+    """
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(
+            f"similarities must be DataFrames with genes as index and columns, found {type(table).__name__}. Pass "
+            "`pd.DataFrame(array, index=genes, columns=genes)`, or store the array in effects.varp and name similarity_key."
+        )
+    if not table.index.is_unique or not table.columns.is_unique or set(table.index) != set(table.columns):
+        raise ValueError(
+            "A table of similarities must have the same genes as index and columns, each once; found "
+            f"{len(table.index)} rows ({shorten(table.index, 3)}) and {len(table.columns)} columns "
+            f"({shorten(table.columns, 3)})."
+        )
+    table = table.loc[:, table.index]
+    text = [column for column, dtype in table.dtypes.items() if not pd.api.types.is_numeric_dtype(dtype)]
+    if text:
+        raise ValueError(f"A table of similarities must hold numbers, but {shorten(text)} do not.")
+    _check_symmetric(_dense(table), "a table of similarities")
+    return table
+
+
+def _slot(effects: AnnData, slot: str, key: str, call: str) -> Any:
+    held = getattr(effects, slot)
+    if key not in held:
+        keys = ", ".join(map(repr, held)) or "nothing"
+        raise ValueError(f"effects.{slot} has no {key!r}; it holds {keys}. Add it with `{call}`, or name another key.")
+    return held[key]
+
+
+def _dense(values: Any) -> NDArray[np.float64]:
+    return np.asarray(values.toarray() if sparse.issparse(values) else values, dtype=np.float64)
+
+
+def _check_symmetric(dense: NDArray[np.float64], where: str) -> None:
+    if not np.isfinite(dense).all():
+        raise ValueError(
+            f"{int((~np.isfinite(dense)).sum())} similarities of {where} are NaN or infinite. Write 0 for unknown."
+        )
+    if np.abs(dense - dense.T).max(initial=0) > 1e-5 * np.abs(dense).max(initial=0):
+        raise ValueError(
+            f"Similarities must be symmetric, and those of {where} are not. A directed network goes into networks_key, "
+            "whose random walks make similarities of it."
+        )
 
 
 @checked

@@ -1,4 +1,4 @@
-"""Averages of training effects that do better than the mean: geometric median, matching singles, shared genes."""
+"""Constants, averages of training effects, and what another screen measured."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scapp._checked import checked
 from scapp._genes import shorten
-from scapp._labels import format_label, perturbed_genes
-from scapp._training_effects import TrainingEffects
+from scapp._keys import Key
+from scapp._labels import SEPARATOR, format_label, perturbed_genes
+from scapp._training_effects import TrainingEffects, read_effects
 from scapp._warn import warn_user
 from scapp.baselines._base import Baseline
 
 if TYPE_CHECKING:
+    from anndata import AnnData
     from numpy.typing import NDArray
 
     from scapp._labels import Perturbation
@@ -22,7 +25,43 @@ MAX_STEPS = 10_000
 TOLERANCE = 1e-9
 
 
-class GeometricMedian(Baseline):
+class Constant(Baseline):
+    """A baseline that predicts the same for all perturbations; a subclass says what, over the measured genes (`_constant`)."""
+
+    _constant: NDArray[np.float64]
+
+    def _predict(self, perturbations: list[Perturbation]) -> NDArray[np.float64]:
+        return np.tile(self._constant, (len(perturbations), 1))
+
+
+class NoChange(Constant):
+    """Predicts that nothing changes: a log-fold-change of 0 for each gene.
+
+    Examples
+    --------
+    >>> NoChange().fit(effects).predict(["KLF1+CEBPA"])
+    """
+
+    def _fit(self, training: TrainingEffects) -> None:
+        self._constant = np.zeros(len(training.genes))
+
+
+class Mean(Constant):
+    """Predicts the mean log-fold-change of the training perturbations, each with the same weight.
+
+    The perturbation-mean baseline of :cite:p:`AhlmannEltze2025`. Singles and combinations count alike; fit it to a
+    part of the effects for the mean of that part.
+
+    Examples
+    --------
+    >>> Mean().fit(effects).predict(["KLF1"])
+    """
+
+    def _fit(self, training: TrainingEffects) -> None:
+        self._constant = training.lfc.mean(axis=0)
+
+
+class GeometricMedian(Constant):
     r"""Predicts the geometric median of the training perturbations, each with the same weight.
 
     .. math:: \hat y = \operatorname{arg\,min}_y \sum_p \lVert y - y_p \rVert
@@ -38,10 +77,7 @@ class GeometricMedian(Baseline):
     """
 
     def _fit(self, training: TrainingEffects) -> None:
-        self._median = geometric_median(training.lfc)
-
-    def _predict(self, perturbations: list[Perturbation]) -> NDArray[np.float64]:
-        return np.tile(self._median, (len(perturbations), 1))
+        self._constant = geometric_median(training.lfc)
 
 
 class MatchingMean(Baseline):
@@ -118,20 +154,103 @@ class PartnerMean(Baseline):
                 predicted[i] = self._mean_combination
                 alone.append(genes)
         if alone:
-            meant = (
-                "training combinations"
-                if self._combinations
-                else "training perturbations, of which none is a combination,"
-            )
+            meant = "combinations" if self._combinations else "perturbations, of which none is a combination,"
             warn_user(
                 f"{len(alone)} combination(s) share no gene with a training combination: "
-                f"{shorten(map(format_label, alone), 10)}. The mean of the {meant} stands for each."
+                f"{shorten(map(format_label, alone), 10)}. The mean of the training {meant} stands for each."
             )
         if singles:
             warn_user(
                 f"No single perturbation is in training to predict {len(singles)} from: "
                 f"{shorten(map(format_label, singles), 10)}. The mean of the training combinations stands for each."
             )
+        return predicted
+
+
+class CarriedOver(Baseline):
+    r"""Predicts what another screen, of another cell line or condition, measured for the same perturbation.
+
+    .. math:: \hat y_{pg} = a\, x_{pg}, \qquad a = \frac{\sum_{q, g} y_{qg}\, x_{qg}}{\sum_{q, g} x_{qg}^2}
+
+    with the effects x of the other screen, y of this one, and the sums over perturbations q that both measured. Where lines
+    respond alike it is hard to beat; where they do not, the scale a is small. A model that reads the other screen as
+    features (:func:`scapp.pp.add_effects_as_features`) should be held against it.
+
+    A gene that the other screen did not measure is predicted by the mean of the training perturbations, and so is a
+    perturbation that it lacks; warnings name them.
+
+    Parameters
+    ----------
+    other
+        Effects of the other screen: one observation per perturbation, no controls. Not changed.
+    layer, perturbation_key, sep
+        Where its log-fold-changes and labels stand, as in `fit`.
+
+    Attributes
+    ----------
+    scale
+        The scale a, after `fit`.
+
+    Raises
+    ------
+    ValueError
+        If the effects cannot be read, as by `fit`; on `fit`, if the two screens share no measured gene or no perturbation, so
+        that there is nothing to learn the scale from.
+
+    Examples
+    --------
+    >>> CarriedOver(rpe1).fit(k562).predict(["KLF1"])
+    """
+
+    @checked
+    def __init__(
+        self,
+        other: AnnData,
+        *,
+        layer: str | None = Key.layers.LFC,
+        perturbation_key: str = Key.obs.PERTURBATION,
+        sep: str = SEPARATOR,
+    ) -> None:
+        self._other = read_effects(other, layer=layer, perturbation_key=perturbation_key, sep=sep)
+
+    def _fit(self, training: TrainingEffects) -> None:
+        column = {gene: k for k, gene in enumerate(self._other.genes)}
+        here = np.array([gene in column for gene in training.genes])
+        if not here.any():
+            raise ValueError(
+                f"The two screens share no measured gene: {shorten(training.genes)} here, {shorten(self._other.genes)} there. "
+                "Bring them to the same names with `scapp.pp.harmonize_genes`."
+            )
+        there = [column[gene] for gene in training.genes if gene in column]
+        known = dict(zip(self._other.perturbations, self._other.lfc[:, there], strict=True))
+        shared = [i for i, genes in enumerate(training.perturbations) if genes in known]
+        if not shared:
+            raise ValueError(
+                f"The two screens share none of the {len(training.perturbations)} training perturbations, so there is nothing "
+                "to learn the scale of the other screen from. Bring labels and genes to the same names."
+            )
+        absent = [gene for gene in training.genes if gene not in column]
+        if absent:
+            warn_user(
+                f"The other screen did not measure {len(absent)} of the {len(training.genes)} genes: {shorten(absent, 10)}. "
+                "The mean of all training perturbations stands for their changes."
+            )
+        x = np.stack([known[training.perturbations[i]] for i in shared])
+        size = np.square(x).sum()
+        self.scale = float((x * training.lfc[shared][:, here]).sum() / size) if size > 0 else 0.0
+        self._known, self._here, self._mean = known, here, training.lfc.mean(axis=0)
+
+    def _predict(self, perturbations: list[Perturbation]) -> NDArray[np.float64]:
+        missing = [format_label(genes) for genes in perturbations if genes not in self._known]
+        if missing:
+            warn_user(
+                f"The other screen lacks {len(missing)} of these {len(perturbations)} perturbations: {shorten(missing, 10)}. "
+                "The mean of all training perturbations stands for each."
+            )
+        predicted = np.tile(self._mean, (len(perturbations), 1))
+        for row, genes in zip(predicted, perturbations, strict=True):
+            if genes in self._known:
+                row[self._here] = self.scale * self._known[genes]
         return predicted
 
 
@@ -149,7 +268,8 @@ def geometric_median(points: NDArray[np.float64]) -> NDArray[np.float64]:
             break
     # Towards a minimum that is one of the points, the steps become ever shorter: end it by comparing.
     nearest = points[np.linalg.norm(points - median, axis=1).argmin()]
-    return nearest if _total_distance(points, nearest) <= _total_distance(points, median) else median
+    total = [float(np.linalg.norm(points - at, axis=1).sum()) for at in (nearest, median)]
+    return nearest if total[0] <= total[1] else median
 
 
 def _step(points: NDArray[np.float64], at: NDArray[np.float64], spread: float) -> NDArray[np.float64]:
@@ -164,7 +284,3 @@ def _step(points: NDArray[np.float64], at: NDArray[np.float64], spread: float) -
     # The points here hold on with a force of one each: below it, nothing moves.
     stay = 1.0 if pull <= n_here else n_here / pull
     return (1 - stay) * target + stay * at
-
-
-def _total_distance(points: NDArray[np.float64], at: NDArray[np.float64]) -> float:
-    return float(np.linalg.norm(points - at, axis=1).sum())
