@@ -26,8 +26,7 @@ from scapp._keys import Key
 from scapp._labels import SEPARATOR, Perturbation, format_label, parse_labels, read_perturbations
 from scapp._tables import PathLike, existing_file, is_path
 from scapp.benchmark import Method, Predicted, Split, Task, read_predictions
-from scapp.datasets._labels import CONTROL
-from scapp.datasets._tidy import labelled_cells
+from scapp.datasets._tidy import CONTROL, labelled_cells
 from scapp.expression import Expression
 
 if TYPE_CHECKING:

@@ -11,8 +11,7 @@ from scipy import sparse
 import scapp
 from scapp import benchmark
 from scapp._labels import parse_label
-from scapp.datasets._labels import read_labels
-from scapp.datasets._tidy import tidy
+from scapp.datasets._tidy import read_labels, tidy
 
 
 def genes_of(labels):

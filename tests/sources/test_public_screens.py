@@ -15,7 +15,7 @@ from scipy import sparse
 
 import scapp
 from scapp import datasets
-from scapp.datasets import _public, _sources
+from scapp.datasets import _public
 from scapp.datasets._tidy import tidy
 
 TIDY = ["perturbation", "control", "n_perturbed_genes"]
@@ -107,9 +107,9 @@ def publish(monkeypatch, site, names, content):
     """Let a source be a file of the site."""
     md5 = f"md5:{hashlib.md5(content).hexdigest()}"
     for name in names:
-        file = getattr(_sources, name)
+        file = getattr(_public, name)
         site.add(file.name, content)
-        monkeypatch.setattr(_sources, name, replace(file, url=f"{site.url}/{file.name}", known_hash=md5))
+        monkeypatch.setattr(_public, name, replace(file, url=f"{site.url}/{file.name}", known_hash=md5))
 
 
 LOADERS = {
@@ -145,8 +145,8 @@ def test_nothing_is_unpickled(site, tmp_path, monkeypatch):
     np.savez(tmp_path / "pickled.npz", **dict.fromkeys(_public._EFFECT_ARRAYS, np.array([_Unpickled()], dtype=object)))
     content = (tmp_path / "pickled.npz").read_bytes()
     md5 = f"md5:{hashlib.md5(content).hexdigest()}"
-    file = replace(_sources.NORMAN_EFFECTS, url=site.add("bundle.npz", content), known_hash=md5)
-    monkeypatch.setattr(_sources, "NORMAN_EFFECTS", file)
+    file = replace(_public.NORMAN_EFFECTS, url=site.add("bundle.npz", content), known_hash=md5)
+    monkeypatch.setattr(_public, "NORMAN_EFFECTS", file)
     with pytest.raises(ValueError, match="allow_pickle=False"):
         datasets.norman_2019_effects(folder=tmp_path / "data", progress_bar=False)
 
@@ -155,9 +155,9 @@ def test_screens_of_adamson_are_chosen_by_name(site, scperturb, tmp_path, monkey
     content = scperturb.read_bytes()
     md5 = f"md5:{hashlib.md5(content).hexdigest()}"
     files = {
-        name: replace(file, url=site.add(file.name, content), known_hash=md5) for name, file in _sources.ADAMSON.items()
+        name: replace(file, url=site.add(file.name, content), known_hash=md5) for name, file in _public.ADAMSON.items()
     }
-    monkeypatch.setattr(_sources, "ADAMSON", files)
+    monkeypatch.setattr(_public, "ADAMSON", files)
     for screen, code in {"upr": "10X010", "upr_epistasis": "10X005", "pilot": "10X001"}.items():
         datasets.adamson_2016(screen=screen, folder=tmp_path, progress_bar=False)
         assert code in site.requests[-1][0]
@@ -294,9 +294,7 @@ def test_z_scores_of_replogle_are_a_table_that_becomes_effects(site, tmp_path, m
     )
     table.to_parquet(tmp_path / "table.parquet")
     publish(monkeypatch, site, ["REPLOGLE_ZSCORES"], (tmp_path / "table.parquet").read_bytes())
-    read = datasets.replogle_2022_k562_zscores(
-        folder=tmp_path / "data", known_hash=_sources.REPLOGLE_ZSCORES.known_hash
-    )
+    read = datasets.replogle_2022_k562_zscores(folder=tmp_path / "data", known_hash=_public.REPLOGLE_ZSCORES.known_hash)
     assert read["knocked_down_gene"].tolist() == list("AABB")
     columns = {"perturbation": "knocked_down_gene", "gene": "affected_gene", "lfc": "z_score", "base": "e"}
     effects = scapp.pp.read_effects(read, **columns)

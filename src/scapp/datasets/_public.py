@@ -9,17 +9,17 @@ import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
 from scapp._checked import checked
+from scapp._docs import documented
 from scapp._download import RemoteFile, fetch
 from scapp._keys import Key
 from scapp._labels import format_label, parse_labels
-from scapp.datasets import _sources
 from scapp.datasets._tidy import load_h5ad, tidy, with_columns
 
 if TYPE_CHECKING:
@@ -33,8 +33,75 @@ logger = logging.getLogger(__name__)
 
 _EFFECT_ARRAYS = ("lfc_s", "lfc_d", "sing_labels", "doub_labels", "genes_hvg", "comp_ok")
 
+# scPerturb {cite:p}`Peidli2024`: harmonised files of many screens.
+_SCPERTURB = "https://zenodo.org/records/10044268/files"
+
+
+def _scperturb(name: str, md5: str) -> RemoteFile:
+    return RemoteFile(name, f"{_SCPERTURB}/{name}", f"md5:{md5}")
+
+
+NORMAN_EFFECTS: Final = RemoteFile(
+    "norman_effect_bundle.npz",
+    "https://raw.githubusercontent.com/MasalaKimchi/cell-state-reachability/"
+    "9b7a2b195e5e573c9b8a465cce9e9786e033aaf8/notebooks/cache/norman_effect_bundle.npz",
+    "sha256:8979d2ff3ea4e110f0e48f6342d0766c90036fe9876b9de53c93a8a401ec6f12",
+)
+NORMAN_SUBSET: Final = RemoteFile(
+    "devel.h5ad",
+    "https://github.com/altoslabs/perturbench/raw/d357dfa/src/perturbench/data/resources/devel.h5ad",
+    "sha256:220998f5630c813228c8661c86dd52244b9ac87127511289af90e0d900d8429b",
+)
+NORMAN: Final = _scperturb("NormanWeissman2019_filtered.h5ad", "c870e6967d91c017d9da827bab183cd6")
+ADAMSON: Final = {
+    "pilot": _scperturb("AdamsonWeissman2016_GSM2406675_10X001.h5ad", "232f7e3756d41602bbe434b50662a76f"),
+    "upr_epistasis": _scperturb("AdamsonWeissman2016_GSM2406677_10X005.h5ad", "8657391920e7f8b3e6fd52745777002a"),
+    "upr": _scperturb("AdamsonWeissman2016_GSM2406681_10X010.h5ad", "2fa44ea61a8dd35742af618638ec65fc"),
+}
+REPLOGLE_RPE1: Final = _scperturb("ReplogleWeissman2022_rpe1.h5ad", "cc7f1ec50aeb3a3e1b4a6cfa713d80fa")
+REPLOGLE_ESSENTIAL: Final = _scperturb("ReplogleWeissman2022_K562_essential.h5ad", "d8cba17576d1a8afc0f7d71b79cad0f7")
+REPLOGLE_GWPS: Final = _scperturb("ReplogleWeissman2022_K562_gwps.h5ad", "13db594f8f1d2ccb88fec44a13e414dc")
+# A long table of the strongest z-scores, from one commit of its repository; no hash of it is published.
+REPLOGLE_ZSCORES: Final = RemoteFile(
+    "replogle_2022_k562_zscores.parquet",
+    "https://raw.githubusercontent.com/rsflinn/truthseq-data/"
+    "e8a2100a1bf05e5f4c2f4e3f3268d242132eda6b/replogle_knockdown_effects.parquet",
+)
+# pertpy's file has the guides beside the genes, which scPerturb's has not; its hash is not published.
+PAPALEXI: Final = RemoteFile("papalexi_2021.h5mu", "https://exampledata.scverse.org/pertpy/papalexi_2021.h5mu")
+
+# Texts that the docstrings of several screens share.
+_FETCHED = """\
+folder
+    Where the file is, or goes; ``$SCAPP_DATA_DIR`` or else ``scanpy.settings.datasetdir`` if None.
+base_url
+    Mirror that has the file under its name; ``$SCAPP_DATA_URL`` or else the public host if None.
+progress_bar
+    Whether to show a progress bar."""
+_RAISES = """\
+Raises
+------
+ConnectionError
+    If the file cannot be fetched.
+ValueError
+    If what is there, or was sent, is not the published file."""
+_CELLS = f"""\
+{_FETCHED}
+backed
+    Leave the counts on disk; :func:`scapp.pp.pseudobulk` reads them in blocks.
+
+Returns
+-------
+Cells by genes, raw counts in `X`. `obs`: ``perturbation`` (``"control"``, ``"KLF1"``, ``"CEBPA+KLF1"``), ``control``,
+``n_perturbed_genes``, ``batch`` where the file has it; then the columns of the source. Cells without a known
+perturbation are left out, and how many is logged.
+
+{_RAISES}"""
+_fetching = documented({"fetched": _FETCHED, "raises": _RAISES, "cells": _CELLS})
+
 
 @checked
+@_fetching
 def norman_2019_effects(*, folder: Folder = None, base_url: str | None = None, progress_bar: bool = True) -> AnnData:
     """Return effects of 104 single and 130 double activations in K562 cells :cite:p:`Norman2019`, a file of 3.4 MB.
 
@@ -43,12 +110,7 @@ def norman_2019_effects(*, folder: Folder = None, base_url: str | None = None, p
 
     Parameters
     ----------
-    folder
-        Where the file is, or goes; ``$SCAPP_DATA_DIR`` or else ``scanpy.settings.datasetdir`` if None.
-    base_url
-        Mirror that has the file under its name; ``$SCAPP_DATA_URL`` or else the public host if None.
-    progress_bar
-        Whether to show a progress bar.
+    {fetched}
 
     Returns
     -------
@@ -56,12 +118,7 @@ def norman_2019_effects(*, folder: Folder = None, base_url: str | None = None, p
     log-fold-changes (natural log of counts per million plus one, of the pseudobulk, minus that of the control cells),
     float32. `obs`: ``perturbation``, ``control`` (none is), ``n_perturbed_genes`` and ``both_singles_measured``.
 
-    Raises
-    ------
-    ConnectionError
-        If the file cannot be fetched.
-    ValueError
-        If what is there, or was sent, is not the published file.
+    {raises}
 
     Examples
     --------
@@ -69,7 +126,7 @@ def norman_2019_effects(*, folder: Folder = None, base_url: str | None = None, p
     >>> effects = scapp.datasets.norman_2019_effects()
     >>> scapp.pp.add_network(effects, scapp.resources.string())
     """
-    path = fetch(_sources.NORMAN_EFFECTS, folder=folder, base_url=base_url, progress_bar=progress_bar)
+    path = fetch(NORMAN_EFFECTS, folder=folder, base_url=base_url, progress_bar=progress_bar)
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in _EFFECT_ARRAYS}
@@ -96,6 +153,7 @@ def norman_2019_effects(*, folder: Folder = None, base_url: str | None = None, p
 
 
 @checked
+@_fetching
 def norman_2019_cells_subset(
     *, folder: Folder = None, base_url: str | None = None, progress_bar: bool = True
 ) -> AnnData:
@@ -107,8 +165,7 @@ def norman_2019_cells_subset(
 
     Parameters
     ----------
-    folder, base_url, progress_bar
-        As in :func:`norman_2019_effects`.
+    {fetched}
 
     Returns
     -------
@@ -116,14 +173,9 @@ def norman_2019_cells_subset(
     ``perturbation``, ``control``, ``n_perturbed_genes``, ``batch`` (the number behind the barcode, which is that of the
     10x lane), then the columns of the source, among them ``ncounts``.
 
-    Raises
-    ------
-    ConnectionError
-        If the file cannot be fetched.
-    ValueError
-        If what is there, or was sent, is not the published file.
+    {raises}
     """
-    cells = load_h5ad(fetch(_sources.NORMAN_SUBSET, folder=folder, base_url=base_url, progress_bar=progress_bar))
+    cells = load_h5ad(fetch(NORMAN_SUBSET, folder=folder, base_url=base_url, progress_bar=progress_bar))
     cells = tidy(cells[cells.obs["dataset"] == "norman19"].copy())
     lane = cells.obs_names.str.extract(r"-(\d+)$", expand=False).to_numpy()
     columns = {name: cells.obs[name] for name in (Key.obs.PERTURBATION, Key.obs.CONTROL, Key.obs.N_PERTURBED_GENES)}
@@ -133,6 +185,7 @@ def norman_2019_cells_subset(
 
 
 @checked
+@_fetching
 def norman_2019(
     *, folder: Folder = None, base_url: str | None = None, progress_bar: bool = True, backed: bool = False
 ) -> AnnData:
@@ -142,28 +195,13 @@ def norman_2019(
 
     Parameters
     ----------
-    folder, base_url, progress_bar
-        As in :func:`norman_2019_effects`.
-    backed
-        Leave the counts on disk; :func:`scapp.pp.pseudobulk` reads them in blocks.
-
-    Returns
-    -------
-    Cells by genes, raw counts in `X`. `obs`: ``perturbation`` (``"control"``, ``"KLF1"``, ``"CEBPA+KLF1"``), ``control``,
-    ``n_perturbed_genes``, ``batch`` where the file has it; then the columns of the source. Cells without a known
-    perturbation are left out, and how many is logged.
-
-    Raises
-    ------
-    ConnectionError
-        If the file cannot be fetched.
-    ValueError
-        If what is there, or was sent, is not the published file.
+    {cells}
     """
-    return _cells(_sources.NORMAN, folder, base_url, progress_bar, backed)
+    return _cells(NORMAN, folder, base_url, progress_bar, backed)
 
 
 @checked(own=("screen",))
+@_fetching
 def adamson_2016(
     *,
     screen: Screen = "upr",
@@ -179,27 +217,17 @@ def adamson_2016(
     screen
         ``"upr"``: genes of the unfolded protein response (GSM2406681, 10X010); ``"upr_epistasis"``: its three sensors alone
         and in combination (GSM2406677, 10X005); ``"pilot"``: few genes (GSM2406675, 10X001).
-    folder, base_url, progress_bar, backed
-        As in :func:`norman_2019`.
-
-    Returns
-    -------
-    As :func:`norman_2019`.
-
-    Raises
-    ------
-    ConnectionError
-        If the file cannot be fetched.
-    ValueError
-        If there is no such screen, or what is there, or was sent, is not the published file.
+        ValueError for any other.
+    {cells}
     """
-    if screen not in _sources.ADAMSON:
-        known = ", ".join(map(repr, _sources.ADAMSON))
+    if screen not in ADAMSON:
+        known = ", ".join(map(repr, ADAMSON))
         raise ValueError(f"There is no screen {screen!r} of Adamson et al. 2016; pass screen= one of {known}.")
-    return _cells(_sources.ADAMSON[screen], folder, base_url, progress_bar, backed)
+    return _cells(ADAMSON[screen], folder, base_url, progress_bar, backed)
 
 
 @checked
+@_fetching
 def replogle_2022_k562_essential(
     *, folder: Folder = None, base_url: str | None = None, progress_bar: bool = True, backed: bool = False
 ) -> AnnData:
@@ -209,24 +237,13 @@ def replogle_2022_k562_essential(
 
     Parameters
     ----------
-    folder, base_url, progress_bar, backed
-        As in :func:`norman_2019`.
-
-    Returns
-    -------
-    As :func:`norman_2019`.
-
-    Raises
-    ------
-    ConnectionError
-        If the file cannot be fetched.
-    ValueError
-        If what is there, or was sent, is not the published file.
+    {cells}
     """
-    return _cells(_sources.REPLOGLE_ESSENTIAL, folder, base_url, progress_bar, backed)
+    return _cells(REPLOGLE_ESSENTIAL, folder, base_url, progress_bar, backed)
 
 
 @checked
+@_fetching
 def replogle_2022_rpe1(
     *, folder: Folder = None, base_url: str | None = None, progress_bar: bool = True, backed: bool = False
 ) -> AnnData:
@@ -236,24 +253,13 @@ def replogle_2022_rpe1(
 
     Parameters
     ----------
-    folder, base_url, progress_bar, backed
-        As in :func:`norman_2019`.
-
-    Returns
-    -------
-    As :func:`norman_2019`.
-
-    Raises
-    ------
-    ConnectionError
-        If the file cannot be fetched.
-    ValueError
-        If what is there, or was sent, is not the published file.
+    {cells}
     """
-    return _cells(_sources.REPLOGLE_RPE1, folder, base_url, progress_bar, backed)
+    return _cells(REPLOGLE_RPE1, folder, base_url, progress_bar, backed)
 
 
 @checked
+@_fetching
 def replogle_2022_k562_gwps(
     *, folder: Folder = None, base_url: str | None = None, progress_bar: bool = True, backed: bool = True
 ) -> AnnData:
@@ -264,24 +270,13 @@ def replogle_2022_k562_gwps(
 
     Parameters
     ----------
-    folder, base_url, progress_bar, backed
-        As in :func:`norman_2019`.
-
-    Returns
-    -------
-    As :func:`norman_2019`.
-
-    Raises
-    ------
-    ConnectionError
-        If the file cannot be fetched.
-    ValueError
-        If what is there, or was sent, is not the published file.
+    {cells}
     """
-    return _cells(_sources.REPLOGLE_GWPS, folder, base_url, progress_bar, backed)
+    return _cells(REPLOGLE_GWPS, folder, base_url, progress_bar, backed)
 
 
 @checked
+@_fetching
 def replogle_2022_k562_zscores(
     *,
     folder: Folder = None,
@@ -296,8 +291,7 @@ def replogle_2022_k562_zscores(
 
     Parameters
     ----------
-    folder, base_url, progress_bar
-        As in :func:`norman_2019_effects`.
+    {fetched}
     known_hash
         Hash that the file must have, for example ``"sha256:…"``.
 
@@ -330,7 +324,7 @@ def replogle_2022_k562_zscores(
     ...     fill_value=0,
     ... )
     """
-    file = replace(_sources.REPLOGLE_ZSCORES, known_hash=known_hash)
+    file = replace(REPLOGLE_ZSCORES, known_hash=known_hash)
     path = fetch(file, folder=folder, base_url=base_url, progress_bar=progress_bar)
     table = _readable(path, pd.read_parquet)
     missing = {"knocked_down_gene", "affected_gene", "z_score"} - set(table.columns)
@@ -342,6 +336,7 @@ def replogle_2022_k562_zscores(
 
 
 @checked
+@_fetching
 def papalexi_2021(
     *,
     folder: Folder = None,
@@ -356,8 +351,7 @@ def papalexi_2021(
 
     Parameters
     ----------
-    folder, base_url, progress_bar
-        As in :func:`norman_2019_effects`.
+    {fetched}
     known_hash
         Hash that the file must have, for example ``"sha256:…"``.
 
@@ -376,9 +370,7 @@ def papalexi_2021(
     import mudata
     import pooch
 
-    path = fetch(
-        replace(_sources.PAPALEXI, known_hash=known_hash), folder=folder, base_url=base_url, progress_bar=progress_bar
-    )
+    path = fetch(replace(PAPALEXI, known_hash=known_hash), folder=folder, base_url=base_url, progress_bar=progress_bar)
     mdata = _readable(path, mudata.read_h5mu)
     if "rna" not in mdata.mod:
         raise ValueError(f"{str(path)!r} has no modality 'rna', but {', '.join(map(repr, mdata.mod))}.")

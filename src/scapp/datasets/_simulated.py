@@ -12,8 +12,7 @@ from anndata import AnnData
 from scapp._checked import checked
 from scapp._keys import Key
 from scapp._labels import SEPARATOR
-from scapp.datasets._counts import CountModel
-from scapp.datasets._guides import with_guides
+from scapp.datasets._counts import CountModel, with_guides
 from scapp.datasets._planted_network import PlantedNetwork, draw_pairs, plant_network
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -14,6 +13,7 @@ import numpy as np
 from matplotlib.text import Text
 
 from scapp._checked import checked
+from scapp._docs import documented
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,18 +55,13 @@ sep
     "fitted_figure": f"{_DRAWN}; by default as large as what is drawn needs.\n{_SAVED}",
     "saved": _SAVED,
 }
-_PLACEHOLDER = re.compile(r"^( *)\{(\w+)\}$", re.MULTILINE)
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
 
 def picture(function: Callable[Given, Result]) -> Callable[Given, Result]:
     """Check the options of a plotting function, and fill the texts of shared parameters into its docstring."""
-    if function.__doc__:  # None under `python -OO`
-        function.__doc__ = _PLACEHOLDER.sub(
-            lambda line: textwrap.indent(PARAMETERS[line[2]], line[1]), function.__doc__
-        )
-    return checked(function)
+    return checked(documented(PARAMETERS)(function))
 
 
 def _place(save: str | Path | bool, name: str) -> Path:
