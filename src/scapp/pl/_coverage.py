@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from scipy import sparse
 
 from scapp._controls import Control
@@ -82,12 +81,17 @@ def network_coverage(
     degree = _degree(adata, _as_list(network_key))
     known = _perturbed(adata, label_column(adata, perturbation_key), control_label(adata, control), sep)
     is_perturbed = adata.var_names.isin(known)
-    lacks = _lacks(adata, degree, gene_features_key)
-    outside = [gene for gene in known if gene not in set(adata.var_names)]
+    genes, n_perturbed = adata.var_names, int(is_perturbed.sum())
+    lacks: list[tuple[str, list[str], int, int | None]] = [
+        (name, list(genes[lacking & is_perturbed]), n_perturbed, int(lacking.sum()))
+        for name, lacking in _lacks(adata, degree, gene_features_key).items()
+    ]
+    if outside := [gene for gene in known if gene not in set(genes)]:
+        lacks.append(("no gene\nof adata", outside, len(known), None))
     upper, lower = plt.subplots(2, figsize=figsize, layout="constrained")[1] if ax is None else ax
 
     _draw_degrees(upper, {PERTURBED: degree[is_perturbed], ALL: degree})
-    _draw_lacks(lower, adata.var_names, lacks, is_perturbed, outside, n_perturbed=len(known))
+    _draw_lacks(lower, lacks, n_genes=len(genes))
     literal(lower)
     drawn = finish_figure(upper, show=show, save=save, return_fig=return_fig)
     return (upper, lower) if drawn is upper else drawn  # type: ignore[return-value]
@@ -164,26 +168,15 @@ def _draw_degrees(ax: Axes, degrees: dict[tuple[str, str], np.ndarray]) -> None:
     ax.legend(fontsize=7, frameon=False, loc="upper right")
 
 
-def _draw_lacks(
-    ax: Axes,
-    genes: pd.Index,
-    lacks: dict[str, np.ndarray],
-    is_perturbed: np.ndarray,
-    outside: list[str],
-    *,
-    n_perturbed: int,
-) -> None:
-    """Draw two bars for each lack, with their numbers, and below them the first perturbed genes that it concerns."""
-    rows = [
-        (name, list(genes[lacking & is_perturbed]), int(is_perturbed.sum()), int(lacking.sum()))
-        for name, lacking in lacks.items()
-    ]
-    if outside:
-        rows.append(("no gene\nof adata", outside, n_perturbed, 0))
-    for k, (name, concerned, of_perturbed, n_all) in enumerate(rows):
+def _draw_lacks(ax: Axes, lacks: list[tuple[str, list[str], int, int | None]], *, n_genes: int) -> None:
+    """Draw two bars for each lack, with their numbers, and below them the first perturbed genes that it concerns.
+
+    A lack is its name, the perturbed genes that it concerns, of how many, and how many of all genes it concerns.
+    """
+    for k, (_, concerned, of_perturbed, n_all) in enumerate(lacks):
         bars = [(-0.3, PERTURBED[1], len(concerned), of_perturbed)]
-        if name in lacks:
-            bars.append((0.0, ALL[1], n_all, len(genes)))
+        if n_all is not None:
+            bars.append((0.0, ALL[1], n_all, n_genes))
         for shift, color, count, total in bars:
             share = count / max(total, 1)
             ax.barh(k + shift, share, 0.28, color=color)
@@ -197,8 +190,8 @@ def _draw_lacks(
                 _fitting(concerned), (0, below), xytext=(2, 0), textcoords="offset points", fontsize=6, va="center",
                 color=VERMILION,
             )  # fmt: skip
-    ax.set_yticks(np.arange(len(rows)) - 0.15, [row[0] for row in rows], fontsize=7)
-    ax.set_ylim(len(rows) - 0.5, -0.6)  # the first on top
+    ax.set_yticks(np.arange(len(lacks)) - 0.15, [lack[0] for lack in lacks], fontsize=7)
+    ax.set_ylim(len(lacks) - 0.5, -0.6)  # the first on top
     ax.set_xlim(0, 1.3)  # room for the numbers of a full bar
     ax.set_xticks(np.linspace(0, 1, 6))
     ax.xaxis.set_major_formatter("{x:.0%}")

@@ -110,7 +110,11 @@ def interaction_map(
     names = _genes(table, genes)
     by = "magnitude" if score == CLASS else score
     if cluster and len(names) > 2:
-        names = [names[i] for i in _order(_square(table, by, names))]
+        compared = _square(table, by, names)
+        compared[~np.isfinite(compared)] = np.nan
+        # What is missing counts as the mean of all.
+        filled = np.nan_to_num(compared, nan=np.nanmean(compared) if np.isfinite(compared).any() else 0)
+        names = [names[i] for i in leaves_list(linkage(filled, method="average", optimal_ordering=True))]
     codes = {name: i for i, name in enumerate(COLORS)}
     column = table[CLASS].map(codes) if score == CLASS else table[score]
     values = _square(table.assign(**{score: column.astype(float)}), score, names)
@@ -176,13 +180,6 @@ def _square(table: pd.DataFrame, score: str, names: list[str]) -> np.ndarray:
     values = np.full((len(names),) * 2, np.nan)
     values[row[known], column[known]] = values[column[known], row[known]] = table[score].to_numpy(dtype=float)[known]
     return values
-
-
-def _order(values: np.ndarray) -> np.ndarray:
-    """Order of the leaves of a tree over the rows; what is missing counts as the mean of all."""
-    finite = np.where(np.isfinite(values), values, np.nan)
-    filled = np.where(np.isnan(finite), np.nanmean(finite) if np.isfinite(finite).any() else 0, finite)
-    return leaves_list(linkage(filled, method="average", optimal_ordering=True))
 
 
 def _scale(
