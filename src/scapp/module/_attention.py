@@ -21,9 +21,9 @@ PERTURBATIONS_PER_VECTOR = 4
 SMALLEST_SIMILARITY = 1e-3
 # Fewer singles than these make no programs of their own, or are no queries to learn from.
 MIN_SINGLES_FOR_PROGRAMS, MIN_QUERIES = 20, 8
-# Strength of the prior on the scalars: normal with unit variance, in units of one independent value of one perturbation; and
-# how much more strongly the programs are held together than their common scores.
-SCALAR_PRIOR, PROGRAM_PRIOR = 0.5, 2.0
+# Strength of the prior on the scalars: in units of one independent value of one perturbation; and how much more strongly
+# the programs are held together than their common scores.
+SCALAR_PRIOR, PROGRAM_PRIOR = 1.5, 2.0
 FACTOR_RANGE = (0.3, 1.0)
 CENTRE_STEPS = 50
 N_FOLDS = 2
