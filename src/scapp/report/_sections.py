@@ -252,7 +252,9 @@ def _what_was_read(screen: Screen, section: Section) -> None:
                     batch_key=screen.options["batch_key"], sep=screen.options["sep"], on_few_cells="drop",
                 )  # fmt: skip
             for said in dict.fromkeys(str(each.message) for each in warned if each.category is UserWarning):
-                other = "\nEffects that were calculated otherwise can be passed in place of the cells, with control=None."
+                other = (
+                    "\nEffects that were calculated otherwise can be passed in place of the cells, with control=None."
+                )
                 section.missing(said + other * ("total_counts_key" in said))
         except ValueError as error:
             screen.lacks.append("effects, and with them everything below but the labels and the network")
