@@ -141,6 +141,9 @@ def files(
     if "norman_2019" in (test.docstring or ""):  # only this one needs the real data
         bundle = request.getfixturevalue("shared_data") / "originals" / "norman_effect_bundle.npz"
         (tmp_path / "norman_effect_bundle.npz").symlink_to(bundle)
+    if "replogle_2022_k562_zscores" in (test.docstring or ""):
+        table = request.getfixturevalue("shared_data") / "replogle_2022_k562_zscores.parquet"
+        (tmp_path / table.name).symlink_to(table)
     proteins = {gene: f"9606.{gene}" for gene in GENES}
     channels = "neighborhood fusion cooccurence coexpression experimental database textmining combined_score"
     links = [f"protein1 protein2 {channels}"]

@@ -134,6 +134,37 @@ def parse_labels(
     return [distinct[label] for label in labels]
 
 
+def list_labels(perturbations: Iterable[str]) -> list[str]:
+    """Return the labels that are asked for.
+
+    Raises
+    ------
+    TypeError
+        If they are no list of texts.
+    ValueError
+        If there is none, or one is asked twice.
+    """
+    if isinstance(perturbations, str):
+        raise TypeError(f"Expected a list of labels, found the text {perturbations!r}. Pass [{perturbations!r}].")
+    if not isinstance(perturbations, Iterable):
+        raise TypeError(
+            f"Expected a list of labels such as ['KLF1', 'KLF1+CEBPA'], found {type(perturbations).__name__} {perturbations!r}."
+        )
+    names = list(perturbations)
+    others = [name for name in names if not isinstance(name, str)]
+    if others:
+        raise TypeError(
+            f"A perturbation is named by a text, such as 'KLF1' or 'KLF1+CEBPA', found the {type(others[0]).__name__} "
+            f"{str(others[0])[:60]!r}. Join the genes of each: ['+'.join(genes) for genes in …]."
+        )
+    if not names:
+        raise ValueError("No perturbation is asked: the list of labels is empty.")
+    if len(set(names)) < len(names):
+        twice = [name for name, n in count_labels(names).items() if n > 1]
+        raise ValueError(f"These labels are asked more than once: {shorten(twice)}. Ask each once.")
+    return names
+
+
 def format_label(genes: Iterable[str], *, sep: str = SEPARATOR) -> str:
     """Return the canonical label of some genes: alphabetical, joined by `sep`."""
     return sep.join(sorted(genes))

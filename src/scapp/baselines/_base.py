@@ -14,7 +14,7 @@ from scapp._checked import checked
 from scapp._effects import label_column
 from scapp._genes import measured_mask, shorten
 from scapp._keys import Key
-from scapp._labels import SEPARATOR, Perturbation, parse_labels
+from scapp._labels import SEPARATOR, Perturbation, list_labels, parse_labels
 from scapp._training_effects import TrainingEffects, read_effects
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Baseline(ABC):
         """
         if self._shape is None:
             raise RuntimeError(f"This {type(self).__name__} has not been fitted: call .fit(effects) first.")
-        names = _check_names(perturbations)
+        names = list_labels(perturbations)
         parsed = parse_labels(names, control=None, sep=self._sep, genes=self._var.index)
         controls = [name for name, genes in zip(names, parsed, strict=True) if not genes]
         if controls:
@@ -134,15 +134,3 @@ class Baseline(ABC):
             return f"{type(self).__name__}, not fitted"
         n, n_genes = self._shape
         return f"{type(self).__name__}, fitted to {n} perturbations x {n_genes} measured genes"
-
-
-def _check_names(perturbations: Iterable[str]) -> list[str]:
-    if isinstance(perturbations, str):
-        raise TypeError(f"Expected a list of labels, found the text {perturbations!r}. Pass [{perturbations!r}].")
-    names = list(perturbations)
-    if not names:
-        raise ValueError("No perturbation is asked: the list of labels is empty.")
-    twice = dict.fromkeys(name for name in names if names.count(name) > 1) if len(set(names)) < len(names) else {}
-    if twice:
-        raise ValueError(f"These labels are asked more than once: {shorten(twice)}. Ask each once.")
-    return names

@@ -315,8 +315,9 @@ def replogle_2022_k562_zscores(
     --------
     >>> import scapp
     >>> table = scapp.datasets.replogle_2022_k562_zscores()
+    >>> clipped = table.assign(z_score=table["z_score"].clip(-3, 3))
     >>> effects = scapp.pp.read_effects(
-    ...     table.drop_duplicates(["knocked_down_gene", "affected_gene"]),
+    ...     clipped.drop_duplicates(["knocked_down_gene", "affected_gene"]),
     ...     perturbation="knocked_down_gene",
     ...     gene="affected_gene",
     ...     lfc="z_score",

@@ -13,7 +13,7 @@ from mudata import MuData
 from scapp._checked import checked
 from scapp._genes import check_no_view, shorten
 from scapp._keys import Key
-from scapp._labels import check_known, column_of_obs, parse_labels
+from scapp._labels import check_known, column_of_obs, list_labels, parse_labels
 from scapp._ranking import write_ranking
 from scapp._warn import warn_user
 from scapp.model._fields import check_same_genes, column_of_mudata
@@ -505,18 +505,4 @@ def _names(perturbations: Iterable[str]) -> list[str]:
             f"Expected labels of perturbations, found the {type(perturbations).__name__}. Pass it by name, as in "
             "`model.predict(adata=effects)`, or ask for perturbations: `model.predict(['KLF1+CEBPA'])`."
         )
-    if isinstance(perturbations, str):
-        raise TypeError(f"Expected a list of labels, found the text {perturbations!r}. Pass [{perturbations!r}].")
-    names = list(perturbations)
-    lists = [name for name in names if isinstance(name, list | tuple | set)]
-    if lists:
-        raise TypeError(
-            f"A perturbation is named by a text, such as 'KLF1' or 'KLF1+CEBPA', found the {type(lists[0]).__name__} {lists[0]!r}. "
-            "Join the genes of each: ['+'.join(genes) for genes in …]."
-        )
-    if not names:
-        raise ValueError("No perturbation is asked: the list of labels is empty.")
-    if len(set(names)) < len(names):
-        twice = pd.Index(names)[pd.Index(names).duplicated()].unique()
-        raise ValueError(f"These labels are asked more than once: {shorten(twice)}. Ask each once.")
-    return names
+    return list_labels(perturbations)
