@@ -14,6 +14,7 @@ class Key:
         BATCH: Final = "batch"
         N_CELLS: Final = "n_cells"
         N_PERTURBED_GENES: Final = "n_perturbed_genes"
+        SHARE_RESPONDING: Final = "share_responding"
         IN_TRAINING: Final = "in_training"
         SINGLES_MEASURED: Final = "n_singles_measured"
         UNINFORMED: Final = "uninformed"

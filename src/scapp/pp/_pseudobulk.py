@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from scapp._labels import SEPARATOR, Perturbation, column_of_obs, format_label, 
 from scapp._warn import warn_user
 from scapp.expression import TARGET_SUM, Expression, Scale, Source, sum_groups
 from scapp.pp._contexts import effects_by_context
+from scapp.pp._responders import read_responders
 from scapp.pp._screen_files import Screen, open_screen
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ def pseudobulk(
     batch_key: str | None = None,
     context_key: str | None = None,
     total_counts_key: str | None = None,
+    responders_key: str | None = None,
     min_cells: int = 2,
     on_few_cells: Literal["error", "drop"] = "error",
     chunk_size: int | None = None,
@@ -95,8 +98,12 @@ def pseudobulk(
     total_counts_key
         Column of ``adata.obs`` with the total counts of each cell, where the matrix holds raw counts of a part of the
         genes only. A warning names a column of a usual name with larger totals than those of the matrix.
+    responders_key
+        Column of ``adata.obs`` that says which cells respond to their perturbation, such as ``"mixscape_class_global"`` or
+        ``"mixscape_class"`` of pertpy's Mixscape (``"KO"`` and ``"NP"``, alone or after the gene), or of True and False. Effects
+        are then those of the responding cells; control cells all stay, whatever it says of them.
     min_cells
-        The fewest cells that a perturbation may have. A standard error needs two.
+        The fewest cells that a perturbation may have, of responding ones with `responders_key`. A standard error needs two.
     on_few_cells
         What to do with perturbations of fewer cells: ``"error"``, or ``"drop"`` with a warning that names them.
     chunk_size
@@ -111,7 +118,8 @@ def pseudobulk(
     - ``X`` and ``layers["lfc"]``, ``layers["lfc_se"]``: mean profile over the cells, log-fold-change against control,
       its standard error; float32 of shape (n_perturbations, n_vars), NaN for genes that were not measured.
     - ``obs``: the label under `perturbation_key` and as names, ``n_cells``, ``n_perturbed_genes``, and those columns
-      that are constant within each perturbation.
+      that are constant within each perturbation; with `responders_key` also ``share_responding``, the share of its cells
+      that respond, of which ``n_cells`` is the number.
     - ``var``: that of `adata`, ``control_mean`` and ``control_var`` (over all control cells); ``varm`` and ``varp``
       (gene features, networks) as in `adata`.
     - with `context_key`, one observation for each perturbation and context, ``"KLF1 (K562)"``, whose context stands in
@@ -124,7 +132,7 @@ def pseudobulk(
     ValueError
         If there are no or fewer than two control cells or other labels are usual names of controls, labels are missing (also as
         text), cannot be read or are joined by another separator, a perturbation has too few cells, a batch has no controls,
-        names of genes or cells occur twice, or the matrix holds NaN, negative values (log-fold-changes, scaled data), values that
+        `responders_key` does not say of each perturbed cell whether it responds, names of genes or cells occur twice, or the matrix holds NaN, negative values (log-fold-changes, scaled data), values that
         were not normalised and logged, or what cannot be told; if a file is absent, truncated
         or no AnnData, or files have different genes or cells of the same name.
     TypeError
@@ -135,6 +143,11 @@ def pseudobulk(
     >>> effects = scapp.pp.pseudobulk(adata, control="control", batch_key="replicate")
     >>> effects["KLF1"].layers["lfc"]
     >>> effects = scapp.pp.pseudobulk(["run1.h5ad", "run2.zarr"])
+
+    Of the cells that respond by Mixscape, where pertpy has classified them:
+
+    >>> adata.obs["responds"] = True  # or responders_key="mixscape_class_global"
+    >>> scapp.pp.pseudobulk(adata, responders_key="responds").obs["share_responding"]
     """
     if context_key is not None:
         if not isinstance(adata, AnnData):
@@ -150,6 +163,7 @@ def pseudobulk(
             layer=layer,
             batch_key=batch_key,
             total_counts_key=total_counts_key,
+            responders_key=responders_key,
             min_cells=min_cells,
             on_few_cells=on_few_cells,
             chunk_size=chunk_size,
@@ -167,6 +181,7 @@ def pseudobulk(
             layer=layer,
             batch_key=batch_key,
             total_counts_key=total_counts_key,
+            responders_key=responders_key,
             min_cells=min_cells,
             on_few_cells=on_few_cells,
         )
@@ -182,23 +197,30 @@ def _pseudobulk(
     layer: str | None,
     batch_key: str | None,
     total_counts_key: str | None,
+    responders_key: str | None,
     min_cells: int,
     on_few_cells: str,
 ) -> AnnData:
     perturbations = read_perturbations(
         adata, perturbation_key=perturbation_key, control=control, sep=sep, effects_allowed=False
     )
-    kept, few = _split_by_cells(perturbations, min_cells=min_cells, drop=on_few_cells == "drop")
+    used, shares = np.ones(len(perturbations), dtype=bool), None
+    if responders_key is not None:
+        used, shares = read_responders(adata, responders_key, perturbations)
+    n_cells = dict.fromkeys(perturbations, 0) | Counter(itertools.compress(perturbations, used))
+    what = "cells" if responders_key is None else "responding cells"
+    kept, few = _split_by_cells(n_cells, what, min_cells=min_cells, drop=on_few_cells == "drop")
     group = {(): 0, **{genes: i for i, genes in enumerate(kept, start=1)}}
-    groups = np.array([group.get(genes, -1) for genes in perturbations], dtype=np.intp)
+    groups = np.where(used, [group.get(genes, -1) for genes in perturbations], -1).astype(np.intp)
     batches = None if batch_key is None else _read_batches(adata, batch_key, groups)
     expression = Expression(adata, total_counts_key=total_counts_key, sources=sources, inspect=False)
     effects = calculate_effects(expression, groups, len(kept) + 1, batches)
-    _say_what_is_done(expression, few, min_cells, total_counts_key)
+    _say_what_is_done(expression, few, what, min_cells, total_counts_key)
     _warn_of_other_features(adata.var[expression.measured])
 
     options: dict[str, Any] = {"control": control, "sep": sep, "layer": layer, "batch_key": batch_key}
     options |= {"perturbation_key": perturbation_key, "total_counts_key": total_counts_key, "min_cells": min_cells}
+    options["responders_key"] = responders_key
     record = {
         **{name: value for name, value in options.items() if value is not None},
         "input": expression.scale.value,
@@ -206,15 +228,18 @@ def _pseudobulk(
             {Key.obs.PERTURBATION: list(map(format_label, few)), Key.obs.N_CELLS: np.array(list(few.values()), int)}
         ),
     }
-    return _assemble(adata, expression, effects, kept, groups, perturbation_key, record)
+    result = _assemble(adata, expression, effects, kept, groups, perturbation_key, record)
+    if shares is not None:
+        result.obs[Key.obs.SHARE_RESPONDING] = [shares[genes] for genes in kept]
+    return result
 
 
 def _split_by_cells(
-    perturbations: list[Perturbation], *, min_cells: int, drop: bool
+    n_cells: dict[Perturbation, int], what: str, *, min_cells: int, drop: bool
 ) -> tuple[list[Perturbation], dict[Perturbation, int]]:
     """Return the perturbations with enough cells, and the cells of those with too few."""
-    n_cells = Counter(perturbations)
-    n_control = n_cells.pop((), 0)
+    n_control = n_cells.get((), 0)
+    n_cells = {genes: n for genes, n in n_cells.items() if genes != ()}
     if n_control < 2:
         raise ValueError(f"There is {n_control} control cell; at least 2 are needed for a mean and its standard error.")
     clash = [gene for genes in n_cells for gene in genes if SEPARATOR in gene]
@@ -226,12 +251,12 @@ def _split_by_cells(
     few = {genes: n for genes, n in sorted(n_cells.items()) if n < min_cells}
     if few and not drop:
         raise ValueError(
-            f"{len(few)} perturbation(s) have fewer than min_cells={min_cells} cells: {_name(few)}. Leave them out "
+            f"{len(few)} perturbation(s) have fewer than min_cells={min_cells} {what}: {_name(few)}. Leave them out "
             "with on_few_cells='drop'" + (", or lower min_cells (at least 2)." if min_cells > 2 else ".")
         )
     kept = sorted((genes for genes in n_cells if genes not in few), key=format_label)
     if not kept:
-        raise ValueError(f"No perturbation has at least min_cells={min_cells} cells; there are {len(few)} with fewer.")
+        raise ValueError(f"No perturbation has at least min_cells={min_cells} {what}; there are {len(few)} with fewer.")
     return kept, few
 
 
@@ -255,7 +280,7 @@ def _read_batches(adata: AnnData, batch_key: str, groups: NDArray[np.intp]) -> N
 
 
 def _say_what_is_done(
-    expression: Expression, few: dict[Perturbation, int], min_cells: int, total_counts_key: str | None
+    expression: Expression, few: dict[Perturbation, int], what: str, min_cells: int, total_counts_key: str | None
 ) -> None:
     if expression.scale is Scale.COUNTS:
         over = f"adata.obs[{total_counts_key!r}]" if total_counts_key else f"{len(expression.genes)} measured genes"
@@ -272,7 +297,7 @@ def _say_what_is_done(
             warn_user(warning)
     if few:
         warn_user(
-            f"{len(few)} perturbation(s) with fewer than min_cells={min_cells} cells are left out: {_name(few)}. "
+            f"{len(few)} perturbation(s) with fewer than min_cells={min_cells} {what} are left out: {_name(few)}. "
             "All are listed in uns['scapp']['pseudobulk']['dropped'].",
         )
 
