@@ -151,11 +151,17 @@ def list_labels(perturbations: Iterable[str]) -> list[str]:
             f"Expected a list of labels such as ['KLF1', 'KLF1+CEBPA'], found {type(perturbations).__name__} {perturbations!r}."
         )
     names = list(perturbations)
+    lists = [name for name in names if isinstance(name, list | tuple | set)]
+    if lists:
+        raise TypeError(
+            f"A perturbation is named by a text, such as 'KLF1' or 'KLF1+CEBPA', found the {type(lists[0]).__name__} {lists[0]!r}. "
+            "Join the genes of each: ['+'.join(genes) for genes in …]."
+        )
     others = [name for name in names if not isinstance(name, str)]
     if others:
-        raise TypeError(
-            f"A perturbation is named by a text, such as 'KLF1' or 'KLF1+CEBPA', found the {type(others[0]).__name__} "
-            f"{str(others[0])[:60]!r}. Join the genes of each: ['+'.join(genes) for genes in …]."
+        raise ValueError(
+            f"A perturbation is named by a string, such as 'KLF1' or 'KLF1+CEBPA', found {type(others[0]).__name__} "
+            f"{str(others[0])[:60]}. Pass the labels as strings: [str(label) for label in …]."
         )
     if not names:
         raise ValueError("No perturbation is asked: the list of labels is empty.")
