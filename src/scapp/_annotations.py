@@ -39,7 +39,7 @@ _INHERITED = {"isa", "is_a", "part_of", "partof"}
 
 @dataclass(frozen=True)
 class AnnotationTable:
-    """Which gene has which term: boolean csr matrix of shape (n_genes, n_terms), with both names."""
+    """Terms of each gene: boolean csr matrix of shape (n_genes, n_terms), with the names of both."""
 
     genes: list[str]
     terms: list[str]

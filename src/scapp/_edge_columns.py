@@ -1,4 +1,4 @@
-"""Which columns of a table hold the ends, the weight and the sign of edges? By their names, and by what they hold."""
+"""Find the columns of a table that hold the ends, weight and sign of edges, by their names and contents."""
 
 from __future__ import annotations
 

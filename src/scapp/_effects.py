@@ -1,4 +1,4 @@
-"""What an AnnData of effects remembers of itself, so that nobody has to say it again, and the types of perturbations."""
+"""Settings that an AnnData of effects remembers, so that users need not repeat them, and the types of perturbations."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def label_column(adata: AnnData, perturbation_key: str) -> str:
 
 
 def control_label(adata: AnnData, control: Control, perturbation_key: str | None = None) -> Control:
-    """Return the label of the control cells, None for effects, of which controls are no rows.
+    """Return the label of the control cells; None for effects, which have no rows for controls.
 
     With the column of labels, effects are also known by their form: ``layers["lfc"]``, each label once, and no control.
     """

@@ -1,4 +1,4 @@
-"""Which gene does a name from elsewhere mean? First by symbol, then by alias, never by a guess."""
+"""Match gene names from other sources to genes: first by symbol, then by alias, never by a guess."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ HARDLY_ANY, FEW = 0.01, 0.1
 
 
 class Meaning(NamedTuple):
-    """What a name stands for: no symbol, one, or several of which none is chosen; and by which rule it was found."""
+    """Meaning of a name: no symbol, one, or several (none of which is chosen), and the rule that found it."""
 
     symbols: tuple[str, ...]
     rule: str
@@ -115,12 +115,12 @@ class NameTables:
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing to look names up in."""
+        """True if there is nothing to look names up in."""
         return not (self.official or self.given)
 
     @property
     def only_given(self) -> bool:
-        """Whether all that is known are the names that the user says the symbol of, which need not be many."""
+        """True if the only known names are those that the user gave symbols for; there may be few."""
         return self.official <= set(self.given.values())
 
     def ids_by_symbol(self) -> dict[str, set[str]]:
@@ -218,7 +218,7 @@ def _text(column: pd.Series) -> pd.Series:
 
 @dataclass(frozen=True)
 class NameMatch:
-    """Which names from a source mean which genes of adata.
+    """Match of the names of a source to the genes of adata.
 
     Parameters
     ----------

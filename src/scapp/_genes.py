@@ -1,4 +1,4 @@
-"""What every function needs to know of the genes: their names are unique, and which of them were measured."""
+"""Checks of genes that every function needs: that their names are unique, and which of them were measured."""
 
 from __future__ import annotations
 

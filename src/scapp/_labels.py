@@ -283,7 +283,7 @@ def _mend_control(counts: Mapping[str, int], alike: Mapping[str, int], names: tu
 
 
 def _short(labels: Iterable[str]) -> list[str]:
-    """Return names of which all labels are numbered forms: ``["NTC"]`` for ``["NTC_1", "NTC_2"]``."""
+    """Return names such that all labels are numbered forms of them: ``["NTC"]`` for ``["NTC_1", "NTC_2"]``."""
     names: list[str] = []
     for label in sorted(labels, key=len):
         if is_named(label, names):

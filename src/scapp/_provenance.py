@@ -1,4 +1,4 @@
-"""Where a table comes from and under which licence, beside its rows."""
+"""Record the origin and licence of a table beside its rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one reader of effects that a model, a baseline or a benchmark is fitted to: the same table is taken or refused by all."""
+"""Read the effects that a model, a baseline or a benchmark is fitted to; all take or refuse the same tables."""
 
 from __future__ import annotations
 

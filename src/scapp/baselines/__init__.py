@@ -1,4 +1,4 @@
-"""What every prediction has to beat. Each is used as `APP` is: ``fit(effects)``, then ``predict(perturbations)``."""
+"""Baselines that every prediction has to beat, used like `APP`: ``fit(effects)``, then ``predict(perturbations)``."""
 
 from scapp.baselines._additive import Additive, DenoisedAdditive, ShrunkAdditive
 from scapp.baselines._base import Baseline  # what all have in common

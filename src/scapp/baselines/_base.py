@@ -1,4 +1,4 @@
-"""What all baselines share: reading the training effects, and writing predictions as `APP` does."""
+"""Base class of all baselines, which reads the training effects and writes predictions as `APP` does."""
 
 from __future__ import annotations
 

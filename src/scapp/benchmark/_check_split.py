@@ -1,4 +1,4 @@
-"""Whether a score of a split can be believed: what training and held-out perturbations share."""
+"""Check what training and held-out perturbations share, and so whether scores of a split can be believed."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Block:
 
 @dataclass(frozen=True)
 class BlockTask:
-    """What is to be done with the values of a block, once they are read.
+    """Work to be done on the values of a block once they are read.
 
     Attributes
     ----------
@@ -80,9 +80,9 @@ class BlockTask:
 
 @dataclass
 class MatrixSummary:
-    """What was seen of a matrix.
+    """Summary of the values of a matrix seen so far.
 
-    `sampled` are the rows of some cells, in order, of which `values` keeps all that are not zero.
+    `sampled` holds the rows of some cells, in order; `values` keeps all their values that are not zero.
     """
 
     totals: NDArray[np.float64]
@@ -152,7 +152,7 @@ class Sums(Protocol):
 
 @dataclass
 class Accumulator:
-    """What is carried from block to block: what was seen of the values as they are stored, and sums over them."""
+    """State carried from block to block: a summary of the values as they are stored, and sums over them."""
 
     findings: MatrixSummary | None
     sums: Any

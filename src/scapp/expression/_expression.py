@@ -41,7 +41,7 @@ MUCH_LARGER = 1.05
 
 
 class Scale(StrEnum):
-    """What an expression matrix holds."""
+    """Scale of the values of an expression matrix."""
 
     COUNTS = "raw counts"
     LOG_NORMALISED = "log-normalised"
@@ -317,7 +317,7 @@ class Expression:
         return Scale.LOG_NORMALISED
 
     def _recognise_log(self, findings: MatrixSummary) -> FoundScale:
-        """Return the log that was taken, or raise: values that are not logged, or of which it cannot be told."""
+        """Return the log that was taken, or raise if the values are not logged or it cannot be told whether they are."""
         found = [
             (source, find_scale(cells, self._adata.uns.get("log1p")))
             for source in self._sources

@@ -55,7 +55,7 @@ class Source:
 
     @property
     def by_genes(self) -> bool:
-        """Whether it is cut by genes."""
+        """True if the matrix is cut by genes."""
         if is_dask(self.matrix):
             return len(self.matrix.chunks[0]) == 1 and len(self.matrix.chunks[1]) > 1
         return getattr(self.matrix, "format", "csr") == "csc"

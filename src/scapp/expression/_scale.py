@@ -31,7 +31,7 @@ _LARGEST_EXPONENT = 40.0
 
 
 class Transform(StrEnum):
-    """What was done to counts, after they were divided by the total of their cell or not."""
+    """Transformation of counts, which may or may not have been divided by the total of their cell before."""
 
     NONE = "not logged"
     LN = "natural log"
@@ -58,7 +58,7 @@ _BASES = {2.0: Transform.LOG2, 10.0: Transform.LOG10}
 
 @dataclass(frozen=True)
 class FoundScale:
-    """What was found of a matrix that holds fractions.
+    """Scale found for a matrix that holds fractions.
 
     Parameters
     ----------

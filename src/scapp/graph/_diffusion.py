@@ -1,4 +1,4 @@
-"""What is near what in a network: random walk with restart, its embedding, and tf-idf of annotations."""
+"""Proximity of genes in a network: random walk with restart, its embedding, and tf-idf of annotations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far predictions are from observations: one function a metric, arrays in, numbers out.
+"""Metrics of predictions against observations: one function per metric, arrays in, numbers out.
 
 DataFrames and Series are aligned by their labels to the first of them, and refused where labels differ; arrays are compared by
 position.

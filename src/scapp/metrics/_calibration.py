@@ -1,4 +1,4 @@
-"""Whether the predicted spread is the spread of the errors, and predicted probabilities are frequencies."""
+"""Metrics of calibration: predicted spread against the errors, and predicted probabilities against frequencies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well a perfect prediction would do, and how much of what can be explained is."""
+"""Compute the score of a perfect prediction, and the share of what can be explained that a prediction explains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a prediction is of its own perturbation, rather than of any."""
+"""Metrics of telling perturbations apart: is a prediction closest to its own perturbation?"""
 
 from __future__ import annotations
 

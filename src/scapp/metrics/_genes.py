@@ -1,4 +1,4 @@
-"""Which genes are scored."""
+"""Choose the genes to score."""
 
 from __future__ import annotations
 

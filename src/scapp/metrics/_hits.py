@@ -1,4 +1,4 @@
-"""Whether the largest effects are found: regulators of a gene among perturbations, changed genes of a perturbation."""
+"""Metrics of finding the largest effects: the regulators of a gene, and the genes that a perturbation changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The genes that a perturbation changes most: are they found, and in the right direction?"""
+"""Metrics of the genes that a perturbation changes most: are they found, and in the right direction?"""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class _Field(BaseAnnDataField):
-    """What these fields share: they read one slot of the AnnData and write nothing into it."""
+    """Base class of these fields, which read one slot of the AnnData and write nothing into it."""
 
     _attr_name = ""
 

@@ -1,4 +1,4 @@
-"""What a trained model tells: predictions, attention, embeddings."""
+"""Output of a trained model: predictions, attention and embeddings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a perturbation does to its own target, where nobody measured it: read from what others did to theirs."""
+"""Predict the unmeasured effect of a perturbation on its own target from what others did to theirs."""
 
 from __future__ import annotations
 

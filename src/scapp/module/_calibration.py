@@ -1,4 +1,4 @@
-"""How wrong a prediction may be, learned from the residuals of leaving out each training perturbation."""
+"""Estimate the errors of predictions from the residuals of leaving out each training perturbation."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def _half_interval(error: Tensor, fold: Tensor, wanted: float) -> Tensor:
 
 
 def _ordered(widths: Tensor, knots: Tensor, counts: Sequence[int]) -> Tensor:
-    """Return the nearest widths that grow with size, and of which a larger prediction is more certain than a smaller one."""
+    """Return the nearest widths that grow with size, such that a larger prediction is more certain than a smaller one."""
     size = GROWTH * knots.numpy()
     rising = isotonic_regression(widths.log().numpy(), weights=counts).x
     relative = isotonic_regression(rising - size, weights=counts, increasing=False).x

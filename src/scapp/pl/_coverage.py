@@ -1,4 +1,4 @@
-"""What a network and gene features say of the perturbed genes, and of all."""
+"""Plot how well a network and gene features cover the perturbed genes and all genes."""
 
 from __future__ import annotations
 

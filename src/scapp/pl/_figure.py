@@ -1,4 +1,4 @@
-"""What all pictures share: the texts of their parameters, where they are drawn, named, shown, saved and returned."""
+"""Helpers shared by all plots: parameter descriptions, axes, labels, and showing, saving and returning figures."""
 
 from __future__ import annotations
 

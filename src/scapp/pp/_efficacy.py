@@ -27,7 +27,7 @@ WORKED, UNCLEAR, OPPOSITE, NOT_MEASURED = STATUS = ("worked", "unclear", "opposi
 
 @dataclass(frozen=True, repr=False)
 class EfficacyReport(Report, what="efficacy"):
-    """What perturbations did to their own targets.
+    """Report of what perturbations did to their own targets.
 
     Parameters
     ----------

@@ -290,7 +290,7 @@ def _merged(effects: AnnData, added: dict[str, dict[str, dict[str, Any]]]) -> di
 def _uncovered(
     scratch: AnnData, effects: AnnData, evidence: dict[str, Any], perturbed: Sequence[str]
 ) -> dict[str, Any]:
-    """Return the perturbed genes of which nothing is known, and those that are no genes of the effects."""
+    """Return the perturbed genes about which nothing is known, and those that are not genes of the effects."""
     known = np.zeros(effects.n_vars, dtype=bool)
     for key in evidence[Key.uns.NETWORK_KEYS]:
         network = sparse.coo_matrix(scratch.varp[key] if key in scratch.varp else effects.varp[key])

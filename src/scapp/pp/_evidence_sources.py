@@ -1,4 +1,4 @@
-"""Where the recommended evidence comes from: a folder of files, or the downloads of `scapp.resources`."""
+"""Read the recommended evidence from a folder of files, or from the downloads of `scapp.resources`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LICENCES: Final = {"STRING": "CC BY 4.0", "Gene Ontology": "CC BY 4.0", "Reactom
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """What every source is asked with.
+    """Options that every source is read with.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What is known about genes, as vectors, into ``adata.varm``: tables, annotations and networks."""
+"""Write what is known about genes, from tables, annotations and networks, into ``adata.varm`` as vectors."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, repr=False)
 class GeneFeaturesReport(Report, what="gene_features"):
-    """How a set of gene features covers the genes of adata.
+    """Report of how well a set of gene features covers the genes of adata.
 
     Parameters
     ----------

@@ -33,7 +33,7 @@ PERTURBED, CONTROL, NONE, MANY, RARE = STATUS = ("perturbed", "control", "none",
 
 @dataclass(frozen=True, repr=False)
 class GuidesReport(Report, what="guides"):
-    """How many cells got which label, and why others got none.
+    """Report of how many cells got each label, and why the others got none.
 
     Parameters
     ----------

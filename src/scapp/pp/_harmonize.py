@@ -66,7 +66,7 @@ _SCIENTIFIC = re.compile(r"(\d(?:[.,]\d+)?)E\+?(\d+)", re.IGNORECASE)
 
 @dataclass(frozen=True, repr=False)
 class GeneNamesReport(Report, what="gene_names"):
-    """What :func:`scapp.pp.harmonize_genes` found and did.
+    """Report of what :func:`scapp.pp.harmonize_genes` found and did.
 
     Parameters
     ----------
@@ -263,7 +263,7 @@ def harmonize_genes(
 
 @dataclass(frozen=True)
 class Naming:
-    """How names are looked up."""
+    """Rules by which names are looked up."""
 
     tables: NameTables
     target: Target

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class NetworkReport(Report, what="network"):
-    """How a network covers the genes of adata.
+    """Report of how well a network covers the genes of adata.
 
-    Edges of an undirected network are counted once a pair.
+    Edges of an undirected network are counted once per pair.
 
     Parameters
     ----------
@@ -375,7 +375,7 @@ def write_network(
 
 
 def _count_edges(adjacency: sparse.csr_matrix, *, directed: bool) -> int:
-    """Return edges, once a pair if the network is undirected."""
+    """Return edges, once per pair if the network is undirected."""
     if directed:
         return int(adjacency.nnz)
     loops = int((adjacency.diagonal() != 0).sum())

@@ -1,4 +1,4 @@
-"""Which cells of a screen respond to their perturbation, as Mixscape says."""
+"""Choose the cells of a screen that respond to their perturbation according to Mixscape."""
 
 from __future__ import annotations
 

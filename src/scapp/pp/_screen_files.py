@@ -113,7 +113,7 @@ def _open(screen: Any, layer: str | None, opened: ExitStack) -> AnnData:
 
 
 def _say_what_it_is(path: Path) -> None:
-    """Raise if a file is an intact table, or another kind that is told by its begin."""
+    """Raise if a file is an intact table, or of another kind that its first bytes reveal."""
     name = path.name.lower().removesuffix(".gz")
     if name.endswith((".csv", ".tsv", ".txt", ".tab", ".parquet", ".xlsx")):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""What a report says: one function a section, each of which shows what it can and says what it lacks."""
+"""Sections of a report, one function each, which show what the data allow and say what is missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which gene belongs to what: Reactome, the Gene Ontology, and files of their formats."""
+"""Annotations of genes: Reactome, the Gene Ontology, and files in their formats."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ N_COMPARED = 100
 
 @dataclass(frozen=True)
 class AttentionRuns:
-    """What a model attended to.
+    """Attention of a model in several runs.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Which perturbation explains an observed shift of expression, or would reverse it."""
+"""Rank perturbations by how well they explain an observed shift of expression, or would reverse it."""
 
 from __future__ import annotations
 

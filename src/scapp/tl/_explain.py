@@ -1,4 +1,4 @@
-"""What one predicted value is made of, as a table."""
+"""Explain one predicted value as a table of contributions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which genes belong to a perturbation by what is known: neighbours, targets, members of its pathways."""
+"""Genes related to a perturbation by prior knowledge: neighbours, targets, members of its pathways."""
 
 from __future__ import annotations
 

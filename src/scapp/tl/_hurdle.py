@@ -1,4 +1,4 @@
-"""How cells must change for the mean expression of a gene to change: how many of them show it, and how much of it.
+"""Compute how cells must change for the mean expression of a gene to change: how many show it, and how much of it.
 
 Expression of a gene over cells is taken as a hurdle: a cell shows it or not, and if it does, the value is positive
 :cite:p:`Finak2015`. All is on the scale log1p(counts per 10,000).
@@ -17,7 +17,7 @@ MANY_COUNTS = 100
 
 @dataclass(frozen=True)
 class Change:
-    """What happens to each gene: the share of cells that show it, and a shift of the positive values, clipped at zero."""
+    """Change of each gene: the share of cells that show it, and a shift of the positive values, clipped at zero."""
 
     detected: np.ndarray
     shift: np.ndarray
@@ -50,7 +50,7 @@ class ControlCells:
 
     @cached_property
     def one_count(self) -> float:
-        """What one count amounts to in a typical cell: the median over cells of the smallest positive value."""
+        """Value of one count in a typical cell: the median over cells of the smallest positive value."""
         rows = self.values
         smallest = [rows.data[a:b].min() for a, b in zip(rows.indptr[:-1], rows.indptr[1:], strict=True) if b > a]
         return float(np.median(smallest))

@@ -1,4 +1,4 @@
-"""What a perturbation is wanted to do, as a score of its predicted log-fold-changes; higher is better."""
+"""Objectives that score the predicted log-fold-changes of a perturbation; higher is better."""
 
 from __future__ import annotations
 

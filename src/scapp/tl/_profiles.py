@@ -23,7 +23,7 @@ LONG = 100
 
 
 class Predictor(Protocol):
-    """What predicts: :class:`scapp.model.APP` and the baselines."""
+    """Anything that predicts: :class:`scapp.model.APP` and the baselines."""
 
     def predict(self, perturbations: list[str], /) -> AnnData:
         """Return predictions with one observation per label, in ``layers["predicted_lfc"]``."""

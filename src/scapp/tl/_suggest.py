@@ -1,4 +1,4 @@
-"""Which perturbations to measure next, so that the predictions of the others become better."""
+"""Suggest the perturbations to measure next, to improve the predictions of the others."""
 
 from __future__ import annotations
 
