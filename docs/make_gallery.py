@@ -91,8 +91,8 @@ PICTURES = (
     Picture(
         "predicted_vs_observed",
         "Predicted against observed",
-        "Points on the dashed line are predicted as observed. The genes that change most are named, those that are missed most in "
-        "red, perturbed genes in bold.",
+        "Points on the dashed line are predicted as observed. The genes that change most are named, those with the "
+        "largest errors in red and perturbed genes in bold.",
         "Scatter of predicted against observed log-fold-changes of one double perturbation, most points near the diagonal, with "
         "the names of the most changed and the most missed genes.",
         "scapp.pl.predicted_vs_observed(\n    predicted,\n    double,\n    observed=effects,\n)",
@@ -100,8 +100,8 @@ PICTURES = (
     Picture(
         "predicted_profile",
         "Predicted profile",
-        "The most changed genes with the intervals that should hold 80 % of the observed values, here beside the observations. Of "
-        "a perturbation that nobody measured there are the predictions alone.",
+        "The most changed genes with the intervals that should hold 80 % of the observed values, here beside the "
+        "observations. For a perturbation that nobody measured, only the predictions are shown.",
         "Twenty genes, each with a dot for the predicted log-fold-change, a bar for its interval and a diamond for the observed "
         "value.",
         "scapp.pl.predicted_profile(\n    predicted,\n    double,\n    observed=effects,\n)",
@@ -117,8 +117,8 @@ PICTURES = (
     Picture(
         "attention_heatmap",
         "Attention over perturbations",
-        "Columns are perturbations, rows the genes that one of them attends to most; black dots mark the perturbed genes. Rows of "
-        "one color over all columns are genes that everything attends to.",
+        "Columns are perturbations, and rows are the genes that one of them attends to most; black dots mark the "
+        "perturbed genes. Rows with one color across all columns are genes that everything attends to.",
         "Heat map of the attention of twelve double perturbations to some thirty genes; the cells of perturbed genes are the "
         "brightest, a few genes are attended to by all perturbations, and many cells are grey.",
         "scapp.pl.attention_heatmap(\n    predicted,\n    predicted.obs_names[:12],\n    n_genes=4,\n)",
@@ -126,7 +126,8 @@ PICTURES = (
     Picture(
         "attention_heatmap_relative",
         "Specific attention",
-        "The same relative to the mean over perturbations: what is always attended to is white, what is specific is orange, and purple where it is specific to others.",
+        "The same, relative to the mean over perturbations: genes that everything attends to are white, genes "
+        "specific to a perturbation orange, and genes specific to others purple.",
         "Heat map of the attention relative to its mean over perturbations, purple and white nearly everywhere, and orange at the perturbed "
         "genes and a few others.",
         "scapp.pl.attention_heatmap(\n    predicted,\n    predicted.obs_names[:12],\n    n_genes=4,\n    relative=True,\n)",
@@ -144,8 +145,8 @@ PICTURES = (
     Picture(
         "explanation",
         "What a predicted value is made of",
-        "The denoised effects of the perturbed genes alone come from the measured singles; training doubles add to them or take away. "
-        "All bars together are the prediction.",
+        "The denoised effects of the perturbed genes alone come from the measured singles; training doubles add to "
+        "them or subtract from them. All bars together sum to the prediction.",
         "Bars of the largest contributions to one predicted value, each beginning where the one above ends, down to the prediction.",
         'gene = predicted.to_df("predicted_lfc").loc[double].abs().idxmax()\n'
         "table = scapp.tl.explain(model, double, gene)\nscapp.pl.explanation(table)",
@@ -153,8 +154,8 @@ PICTURES = (
     Picture(
         "interaction_map",
         "Map of interactions",
-        "The magnitude of the interaction that is predicted for each pair: near the middle of the scale effects add, above they add up "
-        "to more, below to less.",
+        "The magnitude of the predicted interaction of each pair: near the middle of the scale the effects add, above "
+        "it they amount to more, and below it to less.",
         "Heat map of twelve by twelve genes, clustered, colored by the magnitude of the interaction of each pair.",
         'genes = [name for name in train.obs_names if "+" not in name][:12]\n'
         "pairs = list(itertools.combinations(genes, 2))\n"
@@ -163,16 +164,16 @@ PICTURES = (
     Picture(
         "perturbation_embedding",
         "Embedding of perturbations",
-        "Perturbations that the model takes for alike lie together. Neighbours, modules and layout are scanpy's, computed by "
-        "{func}`scapp.tl.perturbation_embedding`.",
+        "Perturbations that the model considers similar lie together. Neighbours, modules and layout are scanpy's, "
+        "computed by {func}`scapp.tl.perturbation_embedding`.",
         "Perturbations as points in two dimensions, in a handful of modules, each with its color and its marker.",
         'scapp.tl.perturbation_embedding(effects, model)\nscapp.pl.perturbation_embedding(effects, color="module")',
     ),
     Picture(
         "network_coverage",
         "Coverage of the network",
-        "Above, how many neighbours genes have, and below, for which genes something is lacking. A perturbed gene without "
-        "neighbours and features is predicted like an average gene.",
+        "The upper part shows how many neighbours genes have, and the lower part which genes lack something. A "
+        "perturbed gene without neighbours and features is predicted like an average gene.",
         "Bars of the share of genes by number of neighbours, for perturbed and for all genes, above bars of the share of genes "
         "without neighbours and not measured, with the names of the perturbed ones.",
         'strong = truth.network[truth.network["weight"].abs() > 0.6]\n'
@@ -190,8 +191,8 @@ PICTURES = (
     Picture(
         "scores",
         "Scores of methods",
-        "Mean errors with 95 % intervals over perturbations, beside what costs nothing. `ceiling` adds a line for the noise of the "
-        "data.",
+        "Mean errors with 95 % intervals over perturbations, beside those of simple baselines. `ceiling` adds a line "
+        "for the noise of the data.",
         "Bars of the mean error of four methods on held-out doubles, with intervals.",
         """\
 found = {
@@ -217,8 +218,8 @@ scapp.pl.scores(table)""",
     Picture(
         "benchmark_ratios",
         "Methods on a benchmark",
-        "Errors relative to the additive model, with 95 % intervals over perturbations. The dotted line is what the noise of the "
-        "data leaves to a perfect prediction.",
+        "Errors relative to the additive model, with 95 % intervals over perturbations. The dotted line is the error "
+        "that the noise of the data leaves even for a perfect prediction.",
         "Six methods, the best on top, each with a dot and an interval for its error relative to the additive model.",
         'summary = scapp.benchmark.summarise(results, reference="additive")\n'
         "limits = scapp.benchmark.ceilings(results)\n"
@@ -235,12 +236,12 @@ def page() -> str:
 
 <!-- Written by docs/make_gallery.py. Change it there. -->
 
-Every picture of {{mod}}`scapp.pl`, with the lines that draw it. All of them take `ax`, `show`, `save` and `return_fig`, as the
-plots of scanpy {{cite:p}}`Wolf2018` do, are legible in a journal's column of 3.5 inches, and use colors that colour-blind
-readers can tell apart {{cite:p}}`Wong2011`. They show what stands in the data, and compute no result of their own.
+This page shows every picture of {{mod}}`scapp.pl` with the code that draws it. All functions take `ax`, `show`, `save` and `return_fig`, as
+the plots of scanpy {{cite:p}}`Wolf2018` do. The pictures are legible in a journal's column of 3.5 inches and use colors that color-blind
+readers can tell apart {{cite:p}}`Wong2011`. They show what is in the data, and compute no results of their own.
 
-The data are simulated, so that everything can be drawn in a few minutes: the pictures show what they look like, and nothing
-about real screens. Those stand on the page {{doc}}`benchmarks`.
+The data are simulated, so that everything can be drawn in a few minutes. The pictures show what the plots look like, and nothing
+about real screens; for those, see {{doc}}`benchmarks`.
 
 ```python
 {SETUP.rstrip()}
@@ -250,7 +251,7 @@ about real screens. Those stand on the page {{doc}}`benchmarks`.
 
 ## Benchmark
 
-This one needs a table of scores, here of a small benchmark of its own:
+This picture needs a table of scores, here from a small benchmark:
 
 ```python
 {BENCHMARK.rstrip()}
