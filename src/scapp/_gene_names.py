@@ -366,7 +366,7 @@ def likely_reason(var_names: Sequence[str], names: Sequence[str], what: str, var
     names, what
         The genes of the source; what it is, for example ``"network"``.
     var_columns
-        Columns of ``adata.var``, of which one may hold symbols.
+        Columns of ``adata.var``, one of which may hold symbols.
     """
     ours, theirs = kind_of(var_names), kind_of(names)
     if {ours, theirs} == {_MOUSE, _HUMAN}:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from scapp._labels import Perturbation
 
-# Shares of the largest singular value, of which leave-one-out error chooses.
+# Shares of the largest singular value; the leave-one-out error chooses among them.
 THRESHOLDS = (0.0, *np.geomspace(0.005, 0.5, 24).tolist())
 
 

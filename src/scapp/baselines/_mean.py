@@ -174,7 +174,7 @@ class CarriedOver(Baseline):
 
     with the effects x of the other screen, y of this one, and the sums over perturbations q that both measured. Where lines
     respond alike it is hard to beat; where they do not, the scale a is small. A model that reads the other screen as
-    features (:func:`scapp.pp.add_effects_as_features`) should be held against it.
+    features (:func:`scapp.pp.add_effects_as_features`) should be compared with it.
 
     A gene that the other screen did not measure is predicted by the mean of the training perturbations, and so is a
     perturbation that it lacks; warnings name them.

@@ -58,8 +58,8 @@ def read_predictions(
     perturbations
         Labels that must be there, the genes of a label in any order. No others may be.
     genes
-        Genes that must be there, found by name. Others are ignored: a model predicts all genes, of which a task scores
-        some.
+        Genes that must be there, found by name. Others are ignored: a model predicts all genes, and a task scores
+        some of them.
     seed
         The split, for files that hold several.
     sep

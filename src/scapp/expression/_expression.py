@@ -176,7 +176,7 @@ class Expression:
             Gives sums over no cells, to which those of the blocks are added; it must be importable, so that it can be sent
             to a cluster.
         *per_cell
-            Arrays with one value for each cell, of which the sums get those of a block with it.
+            Arrays with one value for each cell; the sums get the values of a block together with it.
         cells
             Blocks without any of these cells may be left out.
         """

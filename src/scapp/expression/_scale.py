@@ -88,7 +88,7 @@ def find_scale(cells: Sequence[NDArray[np.float64]], log1p: object = None) -> Fo
     Parameters
     ----------
     cells
-        Of some cells, the values that are not zero.
+        Values that are not zero, of some cells.
     log1p
         ``adata.uns["log1p"]``, which scanpy writes; used where the values do not tell.
     """

@@ -33,7 +33,7 @@ def energy_distance(
 
     with cells x, x' of the one and y, y' of the other. It is zero in expectation where both are drawn from the same
     distribution and positive where not: other means, other spreads and other shapes all count, which no comparison of means
-    sees. Predicted cells (:func:`scapp.tl.sample_cells`) are held against measured ones, or perturbed cells against controls
+    sees. Predicted cells (:func:`scapp.tl.sample_cells`) are compared with measured ones, or perturbed cells with controls
     :cite:p:`Peidli2024`.
 
     The distance grows with the number of genes and their noise. As is usual, reduce both to some principal components of

@@ -49,7 +49,7 @@ def network_coverage(
     adata
         Cells or effects with a network, as :func:`scapp.pp.add_network` leaves them.
     network_key
-        Key of the network in `varp`, or several, of which the edges are taken together, as the model does.
+        Key of the network in `varp`, or several keys, whose edges are taken together, as the model does.
     gene_features_key
         Key of gene features in `varm`, or several: a gene lacks features if it has none under any key. If None, all that
         :func:`scapp.pp.add_gene_features` added.

@@ -169,7 +169,7 @@ def name_points(
     others
         All points that are drawn, of shape (n_points, 2), not to be covered where that can be helped.
     colors, bold
-        Of each name.
+        Color of each name, and whether it is bold.
     fontsize
         In points.
 

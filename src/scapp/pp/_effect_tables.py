@@ -62,9 +62,9 @@ class FoundEffects:
     Parameters
     ----------
     labels, contexts
-        Of the rows; `contexts` is None where there is one alone, and named by its column otherwise.
+        Label and context of each row; `contexts` is None where there is only one, and named by its column otherwise.
     genes
-        Of the columns.
+        Gene of each column.
     lfc, lfc_se
         Effects and standard errors; `lfc_se` is None where none are known.
     record

@@ -82,7 +82,7 @@ def add_evidence(
         ``"human"``, ``"mouse"``, ``"rat"``, ``"zebrafish"``, ``"fly"``, ``"worm"`` or ``"yeast"``. Reactome can be downloaded
         for human only.
     sources
-        Of ``"string"``, ``"go"`` and ``"reactome"``; empty for your own evidence alone.
+        Some of ``"string"``, ``"go"`` and ``"reactome"``; empty to use only your own evidence.
     networks
         More networks: for each key of `varp` the edges, in any form that :func:`add_network` takes.
     features
@@ -268,7 +268,7 @@ def _add_features(
 
 
 def _origin(given: object) -> dict[str, str]:
-    """Return source, licence, version, date and file of a table, as far as it says them."""
+    """Return source, licence, version, date and file of a table, each empty if the table does not say it."""
     attrs = given.attrs if isinstance(given, pd.DataFrame) else {}
     return {name: str(attrs.get(name, "")) for name in ("source", "licence", "version", "date", "file")}
 

@@ -49,7 +49,7 @@ class GuidesReport(Report, what="guides"):
         Cells set apart because they have no guide, too many (or one that is not dominant), or a perturbation of too few
         cells.
     n_combined
-        Of the perturbed cells, those with more than one gene.
+        Perturbed cells with more than one gene.
     n_not_counted
         Cells of the expression that the guide counts do not hold; they are among those without a guide.
     perturbations

@@ -187,7 +187,7 @@ def harmonize_genes(
     Parameters
     ----------
     data
-        Annotated data, changed in place unless `copy`; or a table of edges or annotations, of which a changed copy is returned.
+        Annotated data, changed in place unless `copy`; or a table of edges or annotations; then a changed copy is returned.
     aliases
         Mapping from a name to its symbol, which decides before any table; or a table, or its path, with the column
         ``symbol`` and one or more of ``alias_symbol``, ``prev_symbol``, ``ensembl_id`` and ``entrez``, such as HGNC's
@@ -202,9 +202,9 @@ def harmonize_genes(
         What to do with several names for one gene: ``"keep"`` leaves them as they are and lists them; ``"error"`` refuses;
         ``"merge"``, for tables only, gives all of them the name of the gene, and lists them.
     columns
-        Of a table: those that hold genes. The ends of edges, or ``"gene"``, if None.
+        For a table: the columns that hold genes. The ends of edges, or ``"gene"``, if None.
     perturbation_key, control, sep
-        Of annotated data: where perturbations are named. Their genes get the same names, so that targets fit. None leaves
+        For annotated data: where perturbations are named. Their genes get the same names, so that targets fit. None leaves
         labels alone; the column may be absent.
     copy
         Return a changed copy and leave `data` as it is.
@@ -291,7 +291,7 @@ class Naming:
         names
             Those of the genes that are there, once each.
         perturbed
-            Those of perturbed genes, of which some may be there.
+            Names of perturbed genes; some of them may be among the names.
         on_collision
             As in :func:`harmonize_genes`.
         """

@@ -63,12 +63,12 @@ class NetworkReport(Report, what="network"):
     n_listed
         Rows of the input. (A gene that adata holds under two names has its edges under both.)
     n_outside
-        Of these, edges with an end that is no gene of adata.
+        Listed edges with an end that is not a gene of adata.
     n_self_loops, n_weak, n_duplicates, n_pruned
-        Of the rest: from a gene to itself (removed unless asked for); of zero weight or below `min_weight`
+        Edges among the rest: from a gene to itself (removed unless asked for); of zero weight or below `min_weight`
         (removed); repeats of an edge (merged); beyond the strongest of each gene (removed).
     n_contradicting
-        Edges that are listed with both signs, of which `duplicates` decides.
+        Edges that are listed with both signs; `duplicates` decides what becomes of them.
     n_names, ambiguous_names
         Genes in the source; its names that could mean several genes, and so were not used.
     constant_genes
@@ -192,7 +192,7 @@ def add_network(
     self_loops
         Keep edges from a gene to itself.
     duplicates
-        Of an edge that is listed several times: the weight of largest magnitude, the mean, the sum, or an error.
+        What to use for an edge that is listed several times: the weight of largest magnitude, the mean, the sum, or an error.
     top_k
         Keep the strongest edges of each gene: its incoming ones if the network is directed; if not, those that are
         among the strongest of either end.

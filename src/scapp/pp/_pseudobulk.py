@@ -119,7 +119,7 @@ def pseudobulk(
       its standard error; float32 of shape (n_perturbations, n_vars), NaN for genes that were not measured.
     - ``obs``: the label under `perturbation_key` and as names, ``n_cells``, ``n_perturbed_genes``, and those columns
       that are constant within each perturbation; with `responders_key` also ``share_responding``, the share of its cells
-      that respond, of which ``n_cells`` is the number.
+      that respond; ``n_cells`` is then their number.
     - ``var``: that of `adata`, ``control_mean`` and ``control_var`` (over all control cells); ``varm`` and ``varp``
       (gene features, networks) as in `adata`.
     - with `context_key`, one observation for each perturbation and context, ``"KLF1 (K562)"``, whose context stands in
@@ -144,7 +144,7 @@ def pseudobulk(
     >>> effects["KLF1"].layers["lfc"]
     >>> effects = scapp.pp.pseudobulk(["run1.h5ad", "run2.zarr"])
 
-    Of the cells that respond by Mixscape, where pertpy has classified them:
+    From only the cells that respond according to Mixscape, where pertpy has classified them:
 
     >>> adata.obs["responds"] = True  # or responders_key="mixscape_class_global"
     >>> scapp.pp.pseudobulk(adata, responders_key="responds").obs["share_responding"]
@@ -391,7 +391,7 @@ def calculate_effects(
     expression
         The cells.
     groups
-        Of each cell: 0 for a control, from 1 the perturbation, -1 if it is left out. Shape (n_obs,).
+        Group of each cell: 0 for a control, from 1 the perturbation, -1 if it is left out. Shape (n_obs,).
     n_groups
         One more than there are perturbations.
     batches

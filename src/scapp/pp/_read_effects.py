@@ -86,9 +86,9 @@ def read_effects(
 ) -> AnnData:
     r"""Read effects that were calculated elsewhere: tables of differential expression, or of perturbations by genes.
 
-    Effects are brought to the natural logarithm. Which logarithm was taken is told by the names of columns where these
-    say it (``log2FoldChange``, ``avg_log2FC``, the columns of DESeq2, edgeR, limma, scanpy, glmGamPoi and pertpy); where
-    they do not, `base` must.
+    Effects are brought to the natural logarithm. The logarithm that was taken is read from the names of the columns
+    where they say it (``log2FoldChange``, ``avg_log2FC``, the columns of DESeq2, edgeR, limma, scanpy, glmGamPoi and pertpy); where
+    they do not, `base` must say it.
 
     Standard errors :math:`\mathrm{se}` are those of the table or, where there are none, follow from the effect
     :math:`\beta` and its statistic, :math:`\mathrm{se} = |\beta| / |z|`, which may be z, t, or the root of F or

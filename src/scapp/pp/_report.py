@@ -31,7 +31,7 @@ class Report:
     """A report whose fields are numbers, names, lists of names and tables.
 
     Subclasses say where they are stored: in ``uns["scapp"][_group]``, under the key of what was added where there can be several
-    of a kind, of which `_default_key` is the usual one.
+    of a kind; `_default_key` is the usual key.
     """
 
     _kinds: ClassVar[dict[str, type[Report]]] = {}

@@ -195,7 +195,7 @@ def from_gaf(
     ontology
         The ontology in OBO format, needed to pass annotations on.
     aspects
-        Of ``"BP"``, ``"MF"`` and ``"CC"``.
+        Some of ``"BP"``, ``"MF"`` and ``"CC"``.
     evidence
         Codes of evidence to keep, such as ``["EXP", "IDA", "IMP"]``; None keeps all.
     exclude_evidence
@@ -345,7 +345,7 @@ class Ontology:
     version
         As the file says it.
     names, namespaces
-        Of each term that is not obsolete.
+        Name and namespace of each term that is not obsolete.
     current
         The term that stands for one of another number (``alt_id``).
     parents

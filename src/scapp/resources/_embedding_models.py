@@ -383,22 +383,22 @@ def read_embedding(
     path
         File or folder.
     format
-        ``"geneformer"``, ``"scgpt"``, ``"scfoundation"``, ``"scbert"``, ``"genept"`` or ``"table"``. If None, it is
-        told by the files: a folder with ``vocab.json`` is scGPT, one with ``model.safetensors`` or
+        ``"geneformer"``, ``"scgpt"``, ``"scfoundation"``, ``"scbert"``, ``"genept"`` or ``"table"``. If None, the
+        files tell: a folder with ``vocab.json`` is scGPT, one with ``model.safetensors`` or
         ``pytorch_model.bin``, and such a file itself, Geneformer, a ckpt file scFoundation, an npy file scBERT's
         gene2vec, and all other files are tables.
     token_dictionary
-        Of Geneformer: the JSON file (or mapping) of Ensembl id to row.
+        For Geneformer: the JSON file (or mapping) of Ensembl id to row.
     gene_list
-        Of scFoundation and scBERT: the genes in the order of the rows.
+        For scFoundation and scBERT: the genes in the order of the rows.
     ensembl_ids
-        Of Geneformer and tables: the table of Ensembl ids and symbols.
+        For Geneformer and tables: the table of Ensembl ids and symbols.
     layer_norm
-        Of scGPT: whether to apply the layer norm of its encoder (by default yes).
+        For scGPT: whether to apply the layer norm of its encoder (by default yes).
     key
-        Of h5ad tables: the key of ``varm``.
+        For h5ad tables: the key of ``varm``.
     duplicates
-        Of GenePT and tables: what to do with a gene of several rows, ``"error"`` (the default), ``"first"`` or
+        For GenePT and tables: what to do with a gene of several rows, ``"error"`` (the default), ``"first"`` or
         ``"mean"``.
 
     Returns

@@ -86,7 +86,7 @@ def from_table(
         nor signs nor weights of edges and two columns without a name in common. The first two columns if these have no usual
         names; which are taken is logged. Terms that are joined in one field (``"GO:0000001;GO:0000002"``) are split.
     parents
-        Of annotations: table, or path, of narrower and broader terms, by which annotations are passed on, as in
+        For annotations: table, or path, of narrower and broader terms, by which annotations are passed on, as in
         :func:`scapp.pp.similarity_network`.
     directed
         Whether edges have a direction; None takes it from the table (regulators, signs), or leaves it to

@@ -172,7 +172,7 @@ def omnipath(
     organism
         ``"human"``, ``"mouse"`` or ``"rat"``; the last two by orthology.
     datasets
-        Of ``"omnipath"`` (curated pathways), ``"pathwayextra"``, ``"kinaseextra"``, ``"ligrecextra"`` and ``"tf_target"``.
+        Some of ``"omnipath"`` (curated pathways), ``"pathwayextra"``, ``"kinaseextra"``, ``"ligrecextra"`` and ``"tf_target"``.
     license
         ``"commercial"`` leaves out what may be used for academic purposes only.
     signed_only

@@ -62,13 +62,13 @@ def string(
     organism
         ``"human"``, ``"mouse"``, ``"rat"``, ``"zebrafish"``, ``"fly"``, ``"worm"`` or ``"yeast"``.
     channels
-        Of ``"neighborhood"``, ``"fusion"``, ``"cooccurence"`` (as STRING spells it), ``"coexpression"``,
+        Some of ``"neighborhood"``, ``"fusion"``, ``"cooccurence"`` (as STRING spells it), ``"coexpression"``,
         ``"experimental"``, ``"database"`` and ``"textmining"``; all but the last by default, since text mining knows
         well-studied genes best, and may know the results of the screen that is to be predicted.
     min_score
         Edges of a lower combined score are left out; from 0 to 1000. STRING calls 400 medium and 700 high confidence.
     version
-        Of STRING.
+        Version of STRING.
     file, info_file
         Local copies of ``TAXON.protein.links.detailed.vVERSION.txt.gz`` and ``TAXON.protein.info.vVERSION.txt.gz``,
         in the place of a download.

@@ -98,7 +98,7 @@ def attention_checks(
     n_permutations
         Permutations for each p-value.
     seed
-        Of the permutations.
+        Seed of the permutations.
 
     Returns
     -------

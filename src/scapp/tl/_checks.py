@@ -30,7 +30,7 @@ class AttentionRuns:
     Parameters
     ----------
     attention
-        Of each run (model, or half of one) for each perturbation, of shape (n_runs, n, n_genes).
+        Attention in each run (model, or half of one) for each perturbation, of shape (n_runs, n, n_genes).
     prior
         What it would be without the learned score of each gene, of the same shape.
     perturbed

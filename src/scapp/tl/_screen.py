@@ -162,7 +162,7 @@ def _scores(
 
 
 def error_draws(model: APP, seed: int) -> dict[bool, np.ndarray]:
-    """Draw standardized errors of predictions, of which those of genes go together as errors of left-out perturbations do.
+    """Draw standardized errors of predictions that are correlated over genes as the errors of left-out perturbations are.
 
     Returns
     -------
