@@ -184,7 +184,7 @@ def test_what_cannot_be_checked_is_refused_with_the_mend():
         check_split(table, train="fit")
     with pytest.raises(ValueError, match=r"notna\(\)"):
         check_split(table.assign(perturbation=table["perturbation"].where(table.index > 0)))
-    with pytest.raises(ValueError, match="claim='new'"):
+    with pytest.raises(ValueError, match="claim must be 'combinations', 'unseen' or 'seen', found 'new'"):
         check_split(table, claim="new")
     with pytest.raises(ValueError, match="batch_key=…"):
         check_split(table, batch_key="plate")

@@ -12,6 +12,7 @@ from tests.reports import OF
 
 import scapp
 from scapp import pp
+from scapp.pp._report import Report
 
 GENES = ["KLF1", "GATA1", "HBB", "HBG1", "TAL1", "SPI1"]
 
@@ -114,3 +115,13 @@ def test_a_mudata_may_be_copied(tmp_path):
     assert "guide_status" in found["rna"].obs and "guide_status" not in mdata["rna"].obs
     assert mdata["rna"].obs["perturbation"].equals(labels)
     assert pp.report(found["rna"], "guides").n_cells == found.n_obs
+
+
+def test_a_report_that_says_nothing_cannot_be_made(monkeypatch):
+    monkeypatch.setattr(Report, "_kinds", {})
+
+    class Silent(Report, what="network"):
+        pass
+
+    with pytest.raises(TypeError, match="_lines"):
+        Silent()  # type: ignore[abstract]

@@ -136,3 +136,74 @@ def test_missing_value_and_column_are_errors():
     adata.obs["mixscape"] = column
     with pytest.raises(ValueError, match="40 of the 120 perturbed cells have no value"):
         pseudobulk(adata, responders_key="mixscape")
+
+
+def classes(adata: ad.AnnData, name) -> pd.Series:
+    """Classes of the cells after names that a function makes of their labels."""
+    ends = adata.obs["mixscape"].astype(str).str.rsplit(n=1).str[-1]
+    named = [
+        label if label == "control" else f"{name(label)} {end}"
+        for label, end in zip(adata.obs["perturbation"], ends, strict=True)
+    ]
+    return pd.Series(named, index=adata.obs_names)
+
+
+def test_classes_of_other_cells_are_refused_and_not_read_by_position():
+    adata, _ = screen("class")
+    turned = np.roll(adata.obs["mixscape"].to_numpy(), 7)
+    controls = (adata.obs["perturbation"] == "control").to_numpy()
+    adata.obs["mixscape"] = np.where(controls | (turned == "control"), adata.obs["mixscape"], turned)
+    with pytest.raises(
+        ValueError, match=r"of the 120 perturbed cells have another gene.*of cells labeled.*\n.*reindex"
+    ):
+        pseudobulk(adata, responders_key="mixscape")
+    adata, _ = screen("class")
+    one = int(np.flatnonzero(adata.obs["perturbation"] == "G1")[0])
+    column = adata.obs["mixscape"].astype(object)
+    column.iloc[one] = "G2 KO"
+    adata.obs["mixscape"] = column
+    with pytest.raises(ValueError, match=r"^1 of the 120 perturbed cells.*'G2 KO' of cells labeled G1\."):
+        pseudobulk(adata, responders_key="mixscape")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        lambda label: label.replace("+", "_"),
+        lambda label: "+".join(reversed(label.split("+"))),
+        lambda label: f"{label}_1",
+        lambda label: f"{label}g2",
+        lambda label: f"sg{label}",
+        lambda label: label.split("+")[0],
+        lambda label: f"{label}+ctrl",
+        lambda label: f"ENSG0000{label[-1]}",
+        lambda label: f" {label} ",
+    ],
+    ids=[
+        "joined otherwise",
+        "reversed",
+        "guide",
+        "guide without a join",
+        "sg",
+        "first gene",
+        "with control",
+        "id",
+        "spaces",
+    ],
+)
+def test_guides_combinations_and_other_names_before_the_class_are_no_contradiction(name):
+    adata, _ = screen("class")
+    expected = pseudobulk(adata, responders_key="mixscape")
+    adata.obs["mixscape"] = classes(adata, name)
+    found = pseudobulk(adata, responders_key="mixscape")
+    np.testing.assert_array_equal(found.layers["lfc"], expected.layers["lfc"])
+
+
+def test_labels_that_are_guides_may_have_classes_of_their_genes():
+    adata, _ = screen("class")
+    adata.obs["mixscape"] = classes(adata, lambda label: label)
+    expected = pseudobulk(adata, responders_key="mixscape")
+    guides = adata.obs["perturbation"].where(adata.obs["perturbation"] != "G1", "G1-2")
+    adata.obs["perturbation"] = guides
+    found = pseudobulk(adata, responders_key="mixscape")
+    np.testing.assert_array_equal(found["G1-2"].layers["lfc"], expected["G1"].layers["lfc"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from html.parser import HTMLParser
 
@@ -190,6 +191,97 @@ def test_what_cannot_be_read_is_refused_before_anything_is_written(simulated, tm
     with pytest.raises(FileExistsError, match="is a folder"):
         make_report(cells, output=tmp_path)
     assert page.read_text() == "mine"
+
+
+def test_labels_with_signs_of_html_stand_on_the_page_as_they_are(simulated, tmp_path):
+    cells = simulated[0].copy()
+    labels = cells.obs["perturbation"].astype(str)
+    odd = dict(
+        zip(sorted(set(labels) - {"control"}), ["<script>alert(1)</script>", "A&amp;B\"'", "C$D$"], strict=False)
+    )
+    cells.obs["perturbation"] = labels.map(lambda label: odd.get(label, label))
+    page = make_report(cells, simulated[1].network, output=tmp_path / "p.html", n_splits=1)
+    assert all(label in read(page).sections["Controls, cells and efficacy"] for label in odd.values())
+
+
+def test_a_network_of_other_genes_is_said_where_a_model_would_need_it(simulated, tmp_path):
+    other = pd.DataFrame({"source": ["X1", "X2"], "target": ["X3", "X4"]})
+    said = read(make_report(simulated[0], other, output=tmp_path / "page.html", n_splits=1)).sections
+    assert "Only 0 of the 100 genes" in said["Coverage of the network"]
+    for title in ("Strongest predictions", "Pairs that interact", "What to measure next"):
+        assert "a model needs a network that fits these genes" in said[title]
+        assert "varp" not in said[title]
+
+
+def test_the_code_on_the_page_runs_and_reads_what_the_page_read(simulated, tmp_path):
+    cells = simulated[0].copy()
+    cells.obs["guide"] = cells.obs["perturbation"].astype(str).str.replace("+", "_")
+    cells.layers["raw"] = cells.X.copy()
+    del cells.X, cells.obs["perturbation"]
+    edges = tmp_path / "edges.tsv"
+    simulated[1].network.to_csv(edges, sep="\t", index=False)
+    effects = scapp.pp.pseudobulk(cells, perturbation_key="guide", sep="_", layer="raw")
+    effects.obs_names = effects.obs["guide"] = effects.obs["guide"].str.replace("+", "_").to_numpy()
+    effects = ad.AnnData(obs=effects.obs[["guide"]], var=effects.var[[]], layers={"change": effects.layers["lfc"]})
+    shared = {"perturbation_key": "guide", "sep": "_", "overwrite": True, "n_splits": 1}
+    for data, options in (
+        (cells, {"layer": "raw", "batch_key": "batch"}),
+        (effects, {"layer": "change", "control": None}),
+    ):
+        page = make_report(data, edges, output=tmp_path / "p.html", **shared, **options)
+        code = re.search("<pre>(.*)</pre>", page.read_text(), re.DOTALL)[1]
+        made = {"cells": data, "scapp": scapp}
+        exec(html.unescape(code).split("model.train()")[0], made)
+        assert made["effects"].n_obs == 38 and made["effects"].varp["network"].nnz
+        assert len(made["model"].adata.obs) == 38
+        args = made["model"].registry["setup_args"]
+        assert (args["batch_key"], args["perturbation_key"]) == (None, "guide")
+
+
+def test_efficacy_that_cannot_be_judged_is_said_and_not_claimed(simulated, tmp_path):
+    cells = simulated[0].copy()
+    cells.obs["how"] = "cut with scissors"
+    said = read(make_report(cells, output=tmp_path / "page.html", n_splits=1, kind="how")).sections
+    efficacy = said["Controls, cells and efficacy"]
+    assert "Efficacy could not be judged." in efficacy and "Judged by" not in efficacy and "own target" not in efficacy
+
+
+def test_a_perturbation_without_values_has_no_size_of_effect(simulated, tmp_path):
+    effects = scapp.pp.pseudobulk(simulated[0])
+    effects.layers["lfc"][0] = effects.layers["lfc_se"][0] = np.nan
+    said = read(make_report(effects, output=tmp_path / "page.html", control=None, n_splits=1)).sections
+    row = rf"{re.escape(effects.obs_names[0])}\s+\d+\s+–\s+–\s"
+    assert re.search(row, said["Controls, cells and efficacy"])
+
+
+def test_where_it_cannot_write_is_said_before_the_work(simulated, tmp_path, monkeypatch):
+    steps: list[str] = []
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(FileExistsError, match="is a file, not a folder.*output="):
+        make_report(simulated[0], output=tmp_path / "file" / "page.html", tell=steps.append)
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("scapp.report._sections.tempfile.TemporaryFile", refuse)
+    with pytest.raises(PermissionError, match=r"cannot be written to \(Permission denied\).*output="):
+        make_report(simulated[0], output=tmp_path / "page.html", tell=steps.append)
+    assert set(steps) == {"Reading the screen …"}
+    assert (tmp_path / "file").read_text() == "mine" and not (tmp_path / "page.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"data": 5}, "data of scapp.report.make_report must be .*found int"),
+        ({"network": 5}, "network of scapp.report.make_report must be .*found int"),
+        ({"kind": "scissors"}, "kind='scissors' is neither .*nor a column of adata.obs"),
+    ],
+)
+def test_data_networks_and_kinds_of_other_forms_are_named(simulated, tmp_path, options, said):
+    with pytest.raises((TypeError, ValueError), match=said):
+        make_report(**{"data": simulated[0], "output": tmp_path / "page.html", **options})
+    assert not any(tmp_path.iterdir())
 
 
 def test_the_command_writes_a_page_and_says_each_step(simulated, tmp_path, capsys):

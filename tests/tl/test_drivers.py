@@ -8,6 +8,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
 import scapp
 from scapp.tl import rank_drivers
@@ -213,3 +214,55 @@ def test_a_shift_of_another_form_is_refused_with_the_mend(model, effects, simula
 def test_few_genes_in_common_are_warned_of(model):
     with pytest.warns(UserWarning, match="only these are compared"):
         rank_drivers(model, noise(model.measured_genes[:20], 8), **QUIET)
+
+
+def of_one_observation(model, **layers) -> ad.AnnData:
+    genes = model.measured_genes
+    lfc = noise(genes, 0).to_numpy()[None]
+    return ad.AnnData(var=pd.DataFrame(index=genes), obs=pd.DataFrame(index=["s"]), layers={"lfc": lfc, **layers})
+
+
+def test_sparse_layers_are_the_same_shift(model):
+    errors = np.full((1, len(model.measured_genes)), 0.1)
+    dense = of_one_observation(model, lfc_se=errors)
+    thin = of_one_observation(model, lfc_se=sparse.csr_matrix(errors))
+    thin.layers["lfc"] = sparse.csc_matrix(dense.layers["lfc"])
+    one, other = (read_shift(shift, model.measured_genes) for shift in (dense, thin))
+    np.testing.assert_array_equal(one.lfc, other.lfc)
+    np.testing.assert_array_equal(one.se, other.se)
+
+
+def test_genes_that_effects_did_not_measure_do_not_count(model):
+    shift = of_one_observation(model)
+    measured = np.arange(shift.n_vars) % 4 > 0
+    shift.var["measured"] = measured
+    found = read_shift(shift, model.measured_genes)
+    np.testing.assert_array_equal(found.columns, np.flatnonzero(measured))
+
+
+@pytest.mark.parametrize("value", [-0.1, np.inf])
+def test_standard_errors_that_cannot_be_true_are_refused(model, value):
+    errors = np.full((1, len(model.measured_genes)), 0.1)
+    errors[0, 2] = value
+    with pytest.raises(
+        ValueError, match=f"1 standard errors.*negative or infinite, of {model.measured_genes[2]}.*lfc_se"
+    ):
+        read_shift(of_one_observation(model, lfc_se=errors), model.measured_genes)
+
+
+def test_missing_standard_errors_and_infinite_values_are_not_dropped_in_silence(model):
+    genes = model.measured_genes
+    errors = np.full((1, len(genes)), 0.1)
+    errors[0, 2] = np.nan
+    with pytest.warns(UserWarning, match=rf"1 genes of the shift have no standard error \({genes[2]}\)"):
+        assert read_shift(of_one_observation(model, lfc_se=errors), genes).se is None
+    shift = of_one_observation(model)
+    shift.layers["lfc"][0, 3] = np.inf
+    with pytest.raises(ValueError, match=f"1 values of the shift are not finite numbers, of {genes[3]}"):
+        read_shift(shift, genes)
+
+
+def test_a_short_list_of_known_genes_is_said_to_be_short(model):
+    for n in (0, 8):
+        with pytest.raises(ValueError, match=rf"{n} of the {n} genes of the shift.*at least 10 are needed.*all genes"):
+            read_shift(noise(model.measured_genes[:n], 0), model.measured_genes)

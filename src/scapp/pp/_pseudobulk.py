@@ -101,7 +101,8 @@ def pseudobulk(
     responders_key
         Column of ``adata.obs`` that says which cells respond to their perturbation, such as ``"mixscape_class_global"`` or
         ``"mixscape_class"`` of pertpy's Mixscape (``"KO"`` and ``"NP"``, alone or after the gene), or of True and False. Effects
-        are then those of the responding cells; control cells all stay, whatever it says of them.
+        are then those of the responding cells; control cells all stay, whatever it says of them. A model that is given cells
+        takes all of them: give it these effects instead.
     min_cells
         The fewest cells that a perturbation may have, of responding ones with `responders_key`. A standard error needs two.
     on_few_cells
@@ -132,9 +133,10 @@ def pseudobulk(
     ValueError
         If there are no or fewer than two control cells or other labels are usual names of controls, labels are missing (also as
         text), cannot be read or are joined by another separator, a perturbation has too few cells, a batch has no controls,
-        `responders_key` does not say of each perturbed cell whether it responds, names of genes or cells occur twice, or the matrix holds NaN, negative values (log-fold-changes, scaled data), values that
-        were not normalised and logged, or what cannot be told; if a file is absent, truncated
-        or no AnnData, or files have different genes or cells of the same name.
+        `responders_key` does not say of each perturbed cell whether it responds or names the gene of other cells, names of
+        genes or cells occur twice, or the matrix holds NaN, negative values (log-fold-changes, scaled data), values that were
+        not normalised and logged, or what cannot be told; if a file is absent, truncated or no AnnData, or files have
+        different genes or cells of the same name.
     TypeError
         If `context_key` is given with files or several parts.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -27,7 +28,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
 
 
 @dataclass(frozen=True, repr=False)
-class Report:
+class Report(ABC):
     """A report whose fields are numbers, names, lists of names and tables.
 
     Subclasses say where they are stored: in ``uns["scapp"][_group]``, under the key of what was added where there can be several
@@ -69,9 +70,9 @@ class Report:
         }
         return pd.DataFrame({"value": pd.Series(shown, dtype=object)})
 
+    @abstractmethod
     def _lines(self) -> Iterable[str]:
         """Yield the lines in which the report is told; empty ones are left out."""
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         return "\n".join(line for line in self._lines() if line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 # Mixscape ends its classes with the type of perturbation, "KO" unless it was told another, or "NP" for non-perturbed.
 RESPONDING, NOT_RESPONDING = ("KO", "KD", "OE"), ("NP",)
+# What may stand between the genes of a combination, or before the number of a guide, in the name before the class.
+JOINS = re.compile(r"[\s+_,;|&/:]+")
 
 
 def read_responders(
@@ -43,7 +46,8 @@ def read_responders(
     Raises
     ------
     ValueError
-        If there is no such column, or perturbed cells have no value in it or one that says neither.
+        If there is no such column, perturbed cells have no value in it or one that says neither, or it names another perturbed
+        gene than the label of the cell.
     """
     if responders_key not in adata.obs:
         columns = shorten(map(repr, adata.obs.columns), 12) or "none"
@@ -67,6 +71,7 @@ def read_responders(
             "classes of Mixscape ('KO' and 'NP', alone or after the gene as in 'STAT1 KO'; also 'KD' and 'OE'), or True and False. "
             "Make such a column first, for example `adata.obs['responds'] = adata.obs['mixscape_class_p_ko'] > 0.5`."
         )
+    _check_aligned(column, responders_key, perturbations)
     responds = np.array([meaning.get(value) is True for value in column], dtype=bool) & perturbed
     n_cells = Counter(perturbations)
     n_responding = Counter(genes for genes, keep in zip(perturbations, responds, strict=True) if keep)
@@ -83,6 +88,31 @@ def read_responders(
             100 * shares[least],
         )
     return responds | ~perturbed, shares
+
+
+def _check_aligned(column: pd.Series, responders_key: str, perturbations: list[Perturbation]) -> None:
+    """Raise if classes such as "STAT1 KO" stand beside cells in which other genes of the screen were perturbed.
+
+    Names of guides, parts of combinations and names that the screen does not have are no contradiction.
+    """
+    known = {gene for genes in perturbations for gene in genes}
+    n_cells = Counter(pair for pair in zip(column, perturbations, strict=True) if pair[1] and isinstance(pair[0], str))
+    wrong = {pair: n for pair, n in n_cells.items() if _names_others(pair[0], pair[1], known)}
+    if wrong:
+        shown = shorten([f"{value!r} of cells labeled {format_label(genes)}" for value, genes in wrong])
+        raise ValueError(
+            f"{sum(wrong.values())} of the {sum(n_cells.values())} perturbed cells have another gene in adata.obs[{responders_key!r}] "
+            f"(responders_key) than in their label: {shown}. Is it in another order of cells?\nAlign it by the names of the cells, as in "
+            f"`adata.obs[{responders_key!r}] = classified.obs[{responders_key!r}].reindex(adata.obs_names)`."
+        )
+
+
+def _names_others(value: str, genes: Perturbation, known: set[str]) -> bool:
+    name = "".join(value.rsplit(maxsplit=1)[:-1]).strip()
+    named = {name, *JOINS.split(name)} - {""}
+    # "STAT1g2" is a guide of STAT1, whichever of both is the label.
+    own = any(part.startswith(gene) or gene.startswith(part) for part in named for gene in genes)
+    return not own and not named.isdisjoint(known)
 
 
 def _responds(value: object) -> bool | None:

@@ -8,7 +8,7 @@ import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 import anndata as ad
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 
 import scapp
 from scapp import benchmark, pp, tl
 from scapp._checked import checked
-from scapp._effects import control_label, label_column
+from scapp._effects import control_label, label_column, perturbation_type
 from scapp._genes import measured_mask, shorten
 from scapp._keys import Key
 from scapp._labels import SEPARATOR, count_labels, parse_labels, perturbed_genes, show_counts
@@ -73,9 +74,9 @@ class Screen:
         return control_label(self.adata, self.options["control"], self.key)
 
 
-@checked(own=("data", "network", "control"))
+@checked(own=("control",))
 def make_report(
-    data: ad.AnnData | Path | str | None = None,
+    data: AnnData | Path | str | None = None,
     network: pd.DataFrame | Path | str | None = None,
     *,
     output: Path | str = "scapp_report.html",
@@ -129,11 +130,15 @@ def make_report(
     Raises
     ------
     FileExistsError
-        If the file is there and is not to be replaced.
+        If the file is there and is not to be replaced, or a file stands where its folder should be.
+    PermissionError
+        If its folder cannot be written to.
     FileNotFoundError
         If `data` or `network` is a path without a file.
     ValueError
-        If `data` is no h5ad file of an AnnData, it has no column of labels, or `n_splits` is less than 1.
+        If `data` is no h5ad file of an AnnData, it has no column of labels, `kind` is unknown, or `n_splits` is less than 1.
+    TypeError
+        If `data` or `network` is none of these.
 
     Examples
     --------
@@ -170,6 +175,12 @@ def make_report(
             f"adata.obs has no column {perturbation_key!r} with the perturbations; its columns are "
             f"{shorten(map(repr, adata.obs.columns), 10) or 'none'}. Name it with perturbation_key=…."
         )
+    if kind is not None and kind not in adata.obs and perturbation_type(kind) is None:
+        raise ValueError(
+            f"kind={kind!r} is neither 'interference', 'activation' nor 'knockout', nor a column of adata.obs, which has "
+            f"{shorten(map(repr, adata.obs.columns), 10)}."
+        )
+    _make_folder(output)
     sections = []
     with _quiet():
         for title, write in SECTIONS:
@@ -188,7 +199,6 @@ def make_report(
         sections[0].missing("\n".join(["What is missing from this page:", *(f"• {what}" for what in screen.lacks)]))
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     page = render(f"Report on {name}", f"scapp {scapp.__version__}, {today}", sections)
-    output.parent.mkdir(parents=True, exist_ok=True)
     scratch = output.with_name(f".{output.name}-{os.getpid()}")
     try:
         scratch.write_text(page, encoding="utf-8")
@@ -196,6 +206,19 @@ def make_report(
     finally:
         scratch.unlink(missing_ok=True)
     return output
+
+
+def _make_folder(output: Path) -> None:
+    """Make the folder of the page, or say why not, before the minutes that its contents take."""
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=output.parent).close()
+    except FileExistsError:
+        raise FileExistsError(f"{str(output.parent)!r} is a file, not a folder. Name another output=….") from None
+    except OSError as error:
+        raise PermissionError(
+            f"The folder {str(output.parent)!r} cannot be written to ({error.strerror}). Name another output=…."
+        ) from error
 
 
 def _read(data: ad.AnnData | Path | str) -> tuple[ad.AnnData, str]:
@@ -212,9 +235,9 @@ def _read(data: ad.AnnData | Path | str) -> tuple[ad.AnnData, str]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep messages and warnings of the steps from the terminal; what matters is on the page."""
+    """Keep messages and warnings of the steps from the terminal; what matters, failed methods too, is on the page."""
     before = logging.root.manager.disable
-    logging.disable(max(before, logging.WARNING))
+    logging.disable(max(before, logging.ERROR))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -305,15 +328,19 @@ def _controls_and_efficacy(screen: Screen, section: Section) -> None:
         table["cells"] = effects.obs[Key.obs.N_CELLS].to_numpy()
         facts += [("median cells", float(table["cells"].median())), ("fewest cells", int(table["cells"].min()))]
     lfc = np.asarray(effects.layers[Key.layers.LFC], dtype=float)[:, measured_mask(effects)]
-    table["size of effect"] = np.sqrt(np.nansum(np.square(lfc), axis=1))
+    table["size of effect"] = _lengths(lfc)
     if Key.layers.LFC_SE in effects.layers:
         errors = np.asarray(effects.layers[Key.layers.LFC_SE], dtype=float)[:, measured_mask(effects)]
-        table["size of noise"] = np.sqrt(np.nansum(np.square(errors), axis=1))
+        table["size of noise"] = _lengths(errors)
     kind, how = _kind_of_targets(screen)
+    refused = None
     if kind is not None:
-        with contextlib.suppress(ValueError):
-            smallest = 0.0 if Key.layers.LFC_SE in effects.layers else MIN_CHANGE
+        smallest = 0.0 if Key.layers.LFC_SE in effects.layers else MIN_CHANGE
+        try:
             pp.check_efficacy(effects, kind=kind, perturbation_key=screen.key, sep=_sep(screen), min_change=smallest)
+        except ValueError as error:
+            refused = str(error)
+        else:
             table["own target"] = effects.obs[Key.obs.EFFICACY].to_numpy()
             table["status"] = effects.obs[Key.obs.EFFICACY_STATUS].astype(str).to_numpy()
             status = table["status"].value_counts()
@@ -321,6 +348,8 @@ def _controls_and_efficacy(screen: Screen, section: Section) -> None:
     section.facts(facts)
     if kind is None:
         section.text("No perturbed gene is among the measured ones, so that efficacy cannot be judged.", soft=True)
+    elif refused is not None:
+        section.missing(f"Efficacy could not be judged. {refused}")
     else:
         section.text(f"Judged {how}. The column “own target” is the log-fold-change of the perturbed gene itself.")
     order = table.sort_values("size of effect", ascending=False)
@@ -331,6 +360,11 @@ def _controls_and_efficacy(screen: Screen, section: Section) -> None:
     )
     if "status" in table and len(failed := table.loc[table["status"].isin(["unclear", "opposite"]), "perturbation"]):
         section.text(f"Did not show that they work: {shorten(failed, 20)}.")
+
+
+def _lengths(values: np.ndarray) -> np.ndarray:
+    """Return the length of each row over the genes that it has, NaN where it has none."""
+    return np.where(np.isfinite(values).any(axis=1), np.sqrt(np.nansum(np.square(values), axis=1)), np.nan)
 
 
 def _kind_of_targets(screen: Screen) -> tuple[str | None, str]:
@@ -495,6 +529,10 @@ def _trained(screen: Screen) -> APP:
         return screen.model
     if screen.effects is None or screen.network is None or screen.effects.n_obs < MIN_TRAINING:
         raise Missing("This needs a model, and a model needs " + " and ".join(_needs(screen)) + ".")
+    if Key.varp.NETWORK not in screen.effects.varp:
+        raise Missing(
+            "This needs a model, and a model needs a network that fits these genes: see the coverage of the network."
+        )
     from scapp.model import APP
 
     APP.setup_anndata(screen.effects, perturbation_key=screen.key, control=None, layer=Key.layers.LFC, sep=_sep(screen))
@@ -662,21 +700,35 @@ def _n_suggested(model: APP, known: set[tuple[str, ...]], order: int) -> int:
 
 def _how(screen: Screen, section: Section) -> None:
     section.text("The same in Python, step by step:")
-    key = screen.key
-    lines = [
-        f"effects = scapp.pp.pseudobulk(cells, perturbation_key={key!r}, control={screen.options['control']!r})",
-        "effects = scapp.pp.add_unmeasured_genes(effects)",
-        "scapp.pp.add_network(effects, 'edges.tsv')",
-        "scapp.model.APP.setup_anndata(effects)",
+    options, usual = screen.options, {"sep": SEPARATOR}
+    chosen = {name: options[name] for name in ("layer", "batch_key", "sep") if options[name] != usual.get(name)}
+    if screen.control is None:
+        labels = {"perturbation_key": screen.key, **{name: chosen[name] for name in ("sep",) if name in chosen}}
+        lines = ["effects = cells.copy()  # which are effects already"]
+        setup = {**labels, "control": None, **{name: chosen[name] for name in ("layer",) if name in chosen}}
+    else:
+        labels, setup = {"perturbation_key": screen.key}, {}
+        made = {"perturbation_key": screen.key, "control": options["control"], **chosen}
+        lines = [f"effects = scapp.pp.pseudobulk(cells{_arguments(made)})"]
+    network = str(screen.network) if isinstance(screen.network, str | Path) else "edges.tsv"
+    named = {} if options["aliases"] is None else {"aliases": str(options["aliases"])}
+    lines += [
+        f"effects = scapp.pp.add_unmeasured_genes(effects{_arguments({**labels, 'control': None})})",
+        f"scapp.pp.add_network(effects, {network!r}{_arguments({**named, **labels, 'control': None})})",
+        f"scapp.model.APP.setup_anndata(effects{_arguments(setup)})",
         "model = scapp.model.APP(effects)",
         "model.train()",
-        "predicted = model.predict(['GENE1+GENE2'])",
+        f"predicted = model.predict([{'GENE1' + _sep(screen) + 'GENE2'!r}])",
     ]
     section.code(lines)
     section.text(
         "Read predictions as a list of hypotheses. What is learned in one screen was not shown to hold in other cells.",
         soft=True,
     )
+
+
+def _arguments(options: Mapping[str, object]) -> str:
+    return "".join(f", {name}={value!r}" for name, value in options.items())
 
 
 SECTIONS: tuple[tuple[str, Callable[[Screen, Section], None]], ...] = (

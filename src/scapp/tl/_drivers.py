@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from rich.progress import track
+from scipy import sparse
 
 from scapp._checked import checked
 from scapp._effects import DIRECTION, perturbation_type
 from scapp._gene_names import likely_reason
-from scapp._genes import shorten
+from scapp._genes import measured_mask, shorten
 from scapp._keys import Key
 from scapp._settings import settings
 from scapp._tables import to_numbers
@@ -273,6 +274,12 @@ def read_shift(shift: pd.Series | AnnData, genes: list[str]) -> Shift:
     place = pd.Index(genes).get_indexer(pd.Index(names, dtype=object))
     known = place >= 0
     if known.sum() < min(MIN_SHARED, len(genes)):
+        if known.all():
+            raise ValueError(
+                f"{len(names)} of the {len(names)} genes of the shift ({shorten(names) or 'none'}) were measured in training, and at "
+                f"least {min(MIN_SHARED, len(genes))} are needed. Pass the log-fold-changes of all genes, and not of the significant "
+                "ones only."
+            )
         raise ValueError(
             f"{int(known.sum())} of the {len(names):,} genes of the shift ({shorten(names)}) are among the {len(genes):,} that were "
             f"measured in training ({shorten(genes)}).\n{likely_reason(genes, names, 'shift', [])}"
@@ -318,13 +325,31 @@ def _of_effects(effects: AnnData) -> tuple[pd.Series, NDArray[np.float64] | None
             if effects.n_obs
             else "The shift has no observation, expected one."
         )
-    lfc = np.asarray(effects.layers[Key.layers.LFC], dtype=np.float64)[0]
-    there = np.isfinite(lfc)  # genes that were not measured are NaN
+    lfc = _row(effects, Key.layers.LFC)
+    there = measured_mask(effects) & ~np.isnan(lfc)  # genes that were not measured are NaN
     series = pd.Series(lfc[there], index=effects.var_names[there])
     if Key.layers.LFC_SE not in effects.layers:
         return series, None
-    errors = np.asarray(effects.layers[Key.layers.LFC_SE], dtype=np.float64)[0][there]
-    return series, errors if np.isfinite(errors).all() and (errors > 0).any() else None
+    errors = _row(effects, Key.layers.LFC_SE)[there]
+    if (bad := (errors < 0) | np.isinf(errors)).any():
+        raise ValueError(
+            f"{int(bad.sum())} standard errors of the shift are negative or infinite, of {shorten(series.index[bad])}. Calculate them "
+            "again with `scapp.pp.pseudobulk`, or remove them with `del effects.layers['lfc_se']`."
+        )
+    if (bad := np.isnan(errors)).any():
+        warn_user(
+            f"{int(bad.sum())} genes of the shift have no standard error ({shorten(series.index[bad])}), so that those of the others "
+            "are not used either. Leave these genes out to use them."
+        )
+        return series, None
+    return series, errors if errors.any() else None
+
+
+def _row(effects: AnnData, layer: str) -> NDArray[np.float64]:
+    """Return the values of the only observation, from sparse layers too."""
+    values = effects.layers[layer]
+    dense = values.toarray() if sparse.issparse(values) else values
+    return np.array(dense, dtype=np.float64)[0]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from scapp._warn import warn_user
 
 Metric = Literal["cosine", "pearson", "l2", "dot"]
 Objective: TypeAlias = pd.Series | Mapping[str, Iterable[str]] | Iterable[str] | Callable[[pd.DataFrame], np.ndarray]
-METRICS = ("cosine", "pearson", "l2", "dot")
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Function:
         return found
 
 
-def read_objective(objective: Objective, metric: str, genes: Sequence[str]) -> Signature | Function:
+def read_objective(objective: Objective, metric: Metric, genes: Sequence[str]) -> Signature | Function:
     """Check an objective and bring it into the order of the measured genes.
 
     Parameters
@@ -77,12 +76,10 @@ def read_objective(objective: Objective, metric: str, genes: Sequence[str]) -> S
     TypeError, ValueError
         As :func:`scapp.tl.screen` says.
     """
-    if metric not in METRICS:
-        raise ValueError(f"metric={metric!r} is not among {', '.join(map(repr, METRICS))}.")
     if callable(objective):
         return Function(objective, pd.Index(genes))
     if isinstance(objective, pd.Series):
-        return _signature(objective, metric, genes)  # type: ignore[arg-type]
+        return _signature(objective, metric, genes)
     if isinstance(objective, str):
         raise TypeError(f"Expected a signature, a list of genes or a function, found the text {objective!r}.")
     if isinstance(objective, np.ndarray | pd.DataFrame) or not isinstance(objective, Iterable):

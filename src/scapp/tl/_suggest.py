@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 # The covariance of candidates and targets is held in memory: where it is large, some targets stand for all.
 MAX_TARGETS, MIN_TARGETS, MAX_COVARIANCES = 2000, 200, 2**26
-STRATEGIES = ("variance", "uncertainty")
 
 
 @checked(own=("n",))
@@ -89,8 +88,6 @@ def suggest_perturbations(
     >>> scapp.tl.suggest_perturbations(model, 12)["perturbation"].tolist()
     """
     check_model(model)
-    if strategy not in STRATEGIES:
-        raise ValueError(f"strategy={strategy!r} is not among {', '.join(map(repr, STRATEGIES))}.")
     names, perturbations = _candidates(model, candidates, genes, order)
     if not 1 <= n <= len(perturbations) or n != int(n):
         raise ValueError(
