@@ -8,6 +8,7 @@ Reading predicts with the model, compares with what its writer predicted, and wr
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from importlib.metadata import version
@@ -49,7 +50,7 @@ def read(folder: Path) -> None:
         predicted = scapp.model.APP.load(str(folder / "model"), adata=adata).predict(list(expected.obs_names))
         for layer in LAYERS:
             np.testing.assert_allclose(predicted.layers[layer], expected.layers[layer], rtol=1e-4, atol=1e-5)
-    again = folder / "again.h5ad"
+    again = folder / f"again_{os.getpid()}.h5ad"  # others read the same folder at the same time
     expected.write_h5ad(again)
     again.unlink()
     for _ in with_data:

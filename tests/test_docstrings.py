@@ -190,8 +190,6 @@ def few_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("few_epochs")
 @pytest.mark.parametrize("test", EXAMPLES, ids=lambda test: test.name.removeprefix("scapp."))
 def test_example_runs(test: doctest.DocTest, screen: SimpleNamespace, files: None):
-    if "hub" in test.name:
-        pytest.importorskip("huggingface_hub")
     test.globs = namespace(screen)
     said: list[str] = []
     runner = doctest.DocTestRunner(ShownOutput(), optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)

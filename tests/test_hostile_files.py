@@ -80,7 +80,6 @@ try:
 except ValueError as error:
     print(error)
 """
-    pytest.importorskip("skmisc")
     assert f"flavor='{flavor}'" in in_process(code, tmp_path)
 
 

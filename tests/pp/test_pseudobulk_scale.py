@@ -16,7 +16,6 @@ from scipy import sparse
 from scapp.expression._blocks import BlockTask
 from scapp.pp import pseudobulk
 
-pytest.importorskip("dask")
 STORES = {"dense": np.asarray, "csr": sparse.csr_matrix, "csc": sparse.csc_matrix}
 
 

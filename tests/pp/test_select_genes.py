@@ -87,7 +87,6 @@ def test_counts_in_a_layer_are_ranked(cells):
 
 
 def test_seurat_v3_ranks_the_counts(cells):
-    pytest.importorskip("skmisc")
     expected = sc.pp.highly_variable_genes(cells, n_top_genes=10, flavor="seurat_v3", inplace=False)
     selected = select_genes(cells, 10, flavor="seurat_v3")
     assert selected.var_names[selected.var["highly_variable"]].tolist() == list(
