@@ -144,6 +144,9 @@ def files(
     if "replogle_2022_k562_zscores" in (test.docstring or ""):
         table = request.getfixturevalue("shared_data") / "replogle_2022_k562_zscores.parquet"
         (tmp_path / table.name).symlink_to(table)
+    if "papalexi_2021_guides" in (test.docstring or ""):
+        cells = request.getfixturevalue("shared_data") / "papalexi_2021_counts.h5ad"
+        (tmp_path / cells.name).symlink_to(cells)
     proteins = {gene: f"9606.{gene}" for gene in GENES}
     channels = "neighborhood fusion cooccurence coexpression experimental database textmining combined_score"
     links = [f"protein1 protein2 {channels}"]

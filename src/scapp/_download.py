@@ -7,6 +7,7 @@ import gzip
 import logging
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,8 +121,7 @@ def fetch(
     import pooch
 
     path = data_folder(folder) / file.name
-    # Someone's collection may be sorted into folders, such as networks/.
-    for place in [path, *sorted(path.parent.glob(f"*/{file.name}"))]:
+    for place in _places(path.parent, file.name):
         if place.is_file():
             _check_present(place, file)
             return place
@@ -158,6 +158,42 @@ def fetch(
             f"have changed the file or a proxy stands between. You can {_mend(file)}"
         ) from error
     return path
+
+
+def small_tables(
+    names: Sequence[str],
+    *,
+    instead_of: RemoteFile,
+    local: PathLike | None = None,
+    folder: str | os.PathLike[str] | None = None,
+) -> list[Path] | None:
+    """Return small tables that the folder of data holds in the place of a large file, all of them or None.
+
+    Parameters
+    ----------
+    names
+        Of the tables, which lie in the folder or in one inside.
+    instead_of
+        The file that its host publishes: where it is, it is read.
+    local
+        A copy of that file, which was named by the user.
+    folder
+        As in :func:`fetch`. Without it only ``$SCAPP_DATA_DIR`` counts, since someone filled that folder.
+    """
+    chosen = folder or os.environ.get(DIR_VARIABLE)
+    if local is not None or not chosen:
+        return None
+    place = Path(chosen).expanduser()
+    found = [next((path for path in _places(place, name) if path.is_file()), None) for name in names]
+    if None in found or any(path.is_file() for path in _places(place, instead_of.name)):
+        return None
+    logger.info("Reading the small table %s in the place of %s.", " and ".join(names), instead_of.name)
+    return [path for path in found if path is not None]
+
+
+def _places(folder: Path, name: str) -> list[Path]:
+    """Return where a file may be: someone's collection may be sorted into folders, such as networks/."""
+    return [folder / name, *sorted(folder.glob(f"*/{name}"))]
 
 
 def _check_folder(folder: Path) -> None:

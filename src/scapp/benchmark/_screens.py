@@ -15,6 +15,7 @@ from scapp import datasets, pp
 from scapp._genes import measured_mask
 from scapp._keys import Key
 from scapp._labels import SEPARATOR, format_label, parse_labels
+from scapp._settings import hushed
 from scapp._training_effects import read_effects
 from scapp.benchmark._task import Kind, Sources, Split, Task
 from scapp.datasets import CONTROL, labelled_cells, load_h5ad
@@ -239,10 +240,11 @@ class Screen:
 
         def split_cells(seed: int) -> Halves:
             # All genes are read, and chosen after: counts are normalised over all of them.
-            first, second = (
-                _named(pp.pseudobulk(half, **reading), key)[:, genes].copy()
-                for half in _in_halves(adata, key, options, seed)
-            )
+            with hushed("scapp.expression", "scapp.pp"):  # what the whole screen was read as has been said
+                first, second = (
+                    _named(pp.pseudobulk(half, **reading), key)[:, genes].copy()
+                    for half in _in_halves(adata, key, options, seed)
+                )
             return first, second
 
         return cls(

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from scipy import sparse
 
 from scapp._checked import checked
 from scapp._docs import documented
-from scapp._download import RemoteFile, fetch
+from scapp._download import RemoteFile, fetch, small_tables
 from scapp._keys import Key
 from scapp._labels import format_label, parse_labels
-from scapp.datasets._tidy import load_h5ad, tidy, with_columns
+from scapp.datasets._tidy import CONTROL, load_h5ad, tidy, with_columns
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -69,6 +70,8 @@ REPLOGLE_ZSCORES: Final = RemoteFile(
 )
 # pertpy's file has the guides beside the genes, which scPerturb's has not; its hash is not published.
 PAPALEXI: Final = RemoteFile("papalexi_2021.h5mu", "https://exampledata.scverse.org/pertpy/papalexi_2021.h5mu")
+_PAPALEXI_SMALL = "papalexi_2021_counts.h5ad"
+_GUIDE_COLUMNS = ("bio_rep", "grna_id", "grna_target", "grna_umi", "grna_umi_total")
 
 # Texts that the docstrings of several screens share.
 _FETCHED = """\
@@ -390,6 +393,82 @@ def papalexi_2021(
         if name != "rna"
     }
     return mudata.MuData({"rna": rna} | others)
+
+
+@checked
+@_fetching
+def papalexi_2021_guides(
+    *,
+    folder: Folder = None,
+    base_url: str | None = None,
+    progress_bar: bool = True,
+    known_hash: str | None = None,
+) -> AnnData:
+    r"""Return cells of the screen of :cite:t:`Papalexi2021` as they come from the sequencer: counts, and the guides of each cell.
+
+    :func:`papalexi_2021` has the labels of the authors; here they are still to be made from the guides. Where the folder of data
+    holds ``papalexi_2021_counts.h5ad`` (3.3 MB, 299 genes, made from the repository Katsevich-Lab/sceptredata, MIT licence),
+    that is read in the place of pertpy's file, which has all genes.
+
+    Parameters
+    ----------
+    {fetched}
+    known_hash
+        Hash that pertpy's file must have, for example ``"sha256:…"``.
+
+    Returns
+    -------
+    Cells by genes, raw counts in `X`, without labels. `obs`: ``bio_rep`` (replicate), ``grna_id`` (the strongest guide of the
+    cell, such as ``"STAT2g2"``; ``"NTg1"`` is a control), ``grna_target`` (the label that was published, ``"non-targeting"`` for
+    controls), ``grna_umi`` (counts of that guide) and ``grna_umi_total`` (counts of all guides of the cell).
+
+    Raises
+    ------
+    ConnectionError
+        If the file cannot be fetched.
+    ValueError
+        If what is there, or was sent, is another file, cannot be read, or has no modalities ``"rna"`` and ``"gdo"``.
+
+    See Also
+    --------
+    scapp.pp.guides_to_perturbations : Makes labels of the guides.
+
+    Examples
+    --------
+    >>> import scapp
+    >>> cells = scapp.datasets.papalexi_2021_guides()
+    >>> scapp.pp.guides_to_perturbations(
+    ...     cells,
+    ...     calls_key="grna_id",
+    ...     counts_key="grna_umi",
+    ...     total_counts_key="grna_umi_total",
+    ...     targets=r"(.+)g\d+",
+    ...     min_share=0.8,
+    ... )
+    """
+    small = small_tables([_PAPALEXI_SMALL], instead_of=PAPALEXI, folder=folder)
+    if small:
+        cells = _readable(small[0], load_h5ad)
+        missing = [name for name in _GUIDE_COLUMNS if name not in cells.obs]
+        if missing:
+            raise ValueError(f"{str(small[0])!r} has no obs column {', '.join(map(repr, missing))}. Move it away.")
+        return cells
+    mdata = papalexi_2021(folder=folder, base_url=base_url, progress_bar=progress_bar, known_hash=known_hash)
+    if "gdo" not in mdata.mod:
+        raise ValueError(f"The file has no modality 'gdo' of guides, but {', '.join(map(repr, mdata.mod))}.")
+    rna, gdo = mdata.mod["rna"], mdata.mod["gdo"]
+    guides = gdo[rna.obs_names].X
+    counts = guides.toarray() if sparse.issparse(guides) else np.asarray(guides)
+    strongest = counts.argmax(axis=1)
+    target = rna.obs[Key.obs.PERTURBATION].astype(str).replace(CONTROL, "non-targeting")
+    obs = {
+        "bio_rep": rna.obs[Key.obs.BATCH].to_numpy() if Key.obs.BATCH in rna.obs else "1",
+        "grna_id": gdo.var_names.to_numpy(dtype=object)[strongest],
+        "grna_target": target.to_numpy(dtype=object),
+        "grna_umi": counts.max(axis=1).astype(np.float64),
+        "grna_umi_total": counts.sum(axis=1).astype(np.float64),
+    }
+    return AnnData(rna.X.copy(), obs=pd.DataFrame(obs, index=rna.obs_names), var=rna.var[[]].copy())
 
 
 def _cells(file: RemoteFile, folder: Folder, base_url: str | None, progress_bar: bool, backed: bool) -> AnnData:

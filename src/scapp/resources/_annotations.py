@@ -12,9 +12,9 @@ import pandas as pd
 
 from scapp._annotations import gene_sets, read_annotations
 from scapp._checked import checked
-from scapp._download import RemoteFile, fetch
-from scapp._provenance import noted, taxon
-from scapp._tables import PathLike, existing_file, open_text, whole
+from scapp._download import RemoteFile, fetch, small_tables
+from scapp._provenance import check_columns, noted, taxon
+from scapp._tables import PathLike, existing_file, open_text, read_table, whole
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,8 @@ _GAF = {
 }
 _OBO = RemoteFile("go-basic.obo", f"{_GO}/ontology/go-basic.obo", header="format-version")
 _REACTOME = RemoteFile("ReactomePathways.gmt.zip", "https://reactome.org/download/current/ReactomePathways.gmt.zip")
+_SMALL_REACTOME = "reactome_2024-04.gmt.gz"
+_SMALL_GO = ["gene2go_human_2022-09.tsv.gz", "go_dag_parents.tsv.gz"]
 # Columns of a GAF file.
 _SYMBOL, _QUALIFIER, _TERM, _EVIDENCE, _ASPECT, _N_COLUMNS = 2, 3, 4, 6, 8, 15
 
@@ -79,7 +81,8 @@ def reactome(
     file
         Local copy of ``ReactomePathways.gmt.zip``, or its GMT file, in the place of a download.
     folder, base_url, progress_bar
-        As in :func:`scapp.datasets.norman_2019_effects`.
+        As in :func:`scapp.datasets.norman_2019_effects`. Where the folder of data has no such file but a
+        ``reactome_2024-04.gmt.gz`` (:doc:`/data`), that is read.
 
     Returns
     -------
@@ -94,7 +97,10 @@ def reactome(
         If the organism is another, or the file is not Reactome's.
     """
     taxon(organism, ("human",))
-    path = fetch(_REACTOME, local=file, folder=folder, base_url=base_url, progress_bar=progress_bar)
+    small = small_tables([_SMALL_REACTOME], instead_of=_REACTOME, local=file, folder=folder)
+    path = (
+        small[0] if small else fetch(_REACTOME, local=file, folder=folder, base_url=base_url, progress_bar=progress_bar)
+    )
     table = _sets(path)
     # The official file puts the name of a pathway first and its number second; others have them the other way round.
     if not table["term"].str.match(r"R-[A-Z]{3}-\d+$").mean() > 0.5:
@@ -137,7 +143,9 @@ def gene_ontology(
     file, ontology_file
         Local copies of the annotations (GAF) and of ``go-basic.obo``, in the place of a download.
     folder, base_url, progress_bar
-        As in :func:`scapp.datasets.norman_2019_effects`.
+        As in :func:`scapp.datasets.norman_2019_effects`. Where the folder of data has no such file but the small tables
+        ``gene2go_human_2022-09.tsv.gz`` and ``go_dag_parents.tsv.gz`` (:doc:`/data`), those are read; terms have no
+        description then.
 
     Returns
     -------
@@ -153,6 +161,11 @@ def gene_ontology(
     taxon(organism, tuple(_GAF))
     name = f"{_GAF[organism]}.gaf.gz"
     gaf = RemoteFile(name, f"{_GO}/annotations/{name}", header="!")
+    whole_ontology = set(aspects) == set(ASPECTS) and set(relations) == {"is_a", "part_of"}
+    if organism == "human" and ontology_file is None and whole_ontology:
+        small = small_tables(_SMALL_GO, instead_of=gaf, local=file, folder=folder)
+        if small:
+            return _small_ontology(small[0], small[1], evidence, exclude_evidence, propagate)
     paths = [
         fetch(remote, local=local, folder=folder, base_url=base_url, progress_bar=progress_bar)
         for remote, local in ((gaf, file), (_OBO, ontology_file))
@@ -170,6 +183,38 @@ def gene_ontology(
     )
     table.attrs |= {"organism": organism, "url": gaf.url}
     return table
+
+
+def _small_ontology(
+    annotations: Path,
+    parents: Path,
+    evidence: Sequence[str] | None,
+    exclude_evidence: Sequence[str],
+    propagate: bool,
+) -> pd.DataFrame:
+    """Return annotations of the small tables, chosen and passed on as those of the Gene Ontology's files are."""
+    table, lineage = read_table(annotations), read_table(parents)
+    mend = "Remove it, so that the Gene Ontology's file is downloaded."
+    check_columns(annotations, table.columns, ["symbol", "go_id", "evidence"], "the small table of GO", mend)
+    check_columns(parents, lineage.columns, ["child", "parent"], "the small table of GO's terms", mend)
+    kept = ~table["evidence"].isin(_as_list(exclude_evidence))
+    if evidence is not None:
+        kept &= table["evidence"].isin(_as_list(evidence))
+    pairs = table.loc[kept, ["symbol", "go_id"]].set_axis(["gene", "term"], axis=1).drop_duplicates(ignore_index=True)
+    if pairs.empty:
+        raise ValueError(f"No annotation of {str(annotations)!r} is left; change evidence= or exclude_evidence=.")
+    if propagate:
+        pairs = read_annotations(pairs, parents=lineage).pairs()
+    return noted(
+        pairs,
+        source="Gene Ontology",
+        licence="CC BY 4.0",
+        version="",
+        path=annotations,
+        organism="human",
+        propagated=propagate,
+        file=annotations.name,
+    )
 
 
 @checked

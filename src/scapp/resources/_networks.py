@@ -10,7 +10,7 @@ import pandas as pd
 
 from scapp._annotations import read_annotations, split_terms
 from scapp._checked import checked
-from scapp._download import RemoteFile, fetch
+from scapp._download import RemoteFile, fetch, small_tables
 from scapp._edge_columns import edge_ends, matrix_as_edges, read_signs, split_names_of_edges, weight_column
 from scapp._edges import is_effects_table, read_edge_file, read_edges, table_of, unknown_ends
 from scapp._gene_names import kind_of
@@ -52,6 +52,7 @@ _HGNC = RemoteFile(
     "https://storage.googleapis.com/public-download-files/hgnc/tsv/tsv/hgnc_complete_set.txt",
     header="hgnc_id\t",
 )
+_SMALL_NAMES = "gene_aliases.tsv.gz"
 _HGNC_COLUMNS = ["hgnc_id", "symbol", "alias_symbol", "prev_symbol", "entrez_id", "ensembl_gene_id"]
 
 
@@ -263,7 +264,8 @@ def hgnc(
     Returns
     -------
     One row per gene: ``hgnc_id``, ``symbol``, ``alias_symbol``, ``prev_symbol`` (several are joined by ``|``), ``entrez_id``
-    and ``ensembl_gene_id``, all text. Origin, licence and date are in ``attrs``.
+    and ``ensembl_gene_id``, all text. Origin, licence and date are in ``attrs``. Where the folder of data has no such file but
+    a ``gene_aliases.tsv.gz`` (:doc:`/data`), one row per alias: ``symbol`` and ``alias_symbol``.
 
     Raises
     ------
@@ -272,6 +274,12 @@ def hgnc(
     ValueError
         If the file is another.
     """
+    small = small_tables([_SMALL_NAMES], instead_of=_HGNC, local=file, folder=folder)
+    if small:
+        table = read_table(small[0])
+        check_columns(small[0], table.columns, ["symbol", "alias_symbol"], "a table of aliases", "Remove it.")
+        table = table[["symbol", "alias_symbol"]].astype(str)
+        return noted(table, source="org.Hs.eg.db", licence="Artistic 2.0", version="", path=small[0], organism="human")
     path = fetch(_HGNC, local=file, folder=folder, base_url=base_url, progress_bar=progress_bar)
     with whole(path):
         with open_text(path) as lines:

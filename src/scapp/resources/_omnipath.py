@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scapp._checked import checked
-from scapp._download import RemoteFile, fetch
+from scapp._download import RemoteFile, fetch, small_tables
 from scapp._edges import read_edges
 from scapp._provenance import check_columns, noted, taxon
 from scapp._tables import PathLike, read_table
@@ -25,6 +25,7 @@ _SIGNS = ("is_stimulation", "is_inhibition", "consensus_stimulation")
 LEVELS: Final = {"A": 1, "B": 2, "C": 3, "D": 4}
 DATASETS: Final = ("omnipath", "pathwayextra", "kinaseextra", "ligrecextra", "tf_target")
 _OTHERS = "Pass a table of another form to scapp.resources.from_table."
+_SMALL_COLLECTRI = "collectri_2025-09.csv.gz"
 _COLLECTRI = RemoteFile(
     "CollecTRI_regulons.csv",
     "https://zenodo.org/records/8192729/files/CollecTRI_regulons.csv",
@@ -50,7 +51,8 @@ def collectri(
     file
         Local copy of the table (columns source, target, weight), in the place of a download.
     folder, base_url, progress_bar
-        As in :func:`scapp.datasets.norman_2019_effects`.
+        As in :func:`scapp.datasets.norman_2019_effects`. Where the folder of data has no such file but a
+        ``collectri_2025-09.csv.gz`` (:doc:`/data`), that is read.
 
     Returns
     -------
@@ -72,7 +74,12 @@ def collectri(
         edges.insert(2, "weight", np.where(_signs(edges) < 0, -1, 1))
     else:
         remote = _COLLECTRI
-        path = fetch(remote, local=file, folder=folder, base_url=base_url, progress_bar=progress_bar)
+        small = small_tables([_SMALL_COLLECTRI], instead_of=remote, local=file, folder=folder)
+        path = (
+            small[0]
+            if small
+            else fetch(remote, local=file, folder=folder, base_url=base_url, progress_bar=progress_bar)
+        )
         edges = read_table(path)
         check_columns(path, edges.columns, ["source", "target", "weight"], "CollecTRI's table", _OTHERS)
         weight = read_edges(edges, var_names=[]).edges["weight"]
@@ -81,7 +88,7 @@ def collectri(
         edges.drop_duplicates(["source", "target"], ignore_index=True),
         source="CollecTRI",
         licence="CC BY 4.0 (Zenodo record 8192729); the repository of the authors is under GPL-3",
-        version="Zenodo 8192729" if remote is _COLLECTRI and file is None else "",
+        version="Zenodo 8192729" if remote is _COLLECTRI and path.name == remote.name and file is None else "",
         path=path,
         url=remote.url,
         directed=True,

@@ -15,10 +15,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scapp._checked import checked
-from scapp._download import RemoteFile, fetch
+from scapp._download import RemoteFile, fetch, small_tables
 from scapp._provenance import check_columns, noted, taxon
 from scapp._settings import settings
-from scapp._tables import BoundedGzip, PathLike, is_gzipped
+from scapp._tables import BoundedGzip, PathLike, is_gzipped, read_table
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,9 @@ NO_TEXTMINING: Final = CHANNELS[:-1]
 PRIOR: Final = 0.041
 _ROWS = 1_000_000
 _HOST = "https://stringdb-downloads.org/download"
+# A table of human edges with symbols, and what its columns are called here.
+_SMALL = "string_v12_no_textmining.tsv.gz"
+_SMALL_COLUMNS = {"combined_score": "weight", "experiments": "experimental"}
 
 
 @checked(own=("min_score",))
@@ -73,7 +76,8 @@ def string(
         Local copies of ``TAXON.protein.links.detailed.vVERSION.txt.gz`` and ``TAXON.protein.info.vVERSION.txt.gz``,
         in the place of a download.
     folder, base_url, progress_bar
-        As in :func:`scapp.datasets.norman_2019_effects`. For human the files have about 120 MB.
+        As in :func:`scapp.datasets.norman_2019_effects`. For human the files have about 120 MB; with the default channels,
+        ``string_v12_no_textmining.tsv.gz`` (:doc:`/data`) is read where it lies in the folder of data without them.
 
     Returns
     -------
@@ -100,6 +104,10 @@ def string(
     options: dict[str, Any] = {"folder": folder, "base_url": base_url, "progress_bar": progress_bar}
     links = _file(number, "links.detailed", version, "protein1 protein2 ")
     info = _file(number, "info", version, "#string_protein_id\t")
+    as_published = number == 9606 and set(channels) == set(NO_TEXTMINING) and version == "12.0"
+    small = small_tables([_SMALL], instead_of=links, local=file, folder=folder) if as_published else None
+    if small:
+        return _read_small(small[0], min_score)
     links_path, info_path = fetch(links, local=file, **options), fetch(info, local=info_file, **options)
     names = _read_names(info_path, number)
     found = _read_links(links_path, number, channels, min_score, progress_bar)
@@ -120,6 +128,30 @@ def string(
         organism=organism,
         channels=list(channels),
         min_score=min_score,
+    )
+
+
+def _read_small(path: Path, min_score: int) -> pd.DataFrame:
+    """Return the edges of the small table, in which channels of little evidence have no column of their own."""
+    table = read_table(path)
+    wanted = ["source", "target", "combined_score", "coexpression", "experiments", "database"]
+    check_columns(
+        path, table.columns, wanted, "the small table of STRING", "Remove it, so that STRING's is downloaded."
+    )
+    edges = table[table["combined_score"] >= min_score].rename(columns=_SMALL_COLUMNS)
+    if edges.empty:
+        raise ValueError(f"No pair of {str(path)!r} has a score of min_score={min_score} or more. Lower min_score.")
+    return noted(
+        edges.reset_index(drop=True),
+        source="STRING",
+        licence="CC BY 4.0",
+        version="12.0",
+        path=path,
+        directed=False,
+        organism="human",
+        channels=[name for name in CHANNELS if name in edges],
+        min_score=min_score,
+        file=path.name,
     )
 
 
