@@ -16,6 +16,7 @@ from scapp._keys import Key
 from scapp._training_effects import DEPTH
 from scapp.model._fields import effects_of
 from scapp.model._inputs import ModelInputs
+from scapp.model._new_genes import NewGenesMixin
 from scapp.model._saving import SavingMixin
 from scapp.model._setup import SetupMixin
 from scapp.model._streaming import StreamingMixin
@@ -37,7 +38,7 @@ OF_CELLS = frozenset({"get_normalized_expression", "differential_abundance", "ge
 PAPER_DEFAULTS = {name: f.default for name, f in PaperOptions.__dataclass_fields__.items()}
 
 
-class APP(SetupMixin, TrainingMixin, StreamingMixin, SavingMixin, BaseModelClass):
+class APP(SetupMixin, TrainingMixin, NewGenesMixin, StreamingMixin, SavingMixin, BaseModelClass):
     r"""AdaptivePerturbPredictor :cite:p:`Zhao2025`: effects of gene perturbations that nobody has measured.
 
     Two halves, joined by a share that leave-one-out chooses. The first is a closed form over perturbations, singles and

@@ -229,6 +229,7 @@ def check_same_genes(expected: np.ndarray, adata: AnnData) -> None:
 
 
 NETWORK, FEATURES, GENES, EFFECTS = "network", "gene_features", "genes", "effects"
+ADDED = "added"  # of the genes: which came after the training
 
 
 def numbered(key: str, make: Callable[[str, str], _Field], attr_keys: list[str]) -> list[_Field]:

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from scapp._labels import parse_labels
-from scapp.model._fields import EFFECTS, FEATURES, GENES, NETWORK
+from scapp.model._fields import ADDED, EFFECTS, FEATURES, GENES, NETWORK
 from scapp.model._saving import arrays
 from scapp.module import Inputs
 
@@ -25,6 +25,7 @@ class ModelInputs:
     networks: list[sparse.csr_matrix]
     feature_blocks: list[np.ndarray]
     kinds: list[str] | None
+    added: np.ndarray  # which genes came after the training
 
     @classmethod
     def read(cls, registry: dict) -> ModelInputs:
@@ -44,7 +45,9 @@ class ModelInputs:
         blocks = [s["values"] for s in _numbered(states, FEATURES)]
         kinds = list(effects["kinds"]) if "kinds" in effects else None
         measured = states[GENES]["measured"]
-        return cls(genes, measured, perturbations, labels, effects.get("control_mean"), networks, blocks, kinds)
+        added = np.asarray(states[GENES].get(ADDED, np.zeros(len(genes))), dtype=bool)
+        profile = effects.get("control_mean")
+        return cls(genes, measured, perturbations, labels, profile, networks, blocks, kinds, added)
 
     def inputs(self) -> Inputs:
         """Return what the module is made of."""
@@ -55,6 +58,7 @@ class ModelInputs:
             n_measured=int(self.measured.sum()),
             networks=self.networks,
             features=self.feature_blocks,
+            added=self.added if self.added.any() else None,
         )
 
     def known(self) -> np.ndarray:

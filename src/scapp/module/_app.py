@@ -44,6 +44,8 @@ class Inputs:
         Matrices of shape (n_nodes, n_nodes).
     features
         Gene features of shape (n_nodes, n_features); a row of NaN marks a gene without.
+    added
+        Which genes came after the training, of shape (n_nodes,); None where none did.
     """
 
     labels: list[str]
@@ -52,6 +54,7 @@ class Inputs:
     n_measured: int
     networks: list[sparse.csr_matrix]
     features: list[NDArray[np.floating]] = field(default_factory=list)
+    added: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ class APPModule(BaseModuleClass):
         self.inputs = inputs
         self.perturbations = list(inputs.perturbations)
         self.uses_closed_form, self.uses_attention = closed_form, attention
-        self.evidence = Evidence(inputs.networks, inputs.features, n_nodes=inputs.n_nodes)
+        self.evidence = Evidence(inputs.networks, inputs.features, n_nodes=inputs.n_nodes, added=inputs.added)
         shape = (self.evidence.n_sources, self.perturbations, inputs.n_measured)
         self.closed_form = ClosedForm(*shape)
         self.attention = MeasuredAttention(*shape)

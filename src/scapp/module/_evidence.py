@@ -38,13 +38,26 @@ class Evidence:
         Gene features of shape (n_nodes, n_features); a row of NaN marks a gene without.
     n_nodes
         Number of genes.
+    added
+        Which genes came after the training, of shape (n_nodes,). Their similarities are those of the whole networks; those
+        of the other genes to each other are of the networks without them, from which the model was learned.
     """
 
     def __init__(
-        self, networks: Sequence[sparse.spmatrix], features: Sequence[NDArray[np.floating]] = (), *, n_nodes: int
+        self,
+        networks: Sequence[sparse.spmatrix],
+        features: Sequence[NDArray[np.floating]] = (),
+        *,
+        n_nodes: int,
+        added: NDArray[np.bool_] | None = None,
     ):
         self.n_nodes = n_nodes
-        self._walks = [_Walks(network, n_nodes) for network in networks]
+        self._added = np.zeros(n_nodes, dtype=bool) if added is None else np.asarray(added, dtype=bool)
+        self._whole = [_Walks(network, n_nodes) for network in networks]
+        self._walks = self._whole
+        if self._added.any():
+            kept = sparse.diags((~self._added).astype(np.float64))
+            self._walks = [_Walks(kept @ network @ kept, n_nodes) for network in networks]
         self._vectors = [_unit_rows(values) for values in features]
 
     @property
@@ -55,7 +68,7 @@ class Evidence:
     def known(self) -> NDArray[np.bool_]:
         """Return which genes any source knows, of shape (n_nodes,)."""
         found = np.zeros(self.n_nodes, dtype=bool)
-        for walks in self._walks:
+        for walks in self._whole:
             found |= walks.has_edge
         for vectors in self._vectors:
             found |= vectors.any(axis=1)
@@ -68,8 +81,13 @@ class Evidence:
         if not len(nodes) or not len(others):
             return found
         for k, walks in enumerate(self._walks):
-            walks.extend([*nodes, *others])
-            found[k] = walks.roots(nodes).astype(np.float64) @ walks.roots(others).T.astype(np.float64)
+            found[k] = walks.products(nodes, others)
+        late, late_others = (np.flatnonzero(self._added[list(side)]).tolist() for side in (nodes, others))
+        for k, walks in enumerate(self._whole):
+            if len(late):
+                found[k, late] = walks.products([nodes[i] for i in late], others)
+            if len(late_others):
+                found[k, :, late_others] = walks.products([others[i] for i in late_others], nodes)
         for k, vectors in enumerate(self._vectors, len(self._walks)):
             found[k] = np.maximum(vectors[list(nodes)] @ vectors[list(others)].T, 0)
         # Rounding must not make a gene more similar to itself than one.
@@ -84,6 +102,11 @@ class Evidence:
             # A row of `holds` is the sum over the genes of a perturbation.
             summed = np.asarray(holds @ self._rows(k, nodes).astype(np.float64))
             found[k] = np.einsum("ij,ij->i", summed, summed)
+        late = [row for row, genes in enumerate(perturbations) if self._added[list(genes)].any()]
+        if late:
+            holds = holds[late]
+            for k, similar in enumerate(self.similarities(nodes, nodes)[: len(self._walks)]):
+                found[k, late] = np.asarray(holds.multiply(holds @ similar).sum(axis=1)).ravel()
         return found
 
     def through_genes(
@@ -115,12 +138,18 @@ class Evidence:
         """
         found = np.zeros((len(nodes), self.n_nodes), dtype=np.float32)
         attention = attention.astype(np.float32)
-        for weight, walks in zip(weights, self._walks, strict=True):
-            walks.extend([*nodes, *others])
-            through = attention @ walks.roots(others)
-            through *= walks.roots(nodes)
-            through *= np.float32(weight)
-            found += through
+        late = self._added[list(nodes)]
+        for sources, which in ((self._walks, ~late), (self._whole, late)):
+            rows = np.flatnonzero(which).tolist()
+            if not rows:
+                continue
+            asked = [nodes[row] for row in rows]
+            for weight, walks in zip(weights, sources, strict=True):
+                walks.extend([*asked, *others])
+                through = attention[rows] @ walks.roots(others)
+                through *= walks.roots(asked)
+                through *= np.float32(weight)
+                found[rows] += through
         return found
 
     def _rows(self, source: int, nodes: Sequence[int]) -> NDArray[np.floating]:
@@ -149,6 +178,11 @@ class _Walks:
             roots[~self.has_edge[new]] = 0
             self._row_of[new] = len(self._roots) + np.arange(len(new))
             self._roots = np.concatenate([self._roots, roots])
+
+    def products(self, nodes: Sequence[int], others: Sequence[int]) -> NDArray[np.float64]:
+        """Return the similarities of genes, of shape (n, n_others)."""
+        self.extend([*nodes, *others])
+        return self.roots(nodes).astype(np.float64) @ self.roots(others).T.astype(np.float64)
 
     def roots(self, nodes: Sequence[int]) -> NDArray[np.float32]:
         """Return the roots of genes that were walked from, of shape (n, n_nodes)."""
