@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 
 import anndata as ad
@@ -20,9 +21,13 @@ SPELLED = """NTC NTC_1 ntc-2 non-targeting_00012 Non-Targeting nontargeting NonT
     Scrambled sgScramble_2 sgNT nt_5 NT-ctrl CTRL00698 ctrl_2 Control-A control safe_harbor SafeHarbor_3
     safe-targeting AAVS1 AAVS1_sg2 ROSA26 INTERGENIC12 ONE_INTERGENIC_SITE_4 ONE-NON-GENE-SITE NO_SITE_7 no-target
     no_target_3 untargeted unperturbed mock vehicle DMSO untreated EGFP sgGFP-1 LacZ luciferase 3x_neg_ctrl
-    non-targeting-P1P2 empty_vector wild-type""".split()
+    non-targeting-P1P2 empty_vector wild-type CTRL_1 Neg-Ctrl non_target NonTargeting-3 NT-sg1 Control_guide_7 sgCtrl Rosa26
+    shLacZ sgLuc2 Fluc dsRed NTCs_1 NegCon-1 NonTarg_1 1_NTC 001_non-targeting NTC_d7 dmso_24h ctrl_rep1 control_sg1_rep2
+    NT_plate2 NTC_CRISPRi [NTC] dCas9-KRAB Cas9_only no_plasmid mock-infected parental vector_1 EV olfactory_1 random_2
+    cutting-control_1 not_perturbed""".split()
 GENES = """NEGR1 SAFB SAFB2 CTRB1 CTRC CNTRL NTRK1 NTS NTN1 NTSR1 NT5E NT5C NTF3 NCL NCOR1 WT1 SCRIB SCRN1 SCRT1 MOCOS
-    EGFR LUC7L SINT1 GNT1 INTS1 CTLA4 CONT EMX1 NELFA SAFE1A MT-ND1 HLA-A C3 T PosCtrl pos_ctrl_1""".split()
+    EGFR LUC7L SINT1 GNT1 INTS1 CTLA4 CONT EMX1 NELFA SAFE1A MT-ND1 HLA-A C3 T PosCtrl pos_ctrl_1 CTR9 CFP NC1 GAL4 ST3GAL4 RANBP1
+    VECTOR1A EVI5 PBSN CONT1""".split()
 
 
 @pytest.mark.parametrize("name", SPELLED)
@@ -152,7 +157,27 @@ def test_no_observation_is_a_control_shows_counts():
             "no_guide",
             "Unknown",
         ),
-        *("Multiplet", "null", "nan+nan", "KLF1+None", "unmapped"),
+        *(
+            "Multiplet",
+            "null",
+            "nan+nan",
+            "KLF1+None",
+            "unmapped",
+            "NotAssigned",
+            "no sgRNA detected",
+            "#REF!",
+            "??",
+            "0",
+        ),
+        *(
+            "low_confidence",
+            "Empty droplet",
+            ">1 guide",
+            "2+ guides",
+            "multiple+multiple",
+            "too many guides",
+            "unclassified",
+        ),
     ],
 )
 def test_missing_labels_as_text_are_refused_with_counts(text):
@@ -278,3 +303,59 @@ def test_names_of_controls_inside_a_combination_are_dropped_where_no_gene_has_th
     assert parse_label("KLF1+NTC", control=None, genes={"KLF1", "NTC"}) == ("KLF1", "NTC")
     assert parse_label("KLF1+NTC", control="control", genes={"KLF1", "NTC"}) == ("KLF1",)
     assert parse_label("non-targeting", control=None, genes={"NTC"}) == ()
+
+
+def test_a_control_may_be_called_like_a_missing_value_if_it_is_named():
+    effects = scapp.pp.pseudobulk(cells({"None": 9, "KLF1": 5}), control="None")
+    assert list(effects.obs_names) == ["KLF1"]
+
+
+@pytest.mark.parametrize("join", ["||", ";;", "->", "~", ".", "*", " x ", " AND ", " with "])
+def test_any_join_of_known_genes_is_named(join):
+    adata = cells({"control": 9, f"KLF1{join}GATA1": 5})
+    with pytest.raises(ValueError, match=re.escape(f"Pass sep={join!r}")):
+        scapp.pp.pseudobulk(adata)
+    assert list(scapp.pp.pseudobulk(adata, sep=join).obs_names) == ["GATA1+KLF1"]
+
+
+def test_a_doubled_separator_and_lists_as_text_are_named():
+    with pytest.raises(ValueError, match=r"pass sep='\+\+'"):
+        scapp.pp.pseudobulk(cells({"control": 9, "KLF1++GATA1": 5}))
+    adata = cells({"control": 9, "('KLF1', 'GATA1')": 5, "['KLF1']": 4})
+    with pytest.raises(ValueError, match="2 labels are lists written as text.*str.findall"):
+        scapp.pp.pseudobulk(adata)
+    labels = adata.obs["perturbation"].astype(str)
+    adata.obs["perturbation"] = labels.str.findall(r"[^\[\]()',\s]+").str.join("+")  # as the message says
+    assert set(scapp.pp.pseudobulk(adata).obs_names) == {"GATA1+KLF1", "KLF1"}
+
+
+@pytest.mark.parametrize(
+    "label",
+    "klf1 KLF1_KO KLF1-KD CRISPRi_KLF1 KLF1-/- siKLF1 shKLF1 KLF1p1p2 KLF1_rep1 KLF1g1 KLF1:1 1_KLF1".split()
+    + ["KLF1 (CRISPRi)", "KLF1 KO"],
+)
+def test_labels_that_seem_to_mean_a_gene_of_adata_are_warned_of(label):
+    with pytest.warns(UserWarning, match=rf"seem to mean some: {re.escape(repr(label))} for 'KLF1'.*replace"):
+        scapp.pp.pseudobulk(cells({"control": 9, label: 5, "GATA1": 5}))
+
+
+@pytest.mark.parametrize("label", ["KLF11", "SIX1", "SHOX", "KLF1-AS1", "G0S2", "HBB2", "MKLF1"])
+def test_other_genes_are_not_taken_for_decorated_ones(label):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scapp.pp.pseudobulk(cells({"control": 9, label: 5, "GATA1": 5}))
+
+
+@pytest.mark.parametrize(
+    ("labels", "mend"),
+    [
+        ([b"control", b"KLF1"], "str.decode"),
+        ([True, False], "perturbation_key=…"),
+        ([1, 2], "perturbation_key=…"),
+    ],
+)
+def test_labels_that_are_no_text_are_refused_with_the_mend(labels, mend):
+    adata = cells({"control": 9, "KLF1": 9})
+    adata.obs["perturbation"] = pd.Series(np.repeat(np.array(labels, dtype=object), 9), index=adata.obs_names)
+    with pytest.raises(ValueError, match=mend):
+        scapp.pp.pseudobulk(adata)

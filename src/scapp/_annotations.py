@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import logging
-import zipfile
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -29,10 +27,14 @@ from scapp._tables import (
     read_table,
     whole,
 )
+from scapp._warn import warn_user
 
 logger = logging.getLogger(__name__)
 
 Annotations: TypeAlias = pd.DataFrame | Mapping[str, Iterable[str]] | PathLike
+# Share of the fields that must hold several genes, and what a gene is called.
+_MOST = 0.5
+_NAME = re.compile(r"[\w.\-]+")
 # Of the relations of the Gene Ontology, those by which a gene of the child is also one of the parent.
 _INHERITED = {"isa", "is_a", "part_of", "partof"}
 
@@ -118,7 +120,14 @@ def read_pairs(path: PathLike) -> pd.DataFrame:
 
 
 def split_terms(gene: pd.Series, term: pd.Series) -> tuple[pd.Series, pd.Series]:
-    """Split terms that are joined in one field, ``"GO:0000001;GO:0000002"``, one row per term."""
+    """Split terms that are joined in one field, ``"GO:0000001;GO:0000002"``, one row per term; and genes likewise."""
+    join = joined_names(gene)
+    if join:
+        pairs = pd.DataFrame({"gene": gene.str.split(join), "term": term}).explode("gene", ignore_index=True)
+        pairs["gene"] = pairs["gene"].str.strip()
+        pairs = pairs[pairs["gene"] != ""]
+        logger.info("Genes joined by %r were split: %d rows became %d.", join, len(gene), len(pairs))
+        gene, term = pairs["gene"].rename(gene.name), pairs["term"].rename(term.name)
     for join in (";", "|", ","):
         joined = term.astype(str).str.contains(join, regex=False)
         if joined.any() and _are_ids(term[joined], join):
@@ -128,6 +137,18 @@ def split_terms(gene: pd.Series, term: pd.Series) -> tuple[pd.Series, pd.Series]
             logger.info("Terms joined by %r were split: %d rows became %d.", join, len(gene), len(parts))
             return parts["gene"].rename(gene.name), parts["term"].rename(term.name)
     return gene, term
+
+
+def joined_names(column: pd.Series) -> str:
+    """Return what joins several names in most fields of a column; empty if most hold one, or numbers."""
+    text = column.astype(str)
+    for join in (";", "|", ",", "/"):
+        joined = text.str.contains(join, regex=False)
+        if len(text) and joined.mean() > _MOST:
+            parts = [part.strip() for value in text[joined].head(1000) for part in value.split(join) if part.strip()]
+            if parts and all(_NAME.fullmatch(part) for part in parts) and any(not part.isdecimal() for part in parts):
+                return join
+    return ""
 
 
 def _are_ids(terms: pd.Series, join: str) -> bool:
@@ -158,7 +179,9 @@ def read_gmt(path: PathLike) -> dict[str, list[str]]:
 
 def gene_sets(path: Path) -> Iterator[tuple[str, str, list[str]]]:
     """Name, description and genes of each set of a GMT file, which may be gzipped or alone in a zip file."""
-    with _open_gmt(path) as file:
+    descriptions: set[str] = set()
+    members: set[str] = set()
+    with whole(path), open_text(path) as file:
         for number, line in enumerate(file, start=1):
             fields = [field.strip() for field in line.rstrip("\n").split("\t")]
             if fields == [""]:
@@ -167,21 +190,16 @@ def gene_sets(path: Path) -> Iterator[tuple[str, str, list[str]]]:
                 raise ValueError(
                     f"Line {number} of {str(path)!r} is no gene set: name, description and genes, separated by tabs."
                 )
-            genes = (field.split(",")[0].strip() for field in fields[2:])
-            yield fields[0], fields[1], list(dict.fromkeys(gene for gene in genes if gene))
-
-
-@contextmanager
-def _open_gmt(path: Path) -> Iterator[IO[str]]:
-    if path.suffix != ".zip":
-        with whole(path), open_text(path) as file:
-            yield file
-        return
-    try:
-        with whole(path), zipfile.ZipFile(path) as archive, archive.open(archive.namelist()[0]) as raw:
-            yield io.TextIOWrapper(raw, encoding="utf-8-sig")
-    except (zipfile.BadZipFile, IndexError) as error:
-        raise ValueError(f"{str(path)!r} is no zip file, or broken or empty ({error}).") from error
+            genes = list(dict.fromkeys(gene for field in fields[2:] if (gene := field.split(",")[0].strip())))
+            descriptions.add(fields[1])
+            members.update(genes)
+            yield fields[0], fields[1], genes
+    taken = descriptions & members
+    if len(taken) > _MOST * len(descriptions):
+        warn_user(
+            f"The second field of a set in {str(path)!r} is taken as its description, but {len(taken)} of {len(descriptions)} are genes of "
+            f"other sets, such as {min(taken)!r}. If the file has no descriptions, put an empty field behind each name."
+        )
 
 
 def _from_mapping(sets: Mapping[str, Iterable[str]]) -> pd.DataFrame:

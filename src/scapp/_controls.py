@@ -17,20 +17,20 @@ Control: TypeAlias = str | Sequence[str] | None
 
 LONGEST_NAME = 100
 # Words of a name may be joined by these, or not at all.
-_JOIN = r"[\s_.\-:/#()*]*"
-_SPLIT = r"[\s_.\-:/#()*]+"
+_JOINS = r"[\s_.\-:/#()*\[\]{}'\"%]"
+_JOIN, _SPLIT = rf"{_JOINS}*", rf"{_JOINS}+"
 # What says that nothing was perturbed.
 _CORE = [
-    rf"non{_JOIN}target(?:ing|ed|s)?",
+    rf"non{_JOIN}targ(?:et(?:ing|ed|s)?)?",
     rf"not?{_JOIN}target(?:ing|ed|s)?",
     rf"no{_JOIN}site",
     rf"non{_JOIN}(?:gene|genes|genic|genomic|cutting|cutter)",
+    rf"(?:cutting|non{_JOIN}coding|no{_JOIN}guide){_JOIN}controls?",
     rf"un{_JOIN}target(?:ed|ing)",
     rf"inter{_JOIN}genic",
     rf"safe{_JOIN}(?:targeting|targeted|targets|target|harbou?rs?|sites?|loc(?:us|i)|cutting|cutters?|guides?)",
     "safe",
-    "ntc",
-    "ntg",
+    "nt[cg]s?",
     "nt",
     "negative",
     "neg",
@@ -38,34 +38,39 @@ _CORE = [
     "ctrls?",
     "cntrls?",
     "ctl",
+    r"(?:con|contr|ctr)(?!\d)",
+    r"random(?:i[sz]ed)?",
+    rf"olfactory(?:{_JOIN}receptors?)?",
     "scrambled?",
     "scrmbl?",
     "scr",
     "aavs1",
     "rosa26",
     rf"un{_JOIN}perturbed",
-    rf"non{_JOIN}perturbed",
-    rf"no{_JOIN}perturbation",
+    rf"no(?:ne?|t)?{_JOIN}perturb(?:ed|ation)",
     rf"un{_JOIN}(?:treated|transduced|transfected|infected|edited|modified|stimulated)",
-    rf"no{_JOIN}(?:treatment|edit|ko|knock{_JOIN}(?:out|down))",
+    rf"no{_JOIN}(?:treatment|drug|edit|ko|plasmid|vector|virus|cas9|crispr|transduction|knock{_JOIN}(?:out|down))",
     rf"non{_JOIN}(?:treated|transduced|transfected|infected)",
-    "mock",
-    "vehicle",
+    rf"mock(?:{_JOIN}(?:infected|transduced|transfected|treated))?",
+    r"veh(?:icle)?(?!\d)",
     "dmso",
+    r"pbs(?!\d)",
+    *("saline", "water", "h2o", "baseline", "basal", "parental"),
+    rf"(?:[dk]?d?cas9{_JOIN})?(?:cas9|dcas9|krab|vpr|vp64){_JOIN}(?:only|alone)",
+    rf"d?cas9(?:{_JOIN}krab)?",
     rf"wild{_JOIN}type",
     r"wt(?!\d)",
-    rf"empty{_JOIN}vector",
+    rf"(?:empty{_JOIN})?vector",
+    r"vec(?!\d)",
+    r"ev(?!\d)",
     r"nc(?!\d|_?rna)",
     rf"dummy{_JOIN}(?:guides?)?",
-    "lacz",
+    "(?:sh|si|sg)?lacz",
     rf"(?:firefly|renilla){_JOIN}(?:luciferase|luc)?",
     "luciferase",
-    r"luc(?!\d)",
-    "e?gfp",
-    "e?bfp",
-    "e?yfp",
-    "mcherry",
-    "tdtomato",
+    r"[frhn]?luc2?(?!\d)",
+    "(?:e?[gbyr]|ec)fp2?",
+    *("mcherry", "tdtomato", "dsred2?", "mneon(?:green)?", "venus"),
 ]
 # What stands before and after it. Short prefixes need something between, lest a symbol be read as one.
 _BEFORE = [
@@ -75,15 +80,18 @@ _BEFORE = [
     ),
     *(f"{word}{_JOIN}" for word in ("one", "two", "three", "lib", "library", "cas9", "crispr[ia]?", "the")),
 ]
-_BEFORE_SHORT = [f"{word}{_SPLIT}" for word in ("g", "si", "sh", "sc", "p", "hs", "mm", "h", "m")]
+_BEFORE_SHORT = [
+    f"{word}{_SPLIT}"
+    for word in ("g", "si", "sh", "sc", "p", "hs", "mm", "h", "m", "or", r"\d++", r"chr(?:\d++|[xym])")
+]
 _AFTER = [
     *r"\d++x? sgrnas? grnas? crrnas? sirnas? shrnas? guides? sg rnas? sequences? seq oligos? human mouse for sites?".split(),
     *r"loc(?:us|i) regions? pool lib(?:rary)? group cells? vector plasmid samples?".split(),
-    r"(?<=[\s_.\-:/#()*])p1(?:p2)?",
-    r"(?<=[\s_.\-:/#()*])p2",
-    *r"hs mm v\d++ chr(?:\d++|[xym])".split(),
+    *(rf"(?<={_JOINS}){word}" for word in (r"p1(?:p2)?", "p2", r"d\d++")),
+    *r"hs mm v\d++ chr(?:\d++|[xym]) crispr[ia]? \d++(?:h|hrs?|hours?|d|days?)".split(),
+    *r"rep(?:licate)?s? batch(?:es)? days? plates? lanes? wells? runs? donors?".split(),
 ]
-_LETTER = r"(?<=[\s_.\-:/#()*])(?:[a-h]|[gi]\d+)(?![a-z0-9])"  # NTC_A, control-g2
+_LETTER = rf"(?<={_JOINS})(?:[a-h]|[gi]\d+)(?![a-z0-9])"  # NTC_A, control-g2
 _CORES = "|".join(_CORE)
 _BEFORE_PARTS, _AFTER_PARTS = "|".join(_BEFORE), "|".join(_AFTER)
 _BEFORE_ANY, _AFTER_ANY = "|".join([*_BEFORE, *_BEFORE_SHORT]), f"{_AFTER_PARTS}|{_LETTER}"
@@ -97,15 +105,16 @@ _CONTROL = _pattern(_BEFORE_ANY, _CORES, f"{_CORES}|{_AFTER_ANY}")
 # Without single letters, which may be genes where they are joined by "_".
 _CONTROL_OF_PARTS = _pattern(_BEFORE_PARTS, _CORES, f"{_CORES}|{_AFTER_PARTS}")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_PREFIX = re.compile(r"^(?:sg|sh|si|g)(?=[A-Z])")  # of shLacZ
 # Symbols, letter by letter, that are read as genes unless they are named as controls: centriolin.
 _GENES = frozenset({"CNTRL", "Cntrl"})
 # Controls by what they are called, and genes or transgenes as well: chymotrypsin-like, a virus integration site, reporters.
 _DOUBTFUL = re.compile(
-    r"(?:CTRL|Ctrl|AAVS1|Aavs1|(?i:rosa26|lacz|luc(?:iferase)?|e?[gby]fp|mcherry|tdtomato)|SCRAMBLED?|NT[345]|CTL[1-5])"
+    r"(?:CTRL|Ctrl|AAVS1|Aavs1|(?i:rosa26|lacz|luc(?:iferase)?|e?[gbyr]fp|venus|random|mcherry|tdtomato)|SCRAMBLED?|NT[345]|CTL[1-5])"
 )
 # Parts of names that controls have more often than genes; only for a warning.
 _LIKE_CONTROL = re.compile(
-    r"(?i:non.?target|scrambl|safe.?(?:harb|targ)|intergenic|untreat|unperturb|untransd|luciferase|ctrl)"
+    r"(?i:non.?target|scrambl|safe.?(?:harb|targ)|intergenic|untreat|unperturb|untransd|luciferase|ctrl|(?<!st3)gal4)"
     r"|(?:^|[\s_.\-:/#()])(?i:neg|negative|ctrls?|controls?|ntc|dummy|blank|random)(?![A-Za-z])"
     r"|(?:Ctrl|Control|NegC)|^(?i:control|no.?guide|cas9.?only)"
 )
@@ -113,14 +122,19 @@ _LIKE_CONTROL = re.compile(
 # What stands in place of a label where no perturbation is known: missing values written as text, and what programs that
 # call guides write. Compared in lower case, with blanks for underscores and dashes.
 MISSING = frozenset(
-    """|nan|none|<na>|na|n/a|n.a.|#n/a|#na|null|nil|*|.|?|<nan>|<none>|unassigned|not assigned|unknown|undetermined|undefined|missing|
-    unmapped|unlabeled|unlabelled|not available|not determined|uncalled|no call|nocall|empty|background|no guide|noguide|no guides|
-    no grna|no sgrna|no barcode|no perturbation called|no feature|0 guides|unassignable|not detected|undetected|unidentified|other|
-    others|debris""".replace("\n    ", "").split("|")
+    """|nan|none|<na>|na|n/a|n.a.|#n/a|#na|null|nil|<nan>|<none>|n/d|n.d.|pd.na|np.nan|unset|<unset>|tbd|to be determined|
+    #value!|#ref!|#name?|#div/0!|#null!|#num!|error|invalid|failed|
+    unassigned|not assigned|unknown|undetermined|undefined|missing|unspecified|unclassified|unresolved|unclear|not applicable|
+    unmapped|unlabeled|unlabelled|not available|not determined|not called|uncalled|no call|nocall|no confident call|low confidence|
+    empty|empty droplet|blank|background|noise|no guide|noguide|no guides|no grna|no sgrna|no barcode|no protospacer|zero guides|
+    no guide detected|no grna detected|no sgrna detected|none detected|nothing|no perturbation called|no feature|no feature call|
+    0|0 guides|unassignable|not detected|undetected|unidentified|other|others|debris|dead|low quality|filtered|excluded|discarded|
+    dropped|non cell|noncell|not a cell""".replace("\n    ", "").split("|")
 )
 SEVERAL = frozenset(
     """multiple|multiplet|multiplets|doublet|doublets|multi|multiple guides|multiple grnas|multiple sgrnas|multi guide|multiguide|
-    ambiguous|ambient|collision|mixed|more than one|2 or more|several""".replace("\n    ", "").split("|")
+    ambiguous|ambiguous guide|ambig|ambient|collision|conflict|mixed|mixture|more than one|more than one guide|2 or more|several|
+    several guides|too many guides|many|>1|>1 guide|>1 guides|2+|2+ guides""".replace("\n    ", "").split("|")
 )
 _OTHER_JOINS = re.compile(r"[|,;&]")
 _BLANKS = re.compile(r"[\s_\-]+")
@@ -135,7 +149,14 @@ def recognised(name: str) -> bool:
     parts = [part.strip() for part in _OTHER_JOINS.split(name)]  # "non-targeting_1|non-targeting_2"
     if len(parts) > 1:
         return all(map(recognised, parts))
-    return any(_CONTROL.fullmatch(text) is not None for text in (name, _CAMEL.sub("_", name)))
+    return any(_CONTROL.fullmatch(text) is not None for text in _spellings(name))
+
+
+def _spellings(name: str) -> tuple[str, ...]:
+    """Return a name as it is, with its words apart (``"NegCtrl"``), and with its prefix apart (``"shLacZ"``)."""
+    prefix = _PREFIX.match(name)
+    apart = () if prefix is None else (f"{prefix[0]}_{name[prefix.end() :]}",)
+    return (name, _CAMEL.sub("_", name), *apart)
 
 
 def is_control_of_parts(name: str) -> bool:
@@ -181,7 +202,7 @@ def is_named(name: str, control: Control) -> bool:
         return True
     if not names or not recognised(name) or doubtful(name):
         return False
-    return any(_numbered(named).fullmatch(text) for named in names for text in (name, _CAMEL.sub("_", name)))
+    return any(_numbered(named).fullmatch(text) for named in names for text in _spellings(name))
 
 
 def is_control(name: str, control: Control = None) -> bool:
@@ -204,14 +225,21 @@ def is_control(name: str, control: Control = None) -> bool:
 
 def missing_kind(label: str) -> str:
     """Return ``"missing"`` or ``"several"`` for text that stands in place of a label, and ``""`` for a label."""
-    text = _BLANKS.sub(" ", label.strip().strip("'\"").lower()).strip()
-    for name in (text, re.sub(r"[ .]\d+$", "", text)):  # "unassigned", "unassigned 2"
+    written = label.strip().strip("'\"")
+    text = _BLANKS.sub(" ", written.lower()).strip()
+    apart = _CAMEL.sub(" ", written).lower()  # "NotAssigned"
+    if not any(map(str.isalnum, text)):
+        return "missing"  # "*", "?", "--"
+    for name in (text, apart, re.sub(r"[ .]\d+$", "", text)):  # "unassigned", "unassigned 2"
         if name in SEVERAL:
             return "several"
-        if name in MISSING and (name or not text):
+        if name in MISSING and name:
             return "missing"
     parts = [part.strip() for part in _ALL_JOINS.split(text) if part.strip()]
-    return "missing" if all(part in MISSING for part in parts) else ""
+    for kind, names in (("missing", MISSING), ("several", SEVERAL)):
+        if all(part in names for part in parts):
+            return kind
+    return ""
 
 
 @lru_cache(maxsize=2**10)

@@ -28,6 +28,10 @@ ENDS = {
     ("from", "to"): "igraph",
     ("node1", "node2"): "STRING",
     ("entitya", "entityb"): "SIGNOR",
+    ("u", "v"): "networkx",
+    ("var1", "var2"): "",
+    ("row", "column"): "",
+    ("row", "col"): "",
 }
 # What the ends are called, where the rest of both names is the same: "parent_symbol" and "child_symbol"; and whether this says
 # that the edge has a direction.
@@ -41,29 +45,39 @@ _ROLES = [
     ("kinase", "substrate", True),
     ("from", "to", False),
     ("head", "tail", False),
+    ("cause", "effect", True),
     ("1", "2", False),
     ("a", "b", False),
     ("i", "j", False),
+    ("x", "y", False),
 ]
 # Of a name, what says of which kind a column is.
 _KINDS = ["", *"gene symbol gene_symbol genesymbol name gene_name genename node protein id gene_id".split()]
-_SYMMETRIC = "gene protein node symbol name interactor entity id uniprot ensembl entrez".split()
+_SYMMETRIC = (
+    "gene protein node symbol name interactor entity entry participant partner id uniprot ensembl entrez".split()
+)
 WEIGHTS = "weight combined_score score mor importance".split()
 # Names that are weights where they hold numbers.
 _NUMBERS = """beta similarity correlation coefficient coef edge_weight strength stringdb::score rho cor pcc partial_correlation
-    mutual_information mi distance_correlation probability confidence_score""".split()
+    mutual_information mi distance_correlation probability confidence_score confidence confidence_value lls coef_mean estimate moa
+    posterior posterior_probability edge_score interaction_score importance_tf2g rho_tf2g w value""".split()
 SIGNS = """mode_of_regulation mor sign action interaction effect polarity regulation regulation_type regulatory_effect mode_of_action
-    interaction_type mode direction_of_effect influence consensus_sign type edge_type relation relationship function""".split()
+    interaction_type mode direction_of_effect influence consensus_sign type edge_type relation relationship function subtype
+    arrow""".split()
+# Columns that only tables of regulations have, which go one way.
+_REGULATIONS = (
+    "sign_decision tf_category tf_tier moa mode_of_action mode_of_regulation dorothea_level collectri_level".split()
+)
 _STIMULATIONS = ["is_stimulation", "consensus_stimulation", "stimulation"]
 _INHIBITIONS = ["is_inhibition", "consensus_inhibition", "inhibition"]
 _DIRECTED = ["is_directed", "consensus_direction", "directed"]
 _POSITIVE = re.compile(
     r"\+1?(?:\.0+)?|1(?:\.0+)?|activat\w*|stimulat\w*|up.?regulat.*|up|positive.*|pos|induc\w*|increas\w*|enhanc\w*|promot\w*|"
-    r"-+>|→|agonist|activating|act"
+    r"-+>|→|↑|agonist|activating|act"
 )
 _NEGATIVE = re.compile(
     r"[-−]1?(?:\.0+)?|repress\w*|inhibit\w*|down.?regulat.*|down|negative.*|neg|suppress\w*|decreas\w*|silenc\w*|block\w*|"
-    r"-+\|+|-+\[|⊣|antagonist|inh|rep"
+    r"-+\|+|-+\[|⊣|↓|antagonist|inh|rep"
 )
 _UNKNOWN = re.compile(
     r"|\?|0(?:\.0+)?|\+\s*/?\s*-|-\s*/?\s*\+|±|unknown|unk|both|dual|ambiguous|unclear|undefined|unspecified|na|nan|none|n/a|not.?known|"
@@ -112,12 +126,17 @@ def _rest(name: str, role: str) -> str | None:
 
 
 def _by_roles(table: pd.DataFrame) -> tuple[str, str, bool] | None:
-    columns = {plain(column): column for column in reversed(list(table.columns)) if not _holds_numbers(table, column)}
+    columns = {
+        name: column
+        for spelled in (_words, plain)  # "SymbolA" is "symbol_a" where no column is called so
+        for column in reversed(list(table.columns))
+        if (name := spelled(column)) and not _holds_numbers(table, column)
+    }
     for first, second, directed in _ROLES:
         symmetric = len(first) == 1
         sources = {rest: column for name, column in columns.items() if (rest := _rest(name, first)) is not None}
         targets = {rest: column for name, column in columns.items() if (rest := _rest(name, second)) is not None}
-        for rest in sorted(set(sources) & set(targets), key=len):
+        for rest in sorted(set(sources) & set(targets), key=lambda rest: ("symbol" not in rest, len(rest))):
             if sources[rest] == targets[rest] or (symmetric and not any(word in rest for word in _SYMMETRIC)):
                 continue
             return sources[rest], targets[rest], directed
@@ -135,6 +154,11 @@ def _by_roles(table: pd.DataFrame) -> tuple[str, str, bool] | None:
     return None
 
 
+def _words(column: object) -> str:
+    """Return a name as it is compared, with its words apart: of ``"SymbolA"``, ``"fromNode"`` and FunCoup's ``"2:Gene1"``."""
+    return plain(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", re.sub(r"^\d+:", "", str(column))))
+
+
 def _holds_numbers(table: pd.DataFrame, column: object) -> bool:
     values = table[column]
     return isinstance(values, pd.Series) and pd.api.types.is_float_dtype(values.dtype)
@@ -143,6 +167,12 @@ def _holds_numbers(table: pd.DataFrame, column: object) -> bool:
 def weight_column(table: pd.DataFrame) -> str | None:
     """Return the column of the weights of edges, by its usual names; None if there is none."""
     column = find_column(table, WEIGHTS)
+    if (
+        column is not None
+        and not np.isfinite(to_numbers(table[column])).any()
+        and (table[column].astype(str) == "-").all()
+    ):
+        column = None  # BioGRID's scores, where there are none
     if column is not None and plain(column) == "mor" and read_signs(table[column]) is not None:
         return (
             column
@@ -195,10 +225,24 @@ def find_signs(table: pd.DataFrame, used: Iterable[object]) -> Signs | None:
         up, down = (_flags(table[column]) for column in (stimulation, inhibition))
         return Signs(np.where(up == down, 0.0, np.where(up, 1.0, -1.0)), f"{stimulation}, {inhibition}")
     columns = {plain(column): column for column in reversed(list(table.columns)) if column not in left_out}
-    for name in SIGNS:
+    direction = columns.get("direction")
+    words = (
+        direction is not None and table[direction].astype(str).str.contains("[A-Za-z]").all()
+    )  # "-" is no direction, and no sign
+    for name in (*SIGNS, *(["direction"] if words else [])):
         if name in columns and (signs := read_signs(table[columns[name]])) is not None:
             return Signs(signs, str(columns[name]))
     return None
+
+
+def tells_regulation(table: pd.DataFrame, used: Iterable[object]) -> bool:
+    """Return whether columns say that edges are regulations: of signs that the weights hold already, or of their curation."""
+    return find_column(table, _REGULATIONS) is not None or find_signs(table, used) is not None
+
+
+def weights_are_signs(ends: tuple[object, object], weights: NDArray[np.float64]) -> bool:
+    """Return whether the weights from sources to targets are 1 and -1, both."""
+    return plain(ends[0]).startswith("source") and set(np.unique(weights)) == {-1.0, 1.0}
 
 
 def all_directed(table: pd.DataFrame) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from scapp._annotations import joined_names
 from scapp._edge_columns import (
     ENDS,
     Signs,
@@ -24,8 +25,10 @@ from scapp._edge_columns import (
     matrix_as_edges,
     read_signs,
     split_names_of_edges,
+    tells_regulation,
     unread,
     weight_column,
+    weights_are_signs,
 )
 from scapp._effect_columns import ADJUSTED, ERRORS, LN, LOG2, LOG10, P_VALUES, STATISTICS
 from scapp._genes import shorten
@@ -301,7 +304,13 @@ def _from_table(
     if signs is not None:
         edges["weight"] *= np.where(signs.values < 0, -1.0, 1.0)
     # A sign is that of a regulation, which goes one way.
-    regulated = signs is not None or ends_are_directed(ends) or all_directed(table)
+    regulated = (
+        signs is not None
+        or ends_are_directed(ends)
+        or all_directed(table)
+        or tells_regulation(table, [*ends, weight])
+        or weights_are_signs(ends, edges["weight"].to_numpy())
+    )
     directed = attrs.get("directed", regulated)  # scapp.resources says it
     return EdgeTable(
         edges,
@@ -333,12 +342,25 @@ def unknown_ends(table: pd.DataFrame) -> str:
             "Pass it in long form (source, target, weight), or square with the same genes in rows and columns. (Effects are read by "
             "`scapp.pp.read_effects`, features by `scapp.pp.add_gene_features`.)"
         )
+    if (members := members_column(table)) is not None:
+        return (
+            f"The column {members!r} lists several genes in a field, such as {str(table[members].iloc[0])!r}: these are sets of genes, which "
+            f"are no edges. Read them with `scapp.resources.from_table(table, gene={members!r}, term=…)`, and join genes of the "
+            "same sets with `scapp.pp.similarity_network(adata, annotations)`."
+        )
     known = "; ".join(f"{a}, {b}" + (f" ({where})" if where else "") for (a, b), where in ENDS.items())
     return (
         f"Cannot tell which columns hold the two ends of an edge. The columns are {columns}; known pairs (in any case) are: {known}. "
         "Name them with source='…', target='…' and, if there are weights, weight='…' (of a file without a header by their "
-        "positions: source=0, target=1)."
+        "positions: source=0, target=1). If these are genes and their terms or sets, join genes of the same ones with "
+        "`scapp.pp.similarity_network`."
     )
+
+
+def members_column(table: pd.DataFrame) -> str | None:
+    """Return the only column of which most fields list several genes."""
+    lists = [column for column in table.columns if isinstance(table[column], pd.Series) and joined_names(table[column])]
+    return lists[0] if len(lists) == 1 else None
 
 
 def is_effects_table(table: pd.DataFrame) -> bool:

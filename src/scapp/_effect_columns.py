@@ -32,11 +32,12 @@ LN = """lnfc ln_fc lfc_ln ln_foldchange lnfoldchange ln_fold_change loge_fc loge
     avg_logfc nat_log_fc natural_log_fold_change""".split()
 LOG10 = """log10fc log10_fc log10foldchange log10_fold_change avg_log10fc lfc_log10""".split()
 LOGS = """lfc logfc log_fc log_fold_change logfoldchange log_foldchange lfcs effect effect_size coef coefficient beta estimate
-    delta fold_change_log mean_lfc value""".split()
+    delta fold_change_log mean_lfc value de_coef""".split()
 FOLDS = "fold_change foldchange fc".split()
 ERRORS = """lfc_se lfcse se se_lfc logfc_se log_fc_se log2fc_se log2foldchange_se ln_fc_se stderr std_err std_error stderror
-    standard_error se_logfc selogfc std_error_lfc se_coef coef_se""".split()
-P_VALUES = """pvalue p_value pval pvals p_val p raw_p raw_pval raw_p_value pr(>|z|) pr(>|t|)""".split()
+    standard_error se_logfc selogfc std_error_lfc se_coef coef_se de_se
+    se_b""".split()
+P_VALUES = """pvalue p_value pval pvals p_val p raw_p raw_pval raw_p_value pr_>|z| pr_>|t| de_pval""".split()
 ADJUSTED = """padj p_adj adj_p_val adj_pval adj_p_value p_val_adj pvals_adj fdr q_value qvalue qval adjusted_p_value
     p_adjusted pvalue_adj bh""".split()
 STATISTICS = (
@@ -53,6 +54,7 @@ PROGRAMS = {
     "limma": ({"logfc", "aveexpr"}, "2"),
     "pertpy": ({"variable", "log_fc", "contrast"}, "2"),
     "Seurat before 4": ({"avg_logfc", "pct_1", "pct_2"}, "e"),
+    "sleuth": ({"b", "se_b"}, "e"),
     "scanpy": ({"names", "scores", "logfoldchanges"}, "2"),
 }
 # Where no name fits: parts of names that say what a column is.
@@ -64,6 +66,10 @@ _LIKE_GENE = re.compile(
 )
 _LIKE_LFC = re.compile(r"(?=.*(?:log|ln|l2))(?=.*(?:fc|fold|lfc)).*")
 _LIKE_ERROR = re.compile(r".*(?:lfcse|std_?err|standard_?err|stderr).*|(?:.*_)?se(?:_.*)?")
+# Names of tests that no gene has.
+LIKE_TEST = re.compile(
+    r"(?:.*_)?(?:p_?val(?:ue)?s?|padj|q_?val(?:ue)?s?|fdr|lfcse|std_?err(?:or)?)(?:_.*)?|neg_?log_?(?:10)?_?p.*"
+)
 LARGEST_Z = 37.0  # of the smallest p-value that a double holds
 
 
@@ -104,6 +110,8 @@ def find_columns(table: pd.DataFrame, given: dict[str, str | None]) -> EffectCol
     lfc = given["lfc"] or find_column(table, [*LOG2, *LN, *LOG10, *LOGS], named)
     se = given["lfc_se"] or find_column(table, ERRORS, [*named, lfc]) or find_like(table, _LIKE_ERROR, [*named, lfc])
     lfc = lfc or find_like(table, _LIKE_LFC, [*named, se])
+    if lfc is None and find_column(table, ["se_b"]) is not None:
+        lfc = find_column(table, ["b"], named)  # sleuth
     # The measured gene comes first where its name is clear: "target_gene" may be either.
     clear = GENES[: GENES.index("variable") + 1]
     perturbation = given["perturbation"] or (

@@ -41,9 +41,19 @@ Perturbation = tuple[str, ...]
 # What joins the genes of a combination elsewhere. Those in front occur in no symbol.
 JOINS = ("+", "|", ";", ",", "&", " and ", "/", ":", "__", "_", "-", " ")
 WEAK_JOINS = ("-", " ")
+# Any other join: signs, also several in a row, and words.
+OTHER_JOIN = re.compile(r"\s*[^\w\s]+\s*|_{2,}|\s+(?:and|x|plus|with)\s+", re.IGNORECASE)
+# A list or tuple that was made text: "['KLF1']".
+LIST_AS_TEXT = re.compile(r"[\[(]\s*['\"].*['\"]\s*,?\s*[\])]")
+# What stands around the name of a gene where a label says how it was perturbed: "KLF1_KO", "CRISPRi_KLF1", "siKLF1".
+DECORATED = re.compile(
+    r"(?:(?:sg|sh|si)[\s_.:\-]*|(?:crispr[ia]?|ko|kd|oe|\d+)[\s_.:\-]+)?(?P<gene>.+?)"
+    r"(?:[\s_.:\-(]+(?:ko|kd|oe|ki|crispr[iako]?|knock_?(?:out|down)|null|mut|het|hom|rep|[ia])?\d*|[-+]/-|(?:sg|g|p1p|p)\d+)?\)?",
+    re.IGNORECASE,
+)
 # The name of a guide: a gene, and behind it a number, a letter, a transcript or a spacer.
 GUIDE = re.compile(
-    r"(?:(?:sg|sgrna|grna|g|sh)[_.\- ]?)?(?P<gene>.+?)(?:[_.\-# (]+(?:sg|sgrna|grna|guide|g|i|sh|MP)?[_.\-#]?"
+    r"(?:(?-i:sgRNA|gRNA|sg|g|sh)|(?:sgrna|grna|sg|g|sh)[_.\- ])?[_.\- ]?(?P<gene>.+?)(?:[_.\-# (]+(?:sg|sgrna|grna|guide|g|i|sh|MP)?[_.\-#]?"
     r"(?:\d+|[A-Za-z]|P1P2|P1|P2|MP[A-Z]|[ACGT]{10,})\)?)+",
     re.IGNORECASE,
 )
@@ -82,20 +92,34 @@ def parse_label(
     if not sep:
         raise ValueError("The separator of the genes in a label must not be empty; the usual one is '+'.")
     if not isinstance(label, str) or not label.strip():
-        raise ValueError(f"A perturbation label must be a non-empty string, found {label!r}.")
+        raise ValueError(f"A perturbation label must be a non-empty string, found {label!r}.{_mend_type(label)}")
     if label in named_controls(control):
         return ()
     tokens = [token.strip() for token in label.split(sep)]
     if not all(tokens):
         raise ValueError(
             f"The perturbation label {label!r} has an empty part: genes are joined by {sep!r}, as in 'KLF1{sep}CEBPA'. "
-            "Correct the label, or pass the separator that these labels use."
+            + (f"If they are joined by {sep * 2!r} here, pass sep={sep * 2!r}. " if sep * 2 in label else "")
+            + "Correct the label, or pass the separator that these labels use."
         )
     kept = _drop_control(tokens, control, sep, genes if control is None else ())
     if len(set(kept)) < len(kept):
         twice = sorted({gene for gene in kept if kept.count(gene) > 1})
         raise ValueError(f"The perturbation label {label!r} names {', '.join(twice)} more than once.")
     return tuple(sorted(kept))
+
+
+def _mend_type(label: object) -> str:
+    if isinstance(label, bytes):
+        return " Labels are bytes here: decode them with `adata.obs[key] = adata.obs[key].str.decode('utf-8')`."
+    if isinstance(label, tuple | list):
+        return " Join the genes of each label first, as with `adata.obs[key] = adata.obs[key].map('+'.join)`."
+    if isinstance(label, bool | np.bool_ | int | float | np.number):
+        return (
+            " Name the column that holds the names of perturbed genes with perturbation_key=…; if these numbers are names, make "
+            "them text with `adata.obs[key] = adata.obs[key].astype(str)`."
+        )
+    return ""
 
 
 def _drop_control(tokens: list[str], control: Control, sep: str, known: Collection[str]) -> list[str]:
@@ -432,7 +456,8 @@ def check_labels(
     """
     counts = count_labels(labels)
     known = set(genes)
-    _check_missing(counts, known, perturbation_key, sep)
+    names = named_controls(control)
+    _check_missing({label: n for label, n in counts.items() if label not in names}, known, perturbation_key, sep)
     if not sep:
         return  # an error of its own
     tokens: dict[str, int] = {}
@@ -449,7 +474,9 @@ def _check_missing(counts: Mapping[str, int], known: set[str], key: str, sep: st
     missing = {}
     for label, n in counts.items():
         parts = label.split(sep) if sep and sep in label else [label]
-        if any(part.strip() and part.strip() not in known and missing_kind(part) for part in parts):
+        if (label not in known and missing_kind(label)) or any(
+            part.strip() and part.strip() not in known and missing_kind(part) for part in parts
+        ):
             missing[label] = n
     if missing:
         raise ValueError(
@@ -494,28 +521,57 @@ def _check_separator(tokens: Mapping[str, int], known: set[str], control: Contro
             if len(parts) > 1 and all(parts) and not all(controls):
                 if all(part in genes or one for part, one in zip(parts, controls, strict=True)):
                     joined[token] = n
-        if not joined:
-            continue
-        message = (
-            f"{len(joined)} labels are taken as one gene each, but {join!r} cuts them into known genes: {show_counts(joined)}. "
-            f"Pass sep={join!r}, which joins the genes of a combination here (found sep={sep!r}); if labels have several "
-            f"separators, bring them to one first, as with `adata.obs[key].str.replace({join!r}, {sep!r}, regex=False)`."
+        if joined:
+            _refuse_join(joined, join, sep)
+    written = {token: n for token, n in tokens.items() if LIST_AS_TEXT.fullmatch(token)}
+    if written:
+        raise ValueError(
+            f"{len(written)} labels are lists written as text: {show_counts(written)}. Join the genes of each by {sep!r}, as with "
+            f'`adata.obs[key] = adata.obs[key].astype(str).str.findall(r"[^\\[\\]()\',\\s]+").str.join({sep!r})`.'
         )
-        if join in WEAK_JOINS:  # in symbols too, such as those of genes that are read through
-            warn_user(message)
-        else:
-            raise ValueError(message)
+    by_join: dict[str, dict[str, int]] = {}
+    for token, n in tokens.items():
+        joins = [found[0] for found in OTHER_JOIN.finditer(token)]
+        parts = [part.strip() for part in OTHER_JOIN.split(token)]
+        if (
+            joins
+            and all(parts)
+            and all(part in known or recognised(part) for part in parts)
+            and joins[0].strip() not in JOINS
+        ):
+            by_join.setdefault(joins[0], {})[token] = n
+    for join, joined in by_join.items():
+        if any(part in known for token in joined for part in token.split(join)):
+            _refuse_join(joined, join, sep)
+
+
+def _refuse_join(joined: Mapping[str, int], join: str, sep: str) -> None:
+    """Raise, or warn of a join that is in symbols too."""
+    message = (
+        f"{len(joined)} labels are taken as one gene each, but {join!r} cuts them into known genes: {show_counts(joined)}. "
+        f"Pass sep={join!r}, which joins the genes of a combination here (found sep={sep!r}); if labels have several "
+        f"separators, bring them to one first, as with `adata.obs[key].str.replace({join!r}, {sep!r}, regex=False)`."
+    )
+    if join not in WEAK_JOINS:
+        raise ValueError(message)
+    warn_user(message)  # in symbols too, such as those of genes that are read through
 
 
 def _warn_of_guides(tokens: Mapping[str, int], known: set[str], key: str) -> None:
-    """Warn of labels that are known genes, or the same gene, but for the number of a guide."""
+    """Warn of labels that are known genes, or the same gene, but for the number of a guide, the case or what was done to them."""
     genes: dict[str, list[str]] = {}
+    by_case = {gene.lower(): gene for gene in known}
+    others: dict[str, str] = {}
     for token in tokens:
         match = None if token.startswith("ENS") else GUIDE.fullmatch(token)  # ids have versions
         if match is not None:
             genes.setdefault(match["gene"], []).append(token)
         elif (bare := re.sub(r"^(?:sg|gRNA|sgRNA)[_.\- ]?", "", token)) != token and bare in known:
             genes.setdefault(bare, []).append(token)
+        decorated = DECORATED.fullmatch(token)
+        of = by_case.get(token.lower()) or (decorated and by_case.get(decorated["gene"].lower()))
+        if of:
+            others[token] = of
     guides = {
         token: tokens[token]
         for gene, of in genes.items()
@@ -528,6 +584,13 @@ def _warn_of_guides(tokens: Mapping[str, int], known: set[str], key: str) -> Non
             f"{len(guides)} labels look like names of guides, each of which is taken as a perturbation of its own: "
             f"{show_counts(guides)}. To join the guides of a gene, label the cells with "
             f"`scapp.pp.guides_to_perturbations(adata, calls_key={key!r}, targets={_pattern(example)}, key_added='target')`."
+        )
+    others = {token: gene for token, gene in others.items() if token not in guides}
+    if others:
+        shown = shorten([f"{token!r} for {gene!r}" for token, gene in others.items()], 5)
+        warn_user(
+            f"{len(others)} labels are no genes of adata, but seem to mean some: {shown}. If so, write the names of the genes alone into "
+            f"adata.obs[{key!r}], for example with `adata.obs[{key!r}].replace({dict(list(others.items())[:2])!r})`."
         )
 
 

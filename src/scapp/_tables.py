@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
+import csv
 import gzip
 import io
+import lzma
 import os
 import re
+import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -71,22 +75,93 @@ class BoundedGzip(gzip.GzipFile):
         return self._bounded(super().readline(-1 if size is None else size))
 
     def _bounded(self, data: bytes) -> bytes:
-        if self.tell() > self.largest:
-            raise ValueError(
-                f"{str(self.path)!r} unpacks to more than {self.largest:,} bytes, over {LARGEST_RATIO} times its size, and was not "
-                "read on.\nExpected is a packed table.\nIf it is one, unpack it (`gunzip`) and pass the unpacked file."
-            )
+        _check_unpacked(self.path, self.tell(), self.largest)
         return data
 
 
+class _Bounded(io.RawIOBase):
+    """A file that is unpacked by another, and not read beyond the size that a packed table may have."""
+
+    def __init__(self, path: Path, file: IO[bytes]) -> None:
+        self.path, self.file, self.n_read = path, file, 0
+        self.largest = max(LARGEST_SMALL, LARGEST_RATIO * path.stat().st_size)
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read as much as the buffer holds."""
+        data = self.file.read(len(buffer))
+        self.n_read += len(data)
+        _check_unpacked(self.path, self.n_read, self.largest)
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        """Close both."""
+        self.file.close()
+        super().close()
+
+
+def _check_unpacked(path: Path, n_read: int, largest: int) -> None:
+    if n_read > largest:
+        raise ValueError(
+            f"{str(path)!r} unpacks to more than {largest:,} bytes, over {LARGEST_RATIO} times its size, and was not "
+            "read on.\nExpected is a packed table.\nIf it is one, unpack it (`gunzip`) and pass the unpacked file."
+        )
+
+
 def open_bytes(path: Path) -> IO[bytes]:
-    """Open a file, unpacked if it is gzipped."""
-    return BoundedGzip(path) if is_gzipped(path) else path.open("rb")  # type: ignore[return-value]
+    """Open a file, unpacked if it is gzipped, packed by bzip2 or xz, or alone in a zip archive."""
+    with path.open("rb") as file:
+        begin = file.read(6)
+    if begin.startswith(b"\x1f\x8b"):
+        return BoundedGzip(path)  # type: ignore[return-value]
+    unpacked: Any = None
+    if begin.startswith(b"BZh"):
+        unpacked = bz2.open(path)
+    elif begin == b"\xfd7zXZ\0":
+        unpacked = lzma.open(path)
+    elif begin.startswith(b"PK\x03\x04") and (member := _only_member(path)):
+        unpacked = zipfile.ZipFile(path).open(member)
+    return path.open("rb") if unpacked is None else io.BufferedReader(_Bounded(path, unpacked))
+
+
+def _only_member(path: Path) -> str:
+    """Return the name of the only file in a zip archive; empty if there are several, or it is an array of numpy."""
+    names = [name for name in _members(path) if not name.endswith("/") and not name.startswith("__MACOSX")]
+    return names[0] if len(names) == 1 and not names[0].endswith(".npy") else ""
+
+
+def _members(path: Path) -> list[str]:
+    """Return the names in a zip archive; none if the file is damaged or none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except zipfile.BadZipFile:
+        return []
+
+
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+def encoding_of(path: Path) -> str:
+    """Return the encoding of a text file: UTF-16 if it begins so, as of some spreadsheets, and else UTF-8."""
+    with open_bytes(path) as file:
+        begin = file.read(2)
+    return "utf-16" if begin in UTF_16 else "utf-8-sig"
 
 
 def open_text(path: Path) -> IO[str]:
-    """Open a text file, gzipped or not."""
-    return io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig")
+    """Open a text file, packed or not."""
+    return io.TextIOWrapper(open_bytes(path), encoding=encoding_of(path))
+
+
+_BROKEN = (
+    *(EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zipfile.BadZipFile, UnicodeError, pd.errors.ParserError),
+    OSError,
+)
 
 
 @contextmanager
@@ -100,10 +175,13 @@ def whole(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeError, pd.errors.ParserError) as error:
+    except _BROKEN as error:
+        if type(error) is OSError and "Invalid data" not in str(error):  # of a disk, and not of bzip2
+            raise
         raise ValueError(
             f"{str(path)!r} cannot be read to its end: it is truncated, damaged or of another kind ({str(error).strip()}). "
             "Expected is text in UTF-8, gzipped or not. Fetch or write it again; if it was downloaded, move it away first."
+            + (" Save text in another encoding as UTF-8." if isinstance(error, UnicodeError) else "")
         ) from error
 
 
@@ -115,12 +193,27 @@ def is_gmt(path: PathLike) -> bool:
 # How files begin that are no tables, and who reads them.
 _KINDS = {
     b"\x89HDF\r\n\x1a\n": "an HDF5 file (AnnData .h5ad, MuData .h5mu, 10x .h5 or loom), which anndata, mudata and scanpy read",
-    b"PK\x03\x04": "a zip archive (npz, or an Excel file under another name)",
+    b"PK\x03\x04": "a zip archive of several files (npz, or an Excel file under another name)",
     b"\x93NUMPY": "an array of numpy (.npy), which `numpy.load` reads",
     b"PAR1": "a parquet file under another name: call it .parquet",
     b"%PDF": "a PDF",
     b"\xd0\xcf\x11\xe0": "an old Excel file (.xls): save it as .xlsx or csv",
-    b"<?xml": "an XML file (GraphML, if it is a network: call it .graphml)",
+    b"<?xml": "an XML file (GraphML, if it is a network: call it .graphml; write KEGG's KGML as a table of edges first)",
+    b"\x28\xb5\x2f\xfd": "packed by zstd: unpack it with `unzstd`",
+    b"7z\xbc\xaf": "a 7z archive: unpack it",
+    b"X\n\0\0": "an R object (.rds): write it in R with `write.csv`",
+    b"RDX": "an R workspace (.RData): write its table in R with `write.csv`",
+    b"ARROW1": "a feather file, which `pd.read_feather` reads",
+    b"\x80\x03": "a pickle, which may run code and is not read",
+    b"\x80\x04": "a pickle, which may run code and is not read",
+    b"\x80\x05": "a pickle, which may run code and is not read",
+    b"{\\rtf": "a document (RTF)",
+    b"{": "JSON: make a table of it, for example with `pd.json_normalize`",
+    b"[{": "JSON, which `pd.read_json` reads",
+    b"!gaf-version": "a file of annotations (GAF), which `scapp.resources.from_gaf` reads",
+    b"!gpa": "a file of annotations (GPAD or GPI): take the GAF, which `scapp.resources.from_gaf` reads",
+    b"format-version:": "an ontology (OBO), for ontology=… of `scapp.resources.from_gaf`",
+    b"%%MatrixMarket": "a sparse matrix without names, which `scipy.io.mmread` reads",
     b"<!DOC": "a web page, as servers send where a file is not there",
     b"<html": "a web page, as servers send where a file is not there",
 }
@@ -134,11 +227,16 @@ def check_is_text(path: Path) -> None:
     ValueError
         With the kind of the file and who reads it.
     """
-    with path.open("rb") as file:
-        begin = file.read(16)
+    with whole(path), open_bytes(path) as file:
+        begin = file.read(4096)
     kind = next((kind for magic, kind in _KINDS.items() if begin.startswith(magic)), None)
     if kind is not None:
-        raise ValueError(f"{str(path)!r} is {kind}. Expected a table: csv, tsv (gzipped or not), parquet or xlsx.")
+        raise ValueError(f"{str(path)!r} is {kind}. Expected a table: csv, tsv (packed or not), parquet or xlsx.")
+    if b"\0" in begin and not begin.startswith(UTF_16):
+        raise ValueError(
+            f"{str(path)!r} cannot be read to its end: it is truncated, damaged or of another kind (it holds bytes of zero, as UTF-16 "
+            "that does not say so). Expected is text in UTF-8, gzipped or not. Fetch or write it again."
+        )
 
 
 def read_table(path: PathLike, *, header: bool = True) -> pd.DataFrame:
@@ -160,24 +258,24 @@ def read_table(path: PathLike, *, header: bool = True) -> pd.DataFrame:
         If there is no such file, it is empty, truncated, damaged, or no such table.
     """
     path = existing_file(path)
-    if path.suffix == ".parquet":
-        return _read_parquet(path)
-    if path.suffix.lower() == ".xlsx":
-        return read_xlsx(path)
+    if kind := _binary_kind(path):
+        return _read_parquet(path) if kind == "parquet" else read_xlsx(path)
     check_is_text(path)
     with whole(path):
         n_comments, lines = _first_lines(path)
         if not lines or not lines[0].strip():
             raise ValueError(f"The file {str(path)!r} is empty, or its first line is.")
-        separator = _separator(lines[0])
+        separator = _separator(lines)
         if header:
-            check_header(path, lines[0].split(separator))
+            check_header(path, _fields(lines[0], separator))
+            _check_no_title(path, lines)
     with whole(path), open_bytes(path) as file:
-        return pd.read_csv(
+        table = pd.read_csv(
             file,
             sep=separator,
             na_filter=False,
-            encoding="utf-8-sig",
+            encoding=encoding_of(path),
+            decimal="," if separator in "\t;" and _has_decimal_commas(lines, separator) else ".",
             skipinitialspace=separator == " ",
             skiprows=n_comments,
             header=0 if header else None,
@@ -185,6 +283,53 @@ def read_table(path: PathLike, *, header: bool = True) -> pd.DataFrame:
             # The faster parser ends the interpreter at exponents of many digits, and rounds otherwise.
             float_precision="round_trip",
         )
+    return _without_empty_rows(table)
+
+
+def _binary_kind(path: Path) -> str:
+    """Return ``"parquet"`` or ``"xlsx"``, by the name of a file or by how it begins; empty for text and others."""
+    with path.open("rb") as file:
+        begin = file.read(4)
+    if path.suffix == ".parquet" or begin == b"PAR1":
+        return "parquet"
+    excel = path.suffix.lower() == ".xlsx" or (begin == b"PK\x03\x04" and "xl/workbook.xml" in _members(path))
+    return "xlsx" if excel else ""
+
+
+def _without_empty_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Leave out rows without any value, as spreadsheets write below a table."""
+    if not table.shape[1] or any(pd.api.types.is_numeric_dtype(dtype) for dtype in table.dtypes):
+        return table
+    empty = (table == "").all(axis=1)
+    if not empty.any():
+        return table
+    table = table[~empty].reset_index(drop=isinstance(table.index, pd.RangeIndex))
+    for column in table.columns:
+        numbers = to_numbers(table[column])
+        if np.isfinite(numbers).all():
+            table[column] = numbers
+    return table
+
+
+def _check_no_title(path: Path, lines: Sequence[str]) -> None:
+    """Raise if the first line is a title above the header: it has no separator, and all the others have."""
+    below = [line for line in lines[1:] if line.strip()]
+    for sep in "\t,;":
+        if (
+            sep not in lines[0]
+            and len(below) > 1
+            and all(sep in line for line in below)
+            and len(lines[0].split()) != len(below[1].split())
+        ):
+            raise ValueError(
+                f"The first line of {str(path)!r}, {lines[0].strip()[:60]!r}, is no header of the lines below it, which have several "
+                f"fields. Expected a header with one name a column. Remove the lines above it, or begin them with '#'."
+            )
+
+
+def _fields(line: str, separator: str) -> list[str]:
+    """Return the fields of a line; several blanks are one."""
+    return line.split() if separator == " " else line.split(separator)
 
 
 MOST_NAMELESS = 1000
@@ -200,8 +345,31 @@ def check_header(path: Path, names: Sequence[str]) -> None:
         )
 
 
-def _separator(line: str) -> str:
-    return next((sep for sep in "\t,;" if sep in line), " ")
+def _separator(lines: Sequence[str]) -> str:
+    """Return the first separator that cuts the header as it does the next line, or else the first in the header."""
+    there = [sep for sep in "\t,;" if sep in lines[0]]
+    if not there and "|" in lines[0] and " " not in lines[0].strip():
+        return "|"
+    if len(there) > 1:
+        below = next((line for line in lines[1:] if line.strip()), lines[0])
+        for sep in there:
+            above, next_one = (len(next(csv.reader([line], delimiter=sep))) for line in (lines[0], below))
+            if next_one - above in (0, 1):  # R writes no name above those of rows
+                return sep
+    return there[0] if there else " "
+
+
+_DECIMAL_COMMA, _DECIMAL_POINT = (re.compile(rf"[-+]?\d+{point}\d+(?:[eE][-+]?\d+)?") for point in (",", r"\."))
+
+
+_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+")
+
+
+def _has_decimal_commas(lines: Sequence[str], separator: str) -> bool:
+    """Return whether numbers have commas for points, as spreadsheets write them in some countries."""
+    fields = [field.strip() for line in lines[1:] for field in line.split(separator)]
+    commas = [field for field in fields if _DECIMAL_COMMA.fullmatch(field)]
+    return not all(map(_THOUSANDS.fullmatch, commas)) and not any(map(_DECIMAL_POINT.fullmatch, fields))
 
 
 def _first_lines(path: Path, n: int = 200) -> tuple[int, list[str]]:
@@ -211,17 +379,27 @@ def _first_lines(path: Path, n: int = 200) -> tuple[int, list[str]]:
     """
     with open_text(path) as file:
         lines = [line.rstrip("\r\n") for line in islice(file, n)]
-    n_comments = next((k for k, line in enumerate(lines) if not line.startswith("#")), len(lines))
-    if n_comments and n_comments < len(lines):
-        separator = _separator(lines[n_comments])
-        above, below = lines[n_comments - 1].split(separator), lines[n_comments].split(separator)
+    said = re.compile(r"sep=.", re.IGNORECASE)  # Excel's line for itself
+    n_comments = next(
+        (
+            k
+            for k, line in enumerate(lines)
+            if line.strip(" ") and not line.startswith("#") and not said.fullmatch(line.strip())
+        ),
+        len(lines),
+    )
+    if n_comments and n_comments < len(lines) and lines[n_comments - 1].startswith("#"):
+        separator = _separator(lines[n_comments:])
+        above, below = _fields(lines[n_comments - 1], separator), _fields(lines[n_comments], separator)
         if len(above) == len(below) > 1:
             n_comments -= 1
     return n_comments, lines[n_comments:]
 
 
 # Terms of ontologies and pathways by their ids.
-TERM_ID = re.compile(r"(?:GO|HP|MP|DOID|CHEBI|UBERON|CL|R-[A-Z]{3}|WP|hsa|mmu|KEGG|path)[:\-_]?\d+|[A-Z]+:\d{4,}")
+TERM_ID = re.compile(
+    r"(?:GO|HP|MP|DOID|CHEBI|UBERON|CL|R-[A-Z]{3}|WP|hsa|mmu|KEGG|path)[:\-_]?\d+|[A-Z]+:\d{4,}|path:[a-z]{2,4}\d{5}"
+)
 
 
 def has_no_header(path: PathLike) -> bool:
@@ -231,12 +409,13 @@ def has_no_header(path: PathLike) -> bool:
     fields is a name that occurs below in these columns.
     """
     path = existing_file(path)
-    if path.suffix in (".parquet", ".xlsx"):
+    if _binary_kind(path):
         return False
     check_is_text(path)
     with whole(path):
         _, lines = _first_lines(path)
-    rows = [[field.strip().strip('"') for field in line.split(_separator(lines[0]))] for line in lines if line.strip()]
+    separator = _separator(lines) if lines else " "
+    rows = [[field.strip().strip('"') for field in _fields(line, separator)] for line in lines if line.strip()]
     if len(rows) < 2 or len(rows[0]) < 2:
         return False
     header, below = rows[0], [row for row in rows[1:] if len(row) == len(rows[0])]
@@ -269,8 +448,8 @@ def _is_number(text: str) -> bool:
 
 
 def is_term(text: str) -> bool:
-    """Return whether text is the id of a term, or several joined by semicolons."""
-    return bool(text) and all(TERM_ID.fullmatch(part.strip()) is not None for part in text.split(";"))
+    """Return whether text is the id of a term, or several joined by ";", "|" or ","."""
+    return bool(text) and all(TERM_ID.fullmatch(part.strip()) is not None for part in re.split("[;|,]", text))
 
 
 def _is_sign_word(text: str) -> bool:
@@ -320,8 +499,11 @@ def to_number(value: object) -> float:
 
 
 def plain(column: object) -> str:
-    """Return a column name as it is compared: ``"#Gene symbol"``, ``"gene.symbol"`` and ``"gene_symbol"`` are one."""
-    return re.sub(r"[\s.\-]+", "_", str(column).strip().lstrip("#").strip().lower())
+    """Return a column name as it is compared: ``"#Gene symbol"``, ``"gene.symbol"`` and ``"gene_symbol"`` are one.
+
+    Brackets part words as well: ``"log2(FC)"`` is ``"log2_fc"``.
+    """
+    return re.sub(r"[\s.\-()\[\]]+", "_", str(column).strip().lstrip("#").strip().rstrip(")]").lower())
 
 
 def find_column(table: pd.DataFrame, names: Iterable[str], without: Iterable[object] = ()) -> str | None:

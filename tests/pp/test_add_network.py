@@ -139,7 +139,7 @@ def broken_files(folder: Path) -> dict[str, bytes]:
     return {
         "truncated.csv.gz": packed[: len(packed) // 2],
         "damaged.csv.gz": packed[:200] + bytes(40) + packed[240:],
-        "utf16.csv": text.encode("utf-16"),
+        "utf16.csv": text.encode("utf-16")[2:],
         "latin.csv": text.replace("G7,", "Zür,").encode("latin-1"),
         "ragged.csv": (text + "KLF1,MYC,1,2,3\n").encode(),
         "truncated.parquet": table.read_bytes()[:-100],

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from tests.reports import reported
 
+import scapp
 from scapp import resources
 from scapp._edge_columns import edge_ends, read_signs
 from scapp.pp import add_network, similarity_network
@@ -270,3 +271,82 @@ def test_a_weight_of_many_digits_in_its_exponent_is_refused(tmp_path):
     (tmp_path / "net.csv").write_text("source,target,weight\nKLF1,HBB,1e4099999999\n")
     with pytest.raises(ValueError, match="1 of 1 edges have a weight that is missing, infinite"):
         add_network(data(), tmp_path / "net.csv")
+
+
+@pytest.mark.parametrize(
+    ("header", "up", "down", "directed"),
+    [
+        ("source target effect", "activates", "inhibits", True),
+        ("TF Target Type", "activator", "repressor", True),
+        ("source target sign", "+1", "-1", True),
+        ("from to direction", "pos", "neg", True),
+        ("source target effect", "↑", "↓", True),
+        ("source target arrow", "->", "-|", True),
+        ("Regulator Target MoA", "1", "-1", True),
+        ("source target coef_mean", "0.5", "-0.5", False),
+        ("gene_x gene_y correlation", "0.5", "-0.5", False),
+        ("cause effect weight", "0.5", "-0.5", True),
+        ("source target weight", "1", "-1", True),
+    ],
+)
+def test_signs_and_weights_in_other_spellings_are_read(header, up, down, directed, tmp_path):
+    table = pd.DataFrame([["KLF1", "HBB", up], ["GATA1", "KLF1", down]], columns=header.split())
+    table.to_csv(tmp_path / "net.tsv", sep="\t", index=False)
+    for edges in (table, tmp_path / "net.tsv"):
+        found, report = edges_of(edges)
+        assert {pair: np.sign(found[pair]) for pair in SIGNED} == SIGNED
+        assert report.directed == directed
+
+
+@pytest.mark.parametrize(
+    ("columns", "weight"),
+    [
+        ({"GeneA": "1", "GeneB": "2", "SymbolA": 0, "SymbolB": 1, "pInt": "0.5"}, ""),  # BioPlex
+        ({"PARTICIPANT_A": 0, "INTERACTION_TYPE": "interacts-with", "PARTICIPANT_B": 1}, ""),  # Pathway Commons
+        ({"geneA": 0, "geneB": 1, "confidence": "0.5"}, "confidence"),  # InWeb
+        ({"fromNode": 0, "toNode": 1, "weight": "0.5", "direction": "undirected"}, "weight"),  # WGCNA
+        ({"#0:PFC": "0.5", "2:Gene1": 0, "3:Gene2": 1}, ""),  # FunCoup
+        ({"Var1": 0, "Var2": 1, "value": "0.5"}, "value"),
+        ({"gene1": 0, "gene2": 1, "LLS": "0.5"}, "LLS"),  # HumanNet
+        ({"Official Symbol Interactor A": 0, "Official Symbol Interactor B": 1, "Score": "-"}, ""),  # BioGRID
+        ({"regulator_id": "1", "regulator_symbol": 0, "target_id": "2", "target_symbol": 1}, ""),  # RegNetwork
+    ],
+)
+def test_ends_and_weights_of_other_sources_are_found_or_named(columns, weight):
+    ends = [("KLF1", "HBB"), ("GATA1", "KLF1")]
+    rows = [[pair[value] if isinstance(value, int) else value for value in columns.values()] for pair in ends]
+    found, report = edges_of(pd.DataFrame(rows, columns=list(columns)))
+    assert set(ends) <= set(found) and report.weight_column == weight
+    read = {name for name, value in columns.items() if isinstance(value, int)} | {weight}
+    assert set(report.unread_columns) == set(columns) - read
+
+
+def test_sets_of_genes_are_named_and_no_edges():
+    table = pd.DataFrame(
+        {"ComplexID": [1, 2], "ComplexName": ["BAF", "X"], "subunits(Gene name)": ["KLF1;HBB", "GATA1;KLF1"]}
+    )
+    with pytest.raises(
+        ValueError, match=r"lists several genes in a field.*from_table\(table, gene='subunits\(Gene name\)'"
+    ):
+        edges_of(table)
+    pairs = scapp.resources.from_table(table)
+    assert pairs.to_numpy().tolist() == [["KLF1", "BAF"], ["HBB", "BAF"], ["GATA1", "X"], ["KLF1", "X"]]
+
+
+@pytest.mark.parametrize(
+    ("begin", "kind"),
+    [
+        (b"!gaf-version: 2.2\n", "from_gaf"),
+        (b'{"HALLMARK": {}}', "JSON"),
+        (b"\x28\xb5\x2f\xfdabc", "unzstd"),
+        (b"\x80\x04\x95abc", "a pickle"),
+        (b"ARROW1\0\0", "read_feather"),
+        (b"source,target\nKL\0F1,HBB\n", "bytes of zero"),
+        (b"My network\n\nsource,target\nKLF1,HBB\nGATA1,KLF1\n", "no header of the lines below"),
+    ],
+)
+@pytest.mark.parametrize("read", [lambda path: edges_of(path), scapp.resources.from_table, scapp.pp.read_effects])
+def test_files_that_are_no_tables_are_named(begin, kind, read, tmp_path):
+    (tmp_path / "net.csv").write_bytes(begin)
+    with pytest.raises(ValueError, match=kind):
+        read(tmp_path / "net.csv")

@@ -139,3 +139,47 @@ def test_the_guide_matrix_is_left_as_it_is(dtype, form, method):
     guides_to_perturbations(rna(["c0", "c1", "c2"]), guides=counts, targets=r"(.+)_\d", method=method, max_genes=2)
     for old, new in zip(before, (counts.X.data, counts.X.indices, counts.X.indptr), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+CALLS = {"c0": ["KLF1_1"], "c1": ["GATA1_1"], "c2": ["NTC_1"], "c3": ["KLF1_1", "GATA1_1"], "c4": []}
+LABELS = ["KLF1", "GATA1", "control", "GATA1+KLF1", None]
+
+
+def of_calls(**options) -> list[str | None]:
+    adata = rna(list(CALLS))
+    if "calls" in options:
+        adata.obs["guide"] = options.pop("calls")
+        options["calls_key"] = "guide"
+    guides_to_perturbations(adata, targets=r"(.+)_\d", max_genes=2, max_guides=2, min_counts=3, **options)
+    return adata.obs["perturbation"].astype(object).where(adata.obs["perturbation"].notna(), None).tolist()
+
+
+@pytest.mark.parametrize("join", ["|", ";", ",", " / "])
+def test_guides_of_a_cell_may_be_joined_otherwise(join):
+    joined = [join.join(guides) or "unassigned" for guides in CALLS.values()]
+    assert of_calls(calls=joined) == LABELS
+    assert of_calls(guides=pd.DataFrame({"cell": list(CALLS), "guide": joined})) == LABELS
+
+
+@pytest.mark.parametrize(
+    "names", [("bc_wells", "guide", "tscp_count"), ("cell_id", "feature_id", "umis"), ("CB", "protospacer", "UMI")]
+)
+def test_calls_of_other_programs_are_read(names, tmp_path):
+    table = pd.DataFrame([(cell, guide, 30) for cell, guides in CALLS.items() for guide in guides], columns=list(names))
+    table.to_csv(tmp_path / "calls.csv", index=False)
+    assert of_calls(guides=table) == of_calls(guides=tmp_path / "calls.csv") == LABELS
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_table_of_counts_is_read_whichever_way_it_lies(turned, tmp_path):
+    guides = ["KLF1_1", "GATA1_1", "NTC_1"]
+    counts = pd.DataFrame([[9 * (guide in held) for guide in guides] for held in CALLS.values()], list(CALLS), guides)
+    counts = counts.T if turned else counts
+    counts.to_csv(tmp_path / "counts.csv")
+    for given in (counts, tmp_path / "counts.csv"):
+        assert of_calls(guides=given, method="threshold") == LABELS
+
+
+def test_a_mapping_may_go_from_cells_to_guides():
+    single = {cell: guides[0] for cell, guides in CALLS.items() if guides}
+    assert of_calls(guides=single) == ["KLF1", "GATA1", "control", "KLF1", None]

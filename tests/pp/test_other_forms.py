@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+
 import anndata as ad
 import h5py
+import mudata
 import numpy as np
 import pandas as pd
 import polars
@@ -184,3 +187,28 @@ def test_a_file_of_anndata_below_0_7_is_read_by_its_path(tmp_path, matrix):
     found = scapp.pp.pseudobulk(tmp_path / "old.h5ad")
     assert found.obs_names.tolist() == expected.obs_names.tolist()
     np.testing.assert_allclose(found.layers["lfc"], expected.layers["lfc"], rtol=1e-5)
+
+
+def test_screens_of_other_kinds_are_named_with_who_reads_them(tmp_path):
+    for name, group, reader in (
+        ("m.h5mu", "mod", "read_h5mu"),
+        ("x.h5", "matrix", "read_10x_h5"),
+        ("x.loom", "matrix", "read_loom"),
+    ):
+        with h5py.File(tmp_path / name, "w") as file:
+            file.create_group(group)
+        with pytest.raises(ValueError, match=f"{name}' is .*where an AnnData is expected.*{reader}"):
+            scapp.pp.pseudobulk(tmp_path / name)
+    (tmp_path / "filtered").mkdir()
+    (tmp_path / "filtered" / "matrix.mtx.gz").write_bytes(b"")
+    with pytest.raises(ValueError, match="read_10x_mtx"):
+        scapp.pp.pseudobulk(tmp_path / "filtered")
+    (tmp_path / "screen.h5ad.gz").write_bytes(gzip.compress(b"\x89HDF"))
+    with pytest.raises(ValueError, match="Unpack it with `gunzip`"):
+        scapp.pp.pseudobulk(tmp_path / "screen.h5ad.gz")
+    with pytest.raises(ValueError, match="is an address.*Download it"):
+        scapp.pp.pseudobulk("https://host.example/screen.h5ad")
+    with pytest.raises(TypeError, match=r"found MuData\. Pass the modality.*mdata\['rna'\]"):
+        scapp.pp.pseudobulk(mudata.MuData({"rna": genes()}))
+    with pytest.raises(TypeError, match=r"found DataFrame\. Make one of counts"):
+        scapp.pp.pseudobulk(pd.DataFrame({"KLF1": [1]}))

@@ -420,3 +420,29 @@ def test_what_was_read_is_set_up_for_a_model(shared_data):
     effects = scapp.pp.add_unmeasured_genes(effects, control=None)
     report = reported(scapp.pp.check_efficacy, effects, kind="interference")
     assert report.n_perturbations == 205
+
+
+def test_tables_of_tests_without_names_of_effects_are_no_wide_tables():
+    table = long(1 / LN2, lfc="x").assign(de_pval=0.5, dv_pval=0.5, q_val=1.0).rename(columns={"gene": "what"})
+    with pytest.raises(ValueError, match="a long table of tests.*perturbation=….*lfc=…"):
+        read_effects(table, base=2)
+
+
+def test_brackets_in_names_of_columns_part_words():
+    assert_effects(read_effects(long(1 / LN2, lfc="log2(FC)", se="SE(log2FC)")))
+
+
+def test_a_comparison_the_other_way_round_is_refused_and_a_dash_is_read():
+    table = long(1 / LN2, lfc="log2FoldChange", se="lfcSE")
+    with pytest.raises(ValueError, match="compares the control with 'KLF1'.*other sign"):
+        read_effects(table.assign(perturbation="NTC vs " + table["perturbation"]))
+    assert_effects(read_effects(table.assign(perturbation=table["perturbation"] + "-control")))
+
+
+def test_p_values_of_zero_and_statistics_that_say_nothing_are_told():
+    table = long(1 / LN2, lfc="log2FoldChange").assign(pvalue=0.01)
+    table.loc[0, "pvalue"] = 0.0
+    with pytest.warns(UserWarning, match="1 values of 'pvalue' are 0"):
+        read_effects(table)
+    with pytest.warns(UserWarning, match="No standard error follows.*all statistics are zero"):
+        assert "lfc_se" not in read_effects(table.assign(pvalue=1.0)).layers

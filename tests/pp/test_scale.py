@@ -49,6 +49,7 @@ NOT_LOGGED = {
     "per million": (lambda a: cp10k(a, 1e6), "not logged .each cell sums to 1e.06"),
     "times 0.93": (lambda a: a.X.toarray() * 0.93, "counts times 0.93, it seems, but not logged"),
     "square root": (lambda a: np.sqrt(cp10k(a)), "square root of normalised counts"),
+    "inverse hyperbolic sine": (lambda a: np.arcsinh(cp10k(a)), "inverse hyperbolic sine of normalised counts"),
     "logged twice": (lambda a: np.log1p(np.log1p(cp10k(a))), "natural log, taken twice"),
     "log of shares": (lambda a: np.log1p(cp10k(a, 1)), "natural log of shares"),
     "log of counts": (lambda a: np.log1p(a.X.toarray()), "natural log of counts that were not normalised"),
@@ -169,3 +170,9 @@ def test_datlinger_is_warned_of(shared_data):
     cells = cells[np.asarray(cells.X.sum(axis=1)).ravel() > 0].copy()
     with pytest.warns(UserWarning, match="total_counts_key='ncounts'"):
         pseudobulk(cells)
+
+
+def test_values_of_zero_and_one_are_said_to_be_no_counts():
+    cells = counts()
+    with pytest.warns(UserWarning, match="holds only 0 and 1.*layer=…"):
+        pseudobulk(with_x(cells.X.toarray() > 0, cells))

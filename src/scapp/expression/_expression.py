@@ -18,6 +18,7 @@ import pandas as pd
 
 from scapp._genes import measured_mask, shorten
 from scapp._labels import column_of_obs
+from scapp._warn import warn_user
 from scapp.expression._blocks import TARGET_SUM, Accumulator, Block, BlockTask, MatrixSummary, Sums
 from scapp.expression._matrices import Piece, Source, get_matrix, is_dask
 from scapp.expression._scale import N_SAMPLED, TO_NATURAL, FoundScale, Transform, find_scale
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 # No log of a count of molecules in a cell comes near this, whatever the base and the library size it is scaled to.
 LARGEST_LOG = 20.0
+# Fewer genes may by chance have no count above one.
+MIN_GENES = 50
 # Sums before the log up to which values are logs of shares, and of percentages where cells are known to have one sum; and how
 # far from 10,000 they may lie without a warning.
 LARGEST_SHARE, SMALLEST_TOTAL, FAR_FROM_TARGET = 1.01, 101.0, 3.0
@@ -307,6 +310,11 @@ class Expression:
                 "layer of the counts or of the log-normalised values with layer=…" + self._raw_hint() + "."
             )
         if not findings.n_fractions:
+            if findings.largest == 1 and len(self.genes) >= MIN_GENES:
+                warn_user(
+                    f"{self.name} holds only 0 and 1: whether genes were detected, it seems, and not counts. They are taken as counts; "
+                    "name the layer of the counts with layer=… if there is one."
+                )
             return Scale.COUNTS
         only_counts = findings.sources_of_counts - findings.sources_of_fractions
         if only_counts:

@@ -39,6 +39,7 @@ class Transform(StrEnum):
     LOG10 = "log10"
     SQRT = "square root"
     LOG_TWICE = "natural log, taken twice"
+    ARCSINH = "inverse hyperbolic sine"
 
 
 _INVERSES: dict[Transform, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
@@ -104,6 +105,10 @@ def find_scale(cells: Sequence[NDArray[np.float64]], log1p: object = None) -> Fo
         transform, told_by = _clearest({t: _spread(_sums(cells, t)) for t in _INVERSES}, limit), "sums"
         if transform is None:
             transform, told_by = noted, "uns"
+    if transform is Transform.LN:  # of which the inverse hyperbolic sine of large counts is a shifted copy
+        distance = _distance_from_steps(cells, lambda x: np.sinh(np.minimum(x, _LARGEST_EXPONENT)))
+        if distance < SMALLEST_DISTANCE and not CLEARLY * max(distance, 1e-6) >= distances[Transform.LN]:
+            return FoundScale(Transform.ARCSINH, "steps")
     if transform is None:
         return FoundScale(None, "")
     sums = _sums(cells, transform)

@@ -17,6 +17,7 @@ from scapp._effect_columns import (
     CONTEXTS,
     FOLDS,
     GENES,
+    LIKE_TEST,
     LN,
     LOG2,
     LOG10,
@@ -134,7 +135,10 @@ def from_table(table: pd.DataFrame, options: Options) -> FoundEffects:
     if not len(table) or not table.shape[1]:
         raise ValueError("The table of effects is empty.")
     if not isinstance(table.index, pd.RangeIndex):
-        name = table.index.name if isinstance(table.index.name, str) and table.index.name not in table.columns else ""
+        usual = "index" if "index" not in table else "row_names"
+        name = (
+            table.index.name if isinstance(table.index.name, str) and table.index.name not in table.columns else usual
+        )
         if isinstance(table.index, pd.MultiIndex):
             table = table.reset_index()
         elif not pd.api.types.is_numeric_dtype(table.index.dtype):
@@ -168,6 +172,12 @@ def from_table(table: pd.DataFrame, options: Options) -> FoundEffects:
                 f"{shorten(map(repr, table.columns), 12)}. Name them with perturbation=… and gene=…; the table of one perturbation "
                 "is passed as {'KLF1': table}."
             )
+    folds = find_column(table, FOLDS)
+    if folds is not None and found.gene is not None:
+        raise ValueError(
+            f"The column {folds!r} holds ratios, it seems; expected are their logarithms. Take them first, as in "
+            f"`table.assign(lfc=np.log(table[{folds!r}]))`, and pass base='e'."
+        )
     others = found.statistic or found.p_value
     if found.lfc is None and None not in (found.gene, found.perturbation, others) and len(texts) >= 2:
         raise ValueError(
@@ -179,11 +189,11 @@ def from_table(table: pd.DataFrame, options: Options) -> FoundEffects:
                 else "."
             )
         )
-    folds = find_column(table, FOLDS)
-    if folds is not None and found.gene is not None:
+    tests = [column for column in table.columns if LIKE_TEST.fullmatch(plain(column))]
+    if tests and numbers < 12:
         raise ValueError(
-            f"The column {folds!r} holds ratios, it seems; expected are their logarithms. Take them first, as in "
-            f"`table.assign(lfc=np.log(table[{folds!r}]))`, and pass base='e'."
+            f"This is a long table of tests (with {tests[0]!r}), but which columns hold perturbations, genes and effects cannot be told; "
+            f"its columns are {shorten(map(repr, table.columns), 12)}. Name them with perturbation=…, gene=… and lfc=…."
         )
     return _from_wide(table, texts, options)
 
@@ -243,6 +253,12 @@ def from_long(table: pd.DataFrame, options: Options) -> FoundEffects:
     values = _numbers(table[found.lfc], "lfc").to_numpy()
     base, told = told_base(found.lfc, table.columns, options)
     errors, source = _errors(table, found, values)
+    if errors is not None and not np.isfinite(errors).any():
+        warn_user(
+            f"No standard error follows from {source}: all statistics are zero or missing. The effects have none; name others with "
+            "lfc_se=…, statistic=… or p_value=…."
+        )
+        errors, source = None, ""
     record = {"lfc_column": str(found.lfc), "base": base, "told_by": told}
     logger.info("Perturbations from the column %r, genes from %r, effects from %r.", *used[:3])
     if source:
@@ -332,6 +348,12 @@ def _errors(
                 f"{found.p_value!r} holds values outside of 0 to 1, expected p-values. Name another with p_value=…."
             )
         student = freedom if found.freedom is not None and plain(found.freedom) != "df" else None
+        if (p == 0).any():
+            warn_user(
+                f"{int((p == 0).sum())} values of {found.p_value!r} are 0, which is less than a number can be; they are taken as the smallest one, "
+                "so that these standard errors are too large or too small. Name z, t or standard errors with statistic=… or "
+                "lfc_se=… if you have them."
+            )
         return errors_of(lfc, p_value=p, freedom=student), f"the effect and {found.p_value!r}"
     if found.adjusted is not None:
         warn_user(
@@ -523,9 +545,25 @@ def compared(labels: pd.Series, options: Options) -> pd.Series:
 
 
 def without_control(label: str, control: Control) -> str:
-    """Return the perturbation of a comparison with controls, such as ``"KLF1_vs_control"``."""
-    match = _VERSUS.fullmatch(label)
+    """Return the perturbation of a comparison with controls, such as ``"KLF1_vs_control"`` or ``"KLF1-control"``.
+
+    Raises
+    ------
+    ValueError
+        If it is the control that is compared with a perturbation, so that effects have the other sign.
+    """
     named = control if control is None or isinstance(control, str) else list(control)
-    if match is not None and (is_control(match["two"].strip(), named) or is_control(match["two"].strip())):
+
+    def is_one(name: str) -> bool:
+        return is_control(name, named) or is_control(name)
+
+    match = _VERSUS.fullmatch(label)
+    if match is not None and is_one(match["two"].strip()):
         return match["one"].strip()
-    return label
+    if match is not None and is_one(match["one"].strip()):
+        raise ValueError(
+            f"{label!r} compares the control with {match['two'].strip()!r}, so that effects have the other sign. Turn them round, as with "
+            f"`table.assign(lfc=-table['lfc'])`, and call the perturbation {match['two'].strip()!r}."
+        )
+    one, join, two = label.rpartition("-")
+    return one.strip() if join and one.strip() and is_one(two.strip()) and not is_one(label) else label

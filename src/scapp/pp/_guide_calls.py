@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -36,14 +36,17 @@ SMALLEST_VARIANCE = 0.25
 SHOW_PROGRESS_FROM = 200
 # Usual names of columns of tables of calls, in the order in which they are looked for.
 CELLS = [
-    *"""cell_barcode barcode_cell cell_id cellid cell cbc cell_name cb barcode index obs_names
+    *"""cell_barcode barcode_cell cell_id cellid cell cbc cell_name cb bc_wells barcode index obs_names
     unnamed:_0""".split(),
     "",
 ]
 GUIDES = """guide_identity feature_call guide_id guide guides sgrna_id sgrna sgrnas grna_id grna sgid
-    sgid_ab protospacer_id guide_name guide_call feature barcode""".split()
+    sgid_ab protospacer_id protospacer guide_name guide_call
+    assigned_guide assignment feature_id feature barcode""".split()
+# What joins the guides of a cell, other than the usual one.
+OTHER_JOINS = (";", ",", "|", "+", "&", "/")
 COUNTS = """umi_count num_umis umis n_umis n_umi umi umi_counts count counts n_counts guide_umi_count
-    read_count reads n_reads""".split()
+    tscp_count read_count reads n_reads""".split()
 
 logger = logging.getLogger(__name__)
 
@@ -117,6 +120,7 @@ def calls_from_obs(
     """Read calls from a column of obs; see :func:`scapp.pp.guides_to_perturbations`."""
     if key not in adata.obs:
         column_of_obs(adata, key, "calls_key")  # raises, with the columns that there are
+    sep = _join_of((str(call) for call in adata.obs[key].dropna().unique()), sep)
     lists = [_split(call, sep) for call in adata.obs[key]]
     distinct = {guide for guides in lists for guide in guides}
     several = {guide for guide in distinct if missing_kind(guide) == "several"}
@@ -290,7 +294,7 @@ def calls_from_table(adata: AnnData, guides: CallTable, *, sep: str, min_counts:
     ValueError
         If the columns cannot be told, counts are no numbers, or no cell of adata is in the table.
     """
-    table = _table(guides)
+    table = _table(guides, adata.obs_names)
     cell, guide, count = _columns(table)
     if "good_coverage" in table:
         good = table["good_coverage"].astype(str).str.lower().isin(["true", "1", "1.0"])
@@ -300,6 +304,7 @@ def calls_from_table(adata: AnnData, guides: CallTable, *, sep: str, min_counts:
     rows = pd.DataFrame({"cell": names_of(table[cell], "cell"), "guide": table[guide].astype(object)})
     rows["guide"] = ["" if pd.isna(name) else str(name) for name in rows["guide"]]
     rows["count"] = np.nan if count is None else table[count].to_numpy()
+    sep = _join_of(rows["guide"], sep)
     if rows["guide"].str.contains(sep, regex=False).any():
         rows["guide"] = rows["guide"].str.split(sep)
         if count is not None:
@@ -338,9 +343,49 @@ def calls_from_table(adata: AnnData, guides: CallTable, *, sep: str, min_counts:
     return Calls([str(name) for name in names], held.astype(bool), share, tied, np.full(len(names), np.nan)), n_not_held
 
 
-def _table(guides: CallTable) -> pd.DataFrame:
+def _join_of(calls: Iterable[str], sep: str) -> str:
+    """Return what joins the guides of a cell: `sep`, or another that cuts calls into guides that are there alone as well."""
+    distinct = set(calls)
+    if any(sep in call for call in distinct):
+        return sep
+    for join in OTHER_JOINS:
+        joined = [call for call in distinct if join in call]
+        if joined and all(part.strip() in distinct for call in joined for part in call.split(join)):
+            logger.info("Guides of a cell are joined by %r here, as in %r.", join, joined[0])
+            return join
+    return sep
+
+
+def read_calls(guides: CallTable, cells: pd.Index) -> AnnData | pd.DataFrame:
+    """Return a table of calls; or counts of guides, if it is a table of cells by guides, or of guides by cells."""
+    table = _table(guides, cells)
+    if find_column(table.iloc[:, 1:], GUIDES) is not None:
+        return table
+    names = table.columns[0]
+    values = table.drop(columns=[names])
+    if not values.shape[1] or not all(pd.api.types.is_numeric_dtype(dtype) for dtype in values.dtypes):
+        return table
+    rows = names_of(table[names], "cell").to_numpy()
+    in_rows, in_columns = (int(pd.Index(one).isin(cells).sum()) for one in (rows, values.columns.astype(str)))
+    if not in_rows and not in_columns:
+        return table
+    import anndata
+
+    counts = anndata.AnnData(
+        sparse.csr_matrix(values.to_numpy(dtype=np.float64)),
+        obs=pd.DataFrame(index=rows.astype(str)),
+        var=pd.DataFrame(index=values.columns.astype(str)),
+    )
+    logger.info("Read as counts of guides, %s.", "cells by guides" if in_rows >= in_columns else "guides by cells")
+    return counts if in_rows >= in_columns else counts.T.copy()
+
+
+def _table(guides: CallTable, cells: pd.Index) -> pd.DataFrame:
     if is_path(guides):
         return read_table(guides)
+    if isinstance(guides, Mapping) and all(isinstance(value, str) for value in guides.values()):
+        if not set(guides.values()) & set(cells):  # from a cell to its guide
+            return pd.DataFrame(list(guides.items()), columns=["cell", "guide"], dtype=object)
     if isinstance(guides, Mapping):
         pairs = [
             (cell, guide) for guide, cells in guides.items() for cell in ([cells] if isinstance(cells, str) else cells)

@@ -16,7 +16,15 @@ from scapp._keys import Key
 from scapp._labels import SEPARATOR, format_label
 from scapp._tables import is_path
 from scapp._warn import warn_user
-from scapp.pp._guide_calls import Calls, Method, calls_from_counts, calls_from_obs, calls_from_table, check_cells
+from scapp.pp._guide_calls import (
+    Calls,
+    Method,
+    calls_from_counts,
+    calls_from_obs,
+    calls_from_table,
+    check_cells,
+    read_calls,
+)
 from scapp.pp._guide_targets import Genes, read_targets
 from scapp.pp._report import Report, listed
 
@@ -160,7 +168,8 @@ def guides_to_perturbations(
         Counts, cells by guides, of the same cells by name, in any order. Cells that it does not hold have no guide. Not
         needed for a MuData. Or calls in a long table, or its path, one row per cell and guide (``cell_barcode``,
         ``guide_identity``, ``UMI_count``) or a cell with its guides joined by `calls_sep` (Cell Ranger's
-        ``protospacer_calls_per_cell.csv``), or a mapping from guide to cells: then `method` and `min_share` do not apply.
+        ``protospacer_calls_per_cell.csv``), or a mapping from guide to cells or from cell to guide: then `method` and
+        `min_share` do not apply. A table of cells by guides, or of guides by cells, holds counts.
     calls_key
         In place of counts: a column of ``adata.obs`` with the guides of each cell, ``"KLF1_1"`` or
         ``"KLF1_1|CEBPA_2"``. Missing values, ``"negative"`` and ``"unassigned"`` mean none, ``"multiple"`` means too many.
@@ -240,6 +249,8 @@ def guides_to_perturbations(
     numbers = {"min_counts": min_counts, "max_genes": max_genes, "max_guides": max_guides, "min_cells": min_cells}
     _check_options(min_share, numbers, key_added, sep)
     n_not_counted = 0
+    if guides is not None and not isinstance(guides, AnnData):
+        guides = read_calls(guides, expression.obs_names)
     if guides is not None and not isinstance(guides, AnnData):
         calls, n_not_counted = calls_from_table(expression, guides, sep=calls_sep, min_counts=min_counts)
     elif calls_key is not None:

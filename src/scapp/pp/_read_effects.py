@@ -221,12 +221,12 @@ def _open(effects: Any) -> Any:
                 ".h5ad file or a .zarr folder; fetch or write it again."
             ) from error
     if path.is_dir():
-        # By their names without .gz, which decide what is a table and what it is called.
+        # By their names without .gz and the like, which decide what is a table and what it is called.
         files = {
             file: name.rpartition(".")[0]
             for file in sorted(path.iterdir())
             if file.is_file() and not file.name.startswith((".", "~"))
-            if (name := re.sub(r"(?i)\.gz$", "", file.name)).lower().endswith(TABLE_SUFFIXES)
+            if (name := re.sub(r"(?i)\.(?:gz|bz2|xz|zip)$", "", file.name)).lower().endswith(TABLE_SUFFIXES)
         }
         if not files:
             raise ValueError(f"The folder {str(path)!r} holds no tables ({', '.join(TABLE_SUFFIXES)}).")

@@ -12,7 +12,7 @@ from scapp._annotations import read_annotations, split_terms
 from scapp._checked import checked
 from scapp._download import RemoteFile, fetch, small_tables
 from scapp._edge_columns import edge_ends, matrix_as_edges, read_signs, split_names_of_edges, weight_column
-from scapp._edges import is_effects_table, read_edge_file, read_edges, table_of, unknown_ends
+from scapp._edges import is_effects_table, members_column, read_edge_file, read_edges, table_of, unknown_ends
 from scapp._gene_names import kind_of
 from scapp._genes import shorten
 from scapp._provenance import check_columns, noted
@@ -23,11 +23,13 @@ from scapp._tables import (
     existing_file,
     find_column,
     is_path,
+    is_term,
     names_of,
     open_bytes,
     open_text,
     read_table,
     to_number,
+    to_numbers,
     whole,
 )
 
@@ -211,24 +213,44 @@ def _annotations(
         raise ValueError(f"A table needs two columns at least, found {', '.join(map(repr, table.columns)) or 'none'}.")
     if gene is None and term is None:
         named = find_column(table, GENES), find_column(table, TERMS)
-        if None not in named and named[0] != named[1]:
+        members = members_column(table)
+        if members is not None:
+            gene, term = members, named[1] if named[1] not in (None, members) else _names_of_sets(table, members)
+        elif None not in named and named[0] != named[1]:
             gene, term = named
         else:
             _check_header(table)
+            kinds = [kind_of([str(name) for name in table.iloc[:1000, k]]) for k in (0, 1)]
+            if kinds[1] and not kinds[0]:
+                gene, term = table.columns[1], table.columns[0]
     gene = table.columns[0] if gene is None else check_column(table, gene, "gene")
     term = next(c for c in table.columns if c != gene) if term is None else check_column(table, term, "term")
     check_single(table, [gene, term])
     logger.info("Read as annotations: genes from column %r, terms from column %r.", gene, term)
     names, terms = split_terms(names_of(table[gene], "gene"), names_of(table[term], "term"))
     pairs = pd.DataFrame({"gene": names, "term": terms})
+    if pairs.empty:
+        raise ValueError("There are no annotations in this table: it has no rows.")
     if parents is None:
         return pairs.drop_duplicates(ignore_index=True)
     return read_annotations(pairs, parents=parents).pairs()
 
 
+def _names_of_sets(table: pd.DataFrame, members: str) -> str | None:
+    """Return the first column of text that tells the rows apart."""
+    others = [
+        column for column in table.columns if column != members and not np.isfinite(to_numbers(table[column])).all()
+    ]
+    return next((column for column in others if table[column].is_unique), None)
+
+
 def _check_header(table: pd.DataFrame) -> None:
     """Raise if the first row of the file was taken for its header, or the first two columns hold numbers."""
-    numbers = [name for name in table.columns if not isinstance(name, int) and np.isfinite(to_number(str(name)))]
+    numbers = [
+        name
+        for name in table.columns
+        if not isinstance(name, int) and (np.isfinite(to_number(str(name))) or is_term(str(name)))
+    ]
     if numbers:
         raise ValueError(
             f"The table has no header, it seems: its columns are {', '.join(map(repr, table.columns))}. Read it with "

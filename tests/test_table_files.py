@@ -1,0 +1,145 @@
+"""One table in the ways in which files of tables are written: packed, encoded, separated, with lines above and below."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import zipfile
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scapp._tables import encoding_of, read_table
+from scapp.pp import read_effects
+from scapp.resources import from_gmt, from_table
+
+TEXT = "perturbation,gene,log2FoldChange,lfcSE\nKLF1,HBB,1.5,0.1\nKLF1,ALAS2,-2.25,0.25\nGATA1,HBB,0.5,0.5\nGATA1,ALAS2,3.0,1.0\n"
+SEMICOLONS = TEXT.replace(",", ";")
+
+
+def zipped(text: str, *names: str) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name in names:
+            archive.writestr(name, text)
+    return packed.getvalue()
+
+
+FORMS: dict[str, bytes] = {
+    "plain": TEXT.encode(),
+    "with a mark of its encoding": b"\xef\xbb\xbf" + TEXT.encode(),
+    "UTF-16": TEXT.encode("utf-16"),
+    "UTF-16 of another order, with tabs": b"\xfe\xff" + TEXT.replace(",", "\t").encode("utf-16-be"),
+    "ends of lines of Windows": TEXT.replace("\n", "\r\n").encode(),
+    "semicolons": SEMICOLONS.encode(),
+    "semicolons and decimal commas": SEMICOLONS.replace(".", ",").encode(),
+    "tabs and decimal commas": TEXT.replace(",", "\t").replace(".", ",").encode(),
+    "bars": TEXT.replace(",", "|").encode(),
+    "several blanks": TEXT.replace(",", "   ").encode(),
+    "quoted": "".join(",".join(f'"{x}"' for x in line.split(",")) + "\n" for line in TEXT.split()).encode(),
+    "blanks behind separators": TEXT.replace(",", ", ").encode(),
+    "blanks at the ends of lines": TEXT.replace("\n", " \n").encode(),
+    "empty lines": ("\n\n" + TEXT.replace("\n", "\n\n")).encode(),
+    "empty rows below": (TEXT + "\n,,,\n,,,\n").encode(),
+    "comments above": ("# made by a pipeline\n# in 2026\n" + TEXT).encode(),
+    "a line for Excel": ("sep=;\n" + SEMICOLONS).encode(),
+    "a header in capitals": (TEXT.split("\n", 1)[0].upper() + "\n" + TEXT.split("\n", 1)[1]).encode(),
+    "a comma in a header with semicolons": SEMICOLONS.replace("log2FoldChange", "log2FoldChange")
+    .replace("lfcSE", '"lfcSE"')
+    .encode(),
+    "gzip": gzip.compress(TEXT.encode()),
+    "bzip2": bz2.compress(TEXT.encode()),
+    "xz": lzma.compress(TEXT.encode()),
+    "zip": zipped(TEXT, "effects.csv", "__MACOSX/._effects.csv"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_table_is_the_same_in_whatever_form_it_is_written(form, tmp_path):
+    path = tmp_path / "effects.csv"
+    path.write_bytes(FORMS[form])
+    effects = read_effects(path)
+    assert list(effects.obs_names) == ["KLF1", "GATA1"] and list(effects.var_names) == ["HBB", "ALAS2"]
+    np.testing.assert_allclose(effects.layers["lfc"] / np.log(2), [[1.5, -2.25], [0.5, 3.0]], rtol=1e-6)
+    np.testing.assert_allclose(effects.layers["lfc_se"] / np.log(2), [[0.1, 0.25], [0.5, 1.0]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_weights_of_a_network_are_the_same_in_whatever_form_it_is_written(form, tmp_path):
+    path = tmp_path / "net.csv"
+    header = ("perturbation", "source"), ("gene", "target"), ("log2FoldChange", "weight"), ("lfcSE", "note")
+    data = FORMS[form]
+    pack: Callable[[bytes], bytes] = bytes
+    for unpack, again in (
+        (gzip.decompress, gzip.compress),
+        (bz2.decompress, bz2.compress),
+        (lzma.decompress, lzma.compress),
+    ):
+        try:
+            data, pack = unpack(data), again
+        except (OSError, lzma.LZMAError):
+            continue
+    if form == "zip":
+        data, pack = TEXT.encode(), lambda text: zipped(text.decode(), "net.csv")
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
+    text = data.decode(encoding)
+    for old, new in header:
+        text = text.replace(old, new).replace(old.upper(), new.upper())
+    data = text.encode(encoding)
+    path.write_bytes(pack(data))
+    table = from_table(path)
+    assert table["weight"].tolist() == [1.5, -2.25, 0.5, 3.0]
+    assert table["source"].tolist() == ["KLF1", "KLF1", "GATA1", "GATA1"]
+
+
+@pytest.mark.parametrize(
+    "pack",
+    [gzip.compress, bz2.compress, lzma.compress, lambda data: zipped(data.decode(), "sets.gmt")],
+    ids=["gzip", "bzip2", "xz", "zip"],
+)
+def test_gene_sets_are_read_however_they_are_packed(pack: Callable[[bytes], bytes], tmp_path):
+    (tmp_path / "sets.gmt").write_bytes(pack(b"ONE\tabout\tKLF1\tHBB\nTWO\tabout\tGATA1\n"))
+    assert from_gmt(tmp_path / "sets.gmt")["gene"].tolist() == ["KLF1", "HBB", "GATA1"]
+
+
+def test_thousands_are_no_decimal_commas(tmp_path):
+    (tmp_path / "table.csv").write_text("source;target;weight\nKLF1;HBB;1,000\n")
+    assert read_table(tmp_path / "table.csv")["weight"].tolist() == ["1,000"]
+
+
+@pytest.mark.parametrize("pack", [bz2.compress, lzma.compress], ids=["bzip2", "xz"])
+def test_a_small_file_that_holds_very_much_is_not_read_on(pack, tmp_path, monkeypatch):
+    monkeypatch.setattr("scapp._tables.LARGEST_SMALL", 10_000)
+    (tmp_path / "bomb.csv").write_bytes(pack(b"source,target\n" + b"KLF1,HBB\n" * 500_000))
+    with pytest.raises(ValueError, match="unpacks to more than"):
+        read_table(tmp_path / "bomb.csv")
+
+
+@pytest.mark.parametrize(
+    "pack", [bz2.compress, lzma.compress, lambda data: zipped(data.decode(), "t.csv")], ids=["bzip2", "xz", "zip"]
+)
+def test_truncated_packed_files_are_named(pack, tmp_path):
+    (tmp_path / "table.csv").write_bytes(pack(TEXT.encode() * 500)[:-60])
+    with pytest.raises(ValueError, match="table.csv' (?:cannot be read to its end|is a zip archive)"):
+        read_table(tmp_path / "table.csv")
+
+
+def test_row_names_of_r_are_the_genes(tmp_path):
+    rows = "perturbation\tlog2FoldChange\nHBB\tKLF1\t1.0\nALAS2\tKLF1\t2.0\n"
+    (tmp_path / "r.tsv").write_text(rows)
+    effects = read_effects(tmp_path / "r.tsv")
+    assert list(effects.var_names) == ["HBB", "ALAS2"]
+
+
+def test_parquet_files_are_read_under_any_name(tmp_path):
+    pd.read_csv(io.StringIO(TEXT), float_precision="round_trip").to_parquet(tmp_path / "t.pq")
+    assert read_effects(tmp_path / "t.pq").shape == (2, 2)
+
+
+def test_the_encoding_is_told_by_the_first_bytes(tmp_path):
+    (tmp_path / "t.csv").write_bytes("a,b\n".encode("utf-16"))
+    assert encoding_of(tmp_path / "t.csv") == "utf-16"
