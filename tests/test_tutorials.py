@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from types import ModuleType
 
+import nbformat
 import pytest
 
 TUTORIALS = Path(__file__).parents[1] / "tutorials"
@@ -69,6 +70,28 @@ def test_notebooks_name_no_machine(path):
     named = [text for output in outputs(path) if MACHINE.search(text := text_of(output))]
     sources = ["".join(cell["source"]) for cell in json.loads(path.read_text())["cells"]]
     assert [*named, *filter(MACHINE.search, sources)] == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_show_the_whole_run_and_say_what_a_quick_one_replaces(path, runner):
+    notebook = nbformat.read(path, as_version=4)
+    assert any(cell.metadata.get("quick") for cell in notebook.cells)
+    assert not [cell.source for cell in notebook.cells if cell.cell_type == "code" and "quick" in cell.source]
+    runner.make_quick(notebook)  # which raises where a text is not there
+    notebook.cells[1].metadata["quick"] = {"nothing of this kind": ""}
+    with pytest.raises(ValueError, match="which is not in it"):
+        runner.make_quick(notebook)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_open_with_biology_and_imports(path):
+    first, imports = json.loads(path.read_text())["cells"][:2]
+    assert first["cell_type"] == "markdown" and len("".join(first["source"])) > 400
+    lines = [line for line in "".join(imports["source"]).splitlines() if line]
+    assert [line for line in lines if not line.startswith(("import ", "from ", "results_folder"))] == []
+    sources = "".join("".join(cell["source"]) for cell in json.loads(path.read_text())["cells"])
+    for switch in ("rcParams", "verbosity", "SCAPP_DATA_DIR", "SCAPP_TUTORIAL_QUICK"):
+        assert switch not in sources
 
 
 @pytest.mark.slow

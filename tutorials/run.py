@@ -3,7 +3,8 @@
 python tutorials/run.py [NAME ...]
 
 runs all of them, or those whose file names begin with a NAME, each in an empty folder of its own. Data come from the folder
-that ``SCAPP_DATA_DIR`` names, or are downloaded.
+that ``SCAPP_DATA_DIR`` names, or are downloaded. With ``SCAPP_TUTORIAL_QUICK=1`` they run in a small version: the metadata of a
+cell hold, under "quick", what is written in the place of which text then.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
+QUICK, QUICK_KEY = "SCAPP_TUTORIAL_QUICK", "quick"
 ENVIRONMENT = {
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # whatever is set outside
     # Whether progress bars can be widgets depends on the machine, and says nothing about scapp.
@@ -33,6 +35,9 @@ ENVIRONMENT = {
 def execute(path: Path, environment: dict[str, str], *, timeout: int = 900) -> nbformat.NotebookNode:
     """Run a notebook in an empty folder; raises ``nbclient.exceptions.CellExecutionError`` where a cell fails."""
     notebook = nbformat.read(path, as_version=4)
+    environment = {**os.environ, **ENVIRONMENT, **environment}
+    if environment.get(QUICK):
+        make_quick(notebook)
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(
             notebook,
@@ -41,15 +46,31 @@ def execute(path: Path, environment: dict[str, str], *, timeout: int = 900) -> n
             resources={"metadata": {"path": folder}},
             kernel_name="python3",
         )
-        client.execute(env={**os.environ, **ENVIRONMENT, **environment})
+        client.execute(env=environment)
     return notebook
+
+
+def make_quick(notebook: nbformat.NotebookNode) -> None:
+    """Replace what the cells say to replace in a quick run.
+
+    Raises
+    ------
+    ValueError
+        If a cell does not hold the text that it says to replace.
+    """
+    for cell in notebook.cells:
+        for shown, quick in cell.metadata.get(QUICK_KEY, {}).items():
+            if shown not in cell.source:
+                raise ValueError(f"A cell says to replace {shown!r}, which is not in it:\n{cell.source}")
+            cell.source = cell.source.replace(shown, quick)
 
 
 def tidy(notebook: nbformat.NotebookNode) -> None:
     """Leave out what differs from machine to machine, and make pictures small."""
     notebook.metadata = nbformat.from_dict(METADATA)
     for cell in notebook.cells:
-        cell.metadata = nbformat.from_dict({})
+        kept = {QUICK_KEY: cell.metadata[QUICK_KEY]} if QUICK_KEY in cell.metadata else {}
+        cell.metadata = nbformat.from_dict(kept)
         if cell.cell_type != "code":
             continue
         cell.outputs = [output for output in cell.outputs if not _is_empty(output)]
