@@ -7,7 +7,7 @@ from scapp.benchmark._methods import AppMethod, Method, Predicted, embedding_met
 from scapp.benchmark._predictions import export_task, read_predictions, write_predictions
 from scapp.benchmark._run import run
 from scapp.benchmark._scores import read_results, score
-from scapp.benchmark._screens import doubles, screen, seen_singles, unseen_singles
+from scapp.benchmark._screens import doubles, screen, seen_singles, unseen_contexts, unseen_singles
 from scapp.benchmark._statistics import by_stratum, calibrated, calibration, ceilings, paired, summarise, verdict
 from scapp.benchmark._task import Sources, Split, Task
 
@@ -39,6 +39,7 @@ __all__ = [
     "screen",
     "seen_singles",
     "summarise",
+    "unseen_contexts",
     "unseen_singles",
     "verdict",
     "write_predictions",

@@ -113,7 +113,7 @@ def check_split(
     """
     if isinstance(data, Task):
         sides = [_of_task(data, split, guide_key, batch_key) for split in data.splits]
-        claim = claim or data.kind
+        claim = claim or ("seen" if data.kind == "context" else data.kind)
     elif isinstance(data, Split):
         sides = [_of_labels(data)]
     elif isinstance(data, AnnData | pd.DataFrame):
@@ -213,7 +213,7 @@ def _of_task(task: Task, split: Split, guide_key: str | None, batch_key: str | N
     if task.score_targets:
         own = [name for name, scored in zip(split.test, task.targets(split), strict=True) if scored.any()]
         found = replace(found, scored_targets=own)
-    if task.kind != "seen":
+    if not task.is_repeated:
         effects, share = (_lfc(train), _lfc(test)), _control_share(train)
         return replace(found, effects=effects, labels=parsed[1], control_share=share)
     first, second = (task.halves or {})[split.seed]

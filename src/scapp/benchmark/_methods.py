@@ -40,9 +40,9 @@ BASELINES: dict[str, dict[str, Any]] = {
     "geometric median": {"estimator": "GeometricMedian"},
     "matching mean": {"estimator": "MatchingMean", "kinds": COMBINATIONS},
     "partner mean": {"estimator": "PartnerMean", "kinds": COMBINATIONS},
-    "additive": {"estimator": "Additive", "kinds": ("combinations", "seen")},
+    "additive": {"estimator": "Additive", "kinds": ("combinations", "seen", "context")},
     "shrunk additive": {"estimator": "ShrunkAdditive", "kinds": COMBINATIONS},
-    "additive, denoised": {"estimator": "DenoisedAdditive", "kinds": ("combinations", "seen")},
+    "additive, denoised": {"estimator": "DenoisedAdditive", "kinds": ("combinations", "seen", "context")},
     "linear model": {"estimator": "LinearModel"},
     "nearest perturbation": {"estimator": "NearestPerturbation", "networks": True},
     "kernel ridge": {"estimator": "KernelRidge", "networks": True},
@@ -145,7 +145,7 @@ class BaselineMethod(Method):
 
     estimator: type
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    kinds: tuple[Kind, ...] = ("combinations", "unseen", "seen")
+    kinds: tuple[Kind, ...] = ("combinations", "unseen", "seen", "context")
     networks: bool = False
 
     @property

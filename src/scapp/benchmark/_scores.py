@@ -182,10 +182,7 @@ class _Scorer:
 
     def _errors(self) -> NDArray[np.float64] | None:
         """Return the standard errors of what is held out, None where unknown; an error of zero becomes a small one."""
-        effects = self.task.effects
-        if self.task.kind == "seen":
-            assert self.task.halves is not None
-            effects = self.task.halves[self.split.seed][1]
+        effects = self.task.held_out(self.split)
         if Key.layers.LFC_SE not in effects.layers:
             return None
         names = self.task.effects.var_names[self.task.scored]
@@ -229,7 +226,8 @@ class _Scorer:
 
     def ceiling(self) -> pd.DataFrame:
         """Return the L2 that noise leaves to a perfect prediction, by halves of the cells or else by standard errors."""
-        halves = (self.task.halves or {}).get(self.split.seed)
+        # Of contexts, the other measurement differs by more than noise.
+        halves = None if self.task.kind == "context" else (self.task.halves or {}).get(self.split.seed)
         rows: list[int] = []
         values: Any = np.zeros(0)
         if halves is not None:

@@ -12,9 +12,9 @@ import pandas as pd
 from anndata import AnnData
 
 from scapp import datasets, pp
-from scapp._genes import measured_mask
+from scapp._genes import measured_mask, shorten
 from scapp._keys import Key
-from scapp._labels import SEPARATOR, format_label, parse_labels
+from scapp._labels import SEPARATOR, column_of_obs, format_label, parse_labels
 from scapp._settings import hushed
 from scapp._training_effects import read_effects
 from scapp.benchmark._task import Kind, Sources, Split, Task
@@ -31,6 +31,7 @@ SCREENS: dict[str, tuple[str, tuple[Kind, ...]]] = {
 MIN_COMBINATIONS, MIN_SINGLES = 2, 4
 MIN_CELLS = 2  # a standard error needs two
 UNSEEN_GENES = 0.25
+_BATCH_IN_CONTEXT = "_batch_in_context"
 Halves = tuple[AnnData, AnnData]
 
 
@@ -149,6 +150,79 @@ def seen_singles(screen: AnnData | Path | str, **options: Unpack[ScreenOptions])
     return _seen_singles(Screen.read(screen, options))
 
 
+def unseen_contexts(screen: AnnData | Path | str, *, context_key: str, **options: Unpack[ScreenOptions]) -> Task:
+    """Hold out one context after the other, such as a cell line, donor or treatment; train on the effects in all others.
+
+    The perturbations are the same on both sides: the question is how far effects measured elsewhere hold in a context in which
+    only control cells are known. Each cell is compared with the control cells of its own context, and of its own batch
+    where `batch_key` names these. The noise ceiling is that of the standard errors in the context held out.
+
+    Parameters
+    ----------
+    screen
+        Cells with controls in each context, or the path of an h5ad file of them.
+    context_key
+        Column of `obs` with the context of each cell.
+    **options
+        As in :func:`doubles`; with `n_splits`, only so many contexts are held out, in alphabetical order from that of the number
+        `seed` on.
+
+    Returns
+    -------
+    A task with one split for each context, whose number is its seed; the `note` names them. Ratios are relative to the additive
+    model, which repeats the mean effect of the other contexts.
+
+    Raises
+    ------
+    ValueError
+        If `screen` holds effects and no cells, there are fewer than two contexts or none shares a perturbation with the others,
+        or the screen cannot be read.
+
+    See Also
+    --------
+    scapp.baselines.CarriedOver : Scales the effects of another screen, where some perturbations were measured in this one.
+
+    Examples
+    --------
+    >>> task = scapp.benchmark.unseen_contexts(cells, context_key="cell_line")
+    >>> task.note
+    """
+    if options.get("control", CONTROL) is None:
+        raise ValueError(
+            "Held-out contexts need cells, to compare them with controls of their own context (control=None has none)."
+        )
+    adata = screen if isinstance(screen, AnnData) else load_h5ad(screen)
+    column = column_of_obs(adata, context_key, "context_key").astype(str).to_numpy()
+    contexts = sorted(set(column))
+    if len(contexts) < 2:
+        raise ValueError(
+            f"Expected cells in two contexts or more, found one in adata.obs[{context_key!r}]: {shorten(map(repr, contexts))}. "
+            "Name another column with context_key=…."
+        )
+    batch_key = options.get("batch_key")
+    batch = column
+    if batch_key is not None and batch_key != context_key:
+        of_cells = column_of_obs(adata, batch_key, "batch_key").astype(str).to_numpy()
+        batch = np.array([f"{context} {name}" for context, name in zip(column, of_cells, strict=True)], dtype=object)
+    # Only references: the matrices are not copied.
+    obs = adata.obs.assign(**{_BATCH_IN_CONTEXT: pd.Categorical(batch)})
+    cells = AnnData(X=adata.X, obs=obs, var=adata.var, layers=dict(adata.layers))
+    start = options.get("seed", 0)
+    chosen = contexts[start : start + options.get("n_splits", len(contexts))]
+    reading = cast(ScreenOptions, {**options, "batch_key": _BATCH_IN_CONTEXT, "n_splits": max(len(chosen), 1)})
+    read = Screen.read(cells, reading)
+
+    def split_cells(seed: int) -> Halves:
+        held = column == contexts[seed]
+        with hushed("scapp.expression", "scapp.pp"):
+            elsewhere, here = (
+                _effects_of(cells[rows], reading)[:, read.effects.var_names].copy() for rows in (~held, held)
+            )
+        return elsewhere, here
+
+    return _unseen_contexts(replace(read, split_cells=split_cells), contexts, chosen, context_key)
+
+
 def screen(name: str, path: Path | str, **options: Unpack[ReadingOptions]) -> list[Task]:
     """Make the tasks of a public screen, from a file that you have.
 
@@ -226,14 +300,10 @@ class Screen:
         adata = screen if isinstance(screen, AnnData) else load_h5ad(screen)
         control, max_genes = options.get("control", "control"), options.get("max_genes", 2000)
         key, sep = options.get("perturbation_key", Key.obs.PERTURBATION), options.get("sep", SEPARATOR)
-        reading: dict[str, Any] = {
-            "perturbation_key": key, "control": control, "sep": sep, "layer": options.get("layer"),
-            "batch_key": options.get("batch_key"), "on_few_cells": "drop",
-        }  # fmt: skip
         if control is None:
             effects = _given_effects(adata, key, sep, options.get("layer"))
         else:
-            effects = _named(pp.pseudobulk(adata, **reading), key)
+            effects = _effects_of(adata, options)
         if effects.n_vars > max_genes:
             effects = pp.select_genes(effects, max_genes, control=None)
         genes = effects.var_names
@@ -242,8 +312,7 @@ class Screen:
             # All genes are read, and chosen after: counts are normalised over all of them.
             with hushed("scapp.expression", "scapp.pp"):  # what the whole screen was read as has been said
                 first, second = (
-                    _named(pp.pseudobulk(half, **reading), key)[:, genes].copy()
-                    for half in _in_halves(adata, key, options, seed)
+                    _effects_of(half, options)[:, genes].copy() for half in _in_halves(adata, key, options, seed)
                 )
             return first, second
 
@@ -283,7 +352,8 @@ class Screen:
             scored = top_expressed_genes(np.where(measured, expression, -1.0), self.n_scored)
             which = f"the {self.n_scored:,} genes of the highest expression in control cells scored"
         # One division of the cells serves the noise ceiling of all splits; seen singles learn from another in each.
-        halves = {s.seed: self.halves(s.seed if kind == "seen" else self.seeds[0]) for s in splits}
+        repeated = kind in ("seen", "context")
+        halves = {s.seed: self.halves(s.seed if repeated else self.seeds[0]) for s in splits}
         return Task(
             name=self.name or name,
             title=self.title or title,
@@ -296,6 +366,16 @@ class Screen:
             sources=self.sources,
             halves={seed: pair for seed, pair in halves.items() if pair is not None} or None,
         )
+
+
+def _effects_of(cells: AnnData, options: ScreenOptions) -> AnnData:
+    """Return the effects of cells, named by their labels."""
+    key = options.get("perturbation_key", Key.obs.PERTURBATION)
+    reading: dict[str, Any] = {
+        "perturbation_key": key, "control": options.get("control", CONTROL), "sep": options.get("sep", SEPARATOR),
+        "layer": options.get("layer"), "batch_key": options.get("batch_key"), "on_few_cells": "drop",
+    }  # fmt: skip
+    return _named(pp.pseudobulk(cells, **reading), key)
 
 
 def _given_effects(adata: AnnData, key: str, sep: str, layer: str | None) -> AnnData:
@@ -406,6 +486,29 @@ def _seen_singles(read: Screen) -> Task:
         splits.append(Split(seed, labels, labels))
     note = "Trained on one half of the cells, scored on the other; the additive model repeats the first half."
     return read.task("seen_singles", "Seen singles", "seen", tuple(splits), "additive", note)
+
+
+def _unseen_contexts(read: Screen, contexts: list[str], chosen: list[str], context_key: str) -> Task:
+    splits, known = [], set(read.effects.obs_names)
+    for context in chosen:
+        seed = contexts.index(context)
+        halves = read.halves(seed)
+        assert halves is not None
+        both = set(halves[0].obs_names) & set(halves[1].obs_names) & known
+        labels = tuple(label for label in read.effects.obs_names if label in both)
+        if not labels:
+            raise ValueError(
+                f"No perturbation of the context {context!r} of adata.obs[{context_key!r}] was measured in another context with enough "
+                "cells. Leave these cells out, or name another column with context_key=…."
+            )
+        splits.append(Split(seed, labels, labels))
+    if not splits:
+        raise ValueError(
+            f"There are {len(contexts)} contexts in adata.obs[{context_key!r}], so seed must be below that."
+        )
+    held = ", ".join(f"{split.seed} {contexts[split.seed]!r} ({len(split.test)})" for split in splits)
+    note = f"One context of {context_key!r} held out in each split, with so many perturbations: {held}; trained on all others."
+    return read.task("unseen_contexts", "Unseen contexts", "context", tuple(splits), "additive", note)
 
 
 def _draw(labels: Sequence[str], share: float, rng: np.random.Generator) -> list[str]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-Kind = Literal["combinations", "unseen", "seen"]
+Kind = Literal["combinations", "unseen", "seen", "context"]
 # Two columns of names would be told apart from annotations by their titles; this says it outright.
 FROM_NETWORK = "network"
 # Share of the scored values that count as changes where the noise is not known.
@@ -133,14 +133,16 @@ class Task:
     kind
         ``"combinations"``: combinations are held out. ``"unseen"``: single perturbations are held out whose gene
         occurs nowhere in training. ``"seen"``: train on one half of the cells of each single perturbation, predict
-        the effects in the other half.
+        the effects in the other half. ``"context"``: train on effects in some contexts, such as cell lines, predict the same
+        perturbations in another.
     note
         What a reader of the results has to know.
     sources
         Network and gene features; None leaves out the methods that need a network.
     halves
-        For each seed, effects from two halves of the cells. A task of kind ``"seen"`` trains on the first and predicts
-        the second; for others they give the noise ceiling.
+        For each seed, effects from two halves of the cells; of a task of kind ``"context"``, effects in the other contexts and
+        in the one held out. Tasks of these two kinds train on the first and predict the second; for others they give the
+        noise ceiling.
     score_targets
         Whether the perturbed genes themselves are scored. If not, their observed and predicted changes count as 0.
     standard_errors
@@ -186,10 +188,12 @@ class Task:
             if unknown:
                 raise ValueError(f"{where} names {len(unknown)} perturbations without effects: {shorten(unknown)}.")
             both = set(split.train) & set(split.test)
-            if both and self.kind != "seen":
+            if both and not self.is_repeated:
                 raise ValueError(f"{where} trains on what it holds out: {shorten(sorted(both))}.")
-        if self.kind == "seen" and (self.halves is None or {s.seed for s in self.splits} - set(self.halves)):
-            raise ValueError(f"The task {self.name!r} of kind 'seen' needs two halves of the cells for each split.")
+        if self.is_repeated and (self.halves is None or {s.seed for s in self.splits} - set(self.halves)):
+            raise ValueError(
+                f"The task {self.name!r} of kind {self.kind!r} needs two halves of the cells for each split."
+            )
 
     def __repr__(self) -> str:
         n = [len(split.test) for split in self.splits]
@@ -197,6 +201,18 @@ class Task:
             f"Task {self.name!r}: {self.effects.n_obs} perturbations, {len(self.splits)} split(s) with {min(n)} to {max(n)} "
             f"predicted, {len(self.scored)} genes scored"
         )
+
+    @property
+    def is_repeated(self) -> bool:
+        """Return whether perturbations were measured twice, in two halves or contexts: trained on once, and predicted once."""
+        return self.kind in ("seen", "context")
+
+    def held_out(self, split: Split) -> AnnData:
+        """Return the effects among which the held-out ones are."""
+        if not self.is_repeated:
+            return self.effects
+        assert self.halves is not None
+        return self.halves[split.seed][1]
 
     @property
     def genes(self) -> NDArray[np.str_]:
@@ -234,7 +250,7 @@ class Task:
     def training(self, split: Split, *, networks: bool = False) -> AnnData:
         """Return a copy of the effects to train on, with `networks` those of :meth:`inputs`."""
         train = (self.inputs() if networks else self.effects)[list(split.train)].copy()
-        if self.kind != "seen":
+        if not self.is_repeated:
             return train
         assert self.halves is not None
         first = self.halves[split.seed][0][list(split.train)]
@@ -247,11 +263,7 @@ class Task:
 
     def observed(self, split: Split) -> NDArray[np.float32]:
         """Return the held-out log-fold-changes over the scored genes, of shape (n_test, n_scored)."""
-        effects = self.effects
-        if self.kind == "seen":
-            assert self.halves is not None
-            effects = self.halves[split.seed][1]
-        values = effects[list(split.test), self.effects.var_names[self.scored]].layers[Key.layers.LFC]
+        values = self.held_out(split)[list(split.test), self.effects.var_names[self.scored]].layers[Key.layers.LFC]
         values = np.array(values, dtype=np.float32)
         return values if self.score_targets else np.where(self.targets(split), np.float32(0), values)
 
@@ -263,11 +275,13 @@ class Task:
 
     def noise(self, split: Split) -> NDArray[np.float64] | None:
         """Return the L2 that noise alone leaves for each held-out perturbation, by its standard errors; None if unknown."""
-        errors = self.effects.layers.get(Key.layers.LFC_SE, self.standard_errors)
+        effects = self.held_out(split)
+        errors = effects.layers.get(Key.layers.LFC_SE, None if self.is_repeated else self.standard_errors)
         if errors is None or self.kind == "seen":
             return None
-        rows = self.effects.obs_names.get_indexer(list(split.test))
-        known = np.asarray(errors, dtype=np.float64)[np.ix_(rows, self.scored)]
+        rows = effects.obs_names.get_indexer(list(split.test))
+        columns = effects.var_names.get_indexer(self.effects.var_names[self.scored])
+        known = np.asarray(errors, dtype=np.float64)[np.ix_(rows, columns)]
         if not self.score_targets:
             known = np.where(self.targets(split), 0, known)
         return np.linalg.norm(known, axis=1) if np.isfinite(known).all() and known.any() else None
@@ -278,12 +292,9 @@ class Task:
         Twice the median standard error of the held-out effects or, where these are not known, what the largest twentieth of
         their values reaches.
         """
-        effects = self.effects
-        if self.kind == "seen":
-            assert self.halves is not None
-            effects = self.halves[split.seed][1]
+        effects = self.held_out(split)
         errors = effects.layers.get(Key.layers.LFC_SE)
-        if errors is None and self.kind != "seen":
+        if errors is None and not self.is_repeated:
             errors = self.standard_errors
         if errors is not None:
             rows = effects.obs_names.get_indexer(list(split.test))
