@@ -262,7 +262,9 @@ class PredictionMixin:
         """Return the AnnData that is written into, and the label of each of its observations."""
         target = self.adata if adata is None else adata
         if target is None:
-            raise ValueError("This model was loaded without data: pass names of perturbations, or adata=….")
+            raise ValueError(
+                "This model was loaded without data, or made by add_genes: pass names of perturbations, or adata=…."
+            )
         check_no_view(target, "APP.predict")
         key = self.registry["setup_args"]["perturbation_key"]
         if isinstance(target, AnnData):

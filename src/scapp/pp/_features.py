@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
+from scapp import resources
 from scapp._annotations import read_annotations
 from scapp._checked import checked
 from scapp._edges import looks_like_edges, read_edges
@@ -121,8 +123,9 @@ def add_gene_features(
         Annotated data, changed in place unless `copy`. Its genes, measured or not, get features.
     features
         A *table*: numeric DataFrame indexed by gene; a csv, tsv or parquet file with the genes in the first column
-        and numbers in the others; or an npz file that holds one array of names and one of numbers, such as the
-        embeddings of a language model. Or *annotations*, as :func:`scapp.pp.similarity_network` takes them: long
+        and numbers in the others; an npz file that holds one array of names and one of numbers, such as the
+        embeddings of a language model; or an h5ad file, a folder of PIE, STRING's embeddings (h5) or DepMap's
+        ``CRISPRGeneEffect.csv``, as :func:`scapp.resources.read_embedding_table` reads them. Or *annotations*, as :func:`scapp.pp.similarity_network` takes them: long
         table of gene and term, mapping from term to genes, GMT file. Or the edges of a *network*, in any form that
         :func:`scapp.pp.add_network` takes.
     key_added
@@ -240,7 +243,7 @@ def read_features(
     if n_components is not None and (not isinstance(n_components, int | np.integer) or n_components < 1):
         raise ValueError(f"n_components must be a positive whole number or None, found {n_components!r}.")
     if is_path(features):
-        features = load_features(features)
+        features = _load(Path(features))
     kind = recognise_features(features) if kind == "auto" else kind
     if parents is not None and kind != "annotations":
         raise ValueError(f"parents=… passes annotations on to broader terms, but the features are of kind {kind!r}.")
@@ -266,6 +269,16 @@ def read_features(
     }
     values = truncated_svd(weights, n_components, seed=seed)
     return _known_rows("annotations", annotations.genes, values, params)
+
+
+def _load(path: Path) -> Any:
+    """Return what a file or folder holds; vectors of genes in the forms of others are read by `scapp.resources`."""
+    path = path.expanduser()
+    if path.is_dir() or path.suffix.lower() in (".h5", ".hdf5", ".h5ad"):
+        return resources.read_embedding(path)
+    if path.suffix.lower() == ".csv" and path.is_file() and resources.is_depmap(path):
+        return resources.read_embedding_table(path)
+    return load_features(path)
 
 
 def recognise_features(features: Any) -> Kind:

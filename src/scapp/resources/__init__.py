@@ -13,6 +13,7 @@ from scapp.resources._embedding_models import (
     read_scgpt,
 )
 from scapp.resources._embedding_tables import read_embedding_table
+from scapp.resources._gene_vectors import is_depmap  # for scapp.pp.add_gene_features
 from scapp.resources._networks import from_table, hgnc
 from scapp.resources._omnipath import collectri, dorothea, omnipath
 from scapp.resources._string import check_score, string  # the first for scapp.pp.add_evidence

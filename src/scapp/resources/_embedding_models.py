@@ -14,6 +14,7 @@ from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._tables import PathLike, existing_file, find_column, is_path, read_table, to_numbers
 from scapp.resources._embedding_tables import FORMATS, PICKLED_MAPPING, Duplicates, read_embedding_table, to_frame
+from scapp.resources._gene_vectors import is_pie_folder
 from scapp.resources._safe import is_pickle, read_arrays, read_json, read_tensor, read_tensors, refuse_pickle
 
 if TYPE_CHECKING:
@@ -386,7 +387,7 @@ def read_embedding(
         ``"geneformer"``, ``"scgpt"``, ``"scfoundation"``, ``"scbert"``, ``"genept"`` or ``"table"``. If None, the
         files tell: a folder with ``vocab.json`` is scGPT, one with ``model.safetensors`` or
         ``pytorch_model.bin``, and such a file itself, Geneformer, a ckpt file scFoundation, an npy file scBERT's
-        gene2vec, and all other files are tables.
+        gene2vec, and all other files, and folders of PIE, are tables (:func:`read_embedding_table`).
     token_dictionary
         For Geneformer: the JSON file (or mapping) of Ensembl id to row.
     gene_list
@@ -444,6 +445,8 @@ def read_embedding(
 
 
 def _recognise(path: Path) -> Format:
+    if is_pie_folder(path):
+        return "table"
     if path.is_dir():
         there = {child.name for child in path.iterdir()}
         if "vocab.json" in there:
@@ -452,7 +455,7 @@ def _recognise(path: Path) -> Format:
             return "geneformer"
         raise ValueError(
             f"The folder {str(path)!r} is of no known model: expected vocab.json and best_model.pt (scGPT), or "
-            f"model.safetensors or pytorch_model.bin (Geneformer), found {shorten(sorted(there), 8) or 'nothing'}. Name "
+            f"model.safetensors or pytorch_model.bin (Geneformer), or meta.json and embeddings.npy (PIE), found {shorten(sorted(there), 8) or 'nothing'}. Name "
             "the model with format=…, or pass a file."
         )
     suffix = existing_file(path).suffix.lower()

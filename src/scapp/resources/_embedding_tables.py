@@ -14,6 +14,7 @@ import pandas as pd
 from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._tables import PathLike, existing_file, find_column, is_path, read_table, to_numbers
+from scapp.resources._gene_vectors import from_depmap, from_pie_folder, from_string_h5, is_depmap, is_pie_folder
 from scapp.resources._safe import is_pickle, read_arrays, read_json, refuse_pickle
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 Duplicates = Literal["error", "first", "mean"]
 TEXT = (".csv", ".tsv", ".txt", ".tab")
-FORMATS = "npz, csv, tsv, txt (also gzipped), parquet, h5ad and json"
+FORMATS = "npz, csv, tsv, txt (also gzipped), parquet, h5ad, h5 and json"
+HDF5 = (".h5", ".hdf5")
 PICKLED_MAPPING = """\
 import pickle, numpy as np
 found = pickle.load(open({name!r}, 'rb'))
@@ -42,7 +44,7 @@ def read_embedding_table(
     ensembl_ids: pd.DataFrame | PathLike | None = None,
     duplicates: Duplicates = "error",
 ) -> pd.DataFrame:
-    """Read a table of gene embeddings: names and a matrix.
+    """Read a table of gene embeddings, names and a matrix, in any of the forms in which these are passed on.
 
     Parameters
     ----------
@@ -54,9 +56,16 @@ def read_embedding_table(
         - parquet: the gene as index or in the first column, numbers in the others;
         - h5ad: genes as observations and dimensions as variables; or with `key` the genes of the file and
           ``varm[key]``;
-        - json: an object of gene to vector.
+        - json: an object of gene to vector;
+        - a folder of PIE with ``meta.json`` and ``embeddings.npy``, whose provenance is kept in ``attrs``; of several tokens
+          for one gene the mean is taken;
+        - h5: STRING's embeddings of proteins (``9606.protein.network.embeddings.v12.0.h5`` and the like), indexed by STRING's
+          protein ids. To :func:`scapp.pp.add_gene_features` pass ``aliases="9606.protein.info.v12.0.txt.gz"`` with them;
+        - DepMap's ``CRISPRGeneEffect.csv``, told by its columns ``"A1BG (1)"``: for each gene its effect on the growth of
+          each line of cells, minus its mean, so that the cosine of two genes is their co-dependency (the correlation over
+          lines). Missing values are the gene's mean; genes missing in most lines, or the same in all, are left out.
     key
-        For h5ad files, the key of ``varm``.
+        For h5ad files, the key of ``varm``; for STRING's file of all species, the number of one, such as ``"9606"``.
     ensembl_ids
         Table (or its path) with columns ``ensembl_id`` and ``symbol``; see :func:`read_geneformer`.
     duplicates
@@ -73,10 +82,21 @@ def read_embedding_table(
         If the file is missing, incomplete, of another format or a pickle; if names are missing or occur twice, a value
         is no finite number, or vectors differ in length.
     """
-    file = existing_file(path)
-    suffix = _suffix(file)
-    if key is not None and suffix != ".h5ad":
+    file = Path(path).expanduser()
+    is_folder = is_pie_folder(file)
+    suffix = "" if is_folder else _suffix(existing_file(file))
+    if key is not None and suffix not in (".h5ad", *HDF5):
         raise ValueError(f"key={key!r} names an array of varm, but {str(file)!r} is no h5ad file. Leave it out.")
+    options: dict[str, Any] = {"source": file, "ensembl_ids": ensembl_ids, "duplicates": duplicates}
+    if is_folder:
+        found = from_pie_folder(file)
+        return to_frame(found.names, found.values, format="pie", **options, **found.attrs)
+    if suffix in HDF5:
+        found = from_string_h5(file, key)
+        return to_frame(found.names, found.values, format="string", **options, **found.attrs)
+    if suffix == ".csv" and not is_pickle(file) and is_depmap(file):
+        found = from_depmap(file)
+        return to_frame(found.names, found.values, format="depmap", **options, **found.attrs)
     if suffix in (".npz", ".npy"):
         names, values = _from_arrays(file)
     elif is_pickle(file):
@@ -92,9 +112,7 @@ def read_embedding_table(
             f"{str(file)!r} is of no known format. Tables of embeddings are read from {FORMATS}; published models by "
             "read_geneformer, read_scgpt, read_scfoundation, read_scbert and read_genept."
         )
-    return to_frame(
-        names, values, source=file, format=suffix.lstrip("."), ensembl_ids=ensembl_ids, duplicates=duplicates
-    )
+    return to_frame(names, values, format=suffix.lstrip("."), **options)
 
 
 def _suffix(file: Path) -> str:
