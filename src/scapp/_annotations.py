@@ -204,9 +204,10 @@ def gene_sets(path: Path) -> Iterator[tuple[str, str, list[str]]]:
 
 def _from_mapping(sets: Mapping[str, Iterable[str]]) -> pd.DataFrame:
     for term, genes in sets.items():
-        if isinstance(genes, str):
+        if isinstance(genes, str) or not isinstance(genes, Iterable):
+            what = "text" if isinstance(genes, str) else type(genes).__name__
             raise TypeError(
-                f"The mapping must give a list of genes for each term, found the text {genes!r} for {term!r}."
+                f"The mapping must give a list of genes for each term, found the {what} {genes!r} for {term!r}."
             )
     pairs = [(gene, term) for term, genes in sets.items() for gene in genes]
     return pd.DataFrame(pairs, columns=["gene", "term"], dtype=object)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import zipfile
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +14,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scapp._genes import shorten
-from scapp._tables import LARGEST_RATIO, LARGEST_SMALL, PathLike, existing_file, is_gmt, read_table
+from scapp._tables import (
+    LARGEST_RATIO,
+    LARGEST_SMALL,
+    PathLike,
+    begins_with_a_vector,
+    existing_file,
+    is_gmt,
+    read_table,
+)
+
+logger = logging.getLogger(__name__)
 
 # Features are kept in single precision, and their squares are summed.
 LARGEST_FEATURE = 1e15
@@ -49,6 +62,16 @@ def read_feature_table(table: Any) -> tuple[list[str], NDArray[np.float64]]:
             f"A feature table must be indexed by gene, but its index holds numbers ({shorten(table.index, 3)}). "
             "Set it with `table.set_index('gene')`."
         )
+    unnamed = [
+        name
+        for name in table.columns
+        if isinstance(name, str) and re.fullmatch(r"-?\d+\.\d+(?:[eE][-+]?\d+)?(?:\.\d+)?", name)
+    ]
+    if table.shape[1] > 1 and len(unnamed) > table.shape[1] / 2:
+        raise ValueError(
+            f"The names of the columns are numbers ({shorten(unnamed, 3)}): the first gene was taken for a header, it seems, and is lost. Read "
+            "the file with header=None."
+        )
     genes = table.index.astype(str)
     if not genes.is_unique:
         twice = genes[genes.duplicated()].unique()
@@ -84,6 +107,9 @@ def load_features(path: PathLike) -> Any:
         return existing_file(path)
     if str(path).lower().endswith(".npz"):
         return _read_npz(path)
+    if begins_with_a_vector(path):
+        logger.info("%s has no header: its first line is a gene with its numbers, as the lines below.", Path(path).name)
+        return read_table(path, header=False)
     return read_table(path)
 
 

@@ -170,6 +170,10 @@ def list_labels(perturbations: Iterable[str]) -> list[str]:
     """
     if isinstance(perturbations, str):
         raise TypeError(f"Expected a list of labels, found the text {perturbations!r}. Pass [{perturbations!r}].")
+    if isinstance(perturbations, pd.DataFrame):
+        raise TypeError(
+            "Expected a list of labels, found a DataFrame. Pass the column that holds them, as in list(table['perturbation'])."
+        )
     if not isinstance(perturbations, Iterable):
         raise TypeError(
             f"Expected a list of labels such as ['KLF1', 'KLF1+CEBPA'], found {type(perturbations).__name__} {perturbations!r}."
@@ -192,7 +196,7 @@ def list_labels(perturbations: Iterable[str]) -> list[str]:
     if len(set(names)) < len(names):
         twice = [name for name, n in count_labels(names).items() if n > 1]
         raise ValueError(f"These labels are asked more than once: {shorten(twice)}. Ask each once.")
-    return names
+    return list(map(str, names))
 
 
 def format_label(genes: Iterable[str], *, sep: str = SEPARATOR) -> str:
@@ -368,7 +372,7 @@ def check_known(perturbations: Iterable[Perturbation], nodes: Sequence[str]) -> 
         return
     described = []
     for gene in unknown[:5]:
-        like = near_matches(gene, nodes)
+        like = [*_rejoined(gene, known), *near_matches(gene, nodes)][:3]
         described.append(f"{gene!r}" + (f" (did you mean {' or '.join(map(repr, like))}?)" if like else ""))
     more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
     raise ValueError(
@@ -376,6 +380,15 @@ def check_known(perturbations: Iterable[Perturbation], nodes: Sequence[str]) -> 
         "Correct the names, or add the genes with `adata = scapp.pp.add_unmeasured_genes(adata, genes=[...])` "
         "before the network is added and the model is set up."
     )
+
+
+def _rejoined(label: str, known: Collection[str]) -> list[str]:
+    """Return a label with its genes joined as usual, where another join cuts it into known genes."""
+    for join in JOINS:
+        parts = [part.strip() for part in label.split(join)]
+        if len(parts) > 1 and all(part in known for part in parts):
+            return [SEPARATOR.join(parts)]
+    return []
 
 
 def near_matches(name: str, choices: Iterable[str], n: int = 3) -> list[str]:

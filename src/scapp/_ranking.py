@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from scapp._keys import Key
 from scapp._warn import warn_user
@@ -59,6 +62,25 @@ def write_ranking(
         f"names): the ranking of all is in adata.uns[{complete_key(key)!r}].\nFor those that are to be drawn by scanpy, call "
         f"`scapp.tl.rank_attention_genes(adata, groups=[{groups[0]!r}, …])`."
     )
+
+
+def order_for_scanpy(adata: AnnData, groupby: str) -> None:
+    """Write the dendrogram that scanpy's heat maps and dot plots want, where it fails to: it reduces even few rows to 50 components."""
+    import scanpy as sc
+
+    groups = adata.obs[groupby]
+    n_components = sc.settings.N_PCS
+    if adata.X is None or "X_pca" in adata.obsm or not adata.n_obs <= n_components < adata.n_vars:
+        return
+    if (
+        not isinstance(groups.dtype, pd.CategoricalDtype)
+        or set(groups.cat.categories) != set(groups)
+        or len(set(groups)) < 3
+    ):
+        return
+    with warnings.catch_warnings(), contextlib.suppress(ValueError):  # of rows that do not vary
+        warnings.simplefilter("ignore")
+        sc.tl.dendrogram(adata, groupby, use_rep="X")
 
 
 def complete_key(key: str) -> str:

@@ -434,6 +434,25 @@ def has_no_header(path: PathLike) -> bool:
     return any(name in names for name in header[:2]) and not _is_matrix(header, below)
 
 
+def begins_with_a_vector(path: PathLike) -> bool:
+    """Return whether the first line of a text table is a name and its numbers, as the lines below are, and no header.
+
+    Numbers from 0 or 1 on are names of columns.
+    """
+    path = existing_file(path)
+    if _binary_kind(path):
+        return False
+    with whole(path):
+        _, lines = _first_lines(path)
+    separator = _separator(lines) if lines else " "
+    rows = [[field.strip().strip('"') for field in _fields(line, separator)] for line in lines if line.strip()]
+    if len(rows) < 2 or any(len(row) != len(rows[0]) or not all(map(_is_number, row[1:])) for row in rows[:3]):
+        return False
+    name, *numbers = rows[0]
+    counted = [[str(k) for k in range(start, start + len(numbers))] for start in (0, 1)]
+    return bool(numbers) and name != "" and not _is_number(name) and numbers not in counted
+
+
 def _is_matrix(header: list[str], below: list[list[str]]) -> bool:
     """Return whether all but the first column hold numbers, so that the header names them."""
     return (

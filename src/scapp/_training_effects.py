@@ -137,6 +137,14 @@ def read_effects(
 
 def _dense(values: Any, perturbations: list[Perturbation], genes: pd.Index) -> NDArray[np.float64]:
     dense = values.toarray() if sparse.issparse(values) else np.asarray(values)
+    if dense.dtype.kind not in "fiu":
+        try:
+            dense = dense.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"Effects and their standard errors must be numbers, found dtype {dense.dtype} ({error}). Read them with "
+                "`scapp.pp.read_effects`, or correct the layer."
+            ) from error
     return fill_own_targets(dense, perturbations, genes).astype(np.float64)
 
 

@@ -203,3 +203,17 @@ def test_leftovers_of_a_killed_save_are_removed_by_the_next(model, tmp_path):
         (left / "model.pt").write_bytes(b"half")
     model.save(tmp_path / "model")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".other.0123abcd.partial", "model"]
+
+
+def test_the_path_of_data_is_named_with_who_reads_it(model, tmp_path):
+    model.save(tmp_path / "model")
+    with pytest.raises(TypeError, match=r"found the path 'screen.h5ad'.*anndata\.read_h5ad\('screen.h5ad'\)"):
+        scapp.model.APP.load(tmp_path / "model", adata="screen.h5ad")
+
+
+def test_labels_joined_otherwise_or_in_a_table_are_named_with_the_mend(model):
+    one, other = model.genes[:2]
+    with pytest.raises(ValueError, match=rf"did you mean '{one}\+{other}'"):
+        model.predict([f"{one}_{other}"])
+    with pytest.raises(TypeError, match=r"found a DataFrame.*list\(table"):
+        model.predict(pd.DataFrame({"perturbation": [one]}))

@@ -149,3 +149,9 @@ def test_what_is_missing_is_named_with_what_fills_it(adata, picture):
     del adata.layers["attention"], adata.layers["predicted_lfc"]
     with pytest.raises(ValueError, match=r"filled by `APP\.predict`"):
         picture(adata, "g2")
+
+
+def test_a_file_that_is_no_picture_is_named_with_the_formats(adata, tmp_path):
+    with pytest.raises(ValueError, match="ends in no format of a picture.*png.*'table.png'"):
+        scapp.pl.predicted_vs_observed(adata, "g2", save=tmp_path / "new" / "table.csv", show=False)
+    assert not (tmp_path / "new").exists()

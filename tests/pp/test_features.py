@@ -381,3 +381,27 @@ def test_real_features_put_relatives_together(real, key):
     for gene, relative in (("CDKN1A", "CDKN1B"), ("CEBPA", "CEBPB")):
         i, j = genes.get_indexer([gene, relative])
         assert (similarity[i] > similarity[i, j]).mean() < 0.1, (gene, relative)
+
+
+@pytest.mark.parametrize("sep", [",", "\t", " "])
+@pytest.mark.parametrize("header", [None, "gene|0|1", "|0|1", "gene|a|b"])
+def test_the_first_gene_of_a_file_without_a_header_is_not_lost(tmp_path: Path, sep, header):
+    if sep == " " and header == "|0|1":
+        return  # word2vec's "2 2" is read elsewhere
+    rows = ["KLF1|1.5|0", "GATA1|2.5|1"]
+    text = "\n".join(row.replace("|", sep) for row in ([header] if header else []) + rows) + "\n"
+    (tmp_path / "vectors.txt").write_text(text)
+    adata = data(["KLF1", "GATA1", "MYC"])
+    add_gene_features(adata, tmp_path / "vectors.txt", key_added="f")
+    np.testing.assert_array_equal(adata.varm["f"][:2], [[1.5, 0], [2.5, 1]])
+
+
+def test_a_header_that_pandas_made_of_the_first_gene_is_named():
+    table = pd.DataFrame({"KLF1": ["GATA1"], "0.25": [0.5], "-1.5": [1.0]})
+    with pytest.raises(ValueError, match="first gene was taken for a header.*header=None"):
+        add_gene_features(data(["KLF1", "GATA1"]), table, key_added="f")
+
+
+def test_a_mapping_from_genes_to_vectors_is_named():
+    with pytest.raises(TypeError, match="genes to numbers.*from_dict.*orient='index'"):
+        add_gene_features(data(["KLF1", "GATA1"]), {"KLF1": [1.0, 2.0], "GATA1": np.ones(2)}, key_added="f")

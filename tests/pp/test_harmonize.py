@@ -395,3 +395,20 @@ def test_names_in_capitals_of_replogle_are_corrected(shared_data, networks):
     assert len(by_case) > 60
     assert (by_case["name"] == by_case["new_name"].str.upper()).all()
     assert "C10orf88" in set(by_case["new_name"])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Symbol", "Synonyms"),
+        ("Gene name", "Gene Synonym"),
+        ("Approved symbol", "Alias symbols"),
+        ("gene_symbol", "aliases"),
+    ],
+)
+def test_tables_of_ncbi_biomart_and_hgnc_are_read_by_their_columns(names, tmp_path):
+    table = pd.DataFrame([["KLF1", "EKLF|HBFQTL6"], ["MYC", "-"]], columns=list(names))
+    table.to_csv(tmp_path / "names.tsv", sep="\t", index=False)
+    adata = data(["EKLF", "MYC"])
+    harmonize_genes(adata, aliases=tmp_path / "names.tsv", perturbation_key=None)
+    assert list(adata.var_names) == ["KLF1", "MYC"]

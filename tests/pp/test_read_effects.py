@@ -446,3 +446,28 @@ def test_p_values_of_zero_and_statistics_that_say_nothing_are_told():
         read_effects(table)
     with pytest.warns(UserWarning, match="No standard error follows.*all statistics are zero"):
         assert "lfc_se" not in read_effects(table.assign(pvalue=1.0)).layers
+
+
+def test_a_wide_table_lies_as_more_of_its_names_say():
+    measured = pd.concat([LFC, pd.DataFrame(0.1, LFC.index, [f"G{i}" for i in range(9)])], axis=1)
+    for table in (measured, measured.T):
+        effects = read_effects(table, base="e")
+        assert list(effects.obs_names) == list(LFC.index) and effects.n_vars == 12
+    with pytest.raises(ValueError, match=r"rows of adata are genes.*adata\.T\.copy\(\)"):
+        read_effects(ad.AnnData(measured.T), base="e")
+
+
+def test_numbered_rows_and_columns_are_no_names():
+    with pytest.raises(ValueError, match="numbered from 0 to 2, where names of genes are expected"):
+        read_effects(LFC.set_axis(range(3), axis=1), base="e")
+    numbered = ad.AnnData(
+        LFC.to_numpy(), obs=pd.DataFrame({"who": LFC.index}, index=["0", "1", "2"]), var=pd.DataFrame(index=LFC.columns)
+    )
+    with pytest.raises(ValueError, match="rows of adata are numbered.*perturbation=….*'who'"):
+        read_effects(numbered, base="e")
+    assert_effects(read_effects(numbered, base="e", perturbation="who"), se=False)
+
+
+def test_an_empty_table_of_standard_errors_is_named():
+    with pytest.raises(ValueError, match="table of lfc_se is empty"):
+        read_effects(LFC, base="e", lfc_se=pd.DataFrame())

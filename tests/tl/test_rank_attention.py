@@ -244,3 +244,19 @@ def test_attention_to_perturbations_is_ranked_by_their_labels(adata, predicted):
         scapp.tl.rank_attention_genes(adata, of="perturbations")
     with pytest.raises(ValueError, match="of must be 'genes' or 'perturbations', found 'cells'"):
         scapp.tl.rank_attention_genes(adata, of="cells")
+
+
+@pytest.mark.parametrize("plot", [plot for plot in PLOTS if plot != "_violin"])
+def test_few_perturbations_of_many_genes_are_drawn_with_the_defaults_of_scanpy(plot, tmp_path):
+    n, genes = 4, [f"G{i}" for i in range(80)]
+    rng = np.random.default_rng(0)
+    adata = ad.AnnData(
+        rng.gamma(1.0, size=(n, 80)).astype(np.float32),
+        obs=pd.DataFrame({"perturbation": genes[:n]}, index=genes[:n]),
+        var=pd.DataFrame(index=genes),
+        layers={"attention": rng.dirichlet(np.ones(80), size=n), "predicted_lfc": rng.normal(size=(n, 80))},
+    )
+    scapp.tl.rank_attention_genes(adata)
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    for drawn in (adata, ad.read_h5ad(tmp_path / "a.h5ad")):
+        getattr(sc.pl, f"rank_genes_groups{plot}")(drawn, key="attention_genes", show=False)

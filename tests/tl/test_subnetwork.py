@@ -164,3 +164,8 @@ def test_costs_are_those_of_all_short_paths(seed, max_length, by):
             assert edges.source[path[0]] == 0
             assert edges.target[path[-1]] == node
             np.testing.assert_allclose(cost[path].sum(), found[node], atol=1e-12)
+
+
+def test_a_mapping_without_networks_is_named(adata):
+    with pytest.raises(ValueError, match="network={} names no network.*model.network"):
+        scapp.tl.attention_subnetwork(adata, adata.obs_names[0], network={})

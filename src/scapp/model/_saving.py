@@ -266,6 +266,8 @@ class SavingMixin:
 
         Raises
         ------
+        TypeError
+            If `adata` is a path.
         ValueError
             If there is no model, or its file is damaged, was not written by :meth:`save` or by a later version of scapp, or
             the data beside it were saved with another model.
@@ -276,6 +278,11 @@ class SavingMixin:
         """
         if kwargs.get("backup_url") is not None:
             raise TypeError("load() takes no backup_url: download the model first, so that it can be checked.")
+        if isinstance(adata, str | os.PathLike):
+            raise TypeError(
+                f"adata of APP.load must be an AnnData, found the path {os.fspath(adata)!r}. Read it first: "
+                f"`APP.load(folder, adata=anndata.read_h5ad({os.fspath(adata)!r}))`."
+            )
         folder = Path(dir_path).expanduser()
         check(folder, prefix or "", with_data=adata is None)
         with hushed("scvi"), warnings.catch_warnings():

@@ -128,6 +128,12 @@ def finish_figure(
     figure = figure_of(ax)
     if save is not None and save is not False:
         place = _place(save, sys._getframe(1).f_code.co_name)
+        formats = figure.canvas.get_supported_filetypes()
+        if place.suffix and place.suffix.lstrip(".").lower() not in formats:
+            raise ValueError(
+                f"save={str(save)!r} ends in no format of a picture. Expected one of {', '.join(sorted(formats))}; call it, for example, "
+                f"{place.stem + '.png'!r}."
+            )
         place.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(place, dpi=200, bbox_inches="tight")
     if return_fig:

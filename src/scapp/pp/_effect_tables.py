@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -49,6 +49,8 @@ FACTORS = {"e": 1.0, "2": float(np.log(2)), "10": float(np.log(10))}
 # Far more rows than columns are genes by perturbations, it seems.
 MANY_ROWS, MUCH_LONGER = 1000, 5
 _MISSING = {"", "na", "nan", "n/a", "none", "null", "<na>", "-", "#n/a", "."}
+# By how much more of the names on one side of a table must be those of the other, so that it holds the perturbations.
+CLEARLY = 0.3
 _VERSUS = re.compile(
     r"(?:(?:condition|perturbation|group|treatment|target)[_ .]+)?(?P<one>.+?)(?:[_ .\-]+(?:vs|versus)[_ .\-]+|\s+-\s+|\s*/\s*)(?P<two>.+)",
     re.IGNORECASE,
@@ -408,6 +410,11 @@ def _from_wide(table: pd.DataFrame, texts: list[str], options: Options) -> Found
     names = names_of(table[labels_in], "label") if labels_in is not None else pd.Series(map(str, table.index))
     matrix = np.column_stack([_numbers(values[column], "lfc").to_numpy() for column in values.columns])
     header = [str(column).strip() for column in values.columns]
+    if len(header) > 1 and header == [str(k) for k in range(len(header))]:
+        raise ValueError(
+            f"The columns of the table are numbered from 0 to {len(header) - 1}, where names of genes are expected. Name them, as with "
+            "`table.columns = adata.var_names`."
+        )
     genes_in_rows = _genes_in_rows(names, header, labels_in, options)
     errors = _wide_errors(options.lfc_se, names, header)
     base, told = told_base(options.name or "the table", [], options)
@@ -479,6 +486,13 @@ def _genes_in_rows(names: pd.Series, header: list[str], label: object, options: 
     if word in PERTURBATIONS:
         return False
     joined = [any(options.sep in name for name in one) for one in (names, header)]
+    sides = shares_of_genes(names, header, options.sep)
+    if abs(sides[0] - sides[1]) > CLEARLY:
+        if sides[1] > sides[0]:
+            logger.info(
+                "The rows of the table are read as genes and its columns as perturbations: more of their names are genes."
+            )
+        return sides[1] > sides[0]
     comparisons = [any(_VERSUS.fullmatch(name) for name in list(one)[:50]) for one in (names, header)]
     in_columns = (joined[1] and not joined[0]) or (comparisons[1] and not comparisons[0])
     if in_columns or (word in GENES and word and not word.startswith(("unnamed", "index", "row"))):
@@ -492,6 +506,17 @@ def _genes_in_rows(names: pd.Series, header: list[str], label: object, options: 
     return False
 
 
+def shares_of_genes(rows: Iterable[str], columns: Iterable[str], sep: str) -> tuple[float, float]:
+    """Return which share of the genes in the labels of rows are names of columns, and the other way round.
+
+    Perturbed genes are mostly among the measured ones, of which few are perturbed.
+    """
+    names = [{str(name).strip() for name in side} for side in (rows, columns)]
+    genes = [{part.strip() for name in side for part in name.split(sep)} for side in names]
+    shares = [len(genes[k] & names[1 - k]) / max(len(genes[k]), 1) for k in (0, 1)]
+    return shares[0], shares[1]
+
+
 def _wide_errors(
     given: str | pd.DataFrame | PathLike | None, names: pd.Series, header: list[str]
 ) -> NDArray[np.float64] | None:
@@ -501,6 +526,8 @@ def _wide_errors(
     table = read_table(given) if is_path(given) else given
     if not isinstance(table, pd.DataFrame):
         raise TypeError(f"lfc_se must be a table like that of the effects, or its path, found {type(table).__name__}.")
+    if not len(table) or not table.shape[1]:
+        raise ValueError("The table of lfc_se is empty. Pass one like that of the effects, or leave it out.")
     if isinstance(table.index, pd.RangeIndex):
         table = table.set_index(table.columns[0])
     table.index = table.index.map(lambda name: str(name).strip())

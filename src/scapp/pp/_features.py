@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -296,7 +297,19 @@ def recognise_features(features: Any) -> Kind:
             "kind='table' (genes as index or first column, numbers else), 'annotations' (gene, term) or 'network' "
             "(source, target, weight)."
         )
-    if isinstance(features, Mapping) or is_path(features):
+    if isinstance(features, Mapping):
+        first = next(iter(features.values()), None)
+        if (
+            isinstance(first, list | tuple | np.ndarray)
+            and len(first)
+            and all(isinstance(value, Real) for value in first)
+        ):
+            raise TypeError(
+                "features map genes to numbers, expected terms to genes. Make a table of them: "
+                "`pd.DataFrame.from_dict(features, orient='index')`."
+            )
+        return "annotations"
+    if is_path(features):
         return "annotations"
     if sparse.issparse(features) or hasattr(features, "is_directed"):
         return "network"

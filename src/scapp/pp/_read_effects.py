@@ -28,6 +28,7 @@ from scapp._tables import (
 from scapp._training_effects import LARGEST_LFC
 from scapp._warn import warn_user
 from scapp.pp._effect_tables import (
+    CLEARLY,
     FACTORS,
     FoundEffects,
     Options,
@@ -37,6 +38,7 @@ from scapp.pp._effect_tables import (
     from_long,
     from_mapping,
     from_table,
+    shares_of_genes,
     told_base,
     without_control,
 )
@@ -271,6 +273,16 @@ def _from_anndata(adata: AnnData, options: Options) -> FoundEffects:
         )
     labels = adata.obs_names.to_series() if key is None else adata.obs[key]
     names = pd.Series(["" if pd.isna(label) else str(label).strip() for label in labels])
+    if key is None and adata.n_obs and names.str.isdecimal().all():
+        raise ValueError(
+            "The rows of adata are numbered, and no column of adata.obs has a usual name of perturbations. Name theirs with "
+            f"perturbation=…; there are {shorten(map(repr, adata.obs.columns), 12) or 'none'}."
+        )
+    of_rows, of_columns = shares_of_genes(names, adata.var_names, options.sep)
+    if of_columns - of_rows > CLEARLY:
+        raise ValueError(
+            "The rows of adata are genes, it seems, and its columns perturbations. Expected the other way round: pass `adata.T.copy()`."
+        )
     contexts = options.context_key or next(
         (column for column in adata.obs if plain(column) in CONTEXTS and column != key), None
     )

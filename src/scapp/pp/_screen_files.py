@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,7 +140,7 @@ def _say_what_it_is(path: Path) -> None:
 def _mend_type(screen: Any) -> str:
     if isinstance(screen, pd.DataFrame):
         return " Make one of counts, cells by genes, and their labels: `anndata.AnnData(counts, obs=labels)`."
-    if hasattr(screen, "mod"):
+    if isinstance(getattr(screen, "mod", None), Mapping):
         return f" Pass the modality with the expression, such as mdata[{next(iter(screen.mod), 'rna')!r}]."
     return ""
 

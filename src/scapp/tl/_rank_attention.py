@@ -14,7 +14,7 @@ from scapp._effects import label_column
 from scapp._genes import check_gene_names, check_no_view, shorten
 from scapp._keys import Key
 from scapp._labels import is_control, near_matches
-from scapp._ranking import write_ranking
+from scapp._ranking import order_for_scanpy, write_ranking
 from scapp.tl._rows import check_layer, labels_of, mean_of, mean_rows
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ def rank_attention_genes(
     -------
     None, or the copy. It gains ``uns[key_added]``: `params`, and the structured arrays `names`, `scores`,
     `logfoldchanges` (predicted, natural logarithm, NaN for genes not measured), `pvals` and `pvals_adj` (NaN: attention
-    has none) with one field for each perturbation. ``obs[perturbation_key]`` becomes categorical, as scanpy's plots want it.
+    has none) with one field for each perturbation. ``obs[perturbation_key]`` becomes categorical, as scanpy's plots want it, and
+    ``uns["dendrogram_" + perturbation_key]`` is written for few observations of many genes, for which scanpy's plots fail to make it.
 
     An h5ad file holds some 500 perturbations in that form. Of more, ``uns["attention_genes_complete"]`` (`key_added` with
     ``"_complete"``) is written in its place, with a warning: `groups` and `genes`, the `order` of the genes for each group
@@ -156,6 +157,7 @@ def rank_attention_genes(
     # scanpy's plots group by categories.
     if not isinstance(target.obs[perturbation_key].dtype, pd.CategoricalDtype):
         target.obs[perturbation_key] = pd.Categorical(labels, categories=list(dict.fromkeys(labels)))
+    order_for_scanpy(target, perturbation_key)
     return target if copy else None
 
 

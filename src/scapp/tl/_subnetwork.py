@@ -159,6 +159,8 @@ def _networks(
         found = {name: adata.varp[name] for name in names}
     else:
         found = dict(given) if isinstance(given, Mapping) else {Key.varp.NETWORK: given}
+    if not found:
+        raise ValueError("network={} names no network. Pass one, such as network=model.network, or leave it out.")
     for name, matrix in found.items():
         if not (sparse.issparse(matrix) or isinstance(matrix, np.ndarray)):
             raise TypeError(
