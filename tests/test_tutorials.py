@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import re
+import runpy
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 
@@ -48,6 +53,24 @@ def data_folder(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         if not link.exists():
             link.symlink_to(path)
     return folder
+
+
+class Handler(SimpleHTTPRequestHandler):
+    """Serves the files of a folder, and says nothing of it."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def mirror(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server on this machine that has the public files under their names."""
+    folder = tmp_path_factory.mktemp("public")
+    runpy.run_path(str(Path(__file__).with_name("public_files.py")))["write_public_files"](shared_data, folder)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
 
 
 def test_there_are_tutorials():
@@ -102,3 +125,12 @@ def test_notebook_runs(path, runner, data_folder):
     pictures = [o for cell in ran.cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
     committed = [o for o in outputs(path) if "image/png" in o.get("data", {})]
     assert len(pictures) == len(committed)
+
+
+@pytest.mark.slow
+@pytest.mark.tutorial
+@pytest.mark.parametrize("name", ["3_unseen_genes", "4_attention_with_scanpy", "5_your_own_data"])
+def test_notebook_runs_for_someone_who_has_no_file_yet(name, runner, mirror, tmp_path):
+    environment = {"SCAPP_TUTORIAL_QUICK": "1", "SCAPP_DATA_DIR": str(tmp_path), "SCAPP_DATA_URL": mirror}
+    runner.execute(TUTORIALS / f"{name}.ipynb", environment)
+    assert len(list(tmp_path.iterdir())) >= 2  # what was downloaded

@@ -139,6 +139,10 @@ def fetch(
         timeout=TIMEOUT if timeout is None else timeout,
         retries=RETRIES if retries is None else retries,
     )
+    logger.info("Downloading %s from %s.", file.name, url)
+    of_pooch = pooch.get_logger()  # which names folders, and recommends a hash that nobody has published
+    level = of_pooch.level
+    of_pooch.setLevel(logging.WARNING)
     try:
         # The file appears under its name only when it is complete and its hash is right; else it is removed.
         pooch.retrieve(url, file.known_hash, fname=path.name, path=path.parent, downloader=downloader)
@@ -157,6 +161,8 @@ def fetch(
             f"{url} sent a file that is not {file.name!r}: its hash is not {file.known_hash}. It was removed. The host may "
             f"have changed the file or a proxy stands between. You can {_mend(file)}"
         ) from error
+    finally:
+        of_pooch.setLevel(level)
     return path
 
 

@@ -254,3 +254,11 @@ def test_a_full_disk_leaves_nothing(site, remote, tmp_path, monkeypatch):
         fetch(remote(), folder=tmp_path)
     assert caught.value.errno == 28
     assert left_in(tmp_path) == []
+
+
+def test_a_download_says_its_address_and_no_folder_or_hash_of_the_moment(site, tmp_path, caplog, capfd):
+    url = site.add("table.tsv", b"a\tb\n")
+    fetch(RemoteFile("table.tsv", url), folder=tmp_path, progress_bar=False)
+    assert f"Downloading table.tsv from {url}." in caplog.text
+    said = caplog.text + "".join(capfd.readouterr())
+    assert str(tmp_path) not in said and "known_hash" not in said

@@ -156,3 +156,13 @@ def test_guides_of_papalexi_are_the_same_from_both_files(folder):
     cells.write_h5ad(folder / "papalexi_2021_counts.h5ad")
     with pytest.raises(ValueError, match="no obs column 'grna_umi'"):
         datasets.papalexi_2021_guides()
+
+
+def test_files_of_mudata_are_read_without_news_of_its_next_version(folder, recwarn):
+    rna = AnnData(np.ones((2, 2), np.float32), obs=pd.DataFrame({"gene_target": ["NT", "A"]}, index=["c0", "c1"]))
+    guides = AnnData(np.ones((2, 1), np.float32), obs=rna.obs[[]].copy(), var=pd.DataFrame(index=["NTg1"]))
+    mudata.MuData({"rna": rna, "gdo": guides}).write(folder / "papalexi_2021.h5mu")
+    recwarn.clear()
+    datasets.papalexi_2021()
+    datasets.simulated_perturb_seq(n_genes=60, n_regulators=8, n_singles=4, n_doubles=0, return_mudata=True)
+    assert [str(w.message) for w in recwarn if "update()" in str(w.message)] == []

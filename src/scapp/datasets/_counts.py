@@ -12,6 +12,7 @@ from scipy import sparse, stats
 
 from scapp._keys import Key
 from scapp._labels import parse_label
+from scapp.datasets._tidy import no_news_of_mudata
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -143,4 +144,5 @@ def with_guides(rng: Generator, cells: AnnData, control: str) -> MuData:
         obs=pd.DataFrame({"capture": pd.Categorical(kind)}, index=cells.obs_names.copy()),
         var=pd.DataFrame({"target_gene": of_guides}, index=pd.Index(names)),
     )
-    return MuData({"rna": cells, "gdo": guides})
+    with no_news_of_mudata():
+        return MuData({"rna": cells, "gdo": guides})

@@ -21,7 +21,7 @@ from scapp._docs import documented
 from scapp._download import RemoteFile, fetch, small_tables
 from scapp._keys import Key
 from scapp._labels import format_label, parse_labels
-from scapp.datasets._tidy import CONTROL, load_h5ad, tidy, with_columns
+from scapp.datasets._tidy import CONTROL, load_h5ad, no_news_of_mudata, tidy, with_columns
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -375,7 +375,8 @@ def papalexi_2021(
     import pooch
 
     path = fetch(replace(PAPALEXI, known_hash=known_hash), folder=folder, base_url=base_url, progress_bar=progress_bar)
-    mdata = _readable(path, mudata.read_h5mu)
+    with no_news_of_mudata():
+        mdata = _readable(path, mudata.read_h5mu)
     if "rna" not in mdata.mod:
         raise ValueError(f"{str(path)!r} has no modality 'rna', but {', '.join(map(repr, mdata.mod))}.")
     if known_hash is None:
@@ -392,7 +393,8 @@ def papalexi_2021(
         for name, mod in mdata.mod.items()
         if name != "rna"
     }
-    return mudata.MuData({"rna": rna} | others)
+    with no_news_of_mudata():
+        return mudata.MuData({"rna": rna} | others)
 
 
 @checked

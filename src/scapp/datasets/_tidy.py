@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import logging
 import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -37,6 +40,14 @@ CONTROL_CONSTRUCT = re.compile(r"^(\d+\(mod\)|gal4.*\(mod\)|.*neg_ctrl.*)$", re.
 BATCHES = ("batch", "gemgroup", "gem_group", "replicate", "bio_rep", "lane")
 SYMBOLS = ("gene_name", "gene_symbol", "gene_symbols", "feature_name")
 SOURCE = "_source"
+
+
+@contextmanager
+def no_news_of_mudata() -> Iterator[None]:
+    """Keep the warning that mudata 0.3 gives of its next version out of the output: nothing here depends on it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"From 0\.4 \.update\(\) will not pull", category=FutureWarning)
+        yield
 
 
 def load_h5ad(path: Path | str, *, backed: Literal["r"] | None = None) -> AnnData:
