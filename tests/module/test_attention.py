@@ -17,7 +17,8 @@ def test_a_perturbation_never_sees_itself_in_training(screen):
     module.prepare()
     attention = module.attention
     before = attention._masked_states(attention.queries).detach().clone()
-    attention._scores[5] += 100.0
+    for values in attention._known:
+        values[5, :-1] += 100.0
     after = attention._masked_states(attention.queries).detach()
     torch.testing.assert_close(after[5], before[5])
     assert not torch.allclose(after[9], before[9])  # of the same module

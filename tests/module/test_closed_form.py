@@ -59,7 +59,7 @@ def test_left_out_residuals_are_those_of_refitting_without_the_row(n_pairs):
     screen = make_screen(n_singles=24, n_pairs=n_pairs)
     module = fit(screen, epochs=3)
     closed = module.closed_form
-    residual = closed.left_out_with(closed.penalty, closed.noise())
+    residual = closed.left_out_with(closed.penalty)
     parts = closed.parts(closed.perturbations, closed.genes, closed._similarities)
     gram, noise = closed.kernel(parts).detach().numpy(), closed.noise().detach().numpy()
     y = module.targets.double().numpy()

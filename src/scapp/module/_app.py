@@ -190,16 +190,17 @@ class APPModule(BaseModuleClass):
         """Compute what does not change while the scalars are learned."""
         labels = self.inputs.labels
         similarities = self.evidence.similarities(self.genes, self.genes)
-        learned_from = even_choice(labels, MAX_LEARNED_FROM)
+        learned_from, order = even_choice(labels, MAX_LEARNED_FROM), order_of(labels)
+        self._learned_from = torch.as_tensor(learned_from)
         row, gene = (
             noise if known else None
             for noise, known in zip((self.row_noise, self.gene_noise), self.noise_known, strict=True)
         )
         self.closed_form.set_effects(self.targets, similarities, row_noise=row, gene_noise=gene)
-        self.closed_form.prepare(learned_from)
-        self.attention.set_effects(self.targets)
+        self.closed_form.prepare(learned_from, order)
+        self.attention.set_effects(self.targets, learned_from)
         if self.uses_attention:
-            self.attention.prepare(learned_from, order_of(labels), similarities, self.targets)
+            self.attention.prepare(learned_from, order, similarities, self.targets)
         self._folds = [self.attention.twin() for _ in range(N_FOLDS)] if self.uses_attention else []
         self._optimizers = [_lbfgs(self.closed_form, CLOSED_FORM_STEPS)]
         if self.uses_attention:
@@ -228,23 +229,26 @@ class APPModule(BaseModuleClass):
     def finish(self) -> None:
         """Solve for all training perturbations, and choose the share of the attention."""
         closed = self.closed_form
-        residual = closed.solve()
+        closed.solve()
         self.attention.leverage = closed.leverage()
-        rows, of_singles, variance_of_singles = closed.singles_left_out()
-        residual[rows] = of_singles
-        predicted = self.targets.double() - residual
+        rows = self._learned_from
+        residual = closed.left_out_with(closed.penalty, rows)
+        variance = closed.left_out_variance(rows)
+        singles, residual_of_singles, variance_of_singles = closed.singles_left_out(rows)
+        residual[singles], variance[singles] = residual_of_singles, variance_of_singles
+        targets = self.targets[rows].double()
+        predicted = targets - residual
         self.share.fill_(0.0 if self.uses_closed_form else 1.0)
         if self.uses_attention:
             asked = torch.as_tensor(self.attention.asked)
+            at = torch.searchsorted(rows, asked)
             apart = torch.stack([half.left_out() for half in self._folds])
             attended = apart[self.attention.fold, torch.arange(len(asked))]
             if self.uses_closed_form and not closed.is_combination[self.attention.asked].any():
-                self.share.copy_(_choose_share(self.targets[asked].double(), predicted[asked], attended))
-            predicted[asked] = torch.lerp(predicted[asked], attended, self.share)
-        residual = self.targets.double() - predicted
-        variance = closed.left_out_variance()
-        variance[rows] = variance_of_singles
-        combined = torch.as_tensor(closed.is_combination)
+                self.share.copy_(_choose_share(targets[at], predicted[at], attended))
+            predicted[at] = torch.lerp(predicted[at], attended, self.share)
+        residual = targets - predicted
+        combined = torch.as_tensor(closed.is_combination)[rows]
         single = combined if combined.all() else ~combined
         self.single_calibration.fit(residual[single], predicted[single], variance[single])
         if int(combined.sum()) >= MIN_COMBINATIONS:
@@ -254,7 +258,7 @@ class APPModule(BaseModuleClass):
         self.threshold.copy_(self._supported_threshold())
         self._similar.clear()
         self._keep_own_measurements()
-        for name in ("_folds", "_learned", "_optimizers"):
+        for name in ("_folds", "_learned", "_learned_from", "_optimizers"):
             self.__dict__.pop(name, None)
 
     def _keep_own_measurements(self) -> None:

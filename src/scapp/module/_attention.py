@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor, nn
 
-from scapp.module._evidence import Genes, membership
+from scapp.module._evidence import Genes, eigh, membership
 
 # Programs of the screen: groups of the leading singular vectors of its effects.
 PROGRAMS = (0, 1, 3, 8, 20, 60)
@@ -21,6 +21,8 @@ PERTURBATIONS_PER_VECTOR = 4
 SMALLEST_SIMILARITY = 1e-3
 # Fewer singles than these make no programs of their own, or are no queries to learn from.
 MIN_SINGLES_FOR_PROGRAMS, MIN_QUERIES = 20, 8
+# The scalars are few: more perturbations than these, evenly chosen, would tell no more about them.
+MAX_ASKED = 800
 # Strength of the prior on the scalars: in units of one independent value of one perturbation; and how much more strongly
 # the programs are held together than their common scores.
 SCALAR_PRIOR, PROGRAM_PRIOR = 1.5, 2.0
@@ -116,22 +118,24 @@ class MeasuredAttention(nn.Module):
     # ------------------------------------------------------------------ the training perturbations
 
     @torch.no_grad()
-    def set_effects(self, lfc: Tensor) -> None:
-        """Take the training effects, of shape (n, n_measured), and make their programs."""
+    def set_effects(self, lfc: Tensor, learned_from: Sequence[int]) -> None:
+        """Take the training effects, of shape (n, n_measured), and make programs of those that are learned from."""
         sizes = np.array([len(p) for p in self.perturbations])
         y = lfc.double()
         self.unit = torch.as_tensor(np.where(self.is_combination, sizes * self._factor(y), 1.0))
         y = y / self.unit[:, None]
-        weight = self._centre_weights(y)
-        self.centre = weight @ y
+        self.centre = y.mean(0)
+        squares = torch.linalg.vecdot(y, y)
+        for _ in range(CENTRE_STEPS):
+            self.centre = _median_weights(y, squares, self.centre) @ y
         deviation = y - self.centre
-        of_programs = deviation
-        if (~self.is_combination).sum() >= MIN_SINGLES_FOR_PROGRAMS:
-            of_programs = deviation[torch.as_tensor(~self.is_combination)]
+        rows = np.asarray(learned_from)
+        if (~self.is_combination[rows]).sum() >= MIN_SINGLES_FOR_PROGRAMS:
+            rows = rows[~self.is_combination[rows]]
         rank = self.scores.shape[1]
         if rank < 1:
             return
-        self.loadings = torch.linalg.svd(of_programs, full_matrices=False).Vh[:rank].T.contiguous()
+        self.loadings = right_singular_vectors(deviation[rows], rank)
         self.scores = y @ self.loadings
         size = deviation.norm(dim=1).clamp_min(1e-9).log()
         self.log_size = size - size.mean()
@@ -162,16 +166,6 @@ class MeasuredAttention(nn.Module):
         other._parameters, other._buffers = own, self._buffers
         return other
 
-    @staticmethod
-    def _centre_weights(y: Tensor) -> Tensor:
-        """Return the weights with which the perturbations make their geometric median, roughly."""
-        weight = torch.full((len(y),), 1 / len(y), dtype=torch.float64)
-        for _ in range(CENTRE_STEPS):
-            distance = (y - weight @ y).norm(dim=1)
-            weight = 1 / distance.clamp_min(0.1 * distance.median().clamp_min(1e-12))
-            weight = weight / weight.sum()
-        return weight
-
     @property
     def programs(self) -> list[slice]:
         """Columns of each program among the scores."""
@@ -183,7 +177,7 @@ class MeasuredAttention(nn.Module):
     def features(
         self, genes: Sequence[int], similarities: NDArray[np.float64], rows: Sequence[int] | None = None
     ) -> Tensor:
-        """Return what the scores read: (n_features, n_genes, n_sources).
+        """Return what the scores read, (n_features, n_genes, n): two of each source, the share in common, and the size.
 
         Parameters
         ----------
@@ -200,28 +194,41 @@ class MeasuredAttention(nn.Module):
             (membership([(g,) if g in self._place else () for g in genes], self._place) @ means.T).toarray()
         )
         logs = [np.log(x + SMALLEST_SIMILARITY) - np.log(SMALLEST_SIMILARITY) for x in alike]
-        return torch.as_tensor(np.stack([*logs, *alike, same]))
+        size = (self.log_size if rows is None else self.log_size[list(rows)]).expand(same.shape).numpy()
+        return torch.as_tensor(np.stack([*logs, *alike, same, size]))
 
-    def attention(self, features: Tensor, log_size: Tensor, hidden: Tensor | None = None) -> Tensor:
+    def _weights(self) -> Tensor:
+        """Return what each program multiplies the features by, of shape (n_programs, n_features)."""
+        weights = torch.cat([self.common + self.departure, self.strength[:, None]], dim=1)
+        return weights[: len(self.programs)]
+
+    def attention(self, features: Tensor, hidden: Tensor | None = None) -> Tensor:
         """Return the attention of each program to each perturbation, (n_programs, n_genes, n); the sink has the rest."""
-        n_programs = len(self.programs)
-        weights = (self.common + self.departure)[:n_programs]
-        n_genes, n = features.shape[1:]
-        scores = (weights @ features.reshape(len(features), -1)).reshape(n_programs, n_genes, n)
-        scores = scores + self.strength[:n_programs, None, None] * log_size
-        if hidden is not None:
-            scores = scores.masked_fill(hidden, -torch.inf)
-        # As many strangers stand in the sink as there are perturbations.
-        sink = (self.sink[:n_programs] + np.log(n))[:, None, None].expand(-1, n_genes, 1)
-        return torch.softmax(torch.cat([scores, sink], dim=2), dim=2)[:, :, :-1]
+        weights = self._weights()
+        return _attention(weights, self.sink[: len(weights)], features, hidden)
 
-    def decode(self, attention: Tensor, scores: Tensor, centre: Tensor) -> Tensor:
-        """Return the states, (n_genes, rank): the centre, and what attention adds to it in each program."""
-        states = []
+    def decode(self, means: Tensor, centre: Tensor) -> Tensor:
+        """Return the states, (n_genes, rank): the centre, and what attention adds to it in each program.
+
+        Parameters
+        ----------
+        means
+            Attention-weighted sums of the values of each program, next to each other.
+        centre
+            What the states are relative to, in the programs.
+        """
+        states, start = [], 0
         for g, program in enumerate(self.programs):
-            mean = attention[g] @ scores[:, program] - attention[g].sum(1, keepdim=True) * centre[:, program]
-            states.append(centre[:, program] + self.log_gain[g].exp() * mean)
+            rank = program.stop - program.start
+            mean, mass = means[:, start : start + rank], means[:, start + rank, None]
+            states.append(centre[:, program] + self.log_gain[g].exp() * (mean - mass * centre[:, program]))
+            start += rank + 1
         return torch.cat(states, dim=1)
+
+    def _values(self, scores: Tensor) -> list[Tensor]:
+        """Return what the attention of each program sums: the scores of the perturbations, and one for its mass."""
+        one = torch.ones(len(scores), 1, dtype=torch.float64)
+        return [torch.cat([scores[:, program], one], dim=1) for program in self.programs]
 
     # ------------------------------------------------------------------ learning the scalars
 
@@ -247,6 +254,10 @@ class MeasuredAttention(nn.Module):
         asked = rows[~self.is_combination[rows]]
         if len(asked) < MIN_QUERIES:
             asked = rows
+        by_label = [row for row in order if row in set(asked.tolist())]
+        step = -(-len(asked) // MAX_ASKED)
+        by_label = by_label[::step]
+        asked = np.sort(by_label)
         queries = [(row, gene) for row in asked for gene in self.perturbations[row]]
         columns = [self._place[gene] for _, gene in queries]
         self.asked = asked
@@ -260,10 +271,11 @@ class MeasuredAttention(nn.Module):
             for k, (row, _) in enumerate(queries):
                 mean[at[int(row)], k] = 1 / len(self.perturbations[row])
         everything, chosen = torch.as_tensor(rows), torch.as_tensor(asked)
-        self._scores, self._sizes = self.scores[everything], self.log_size[everything]
+        self._known = self._values(self.scores[everything])
         unit = self.unit[chosen]
         y = lfc.double()[chosen] / unit[:, None]
-        weight = self._centre_weights(lfc.double() / self.unit[:, None])[chosen][:, None]
+        everyone = lfc.double() / self.unit[:, None]
+        weight = _median_weights(everyone, torch.linalg.vecdot(everyone, everyone), self.centre)[chosen][:, None]
         centre = (self.centre - weight * y) / (1 - weight)  # each without its own row
         deviation = y - self.centre
         outside = deviation.square().sum(1) - (deviation @ self.loadings).square().sum(1)
@@ -271,17 +283,20 @@ class MeasuredAttention(nn.Module):
             features, hidden, mean, y @ self.loadings, outside.clamp_min(0), centre, centre @ self.loadings, unit
         )
         self._scale = float((y.norm(dim=1) * unit).mean()) or 1.0
-        spectrum = torch.linalg.svdvals(deviation).square()
-        independent = float(spectrum.sum() ** 2 / spectrum.square().sum().clamp_min(1e-30)) if spectrum.any() else 1.0
+        # As many values of one perturbation would be independent: of the eigenvalues of the products, the squared sum over the
+        # sum of squares.
+        products = deviation @ deviation.T
+        independent = float(products.trace() ** 2 / products.square().sum().clamp_min(1e-30)) if products.any() else 1.0
         self._prior = SCALAR_PRIOR / independent
-        rank = {int(row): k for k, row in enumerate(i for i in order if i in at)}
-        self.fold = torch.as_tensor([rank[int(row)] % N_FOLDS for row in asked])
+        self.fold = torch.zeros(len(asked), dtype=torch.long)
+        self.fold[[at[row] for row in by_label]] = torch.arange(len(asked)) % N_FOLDS
 
     def _masked_states(self, queries: Queries) -> Tensor:
-        attention = self.attention(queries.features, self._sizes, queries.hidden)
+        weights = self._weights()
+        means = _Attended.apply(weights, self.sink[: len(weights)], queries.features, queries.hidden, self._known)
         if queries.mean is not None:
-            attention = queries.mean @ attention
-        return self.decode(attention, self._scores, torch.sigmoid(self.centre_share) * queries.centre_scores)
+            means = queries.mean @ means
+        return self.decode(means, torch.sigmoid(self.centre_share) * queries.centre_scores)
 
     def loss(self, queries: Queries | None = None) -> Tensor:
         """Return the mean length of masked residuals over that of the effects, with the prior on the scalars."""
@@ -306,7 +321,7 @@ class MeasuredAttention(nn.Module):
     @torch.no_grad()
     def of_genes(self, genes: Sequence[int], similarities: NDArray[np.float64]) -> Tensor:
         """Return the attention of genes, themselves first where they were perturbed alone: (n_programs, n_genes, n)."""
-        found = self.attention(self.features(genes, similarities), self.log_size)
+        found = self.attention(self.features(genes, similarities))
         for k, gene in enumerate(genes):
             if gene in self.single_row:
                 row = self.single_row[gene]
@@ -320,7 +335,7 @@ class MeasuredAttention(nn.Module):
         """Return the cell states in all programs, relative to the centre: (n_genes, rank)."""
         centre = (torch.sigmoid(self.centre_share) * self.centre) @ self.loadings
         centre = centre.expand(attention.shape[1], -1)
-        return self.decode(attention, self.scores, centre) - centre
+        return self.decode(_means(attention, self._values(self.scores)), centre) - centre
 
     @torch.no_grad()
     def predict(self, attention: Tensor) -> Tensor:
@@ -345,3 +360,59 @@ class MeasuredAttention(nn.Module):
         share = torch.stack([(self.scores[:, program]).square().sum() for program in self.programs])
         share = share / share.sum().clamp_min(1e-30)
         return torch.einsum("g,gpi->pi", share, attention)
+
+
+class _Attended(torch.autograd.Function):
+    """Means of values by attention; its gradient passes over the scores a third as often as that of the steps one by one."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, weights: Tensor, sink: Tensor, features: Tensor, hidden: Tensor, values: Sequence[Tensor]
+    ) -> Tensor:
+        ctx.attention = _attention(weights, sink, features, hidden)
+        ctx.features, ctx.values = features, values
+        return _means(ctx.attention, values)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        attention, features = ctx.attention, ctx.features
+        parts = gradient.split([v.shape[1] for v in ctx.values], dim=1)
+        of_scores = torch.stack([part @ v.T for part, v in zip(parts, ctx.values, strict=True)]).mul_(attention)
+        total = of_scores.sum(2)
+        of_scores.addcmul_(attention, total[:, :, None], value=-1)
+        of_weights = of_scores.reshape(len(attention), -1) @ features.reshape(len(features), -1).T
+        of_sink = -((1 - attention.sum(2)) * total).sum(1)
+        return of_weights, of_sink, None, None, None
+
+
+def _attention(weights: Tensor, sink: Tensor, features: Tensor, hidden: Tensor | None) -> Tensor:
+    """Return the softmax of weighted features over perturbations and a sink, without the sink: (n_programs, n_genes, n)."""
+    n_genes, n = features.shape[1:]
+    # As many strangers stand in the sink as there are perturbations.
+    sink = (sink + np.log(n))[:, None]
+    found = (weights @ features.reshape(len(features), -1)).reshape(len(weights), n_genes, n)
+    if hidden is not None:
+        found.masked_fill_(hidden, -torch.inf)
+    largest = torch.maximum(found.amax(2), sink)
+    found.sub_(largest[:, :, None]).exp_()
+    return found.div_((found.sum(2) + (sink - largest).exp())[:, :, None])
+
+
+def _means(attention: Tensor, values: Sequence[Tensor]) -> Tensor:
+    """Return the attention-weighted sums of the values of each program, next to each other: (n_genes, n_values)."""
+    return torch.cat([of_program @ value for of_program, value in zip(attention, values, strict=True)], dim=1)
+
+
+def _median_weights(y: Tensor, squares: Tensor, centre: Tensor) -> Tensor:
+    """Return the weights of one step of Weiszfeld's to the geometric median of perturbations: over their distances."""
+    distance = (squares - 2 * (y @ centre) + centre @ centre).clamp_min(0).sqrt()
+    weight = 1 / distance.clamp_min(0.1 * distance.median().clamp_min(1e-12))
+    return weight / weight.sum()
+
+
+def right_singular_vectors(values: Tensor, rank: int) -> Tensor:
+    """Return the leading right singular vectors, (n_columns, rank), from the products of the rows or the columns."""
+    if values.shape[0] > values.shape[1]:
+        return eigh(values.T @ values)[1][:, -rank:].flip(1).contiguous()
+    vectors = eigh(values @ values.T)[1][:, -rank:].flip(1)
+    return torch.linalg.qr(values.T @ vectors).Q

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor, nn
 
-from scapp.module._evidence import Genes, membership
+from scapp.module._evidence import Genes, eigh, membership
 
 # Singular values of the measured singles are soft-thresholded by this share of their median before they are summed.
 DENOISING = 0.4
@@ -29,6 +29,8 @@ SCALAR_PRIOR = 2.5e-5
 SMALLEST_LENGTH = 0.1  # of the median length of a residual: no row counts more than ten typical ones
 # The scalars are learned on this many perturbations at most, evenly chosen by name.
 MAX_LEARNED_FROM = 1500
+# And of larger screens, penalties are chosen by the left-out errors of these.
+MAX_FOR_PENALTIES = 500
 
 
 @dataclass(frozen=True)
@@ -176,8 +178,10 @@ class ClosedForm(nn.Module):
         if len(rows) < MIN_SINGLES:
             return
         singles = self.lfc[rows]
-        U, S, Vh = torch.linalg.svd(singles, full_matrices=False)
-        self.profiles = (U * (S - DENOISING * S.median()).clamp_min(0)) @ Vh
+        squares, vectors = eigh(singles @ singles.T)
+        size = squares.clamp_min(0).sqrt()
+        kept = (1 - DENOISING * size.median() / size.clamp_min(1e-30)).clamp_min(0)
+        self.profiles = (vectors * kept) @ (vectors.T @ singles)
         self.profile_mean = singles.mean(0)
         columns = [self._place[gene] for gene in self.single_row]
         near = self._mean_similarity(similarities, columns, columns)
@@ -368,20 +372,33 @@ class ClosedForm(nn.Module):
 
     # ------------------------------------------------------------------ learning the scalars
 
-    def prepare(self, learned_from: Sequence[int]) -> None:
-        """Compute what each step of learning needs, for the perturbations that are learned from."""
+    def prepare(self, learned_from: Sequence[int], order: Sequence[int]) -> None:
+        """Compute what each step of learning needs.
+
+        Parameters
+        ----------
+        learned_from
+            Training perturbations that are learned from.
+        order
+            An order of the training perturbations that does not depend on how they stand in the data; in it, those by whose
+            left-out errors penalties are chosen are evenly spread.
+        """
         self._rows = torch.as_tensor(list(learned_from), dtype=torch.long)
         rows = [self.perturbations[i] for i in learned_from]
         self._parts = self.parts(rows, self.genes, self._similarities, rows=list(learned_from))
         effects = self.lfc[self._rows]
         self._scale = float(effects.norm(dim=1).mean()) or 1.0
         if effects.shape[1] > len(effects):  # residuals keep their lengths in any basis, and this one has fewer columns
-            left, values, _ = torch.linalg.svd(effects, full_matrices=False)
-            effects = left * values
+            values, vectors = eigh(effects @ effects.T)
+            effects = vectors * values.clamp_min(0).sqrt()
         self._effects = effects
         counted = torch.as_tensor(self.is_combination)[self._rows]
         # A single's own values are in its profile: where profiles take part, only combinations are left out honestly.
         self._counted = counted if self.uses_profiles else torch.ones_like(counted)
+        judged = [i for i in order if self.is_combination[i] or not self.uses_profiles]
+        if len(order) > MAX_LEARNED_FROM:
+            judged = judged[:: -(-len(judged) // MAX_FOR_PENALTIES)]
+        self._judged = torch.as_tensor(sorted(judged))
 
     def left_out(self) -> Tensor:
         r"""Return the residuals of leaving each perturbation out, :math:`(A^{-1} Y)_i / (A^{-1})_{ii}`."""
@@ -409,41 +426,37 @@ class ClosedForm(nn.Module):
     # ------------------------------------------------------------------ the solution
 
     @torch.no_grad()
-    def solve(self) -> Tensor:
-        """Solve for all training perturbations, with a penalty for each gene; return the left-out residuals.
-
-        Returns
-        -------
-        Tensor of shape (n, n_measured).
-        """
-        everything = range(len(self.perturbations))
-        whole = len(self._rows) == len(self.perturbations)
-        parts = self._parts if whole else self.parts(self.perturbations, self.genes, self._similarities)
-        noise = self.noise()
-        root = noise.sqrt()
-        values, vectors = torch.linalg.eigh(self.kernel(parts) / root[:, None] / root)
-        self.values, self.vectors = values.clamp_min(0), vectors / root[:, None]
+    def solve(self) -> None:
+        """Solve for all training perturbations, with a penalty for each gene."""
+        root = self.noise().sqrt()
+        values, vectors = eigh(self._own_kernel().div_(root[:, None]).div_(root))
+        self.values, self.vectors = values.clamp_min(0), vectors.div_(root[:, None])
         self.projected = self.vectors.T @ self.lfc
-        counted = torch.ones(len(everything), dtype=torch.bool)
-        if self.uses_profiles:
-            counted = torch.as_tensor(self.is_combination)
-        self.penalty = self._choose_penalties(noise, counted)
+        self.penalty = self._choose_penalties(self._judged)
         self._coefficients = None
-        return self.left_out_with(self.penalty, noise)
 
-    def left_out_with(self, penalty: Tensor, noise: Tensor, rows: Tensor | None = None) -> Tensor:
+    def _own_kernel(self) -> Tensor:
+        """Return the kernel between all training perturbations; of many, some rows at a time, whose parts fit in memory."""
+        if len(self._rows) == len(self.perturbations):
+            return self.kernel(self._parts)
+        found = torch.empty(len(self.perturbations), len(self.perturbations), dtype=torch.float64)
+        for start in range(0, len(found), MAX_LEARNED_FROM):
+            asked = self.perturbations[start : start + MAX_LEARNED_FROM]
+            genes = sorted({gene for names in asked for gene in names})
+            similarities = self._similarities[:, [self._place[gene] for gene in genes]]
+            found[start : start + len(asked)] = self.kernel(self.parts(asked, genes, similarities))
+        return found
+
+    def left_out_with(self, penalty: Tensor, rows: Tensor | None = None) -> Tensor:
         """Return the left-out residuals with some penalty of each gene, of all training perturbations or of `rows`."""
         shrunk = 1 / (self.values[:, None] + penalty)
         vectors = self.vectors if rows is None else self.vectors[rows]
         return (vectors @ (self.projected * shrunk)) / (vectors.square() @ shrunk)
 
-    def _choose_penalties(self, noise: Tensor, counted: Tensor) -> Tensor:
-        """Choose the penalty of each gene by its left-out error, drawn to the choice of all genes and to its known noise."""
-        rows = counted.nonzero()[:, 0]
-        if len(rows) > MAX_LEARNED_FROM:
-            rows = rows[:: -(-len(rows) // MAX_LEARNED_FROM)]
-        pull = float(np.clip(PULL_PERTURBATIONS / len(counted), *PULL_RANGE))
-        shapes = [torch.ones(self.lfc.shape[1], dtype=torch.float64)]
+    def _choose_penalties(self, rows: Tensor) -> Tensor:
+        """Choose the penalty of each gene by its left-out error in some rows, drawn to the choice of all genes and to its known noise."""
+        pull = float(np.clip(PULL_PERTURBATIONS / len(self.values), *PULL_RANGE))
+        shapes = [torch.ones(1, dtype=torch.float64)]
         if self._gene_noise is not None:
             pull = max(pull, PULL_KNOWN_NOISE)
             square = self.lfc.square().mean(0)
@@ -455,7 +468,7 @@ class ClosedForm(nn.Module):
         for shape in shapes:
             squares, lengths = [], []
             for multiplier in MULTIPLIERS:
-                residual = self.left_out_with(multiplier * shape, noise, rows)
+                residual = self.left_out_with(multiplier * shape, rows)
                 squares.append((residual.square() * weight).sum(0))
                 lengths.append(float(residual.norm(dim=1).mean()))
             error = torch.stack(squares)
@@ -480,9 +493,9 @@ class ClosedForm(nn.Module):
         return (prior[:, None] - explained).clamp_min(1e-9) + noise[:, None] * self.penalty
 
     @torch.no_grad()
-    def left_out_variance(self) -> Tensor:
-        """Return the same of the training perturbations, each left out: (n, n_measured)."""
-        return 1 / (self.vectors.square() @ (1 / (self.values[:, None] + self.penalty)))
+    def left_out_variance(self, rows: Tensor) -> Tensor:
+        """Return the same of training perturbations, each left out: (n, n_measured)."""
+        return 1 / (self.vectors[rows].square() @ (1 / (self.values[:, None] + self.penalty)))
 
     @torch.no_grad()
     def leverage(self) -> Tensor:
@@ -497,26 +510,30 @@ class ClosedForm(nn.Module):
         return (kernel @ self.vectors / (self.values + self.penalty[gene])) @ self.vectors.T
 
     @torch.no_grad()
-    def singles_left_out(self) -> tuple[list[int], Tensor, Tensor]:
-        """Predict each single as if its gene had not been perturbed alone, where profiles hold its values.
+    def singles_left_out(self, among: Tensor) -> tuple[list[int], Tensor, Tensor]:
+        """Predict each single of some training perturbations as if its gene had not been perturbed alone, where profiles hold its values.
 
         Its profile is then guessed from similar genes, and its row is left out of the solution.
 
         Returns
         -------
-        The rows of the singles, their residuals, and the variances of these as in :meth:`posterior_variance`, both of shape
-        (n_singles, n_measured); no rows where `solve` leaves them out as they are.
+        The positions of the singles among those rows, their residuals, and the variances of these as in
+        :meth:`posterior_variance`, both of shape (n_singles, n_measured); none where `solve` leaves them out as they are.
         """
-        rows = list(self.single_row.values())
-        if not self.uses_profiles or len(rows) < MIN_SINGLES:
+        if not self.uses_profiles or len(self.single_row) < MIN_SINGLES:
             return [], self.lfc[:0], self.lfc[:0]
+        everything = list(self.single_row.values())
         columns = [self._place[gene] for gene in self.single_row]
-        guessed = self._guessed_profiles(self.lfc[rows], self._mean_similarity(self._similarities, columns, columns))
+        near = self._mean_similarity(self._similarities, columns, columns)
+        position = {row: k for k, row in enumerate(among.tolist())}
+        kept = [k for k, row in enumerate(everything) if row in position]
+        guessed = self._guessed_profiles(self.lfc[everything], near)[kept]
+        rows, columns = [everything[k] for k in kept], [columns[k] for k in kept]
         parts = self.parts([self.perturbations[i] for i in rows], self.genes, self._similarities)
         x = self.summed_profiles(self.perturbations, self.genes, self._similarities)
         # Combinations that hold the gene hold its profile, which is then the guess as well.
         holds = torch.as_tensor(np.asarray(self._sets[:, columns].toarray())).T
-        inner = guessed @ x.T + holds * ((guessed - self.profiles) * guessed).sum(1)[:, None]
+        inner = guessed @ x.T + holds * ((guessed - self.profiles[kept]) * guessed).sum(1)[:, None]
         kernel = self.kernel(replace(parts, profiles=inner / self.units[0]))
         kernel[torch.arange(len(rows)), rows] = 0
         shrunk = 1 / (self.values[:, None] + self.penalty)
@@ -532,7 +549,7 @@ class ClosedForm(nn.Module):
         )
         prior = self.variance(one, within, guessed, n_guessed=one)
         variance = (prior[:, None] - explained).clamp_min(1e-9) + self.noise()[rows, None] * self.penalty
-        return rows, residual, variance
+        return [position[row] for row in rows], residual, variance
 
     def _guessed_profiles(self, singles: Tensor, near: Tensor) -> Tensor:
         """Return the profile of each single as guessed from the other singles, of the shape of `singles`."""

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from scipy import sparse
+from scipy import linalg, sparse
+from scipy.linalg.lapack import dpotrf, dpotri
+from torch import Tensor
 
 Genes = tuple[int, ...]
 
 RESTART = 0.5
 N_STEPS = 27  # what the walk leaves out is (1 - RESTART)^27 of it, below 1e-8
 # Sparse steps read memory in no order, so a multiplication costs this many times one of a dense solver.
-SPARSE_COST = 10
+SPARSE_COST = 30
 LARGEST_DENSE = 12_000
 # Larger tables of similarities are kept with half the digits.
 LARGEST_DOUBLE = 5e7
@@ -81,13 +84,13 @@ class Evidence:
         if not len(nodes) or not len(others):
             return found
         for k, walks in enumerate(self._walks):
-            found[k] = walks.products(nodes, others)
+            found[k] = walks.products(nodes, others, dtype)
         late, late_others = (np.flatnonzero(self._added[list(side)]).tolist() for side in (nodes, others))
         for k, walks in enumerate(self._whole):
             if len(late):
-                found[k, late] = walks.products([nodes[i] for i in late], others)
+                found[k, late] = walks.products([nodes[i] for i in late], others, dtype)
             if len(late_others):
-                found[k, :, late_others] = walks.products([others[i] for i in late_others], nodes)
+                found[k, :, late_others] = walks.products([others[i] for i in late_others], nodes, dtype)
         for k, vectors in enumerate(self._vectors, len(self._walks)):
             found[k] = np.maximum(vectors[list(nodes)] @ vectors[list(others)].T, 0)
         # Rounding must not make a gene more similar to itself than one.
@@ -164,7 +167,7 @@ class _Walks:
     """Square roots of the random walks on one network, computed for each gene when it is first asked for."""
 
     def __init__(self, network: sparse.spmatrix, n_nodes: int):
-        self._transition = _transition(network, n_nodes)
+        self._transition, self._degree = _transition(network)
         self.has_edge: NDArray[np.bool_] = np.asarray(self._transition.diagonal() == 0)
         self._roots = np.zeros((0, n_nodes), dtype=np.float32)
         self._row_of = np.full(n_nodes, -1)
@@ -174,15 +177,16 @@ class _Walks:
         asked = np.unique(np.asarray(nodes, dtype=np.intp))
         new = asked[self._row_of[asked] < 0]
         if len(new):
-            roots = np.sqrt(np.maximum(_random_walks(self._transition, new), 0)).astype(np.float32)
+            walks = _random_walks(self._transition, self._degree, new)
+            roots = np.sqrt(np.maximum(walks, 0, out=walks), out=walks).astype(np.float32)
             roots[~self.has_edge[new]] = 0
             self._row_of[new] = len(self._roots) + np.arange(len(new))
             self._roots = np.concatenate([self._roots, roots])
 
-    def products(self, nodes: Sequence[int], others: Sequence[int]) -> NDArray[np.float64]:
+    def products(self, nodes: Sequence[int], others: Sequence[int], dtype: type) -> NDArray[np.floating]:
         """Return the similarities of genes, of shape (n, n_others)."""
         self.extend([*nodes, *others])
-        return self.roots(nodes).astype(np.float64) @ self.roots(others).T.astype(np.float64)
+        return self.roots(nodes).astype(dtype, copy=False) @ self.roots(others).T.astype(dtype, copy=False)
 
     def roots(self, nodes: Sequence[int]) -> NDArray[np.float32]:
         """Return the roots of genes that were walked from, of shape (n, n_nodes)."""
@@ -200,27 +204,33 @@ def membership(perturbations: Sequence[Genes], place: dict[int, int]) -> sparse.
     return sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(perturbations), len(place)))
 
 
-def _transition(network: sparse.spmatrix, n_nodes: int) -> sparse.csr_matrix:
-    """Return the probabilities of each step; a gene without edges keeps its walker."""
+def eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Return eigenvalues and eigenvectors of a symmetric matrix, which is used up: the vectors take its place in memory."""
+    # LAPACK by SciPy takes two thirds of the time of torch's.
+    values, vectors = linalg.eigh(matrix.numpy().T, overwrite_a=True, check_finite=False, driver="evd")
+    return torch.as_tensor(values), torch.as_tensor(vectors)
+
+
+def _transition(network: sparse.spmatrix) -> tuple[sparse.csr_matrix, NDArray[np.float64]]:
+    """Return the probabilities of each step, and the genes' sums of weights; a gene without edges keeps its walker."""
     weight = abs(sparse.csr_matrix(network, dtype=np.float64))
-    weight = weight.maximum(weight.T).tolil()
-    weight.setdiag(0)
-    weight = sparse.csr_matrix(weight)
+    weight = weight.maximum(weight.T)
+    weight = sparse.csr_matrix(weight - sparse.diags(weight.diagonal()))
     weight.eliminate_zeros()
-    total = np.asarray(weight.sum(axis=1)).ravel()
-    stays = sparse.diags((total == 0).astype(np.float64))
-    return sparse.csr_matrix(sparse.diags(1 / np.where(total > 0, total, 1)) @ weight + stays)
+    degree = np.asarray(weight.sum(axis=1)).ravel()
+    stays = sparse.diags((degree == 0).astype(np.float64))
+    degree = np.where(degree > 0, degree, 1)
+    return sparse.csr_matrix(sparse.diags(1 / degree) @ weight + stays), degree
 
 
-def _random_walks(transition: sparse.csr_matrix, starts: NDArray[np.intp]) -> NDArray[np.float64]:
+def _random_walks(
+    transition: sparse.csr_matrix, degree: NDArray[np.float64], starts: NDArray[np.intp]
+) -> NDArray[np.float64]:
     """Return where walks with restart from some genes lead, of shape (n_starts, n_nodes)."""
     n_nodes = transition.shape[0]
     steps_cost = N_STEPS * transition.nnz * len(starts) * SPARSE_COST
     if n_nodes <= LARGEST_DENSE and steps_cost > n_nodes**3:
-        system = np.eye(n_nodes) - (1 - RESTART) * transition.T.toarray()
-        start = np.zeros((n_nodes, len(starts)))
-        start[starts, np.arange(len(starts))] = RESTART
-        return np.ascontiguousarray(np.linalg.solve(system, start).T)
+        return _all_walks(transition, degree)[starts]
     moved = sparse.csr_matrix(transition.T)
     walk = np.zeros((n_nodes, len(starts)))
     at_start = (starts, np.arange(len(starts)))
@@ -229,6 +239,20 @@ def _random_walks(transition: sparse.csr_matrix, starts: NDArray[np.intp]) -> ND
         walk = (1 - RESTART) * (moved @ walk)
         walk[at_start] += RESTART
     return np.ascontiguousarray(walk.T)
+
+
+def _all_walks(transition: sparse.csr_matrix, degree: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return where walks from all genes lead: the inverse of a matrix that roots of degrees make symmetric."""
+    root = np.sqrt(degree)
+    system = np.array((RESTART - 1) * (sparse.diags(root) @ transition @ sparse.diags(1 / root)).toarray(), order="F")
+    system[np.diag_indices_from(system)] += 1
+    factor, _ = dpotrf(system, lower=1, overwrite_a=1)
+    inverse, _ = dpotri(factor, lower=1, overwrite_c=1)  # only the lower triangle is filled
+    walks = np.tril(inverse, -1)
+    walks += np.tril(inverse).T
+    walks *= RESTART / root[:, None]
+    walks *= root
+    return walks
 
 
 def _unit_rows(values: NDArray[np.floating]) -> NDArray[np.float64]:

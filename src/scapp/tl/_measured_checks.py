@@ -112,7 +112,7 @@ def masked_attention(
         features = module.attention.features(genes, similar)
         share = np.array([1 / len(nodes[i]) for i in owner])[:, None]
         for total, attention in zip(found, attentions, strict=True):
-            each = attention.attention(features, attention.log_size, torch.as_tensor(own[list(owner)]))
+            each = attention.attention(features, torch.as_tensor(own[list(owner)]))
             np.add.at(total, list(owner), share * attention.mean_attention(each).numpy())
     return found
 
@@ -159,10 +159,10 @@ def left_out(module: APPModule, halves: list[MeasuredAttention]) -> tuple[NDArra
             for noise, known in zip((module.row_noise, module.gene_noise), module.noise_known, strict=True)
         )
         closed.set_effects(lfc, module.similarities(module.genes), row_noise=row, gene_noise=gene)
-        residual = closed.left_out_with(closed.penalty, closed.noise())
-        rows, of_singles, _ = closed.singles_left_out()
-        residual[rows] = of_singles
-        without = (lfc - residual)[asked]
+        residual = closed.left_out_with(closed.penalty, asked)
+        singles, of_singles, _ = closed.singles_left_out(asked)
+        residual[singles] = of_singles
+        without = lfc[asked] - residual
     else:
         share = torch.stack([torch.sigmoid(half.centre_share) for half in halves])[first.fold]
         without = share * first.queries.centre * first.queries.unit[:, None]
