@@ -121,6 +121,8 @@ class APPModule(BaseModuleClass):
 
     targets: Tensor
     share: Tensor
+    _similar: NDArray[np.floating]
+    _similar_row: dict[int, int]
 
     def __init__(self, inputs: Inputs, *, closed_form: bool = True, attention: bool = True):
         super().__init__()
@@ -136,7 +138,7 @@ class APPModule(BaseModuleClass):
         self.register_buffer("targets", torch.zeros(len(self.perturbations), inputs.n_measured))
         self.register_buffer("share", torch.zeros((), dtype=torch.float64))
         self.register_buffer("threshold", torch.ones((), dtype=torch.float64))
-        self._similar: dict[int, NDArray[np.floating]] = {}
+        self._forget_similarities()
         self.register_buffer("row_noise", torch.ones(len(self.perturbations), dtype=torch.float64))
         self.register_buffer("gene_noise", torch.ones(inputs.n_measured, dtype=torch.float64))
         self.register_buffer("own_share", torch.zeros(len(self.perturbations), dtype=torch.float64))
@@ -256,7 +258,7 @@ class APPModule(BaseModuleClass):
         else:
             self.combination_calibration.load_state_dict(self.single_calibration.state_dict())
         self.threshold.copy_(self._supported_threshold())
-        self._similar.clear()
+        self._forget_similarities()
         self._keep_own_measurements()
         for name in ("_folds", "_learned", "_learned_from", "_optimizers"):
             self.__dict__.pop(name, None)
@@ -336,18 +338,22 @@ class APPModule(BaseModuleClass):
 
     def look_up(self, nodes: set[int]) -> None:
         """Compute the similarities of genes to the perturbed genes of the training, and keep them."""
-        new = sorted(nodes - set(self._similar))
+        new = sorted(nodes - self._similar_row.keys())
         if new:
             found = self.evidence.similarities(new, self.genes)
-            self._similar.update((node, found[:, k]) for k, node in enumerate(new))
+            self._similar = np.concatenate([self._similar, found], axis=1) if self._similar_row else found
+            self._similar_row.update(zip(new, range(len(self._similar_row), self._similar.shape[1]), strict=True))
         if self.closed_form.has_combinations and not hasattr(self.closed_form, "_similarities"):
             self.closed_form._similarities = self.evidence.similarities(self.genes, self.genes)
+
+    def _forget_similarities(self) -> None:
+        self._similar = np.zeros((self.evidence.n_sources, 0, len(self.genes)))
+        self._similar_row = {}
 
     def similarities(self, nodes: Sequence[int]) -> NDArray[np.floating]:
         """Return the similarities of genes to the perturbed genes: (n_sources, n, n_training_genes)."""
         self.look_up(set(nodes))
-        shape = (self.evidence.n_sources, 0, len(self.genes))
-        return np.stack([self._similar[node] for node in nodes], axis=1) if len(nodes) else np.zeros(shape)
+        return np.take(self._similar, [self._similar_row[node] for node in nodes], axis=1)
 
     def _predict(self, perturbations: Sequence[Genes], wanted: Wanted) -> Prediction:
         nodes = sorted({gene for genes in perturbations for gene in genes})
@@ -601,7 +607,7 @@ class APPModule(BaseModuleClass):
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
         """Load weights; what was looked up or computed before is forgotten."""
-        self._similar.clear()
+        self._forget_similarities()
         self.closed_form._coefficients = None
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
 

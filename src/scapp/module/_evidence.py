@@ -144,10 +144,10 @@ class Evidence:
         attention = attention.astype(np.float32)
         late = self._added[list(nodes)]
         for sources, which in ((self._walks, ~late), (self._whole, late)):
-            rows = np.flatnonzero(which).tolist()
-            if not rows:
+            if not which.any():
                 continue
-            asked = [nodes[row] for row in rows]
+            rows = slice(None) if which.all() else np.flatnonzero(which)  # all of them are no copy
+            asked = np.asarray(nodes)[rows].tolist()
             for weight, walks in zip(weights, sources, strict=True):
                 walks.extend([*asked, *others])
                 through = attention[rows] @ walks.roots(others)
