@@ -167,12 +167,10 @@ def _holds_numbers(table: pd.DataFrame, column: object) -> bool:
 def weight_column(table: pd.DataFrame) -> str | None:
     """Return the column of the weights of edges, by its usual names; None if there is none."""
     column = find_column(table, WEIGHTS)
-    if (
-        column is not None
-        and not np.isfinite(to_numbers(table[column])).any()
-        and (table[column].astype(str) == "-").all()
-    ):
-        column = None  # BioGRID's scores, where there are none
+    if column is not None and not isinstance(table[column], pd.Series):
+        return column  # there twice, which is refused later
+    if column is not None and (table[column].astype(str).str.strip() == "-").mean() > _MOST:
+        column = None  # BioGRID's scores, which few studies give
     if column is not None and plain(column) == "mor" and read_signs(table[column]) is not None:
         return (
             column

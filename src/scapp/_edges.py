@@ -46,6 +46,7 @@ from scapp._tables import (
     open_text,
     read_table,
     to_numbers,
+    unpacked_name,
     whole,
 )
 
@@ -209,7 +210,7 @@ def read_edge_file(path: PathLike, columns: Sequence[str | int | None] = ()) -> 
     ValueError
         If the file is of another kind, or gene sets.
     """
-    name = str(path).lower().removesuffix(".gz")
+    name = unpacked_name(path)
     if is_gmt(path):
         raise ValueError(
             f"{str(path)!r} holds gene sets (GMT), which are no edges. Join genes of the same sets with "
@@ -227,6 +228,12 @@ def read_edge_file(path: PathLike, columns: Sequence[str | int | None] = ()) -> 
 
 def _without_header(path: PathLike, by_position: bool) -> pd.DataFrame:
     table = read_table(path, header=False)
+    attributes = next((c for c in table.columns[2:] if table[c].astype(str).str.startswith("{").all()), None)
+    if attributes is not None:
+        raise ValueError(
+            f"{str(path)!r} holds edges with attributes, as networkx writes them ({table[attributes].iloc[0]!r}). Read it with "
+            "`networkx.read_edgelist(path)` (create_using=networkx.DiGraph if they have a direction), and pass the graph."
+        )
     logger.info("%s has no header: its columns are taken by position.", Path(path).name)
     if table.shape[1] < 2 or all(map(is_term, table[1].astype(str))):
         return table  # annotations
@@ -277,6 +284,8 @@ def _from_table(
     if (source is None) != (target is None):
         raise ValueError("Pass both source=… and target=…, or neither.")
     attrs = table.attrs
+    if edge_ends(table) is None and None not in table.index.names and edge_ends(table.reset_index()) is not None:
+        table = table.reset_index()
     given = list(table.columns)
     if source is not None and target is not None:
         ends = check_column(table, source, "source"), check_column(table, target, "target")
@@ -331,7 +340,7 @@ def unknown_ends(table: pd.DataFrame) -> str:
     columns = shorten(map(repr, table.columns), 12)
     if is_effects_table(table):
         return f"This is a table of effects and no network: its columns are {columns}. Read it with `scapp.pp.read_effects(table)`."
-    if table.shape[1] >= 2 and all(map(is_term, table.iloc[:, 1].astype(str))):
+    if table.shape[1] >= 2 and len(table) and all(map(is_term, table.iloc[:, 1].astype(str))):
         return (
             f"The column {str(table.columns[1])!r} holds terms, such as {str(table.iloc[0, 1])!r}: these are annotations, which are no edges. Join genes of "
             "the same terms with `scapp.pp.similarity_network(adata, annotations)`."
@@ -347,6 +356,12 @@ def unknown_ends(table: pd.DataFrame) -> str:
             f"The column {members!r} lists several genes in a field, such as {str(table[members].iloc[0])!r}: these are sets of genes, which "
             f"are no edges. Read them with `scapp.resources.from_table(table, gene={members!r}, term=…)`, and join genes of the "
             "same sets with `scapp.pp.similarity_network(adata, annotations)`."
+        )
+    square = table.select_dtypes("number")
+    if table.shape[1] > 2 and square.shape[1] >= table.shape[1] - 1 and square.isna().to_numpy().any():
+        return (
+            f"This is a table of numbers with {int(square.isna().to_numpy().sum()):,} missing ones. If it is a network, square with the same genes "
+            "in rows and columns, and they are no edges, pass `table.fillna(0)`."
         )
     known = "; ".join(f"{a}, {b}" + (f" ({where})" if where else "") for (a, b), where in ENDS.items())
     return (
@@ -395,11 +410,13 @@ def _from_graph(graph: networkx.Graph, weight: str | None) -> EdgeTable:
         attribute = weight_column(table) or attribute
     listed = list(graph.edges(data=attribute, default=None))
     edges = pd.DataFrame(listed, columns=["source", "target", "weight"])
-    weighted = edges["weight"].notna().any()
+    weighted = any(weight is not None for *_, weight in listed)
     if weight is not None and len(edges) and not weighted:
         raise ValueError(f"No edge of the graph has the attribute weight={weight!r}.")
     edges["weight"] = to_numbers(edges["weight"]) if weighted else 1.0
-    edges["source"], edges["target"] = names_of(edges["source"], "node"), names_of(edges["target"], "node")
+    names_of_nodes = _names_of_nodes(graph)
+    for end in ("source", "target"):
+        edges[end] = names_of(edges[end].map(names_of_nodes) if names_of_nodes else edges[end], "node")
     signs = None if (edges["weight"] < 0).any() else find_signs(table, [attribute])
     if signs is not None:
         edges["weight"] *= np.where(signs.values < 0, -1.0, 1.0)
@@ -411,6 +428,17 @@ def _from_graph(graph: networkx.Graph, weight: str | None) -> EdgeTable:
         n_without_sign=0 if signs is None else int((signs.values == 0).sum()),
         unread=unread(table, _used([], attribute if weighted else None, signs)),
     )
+
+
+def _names_of_nodes(graph: networkx.Graph) -> dict[Any, str]:
+    """Return the names of nodes that are numbered, as igraph and Cytoscape write them (``"n0"``); empty if nodes are called by name."""
+    if not all(isinstance(node, int) or re.fullmatch(r"n?\d+", str(node)) for node in graph):
+        return {}
+    for key in ("name", "label", "gene", "symbol", "gene_symbol", "shared name", "id"):
+        names = {node: str(attributes[key]).strip() for node, attributes in graph.nodes(data=True) if key in attributes}
+        if len(names) == len(graph) == len(set(names.values())) and not all(map(str.isdecimal, names.values())):
+            return names
+    return {}
 
 
 def _check_weights(edges: pd.DataFrame, weights: np.ndarray, given: np.ndarray, where: str) -> None:

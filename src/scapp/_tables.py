@@ -33,6 +33,8 @@ def is_path(value: object) -> TypeGuard[PathLike]:
 def existing_file(path: PathLike) -> Path:
     """Return the path, ``~`` for the home folder, or an error if there is no such file."""
     path = Path(path).expanduser()
+    if path.is_dir():
+        raise ValueError(f"{str(path)!r} is a folder, expected a file. Name one of those in it.")
     if not path.is_file():
         raise ValueError(f"There is no file {str(path)!r} (looked in {str(Path.cwd())!r}).")
     return path
@@ -185,9 +187,14 @@ def whole(path: Path) -> Iterator[None]:
         ) from error
 
 
+def unpacked_name(path: PathLike) -> str:
+    """Return a path in lower case, without what says that the file is packed."""
+    return re.sub(r"\.(?:gz|bz2|xz|zip)$", "", str(path).lower())
+
+
 def is_gmt(path: PathLike) -> bool:
     """Return whether a path names a file of gene sets."""
-    return str(path).lower().endswith((".gmt", ".gmt.gz", ".gmt.zip"))
+    return unpacked_name(path).endswith(".gmt")
 
 
 # How files begin that are no tables, and who reads them.
@@ -198,7 +205,7 @@ _KINDS = {
     b"PAR1": "a parquet file under another name: call it .parquet",
     b"%PDF": "a PDF",
     b"\xd0\xcf\x11\xe0": "an old Excel file (.xls): save it as .xlsx or csv",
-    b"<?xml": "an XML file (GraphML, if it is a network: call it .graphml; write KEGG's KGML as a table of edges first)",
+    b"<?xml": "an XML file (GraphML, if it is a network: call it .graphml; GEXF is read by `networkx.read_gexf`, KEGG's KGML is to be written as a table)",
     b"\x28\xb5\x2f\xfd": "packed by zstd: unpack it with `unzstd`",
     b"7z\xbc\xaf": "a 7z archive: unpack it",
     b"X\n\0\0": "an R object (.rds): write it in R with `write.csv`",
@@ -207,6 +214,9 @@ _KINDS = {
     b"\x80\x03": "a pickle, which may run code and is not read",
     b"\x80\x04": "a pickle, which may run code and is not read",
     b"\x80\x05": "a pickle, which may run code and is not read",
+    b"*vertices": "a graph of Pajek, which `networkx.read_pajek` reads",
+    b"*Vertices": "a graph of Pajek, which `networkx.read_pajek` reads",
+    b"digraph": "a graph in DOT, which `networkx.nx_pydot.read_dot` reads",
     b"{\\rtf": "a document (RTF)",
     b"{": "JSON: make a table of it, for example with `pd.json_normalize`",
     b"[{": "JSON, which `pd.read_json` reads",

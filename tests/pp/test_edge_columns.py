@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 from typing import Any
 
 import anndata as ad
@@ -350,3 +353,55 @@ def test_files_that_are_no_tables_are_named(begin, kind, read, tmp_path):
     (tmp_path / "net.csv").write_bytes(begin)
     with pytest.raises(ValueError, match=kind):
         read(tmp_path / "net.csv")
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress], ids=["gz", "bz2", "xz"])
+def test_packed_sif_files_are_read_by_their_name(pack, tmp_path, request):
+    path = tmp_path / f"net.sif.{request.node.callspec.id}"
+    path.write_bytes(pack(b"KLF1\tactivates\tHBB\nGATA1\tinhibits\tKLF1\n"))
+    assert edges_of(path)[0] == SIGNED
+
+
+def test_numbered_nodes_go_by_their_names(tmp_path):
+    graph = nx.DiGraph()
+    for number, name in enumerate(["KLF1", "HBB", "GATA1"]):
+        graph.add_node(f"n{number}", name=name)
+    graph.add_edge("n0", "n1", weight=0.5)
+    graph.add_edge("n2", "n0", weight=1.0)
+    nx.write_graphml(graph, tmp_path / "igraph.graphml")
+    for given in (graph, tmp_path / "igraph.graphml"):
+        assert edges_of(given)[0] == {("KLF1", "HBB"): 0.5, ("GATA1", "KLF1"): 1.0}
+
+
+def test_missing_weights_of_a_graph_are_no_ones():
+    graph = nx.DiGraph()
+    graph.add_edge("KLF1", "HBB", weight=np.nan)
+    with pytest.raises(ValueError, match="1 of 1 edges have a weight that is missing"):
+        edges_of(graph)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("KLF1 HBB {'weight': 0.5}\nGATA1 KLF1 {'weight': 1.0}\n", "read_edgelist"),
+        ("*vertices 2\n1 KLF1\n", "read_pajek"),
+        ("digraph { KLF1 -> HBB; }\n", "DOT"),
+    ],
+)
+def test_files_of_networkx_are_named_with_who_reads_them(text, said, tmp_path):
+    (tmp_path / "net.txt").write_text(text)
+    with pytest.raises(ValueError, match=said):
+        edges_of(tmp_path / "net.txt")
+
+
+def test_ends_may_be_the_index_and_a_folder_is_no_file(tmp_path):
+    ends = pd.MultiIndex.from_tuples([("KLF1", "HBB"), ("GATA1", "KLF1")], names=["TF", "target"])
+    assert edges_of(pd.DataFrame({"mor": [1, -1]}, index=ends))[0] == SIGNED
+    with pytest.raises(ValueError, match="is a folder, expected a file"):
+        edges_of(tmp_path)
+    twice = pd.DataFrame([["KLF1", "HBB", 1, 2]], columns=["source", "target", "weight", "weight"])
+    with pytest.raises(ValueError, match="several columns called 'weight'"):
+        edges_of(twice)
+    square = pd.DataFrame([[np.nan, 1.0], [1.0, np.nan]], ["KLF1", "HBB"], ["KLF1", "HBB"]).assign(X=1.0)
+    with pytest.raises(ValueError, match=r"table\.fillna\(0\)"):
+        edges_of(square)

@@ -104,6 +104,8 @@ HGNC = pd.DataFrame(
     [
         ("2-Sep", "SEPTIN2"),
         ("02-Sep", "SEPTIN2"),
+        ("2-Sep-24", "SEPTIN2"),
+        ("2-Sep-2024", "SEPTIN2"),
         ("Sep-02", "SEPTIN2"),
         ("2-sep", "SEPTIN2"),
         ("2023-09-02 00:00:00", "SEPTIN2"),

@@ -103,7 +103,7 @@ def test_broken_folders_of_pie_are_refused(tmp_path, options, message):
 def test_folder_of_nothing_known_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no known model: expected .* or meta.json and embeddings.npy"):
         resources.read_embedding(tmp_path)
-    with pytest.raises(ValueError, match="There is no file"):
+    with pytest.raises(ValueError, match="is a folder, expected a file"):
         resources.read_embedding_table(tmp_path)
 
 

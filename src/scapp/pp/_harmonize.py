@@ -58,7 +58,7 @@ _BEFORE = {"SEPTIN": "SEPT", "MARCHF": "MARCH", "MTARC": "MARC", "DELEC": "DEC"}
 _RENAMED = re.compile(rf"({'|'.join(_BEFORE)})(\d+)", re.IGNORECASE)
 # Clones of RIKEN and others: digits, E and digits, which is a power of ten.
 _POWER = re.compile(r"(\d+)E(\d+)(?:RIK)?", re.IGNORECASE)
-_DAY_MONTH = re.compile(r"0?(\d{1,2})[-/ ]([A-Za-z]{3})[a-z]*")
+_DAY_MONTH = re.compile(r"0?(\d{1,2})[-/ ]([A-Za-z]{3})[a-z]*(?:[-/ ](?:\d{2}|\d{4}))?")
 _MONTH_DAY = re.compile(r"([A-Za-z]{3})[a-z]*[-/ ]0?(\d{1,2})")
 _ISO = re.compile(r"\d{4}-(\d{2})-(\d{2})(?:[ T]00:00(?::00(?:\.0+)?)?)?")
 _SCIENTIFIC = re.compile(r"(\d(?:[.,]\d+)?)E\+?(\d+)", re.IGNORECASE)
