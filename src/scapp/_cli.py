@@ -129,6 +129,11 @@ def _add_benchmark(commands: Any) -> None:
     what.add_argument(
         "--batch-key", metavar="COLUMN", help="of --screen: compare cells with the controls of their batch"
     )
+    what.add_argument(
+        "--context-key",
+        metavar="COLUMN",
+        help="of --screen: hold out one context after the other too, such as cell lines",
+    )
     who = parser.add_argument_group("who predicts")
     who.add_argument(
         "--methods",

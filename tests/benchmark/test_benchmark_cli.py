@@ -144,6 +144,26 @@ def test_screens_embeddings_and_predictions_from_files_take_part(simulated, netw
     np.testing.assert_allclose(theirs["value"], 0, atol=1e-6)
 
 
+def test_contexts_of_a_screen_are_held_out_where_their_column_is_named(simulated, network, tmp_path):
+    cells = simulated[0].copy()
+    cells.obs["line"] = np.where(np.arange(cells.n_obs) % 2, "A", "B")
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    network.to_csv(tmp_path / "edges.tsv", sep="\t", index=False)
+    files = [
+        "--screen",
+        f"mine={tmp_path / 'cells.h5ad'}",
+        "--network",
+        tmp_path / "edges.tsv",
+        "--context-key",
+        "line",
+    ]
+    asked = ["--task", "mine_unseen_contexts", "--quick", "--methods", "mean", "--output", tmp_path / "out"]
+    assert command(*files, *asked) == 0
+    scores = benchmark.read_results(tmp_path / "out")
+    assert set(scores["task"]) == {"mine_unseen_contexts"}
+    assert {"mean", "additive"} <= set(scores["method"])
+
+
 def test_a_method_that_fails_is_told_and_the_others_are_scored(small, tmp_path, capsys, monkeypatch):
     from scapp import baselines
 
@@ -163,6 +183,7 @@ def test_a_method_that_fails_is_told_and_the_others_are_scored(small, tmp_path, 
         (["--screen", "norman"], "--screen expects NAME=FILE, found 'norman'"),
         (["--screen", "norman_2019=no.h5ad"], "no file 'no.h5ad'"),
         (["--data", "nowhere"], "no folder 'nowhere'"),
+        (["--context-key", "line"], "--context-key names a column of the screens of --screen"),
         (["--task", "triples"], "no task triples; there are doubles, unseen_singles"),
         (["--seeds", "9"], "No task has a split 9"),
         (["--jobs", "0"], "jobs must be at least 1"),

@@ -203,6 +203,7 @@ def _tasks(args: argparse.Namespace, screens: Sequence[tuple[str, str]]) -> list
     from scapp import benchmark
     from scapp.benchmark._measured import MEASURED, string_and_annotations
     from scapp.benchmark._screens import ReadingOptions, simulated
+    from scapp.datasets import labelled_cells
 
     tasks: list[Task] = []
     if args.data is not None:
@@ -218,8 +219,15 @@ def _tasks(args: argparse.Namespace, screens: Sequence[tuple[str, str]]) -> list
         options |= {"network": args.network, "aliases": args.gene_aliases}
     elif args.data is not None and screens:
         options["sources"] = string_and_annotations(args.data / "networks")
+    if args.context_key and not screens:
+        raise ValueError("--context-key names a column of the screens of --screen, and there is none. Leave it out.")
     for name, path in screens:
         tasks += benchmark.screen(name, path, **options)
+        if args.context_key:
+            called = {"name": f"{name}_unseen_contexts", "title": f"Unseen contexts, {name}"}
+            tasks.append(
+                benchmark.unseen_contexts(labelled_cells(path), context_key=args.context_key, **options, **called)
+            )
     if args.data is None and not screens:
         tasks += simulated()
     return tasks
