@@ -3,109 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
-from scvi.module.base import BaseModuleClass, LossOutput
+from scvi.module.base import LossOutput
 from torch import Tensor
 
 from scapp.module._attention import N_FOLDS, MeasuredAttention
+from scapp.module._base import BATCH, Contribution, EffectModule, Inputs, Prediction, Wanted
 from scapp.module._calibration import Calibration
 from scapp.module._closed_form import MAX_LEARNED_FROM, MIN_COMBINATIONS, ClosedForm, even_choice, order_of
 from scapp.module._evidence import Evidence, Genes, membership
+from scapp.module._posterior import Posterior
 
-# Steps of L-BFGS that one epoch takes.
-# Of the two halves of the perturbations, each of which is asked about the other, fewer steps tell how well they agree.
+# Steps of L-BFGS that one epoch takes. The attentions that learn from a part of the perturbations only serve to judge how well
+# the attention predicts others, for which fewer steps are enough.
 CLOSED_FORM_STEPS, ATTENTION_STEPS, FOLD_STEPS = 10, 10, 4
 # Shares of the attention among which leave-one-out chooses.
 SHARES = torch.linspace(0, 1, 11, dtype=torch.float64)
 SMALLEST_NOISE = 0.05  # of the median: no perturbation is known more exactly than by this
-BATCH = 256
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """Hold what the module is made of; genes are numbers of nodes.
-
-    Parameters
-    ----------
-    labels
-        Canonical label of each training perturbation.
-    perturbations
-        Its nodes.
-    n_nodes, n_measured
-        Number of genes, and of those that were measured.
-    networks
-        Matrices of shape (n_nodes, n_nodes).
-    features
-        Gene features of shape (n_nodes, n_features); a row of NaN marks a gene without.
-    added
-        Which genes came after the training, of shape (n_nodes,); None where none did.
-    """
-
-    labels: list[str]
-    perturbations: list[Genes]
-    n_nodes: int
-    n_measured: int
-    networks: list[sparse.csr_matrix]
-    features: list[NDArray[np.floating]] = field(default_factory=list)
-    added: NDArray[np.bool_] | None = None
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """Say what is predicted beside the log-fold-changes.
-
-    Parameters
-    ----------
-    std
-        Their standard deviations.
-    change
-        Threshold of the probability of a change; None for no probability.
-    attention
-        Attention to measured perturbations and to genes of the networks.
-    """
-
-    std: bool = True
-    change: float | None = None
-    attention: bool = True
-
-
-class Prediction(NamedTuple):
-    """Predictions of n perturbations; what was not wanted, or the form of the model does not have, is None.
-
-    `lfc`, `std` and `change` have the shape (n, n_measured), `to_genes` (n, n_nodes), `to_perturbations` (n, n_training)
-    and `to_mean`, the share of the attention that goes to the centre, (n,).
-    """
-
-    lfc: Tensor
-    std: Tensor | None = None
-    change: Tensor | None = None
-    to_genes: Tensor | None = None
-    to_perturbations: Tensor | None = None
-    to_mean: Tensor | None = None
-
-    @classmethod
-    def joined(cls, parts: Sequence[Prediction]) -> Prediction:
-        """Join predictions of several batches."""
-        return cls(*(None if values[0] is None else torch.cat(values) for values in zip(*parts, strict=True)))
-
-
-class Contribution(NamedTuple):
-    """A part of one predicted value: `weight` times `value` of the perturbations `rows`, summed; the centre has no rows."""
-
-    half: str
-    rows: list[int]
-    weight: Tensor
-    value: Tensor
-
-
-class APPModule(BaseModuleClass):
+class APPModule(EffectModule):
     """The closed form (:class:`ClosedForm`) and the attention (:class:`MeasuredAttention`), joined by one learned share.
 
     What a gene does that was not perturbed alone is the closed form's prediction, of which the share goes to the
@@ -289,45 +212,19 @@ class APPModule(BaseModuleClass):
         """Return twice the typical noise of a measured value: changes beyond it are not noise."""
         if self.noise_known[1]:
             return 2 * (self.gene_noise.median() * self.row_noise.median()).sqrt()
-        closed = self.closed_form
+        closed, scale = self.closed_form, self.single_calibration.scale
         noise = closed.noise().median() * closed.penalty
-        scale = self.single_calibration.scale
-        return (
-            2 * (noise.sqrt() * scale)[closed.penalty < 1e3].median()
-            if (closed.penalty < 1e3).any()
-            else 2 * scale.median()
-        )
+        told = (
+            closed.penalty < 1e3
+        )  # beyond it, a gene is predicted by the centre, and its penalty says nothing of its noise
+        return 2 * (noise.sqrt() * scale)[told].median() if told.any() else 2 * scale.median()
 
     def loss(self, tensors: dict[str, Tensor], inference_outputs: dict, generative_outputs: dict) -> LossOutput:
         """Return the leave-one-out loss; training does not use it, but takes whole steps."""
         loss = self.closed_form.loss()
         return LossOutput(loss=loss, n_obs_minibatch=len(self.perturbations))
 
-    def inference(self, *args: Any, **kwargs: Any) -> dict:
-        """Return nothing: the closed form needs the training perturbations together."""
-        return {}
-
-    def generative(self, *args: Any, **kwargs: Any) -> dict:
-        """Return nothing; see `inference`."""
-        return {}
-
-    def _get_inference_input(self, tensors: dict[str, Tensor], **kwargs: Any) -> dict:
-        return {}
-
-    def _get_generative_input(self, tensors: dict[str, Tensor], inference_outputs: dict, **kwargs: Any) -> dict:
-        return {}
-
-    def sample(self, *args: Any, **kwargs: Any) -> None:
-        """Refuse: this is not a generative model of cells."""
-        raise TypeError("APP predicts the mean effect of a perturbation; it does not sample cells.")
-
     # ------------------------------------------------------------------ prediction
-
-    def predict(self, perturbations: Sequence[Genes], wanted: Wanted | None = None) -> Prediction:
-        """Predict perturbations, each a tuple of nodes."""
-        wanted = Wanted() if wanted is None else wanted
-        batches = [perturbations[i : i + BATCH] for i in range(0, len(perturbations), BATCH)]
-        return Prediction.joined(list(self.predict_batches(batches, wanted)))
 
     @torch.no_grad()
     def predict_batches(self, batches: Sequence[Sequence[Genes]], wanted: Wanted) -> Iterator[Prediction]:
@@ -358,50 +255,58 @@ class APPModule(BaseModuleClass):
     def _predict(self, perturbations: Sequence[Genes], wanted: Wanted) -> Prediction:
         nodes = sorted({gene for genes in perturbations for gene in genes})
         similar = self.similarities(nodes)
-        closed = self.closed_form
-        parts = closed.parts(perturbations, nodes, similar)
-        kernel = closed.kernel(parts)
-        lfc = closed.predict(kernel)
+        kernel = self.closed_form.kernel(self.closed_form.parts(perturbations, nodes, similar))
+        lfc = self.closed_form.predict(kernel)
         attended = [k for k, node in enumerate(nodes) if self._is_attended(node)]
-        needs_attention = wanted.attention and self.uses_attention
-        attention = (
-            self.attention.of_genes(nodes, similar) if needs_attention or (attended and self.share > 0) else None
-        )
-        if self.share > 0 and attended:
+        blends = bool(attended) and float(self.share) > 0
+        shows_attention = wanted.attention and self.uses_attention
+        attention = self.attention.of_genes(nodes, similar) if blends or shows_attention else None
+        if blends:
             lfc = self._blend(lfc, perturbations, nodes, attended, similar, attention)
         own, share, measured, noise = self._own(perturbations)
         lfc[own] = torch.lerp(lfc[own], measured, share)
         std = change = None
         if wanted.std or wanted.change is not None:
-            sizes = torch.as_tensor([float(len(genes)) for genes in perturbations], dtype=torch.float64)
-            within = torch.as_tensor(self.evidence.within(perturbations))
-            profiles = closed.summed_profiles(perturbations, nodes, similar) if closed.has_combinations else None
-            n_guessed = [float(sum(gene not in self.single_row for gene in genes)) for genes in perturbations]
-            prior = closed.variance(sizes, within, profiles, n_guessed=torch.as_tensor(n_guessed, dtype=torch.float64))
-            variance = closed.posterior_variance(kernel, prior, closed.new_noise(perturbations))
-            # What is not known of a gene decides the error of a combination that holds it, as it does that of the gene alone.
-            combined = (sizes > 1) & (torch.as_tensor(n_guessed) == 0)
-            std = torch.empty_like(lfc)
-            change = torch.empty_like(lfc) if wanted.change is not None else None
-            for rows, calibration in ((~combined, self.single_calibration), (combined, self.combination_calibration)):
-                if rows.any():
-                    std[rows] = calibration.std(lfc[rows], variance[rows])
-                    if change is not None:
-                        change[rows] = calibration.change(lfc[rows], variance[rows], float(wanted.change))
-            # Another measurement departs from this one by the noise of both.
-            kept = share.expand_as(noise)
-            std[own] = torch.lerp(std[own].square(), 2 * noise, kept).sqrt()
+            std, change = self._errors(lfc, kernel, perturbations, nodes, similar, wanted.change)
+            # A perturbation that was measured: another measurement departs from that one by the noise of both.
+            twice, kept = 2 * noise, share.expand_as(noise)
+            std[own] = torch.lerp(std[own].square(), twice, kept).sqrt()
             if change is not None and len(own):
-                error = (2 * noise).sqrt().clamp_min(1e-12)
-                normal = torch.distributions.Normal(0.0, 1.0)
-                above = normal.cdf((lfc[own] - wanted.change) / error) + normal.cdf((-lfc[own] - wanted.change) / error)
-                change[own] = torch.lerp(change[own], above, kept)
-        if not needs_attention:
-            return Prediction(lfc, std if wanted.std else None, change)
+                change[own] = torch.lerp(change[own], _beyond(lfc[own], twice.sqrt(), float(wanted.change)), kept)
+        std = std if wanted.std else None
+        if not shows_attention:
+            return Prediction(lfc, std, change)
         to_genes, to_perturbations = self._attention_of(perturbations, nodes, attention)
-        return Prediction(
-            lfc, std if wanted.std else None, change, to_genes, to_perturbations, 1 - to_perturbations.sum(1)
-        )
+        return Prediction(lfc, std, change, to_genes, to_perturbations, 1 - to_perturbations.sum(1))
+
+    def _errors(
+        self,
+        lfc: Tensor,
+        kernel: Tensor,
+        perturbations: Sequence[Genes],
+        nodes: list[int],
+        similar: NDArray[np.floating],
+        threshold: float | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the standard deviations of predictions and, given a threshold, the probabilities of a change beyond it."""
+        closed = self.closed_form
+        sizes = torch.as_tensor([len(genes) for genes in perturbations], dtype=torch.float64)
+        guessed = [sum(gene not in self.single_row for gene in genes) for genes in perturbations]
+        n_guessed = torch.as_tensor(guessed, dtype=torch.float64)
+        within = torch.as_tensor(self.evidence.within(perturbations))
+        profiles = closed.summed_profiles(perturbations, nodes, similar) if closed.has_combinations else None
+        prior = closed.variance(sizes, within, profiles, n_guessed=n_guessed)
+        variance = closed.posterior_variance(kernel, prior, closed.new_noise(perturbations))
+        std = torch.empty_like(lfc)
+        change = None if threshold is None else torch.empty_like(lfc)
+        # The error of a combination with a gene that was not perturbed alone is that of predicting this gene.
+        combined = (sizes > 1) & (n_guessed == 0)
+        for rows, calibration in ((~combined, self.single_calibration), (combined, self.combination_calibration)):
+            if rows.any():
+                std[rows] = calibration.std(lfc[rows], variance[rows])
+                if change is not None:
+                    change[rows] = calibration.change(lfc[rows], variance[rows], float(threshold))
+        return std, change
 
     def _is_attended(self, node: int) -> bool:
         """Return whether the attention takes part in what a gene does: where it was not perturbed alone, or on its own."""
@@ -612,42 +517,10 @@ class APPModule(BaseModuleClass):
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
 
-class Posterior:
-    r"""Covariance of the errors of predicting some perturbations, averaged over genes.
-
-    The closed form is a Gaussian process: the errors of predicting P and Q have the covariance
-    :math:`a\,(K(P, Q) - K_P (K + \lambda D)^{-1} K_Q)`, and a measurement has the noise :math:`a \lambda d`
-    :cite:p:`Rasmussen2006`. The amplitude a, the mean squared signal of the genes, brings them to squared log-fold-changes.
-
-    Attributes
-    ----------
-    noise
-        Variance of the noise of measuring each, of shape (n,).
-    """
-
-    @torch.no_grad()
-    def __init__(self, module: APPModule, perturbations: Sequence[Genes]):
-        closed = module.closed_form
-        self._module, self._perturbations = module, list(perturbations)
-        penalty = closed.penalty.clamp(max=1e3)
-        self._penalty = float(penalty.median())
-        self._amplitude = float(module.single_calibration.scale.square().mean())
-        nodes = sorted({gene for genes in perturbations for gene in genes})
-        self._nodes, self._place = nodes, {node: k for k, node in enumerate(nodes)}
-        kernel = closed.kernel(closed.parts(perturbations, nodes, module.similarities(nodes)))
-        self._half = (kernel @ closed.vectors) / (closed.values + self._penalty).sqrt()
-        self.noise = (self._amplitude * self._penalty * closed.new_noise(perturbations)).numpy()
-
-    @torch.no_grad()
-    def covariance(self, a: NDArray[np.intp], b: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Return covariances between perturbations, by their positions `a` and `b`: (n_a, n_b)."""
-        prior = self._module.prior_kernel([self._perturbations[i] for i in a], [self._perturbations[i] for i in b])
-        return self._amplitude * (prior - self._half[a] @ self._half[b].T).numpy()
-
-    def variance(self, a: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Return variances of perturbations, by their positions: (n_a,)."""
-        blocks = [a[i : i + BATCH] for i in range(0, len(a), BATCH)]
-        return np.concatenate([np.maximum(self.covariance(block, block).diagonal(), 0) for block in blocks])
+def _beyond(lfc: Tensor, std: Tensor, threshold: float) -> Tensor:
+    """Return the probability that a normal variable lies beyond a threshold, either way."""
+    normal, std = torch.distributions.Normal(0.0, 1.0), std.clamp_min(1e-12)
+    return normal.cdf((lfc - threshold) / std) + normal.cdf((-lfc - threshold) / std)
 
 
 def _relative(noise: Tensor) -> Tensor:

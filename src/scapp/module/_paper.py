@@ -9,10 +9,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scvi.module.base import BaseModuleClass, LossOutput
+from scvi.module.base import LossOutput
 from torch import Tensor, nn
 
-from scapp.module._app import BATCH, Contribution, Inputs, Prediction, Wanted
+from scapp.module._base import Contribution, EffectModule, Inputs, Prediction, Wanted
 from scapp.module._calibration import Calibration
 from scapp.module._encoder import Activation, Aggregation, Graph, GraphEncoder, IdentityEncoder, RandomEncoder
 from scapp.module._evidence import Genes, membership
@@ -78,7 +78,7 @@ class AdditiveAttention(nn.Module):
         return torch.softmax(torch.stack([torch.tanh(q + key) @ self.v for q in query]), dim=1)
 
 
-class PaperModule(BaseModuleClass):
+class PaperModule(EffectModule):
     """Graph encoder, additive attention over all genes and decoder, trained by gradient descent.
 
     Parameters
@@ -189,24 +189,6 @@ class PaperModule(BaseModuleClass):
         scale = target.norm(dim=1).mean().clamp_min(1e-12)
         return LossOutput(loss=(target - predicted).norm(dim=1).mean() / scale, n_obs_minibatch=len(rows))
 
-    def inference(self, *args: Any, **kwargs: Any) -> dict:
-        """Return nothing; all is in `loss`."""
-        return {}
-
-    def generative(self, *args: Any, **kwargs: Any) -> dict:
-        """Return nothing; see `inference`."""
-        return {}
-
-    def _get_inference_input(self, tensors: dict[str, Tensor], **kwargs: Any) -> dict:
-        return {}
-
-    def _get_generative_input(self, tensors: dict[str, Tensor], inference_outputs: dict, **kwargs: Any) -> dict:
-        return {}
-
-    def sample(self, *args: Any, **kwargs: Any) -> None:
-        """Refuse: this is not a generative model of cells."""
-        raise TypeError("APP predicts the mean effect of a perturbation; it does not sample cells.")
-
     @torch.no_grad()
     def finish(self) -> None:
         """Learn the errors from the residuals of the fit, the only ones that this form has."""
@@ -216,12 +198,6 @@ class PaperModule(BaseModuleClass):
         self.threshold.copy_(2 * self.calibration.scale.median())
 
     # ------------------------------------------------------------------ prediction
-
-    def predict(self, perturbations: Sequence[Genes], wanted: Wanted | None = None) -> Prediction:
-        """Predict perturbations, each a tuple of nodes."""
-        wanted = Wanted() if wanted is None else wanted
-        batches = [perturbations[i : i + BATCH] for i in range(0, len(perturbations), BATCH)]
-        return Prediction.joined(list(self.predict_batches(batches, wanted)))
 
     @torch.no_grad()
     def predict_batches(self, batches: Sequence[Sequence[Genes]], wanted: Wanted) -> Iterator[Prediction]:

@@ -1,0 +1,54 @@
+"""How the errors of predicting several perturbations go together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from scapp.module._base import BATCH
+from scapp.module._evidence import Genes
+
+if TYPE_CHECKING:
+    from scapp.module._app import APPModule
+
+
+class Posterior:
+    r"""Covariance of the errors of predicting some perturbations, averaged over genes.
+
+    The closed form is a Gaussian process: the errors of predicting P and Q have the covariance
+    :math:`a\,(K(P, Q) - K_P (K + \lambda D)^{-1} K_Q)`, and a measurement has the noise :math:`a \lambda d`
+    :cite:p:`Rasmussen2006`. The amplitude a, the mean squared signal of the genes, brings them to squared log-fold-changes.
+
+    Attributes
+    ----------
+    noise
+        Variance of the noise of measuring each, of shape (n,).
+    """
+
+    @torch.no_grad()
+    def __init__(self, module: APPModule, perturbations: Sequence[Genes]):
+        closed = module.closed_form
+        self._module, self._perturbations = module, list(perturbations)
+        penalty = closed.penalty.clamp(max=1e3)
+        self._penalty = float(penalty.median())
+        self._amplitude = float(module.single_calibration.scale.square().mean())
+        nodes = sorted({gene for genes in perturbations for gene in genes})
+        self._nodes, self._place = nodes, {node: k for k, node in enumerate(nodes)}
+        kernel = closed.kernel(closed.parts(perturbations, nodes, module.similarities(nodes)))
+        self._half = (kernel @ closed.vectors) / (closed.values + self._penalty).sqrt()
+        self.noise = (self._amplitude * self._penalty * closed.new_noise(perturbations)).numpy()
+
+    @torch.no_grad()
+    def covariance(self, a: NDArray[np.intp], b: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Return covariances between perturbations, by their positions `a` and `b`: (n_a, n_b)."""
+        prior = self._module.prior_kernel([self._perturbations[i] for i in a], [self._perturbations[i] for i in b])
+        return self._amplitude * (prior - self._half[a] @ self._half[b].T).numpy()
+
+    def variance(self, a: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Return variances of perturbations, by their positions: (n_a,)."""
+        blocks = [a[i : i + BATCH] for i in range(0, len(a), BATCH)]
+        return np.concatenate([np.maximum(self.covariance(block, block).diagonal(), 0) for block in blocks])
