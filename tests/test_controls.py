@@ -359,3 +359,14 @@ def test_labels_that_are_no_text_are_refused_with_the_mend(labels, mend):
     adata.obs["perturbation"] = pd.Series(np.repeat(np.array(labels, dtype=object), 9), index=adata.obs_names)
     with pytest.raises(ValueError, match=mend):
         scapp.pp.pseudobulk(adata)
+
+
+def test_a_name_in_a_list_of_controls_that_labels_nothing_is_warned_of():
+    adata = cells({"NTC_1": 9, "KLF1": 5})
+    with pytest.warns(
+        UserWarning, match=r"labelled 'safe', which control=… names as well; the controls are 'NTC_1' \(9\)"
+    ):
+        scapp.pp.pseudobulk(adata, control=["NTC", "safe"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scapp.pp.pseudobulk(adata, control=["NTC"])

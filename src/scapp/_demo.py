@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from scapp import baselines, datasets, metrics, pl, pp
+from scapp._anndata_files import read_anndata
 from scapp._effects import effects_layer
 from scapp._genes import measured_mask
 from scapp._keys import Key
@@ -69,7 +70,7 @@ def screen_of(
     for path in (data, network):
         if not Path(path).exists():
             raise FileNotFoundError(f"There is no file {str(path)!r}.")
-    adata = ad.read_h5ad(data)
+    adata = read_anndata(data)
     report(f"Read {adata.n_obs:,} observations x {adata.n_vars:,} genes")
     if control is None:
         layer = effects_layer(adata, None, layer)

@@ -240,6 +240,16 @@ def check_control(labels: Iterable[str], control: Control, *, sep: str = SEPARAT
             f"controls usually have: {show_counts(others)}. Take them as controls with "
             f"control={_as_list([*names, *_short(others)])}, take them as genes with control={list(names)!r}, or leave them out."
         )
+    absent = [
+        name
+        for name in names
+        if not any(is_named(token, [name]) for label in found for token in (label, *label.split(sep)))
+    ]
+    if absent:
+        warn_user(
+            f"No observation is labelled {_or(tuple(absent))}, which control=… names as well; the controls are {show_counts(found)}. Correct "
+            "the name, or leave it out."
+        )
     unsaid = {name: n for name, n in found.items() if name not in names}
     if unsaid:
         logger.info("Taken as controls: %s.", show_counts(found, 12))

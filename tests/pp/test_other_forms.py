@@ -15,6 +15,7 @@ from scipy import sparse
 from tests.reports import reported
 
 import scapp
+from scapp.datasets import labelled_cells
 from scapp.pp._harmonize import excel_form, made_by_excel
 
 GENES = ["KLF1", "GATA1", "HBB", "ALAS2"]
@@ -214,3 +215,16 @@ def test_screens_of_other_kinds_are_named_with_who_reads_them(tmp_path):
         scapp.pp.pseudobulk(mudata.MuData({"rna": genes()}))
     with pytest.raises(TypeError, match=r"found DataFrame\. Make one of counts"):
         scapp.pp.pseudobulk(pd.DataFrame({"KLF1": [1]}))
+
+
+@pytest.mark.parametrize(
+    "read", [scapp.pp.pseudobulk, scapp.report.make_report, labelled_cells], ids=["pseudobulk", "report", "loader"]
+)
+def test_every_reader_of_screens_names_what_it_was_given(read, tmp_path):
+    (tmp_path / "cells.csv").write_text("gene,c1\nKLF1,3\n")
+    (tmp_path / "damaged.h5ad").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(200))
+    with h5py.File(tmp_path / "m.h5mu", "w") as file:
+        file.create_group("mod")
+    for name, said in (("cells.csv", "is a table"), ("damaged.h5ad", "truncated, damaged"), ("m.h5mu", "is a MuData")):
+        with pytest.raises(ValueError, match=f"{name}' .*{said}"):
+            read(tmp_path / name)

@@ -180,7 +180,7 @@ def test_what_cannot_be_read_is_refused_before_anything_is_written(simulated, tm
     with pytest.raises(FileNotFoundError, match="with the network"):
         make_report(cells, tmp_path / "none.tsv", output=page)
     (tmp_path / "text.h5ad").write_text("no h5ad")
-    with pytest.raises(ValueError, match="cannot be read as an h5ad"):
+    with pytest.raises(ValueError, match="cannot be read as an AnnData"):
         make_report(tmp_path / "text.h5ad", output=page)
     with pytest.raises(ValueError, match="n_splits must be"):
         make_report(cells, output=page, n_splits=0)

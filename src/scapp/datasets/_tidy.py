@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-import anndata as ad
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
+from scapp._anndata_files import read_anndata
 from scapp._controls import doubtful, is_control, looks_like_control, missing_kind, recognised
 from scapp._genes import shorten
 from scapp._keys import Key
@@ -57,10 +57,12 @@ def load_h5ad(path: Path | str, *, backed: Literal["r"] | None = None) -> AnnDat
     ------
     FileNotFoundError
         If there is none.
+    ValueError
+        If it is damaged or of another kind.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no file {str(path)!r}.")
-    return ad.read_h5ad(path, backed=backed)
+    return read_anndata(path, backed=backed)
 
 
 def labelled_cells(path: Path | str, *, perturbation_key: str | None = None, control: str | None = None) -> AnnData:

@@ -14,6 +14,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from scapp._anndata_files import read_anndata
 from scapp._checked import checked
 from scapp._effect_columns import CONTEXTS, ERRORS, LN, LOG2, LOG10, LOGS, PERTURBATIONS
 from scapp._genes import check_gene_names, check_layer, scapp_uns, shorten
@@ -211,17 +212,7 @@ def _open(effects: Any) -> Any:
     if path.suffix == ".h5ad" or (
         path.is_dir() and any((path / name).exists() for name in (".zgroup", "zarr.json", ".zattrs"))
     ):
-        import anndata
-
-        if not path.exists():
-            raise ValueError(f"There is no file {str(path)!r} (looked in {str(Path.cwd())!r}).")
-        try:
-            return anndata.read_zarr(path) if path.is_dir() else anndata.read_h5ad(path)
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{str(path)!r} cannot be read as an AnnData: it is truncated, damaged or of another kind ({error}). Expected a "
-                ".h5ad file or a .zarr folder; fetch or write it again."
-            ) from error
+        return read_anndata(path)
     if path.is_dir():
         # By their names without .gz and the like, which decide what is a table and what it is called.
         files = {

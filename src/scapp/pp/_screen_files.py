@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData, read_h5ad
 
+from scapp._anndata_files import named, path_of_anndata
 from scapp._genes import check_gene_names, shorten
 from scapp._keys import Key
 from scapp._labels import near_matches
-from scapp._tables import PathLike, check_is_text, is_gzipped, is_path
+from scapp._tables import PathLike, is_path
 from scapp.expression import Source, get_matrix
 
 logger = logging.getLogger(__name__)
@@ -93,48 +94,14 @@ def _open(screen: Any, layer: str | None, opened: ExitStack) -> AnnData:
         return _with_annotation_in_memory(screen)
     if not is_path(screen):
         raise TypeError(f"Expected an AnnData, or the path of one, found {type(screen).__name__}.{_mend_type(screen)}")
-    if "://" in str(screen):
-        raise ValueError(f"{str(screen)!r} is an address, expected the path of a file. Download it first.")
-    path = Path(screen).expanduser()
-    if not path.exists():
-        raise ValueError(f"There is no file {str(path)!r} (looked in {str(Path.cwd())!r}).")
-    if path.is_dir() or not h5py.is_hdf5(path):
-        _say_what_it_is(path)
-    try:
+    path = path_of_anndata(screen)
+    with named(path):
         store = _store(path, opened)
-        if not path.is_dir():
-            _check_is_anndata(store, path)
         if isinstance(store.get("obs"), h5py.Dataset):
             # Before version 0.7, anndata wrote tables as one array, which it alone reads.
             logger.info("%s was written by anndata below 0.7: it is read into memory.", path.name)
             return read_h5ad(path)
         return _read(store, layer)
-    except (OSError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{str(path)!r} cannot be read as an AnnData: it is truncated, damaged or of another kind ({error}). "
-            "Expected a .h5ad file or a .zarr folder; fetch or write it again."
-        ) from error
-
-
-def _say_what_it_is(path: Path) -> None:
-    """Raise if a path is an intact table, or of another kind that its name or its first bytes reveal."""
-    if path.is_dir():
-        if any((path / f"matrix.mtx{packed}").exists() for packed in ("", ".gz")):
-            raise ValueError(
-                f"{str(path)!r} is a folder of Cell Ranger, where an AnnData is expected. Read it with `scanpy.read_10x_mtx(path)`, and "
-                "label its cells."
-            )
-        return
-    if is_gzipped(path) and path.name.lower().endswith((".h5ad.gz", ".h5.gz", ".h5mu.gz", ".loom.gz")):
-        raise ValueError(f"{str(path)!r} is packed. Unpack it with `gunzip`, and pass the unpacked file.")
-    name = path.name.lower().removesuffix(".gz")
-    if name.endswith((".csv", ".tsv", ".txt", ".tab", ".parquet", ".xlsx")):
-        raise ValueError(
-            f"{str(path)!r} is a table, where an AnnData of cells is expected. Read effects of perturbations with "
-            "`scapp.pp.read_effects(path)`, and counts of cells with `anndata.io.read_csv(path)`."
-        )
-    if not name.endswith((".h5ad", ".h5", ".zarr")):
-        check_is_text(path)
 
 
 def _mend_type(screen: Any) -> str:
@@ -143,19 +110,6 @@ def _mend_type(screen: Any) -> str:
     if isinstance(getattr(screen, "mod", None), Mapping):
         return f" Pass the modality with the expression, such as mdata[{next(iter(screen.mod), 'rna')!r}]."
     return ""
-
-
-# Groups that other files in HDF5 have, and who reads these files.
-_OTHER_FILES = {
-    "matrix": ("a 10x or loom file", "`scanpy.read_10x_h5(path)` or `anndata.io.read_loom(path)`, and label its cells"),
-    "mod": ("a MuData", "`mudata.read_h5mu(path)`, and pass the modality with the expression, such as mdata['rna']"),
-}
-
-
-def _check_is_anndata(store: Any, path: Path) -> None:
-    for group, (kind, reader) in _OTHER_FILES.items():
-        if group in store and not ("obs" in store and "var" in store and group != "mod"):
-            raise ValueError(f"{str(path)!r} is {kind}, where an AnnData is expected. Read it with {reader}.")
 
 
 def _store(path: Path, opened: ExitStack) -> Any:

@@ -20,6 +20,7 @@ from anndata import AnnData
 
 import scapp
 from scapp import benchmark, pp, tl
+from scapp._anndata_files import read_anndata
 from scapp._checked import checked
 from scapp._effects import control_label, label_column, perturbation_type
 from scapp._genes import measured_mask, shorten
@@ -227,10 +228,7 @@ def _read(data: ad.AnnData | Path | str) -> tuple[ad.AnnData, str]:
     path = Path(data).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {str(data)!r} with the screen.")
-    try:
-        return ad.read_h5ad(path), path.stem
-    except Exception as error:
-        raise ValueError(f"{path.name!r} cannot be read as an h5ad file of an AnnData: {error}") from error
+    return read_anndata(path), path.stem
 
 
 @contextlib.contextmanager
