@@ -32,7 +32,8 @@ from scapp._warn import warn_user
 logger = logging.getLogger(__name__)
 
 Annotations: TypeAlias = pd.DataFrame | Mapping[str, Iterable[str]] | PathLike
-# Share of the fields that must hold several genes, and what a gene is called.
+# Share of the first fields that must hold several genes, and what a gene is called.
+N_LOOKED_AT = 1000
 _MOST = 0.5
 _NAME = re.compile(r"[\w.\-]+")
 # Of the relations of the Gene Ontology, those by which a gene of the child is also one of the parent.
@@ -141,11 +142,11 @@ def split_terms(gene: pd.Series, term: pd.Series) -> tuple[pd.Series, pd.Series]
 
 def joined_names(column: pd.Series) -> str:
     """Return what joins several names in most fields of a column; empty if most hold one, or numbers."""
-    text = column.astype(str)
+    text = column.head(N_LOOKED_AT).astype(str)
     for join in (";", "|", ",", "/"):
         joined = text.str.contains(join, regex=False)
         if len(text) and joined.mean() > _MOST:
-            parts = [part.strip() for value in text[joined].head(1000) for part in value.split(join) if part.strip()]
+            parts = [part.strip() for value in text[joined] for part in value.split(join) if part.strip()]
             if parts and all(_NAME.fullmatch(part) for part in parts) and any(not part.isdecimal() for part in parts):
                 return join
     return ""

@@ -169,7 +169,11 @@ def weight_column(table: pd.DataFrame) -> str | None:
     column = find_column(table, WEIGHTS)
     if column is not None and not isinstance(table[column], pd.Series):
         return column  # there twice, which is refused later
-    if column is not None and (table[column].astype(str).str.strip() == "-").mean() > _MOST:
+    if (
+        column is not None
+        and not pd.api.types.is_numeric_dtype(table[column].dtype)
+        and (table[column].astype(str).str.strip() == "-").mean() > _MOST
+    ):
         column = None  # BioGRID's scores, which few studies give
     if column is not None and plain(column) == "mor" and read_signs(table[column]) is not None:
         return (
@@ -240,7 +244,12 @@ def tells_regulation(table: pd.DataFrame, used: Iterable[object]) -> bool:
 
 def weights_are_signs(ends: tuple[object, object], weights: NDArray[np.float64]) -> bool:
     """Return whether the weights from sources to targets are 1 and -1, both."""
-    return plain(ends[0]).startswith("source") and set(np.unique(weights)) == {-1.0, 1.0}
+    return bool(
+        plain(ends[0]).startswith("source")
+        and (np.abs(weights) == 1).all()
+        and (weights < 0).any()
+        and (weights > 0).any()
+    )
 
 
 def all_directed(table: pd.DataFrame) -> bool:
