@@ -70,6 +70,22 @@ _LIKE_ERROR = re.compile(r".*(?:lfcse|std_?err|standard_?err|stderr).*|(?:.*_)?s
 LIKE_TEST = re.compile(
     r"(?:.*_)?(?:p_?val(?:ue)?s?|padj|q_?val(?:ue)?s?|fdr|lfcse|std_?err(?:or)?)(?:_.*)?|neg_?log_?(?:10)?_?p.*"
 )
+# Columns of one perturbation each: its label, and a statistic that no gene is called by.
+_PLAIN_LOGS = "lfc logfc log_fc log_fold_change logfoldchange".split()
+_ALL_WHATS = {*LOG2, *LN, *LOG10, *LOGS, *_PLAIN_LOGS, *ERRORS, *P_VALUES, *ADJUSTED, *STATISTICS}
+_WHATS = "|".join(
+    re.escape(name).replace("_", r"[\s_.\-]*")
+    for name in sorted(
+        {*LOG2, *LN, *LOG10, *_PLAIN_LOGS, *ERRORS, *P_VALUES, *ADJUSTED, "zscore", "z_score", "stat"},
+        key=len,
+        reverse=True,
+    )
+    if len(name) > 1
+)
+_OF_ONE = (
+    re.compile(rf"(?P<label>.+?)[\s_.:(\[]+(?P<what>{_WHATS})[)\]]?", re.IGNORECASE),
+    re.compile(rf"(?P<what>{_WHATS})[\s_.:(\[]+(?P<label>.+?)[)\]]?", re.IGNORECASE),
+)
 LARGEST_Z = 37.0  # of the smallest p-value that a double holds
 
 
@@ -142,6 +158,39 @@ def find_columns(table: pd.DataFrame, given: dict[str, str | None]) -> EffectCol
         adjusted=find_column(table, ADJUSTED, named),
         freedom=find_column(table, FREEDOM, named),
     )
+
+
+def by_perturbation(table: pd.DataFrame) -> pd.DataFrame | None:
+    """Return a long table from one with columns for each perturbation, ``"KLF1_log2FC"`` beside ``"KLF1_padj"``; None if it is none.
+
+    Names of statistics may stand before or behind those of perturbations. Columns without a perturbation are kept where they are no
+    numbers, as those of genes.
+    """
+    found: dict[str, dict[str, object]] = {}
+    for column in table.columns:
+        if plain(column) in _ALL_WHATS:
+            continue
+        for match in filter(None, (pattern.fullmatch(str(column).strip()) for pattern in _OF_ONE)):
+            if not match["label"].isdecimal():  # pandas numbers columns of one name
+                found.setdefault(match["label"], {}).setdefault(plain(match["what"]), column)
+            break
+    effects = {*LOG2, *LN, *LOG10, *_PLAIN_LOGS}
+    labels = [label for label, columns in found.items() if effects & set(columns)]
+    if len(labels) < 2:
+        return None
+    used = {column for columns in found.values() for column in columns.values()}
+    rest = [
+        column
+        for column in table.columns
+        if column not in used and not pd.api.types.is_numeric_dtype(table[column].dtype)
+    ]
+    parts = []
+    for label in labels:
+        part = table[rest].assign(perturbation=label)
+        for what, column in found[label].items():
+            part[what] = table[column].to_numpy()
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
 
 
 def base_of(name: object, columns: Sequence[object] = ()) -> tuple[str, str]:

@@ -471,3 +471,36 @@ def test_numbered_rows_and_columns_are_no_names():
 def test_an_empty_table_of_standard_errors_is_named():
     with pytest.raises(ValueError, match="table of lfc_se is empty"):
         read_effects(LFC, base="e", lfc_se=pd.DataFrame())
+
+
+@pytest.mark.parametrize("form", ["{gene}_{what}", "{what}.{gene}", "{gene} ({what})", "{gene}_vs_NTC_{what}", "pairs"])
+def test_columns_of_each_perturbation_are_read(form, tmp_path):
+    singles = LFC.loc[["KLF1", "GATA1"]]
+    table = pd.DataFrame({"gene": LFC.columns, "description": "x", "baseMean": 3.0})
+    for gene in singles.index:
+        for what, values in (("log2FC", LFC.loc[gene] / LN2), ("lfcSE", SE.loc[gene] / LN2), ("padj", 0.1)):
+            name = f"{what}|{gene}" if form == "pairs" else form.format(gene=gene, what=what)
+            table[name] = values if np.isscalar(values) else values.to_numpy()
+    if form == "pairs":
+        columns = [tuple(name.split("|")) if "|" in name else (name, "") for name in table.columns]
+        table.columns = pd.MultiIndex.from_tuples(columns)
+    else:
+        table.to_csv(tmp_path / "effects.csv", index=False)
+        assert_effects(read_effects(tmp_path / "effects.csv"))
+    assert_effects(read_effects(table))
+
+
+def test_other_kinds_of_effects_are_no_perturbations():
+    table = pd.DataFrame({"gene": LFC.columns, "log2FC_raw": 1.0, "log2FC_shrunken": 0.5, "padj": 0.1})
+    with pytest.raises(ValueError, match=r"perturbation=…|\{'KLF1': table\}"):
+        read_effects(table)
+    numbered = pd.DataFrame({"gene": LFC.columns, "log2FC": 1.0, "log2FC.1": 0.5, "log2FC.2": 0.1})
+    with pytest.raises(ValueError, match="perturbations have no usual name"):
+        read_effects(numbered)
+
+
+def test_perturbations_that_are_numbers_are_no_genes():
+    table = pd.DataFrame(
+        {"perturbation": [1, 2, 1, 2], "gene": ["KLF1", "KLF1", "HBB", "HBB"], "log2FC": [1.0, 2.0, 3.0, 4.0]}
+    )
+    assert list(read_effects(table).var_names) == ["KLF1", "HBB"]

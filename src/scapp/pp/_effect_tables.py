@@ -25,6 +25,7 @@ from scapp._effect_columns import (
     PERTURBATIONS,
     EffectColumns,
     base_of,
+    by_perturbation,
     errors_of,
     find_columns,
 )
@@ -146,6 +147,8 @@ def from_table(table: pd.DataFrame, options: Options) -> FoundEffects:
         elif not pd.api.types.is_numeric_dtype(table.index.dtype):
             table = table.rename_axis(name).reset_index()
     table = table.reset_index(drop=True)
+    if isinstance(table.columns, pd.MultiIndex):
+        table.columns = ["_".join(str(part) for part in name if str(part)) for name in table.columns]
     if table.columns.has_duplicates:
         twice = table.columns[table.columns.duplicated()].unique()
         raise ValueError(
@@ -163,8 +166,15 @@ def from_table(table: pd.DataFrame, options: Options) -> FoundEffects:
     named = any(options.columns[name] is not None for name in ("gene", "lfc"))
     numbers = table.shape[1] - len(texts)
     is_long = found.lfc is not None and found.gene is not None and found.perturbation is not None
+    others_named = any(column is not None for argument, column in given.items() if argument != "gene")
+    of_each = None if others_named or is_long else by_perturbation(table)
+    if of_each is not None and _name_genes(of_each["perturbation"].unique(), table[texts], options):
+        logger.info("Each perturbation has columns of its own, such as %r.", str(table.columns[-1]))
+        return from_table(of_each, options)
+    # No gene is called "log2FC".
+    is_named_long = is_long and plain(found.lfc) in {*LOG2, *LN, *LOG10}
     # A wide table may have a gene called "T" or "F" among its columns; a long one has two columns of text or more.
-    if named or (is_long and len({found.gene, found.perturbation} & set(texts)) == 2):
+    if named or is_named_long or (is_long and len({found.gene, found.perturbation} & set(texts)) == 2):
         return from_long(table, options)
     if found.lfc is not None and plain(found.lfc) in {*LOG2, *LN, *LOG10, *LOGS} and numbers < 12 and len(texts) >= 1:
         if found.perturbation is None or found.gene is None:
@@ -198,6 +208,16 @@ def from_table(table: pd.DataFrame, options: Options) -> FoundEffects:
             f"its columns are {shorten(map(repr, table.columns), 12)}. Name them with perturbation=…, gene=… and lfc=…."
         )
     return _from_wide(table, texts, options)
+
+
+def _name_genes(labels: Iterable[str], texts: pd.DataFrame, options: Options) -> bool:
+    """Return whether most labels name a gene of the table, as names of perturbations do, and not a second kind of effects."""
+    genes = {str(name).strip() for column in texts for name in texts[column]}
+    known = [
+        any(part.strip() in genes for part in without_control(label, options.control).split(options.sep))
+        for label in labels
+    ]
+    return 2 * sum(known) >= len(known)
 
 
 def _is_text(column: pd.Series) -> bool:
