@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.module.conftest import N_MEASURED, Screen, fit, make_screen
 
-from scapp.module import APPModule, Wanted
+from scapp.module import APPModule, Wanted, _closed_form
 
 OFF = -40.0  # the logarithm of a weight that does nothing
 
@@ -182,3 +182,14 @@ def test_planted_pairs_are_predicted_whether_or_not_their_genes_were_measured(pa
     )
     lfc = predicted(pairs_module, [(0, 1), (2, 7), (40, 3), (41, 46)])
     assert np.linalg.norm(lfc - truth, axis=1).mean() < 0.2 * np.linalg.norm(truth, axis=1).mean()
+
+
+def test_a_step_to_an_indefinite_kernel_does_not_end_the_training():
+    """Similarities without negative values need not be positive definite; a long step of the line search may show it."""
+    indefinite = torch.tensor([[1.0, 2.0], [2.0, 1.0]], dtype=torch.float64)
+    inverse = _closed_form._Inverse.apply(indefinite)
+    assert torch.isfinite(inverse).all()
+    definite = torch.tensor([[2.0, 1.0], [1.0, 2.0]], dtype=torch.float64)
+    torch.testing.assert_close(_closed_form._Inverse.apply(definite), torch.linalg.inv(definite))
+    with pytest.raises(FloatingPointError, match="not finite"):
+        _closed_form._Inverse.apply(torch.full((2, 2), torch.inf, dtype=torch.float64))

@@ -66,7 +66,7 @@ class _Inverse(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, matrix: Tensor) -> Tensor:
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(matrix))
+        inverse = torch.cholesky_inverse(_cholesky(matrix))
         ctx.save_for_backward(inverse)
         return inverse
 
@@ -74,6 +74,22 @@ class _Inverse(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (inverse,) = ctx.saved_tensors
         return -(inverse @ gradient @ inverse)
+
+
+def _cholesky(matrix: Tensor) -> Tensor:
+    """Return the Cholesky factor; a matrix that rounding or a long step has made indefinite gets a larger diagonal.
+
+    Similarities by annotations have no negative values, so that their matrix need not be positive definite where next to no
+    noise is added. Steps that lead there have long residuals and are not kept.
+    """
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    added = 1e-8 * matrix.diagonal().mean()
+    while failed:
+        if not torch.isfinite(added):
+            raise FloatingPointError("The kernel of the closed form is not finite.")
+        factor, failed = torch.linalg.cholesky_ex(matrix + added * torch.eye(len(matrix), dtype=matrix.dtype))
+        added = 10 * added
+    return factor
 
 
 class ClosedForm(nn.Module):
