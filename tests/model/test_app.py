@@ -215,6 +215,24 @@ def test_training_that_is_interrupted_leaves_the_model_as_it_was(effects, make):
     assert len(model.history["train_loss"]) == 2
 
 
+def test_a_first_training_that_was_interrupted_leaves_no_trace(effects, make):
+    expected = make(effects.copy(), max_epochs=3).predict(["g20", "g1+g2"])
+    scapp.model.APP.setup_anndata(effects)
+    model = scapp.model.APP(effects)
+
+    class Interrupt(Callback):
+        def on_train_end(self, trainer, pl_module):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        model.train(max_epochs=3, callbacks=[Interrupt()], enable_progress_bar=False)
+    assert not model.is_trained
+    model.train(max_epochs=3, enable_progress_bar=False)
+    found = model.predict(["g20", "g1+g2"])
+    for layer in LAYERS:
+        np.testing.assert_allclose(found.layers[layer], expected.layers[layer], atol=1e-6)
+
+
 @pytest.mark.parametrize("sparse_lfc", [False, True])
 def test_sparse_and_dense_effects_give_the_same_model(effects, make, sparse_lfc):
     effects.layers["lfc_se"] = np.full(effects.shape, 0.1, dtype=np.float32)

@@ -198,8 +198,14 @@ class TrainingMixin:
         if isinstance(max_epochs, bool) or not isinstance(max_epochs, int) or max_epochs < 0:
             raise ValueError(f"max_epochs must be a whole number of at least 0, found {max_epochs!r}.")
         self._set_effects(read=not self.module.targets.any())
-        before = {name: value.clone() for name, value in self.module.state_dict().items()}
         history, was_trained = copy.copy(self.history_), self.is_trained_
+        # Tables of a model that was not trained hold nothing yet, and may be large: every training makes them anew.
+        learned = {name for name, _ in self.module.named_parameters()}
+        before = {
+            name: value.clone()
+            for name, value in self.module.state_dict().items()
+            if was_trained or name in learned or value.dim() < 2
+        }
         watch = WatchInterrupts()
         try:
             if max_epochs == 0:
@@ -209,7 +215,7 @@ class TrainingMixin:
             else:
                 self._run(max_epochs, accelerator, plan_kwargs or {}, watch, trainer_kwargs)
         except BaseException as error:
-            self.module.load_state_dict(before)
+            self.module.load_state_dict(before, strict=False)
             self.history_, self.is_trained_ = history, was_trained
             if watch.interrupted and not isinstance(error, KeyboardInterrupt):
                 raise KeyboardInterrupt from error

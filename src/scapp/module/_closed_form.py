@@ -156,7 +156,9 @@ class ClosedForm(nn.Module):
             "projected": (n, n_measured), "profiles": (n_singles, n_measured), "profile_weights": (n_singles, n_measured),
             "profile_mean": (n_measured,), "units": (3,),
         }.items():  # fmt: skip
-            self.register_buffer(name, torch.ones(shape, dtype=torch.float64))
+            # Zeros take no memory before something is written; only lengths and factors begin as ones.
+            start = torch.zeros if len(shape) > 1 else torch.ones
+            self.register_buffer(name, start(shape, dtype=torch.float64))
         self.register_buffer("guess_error", torch.zeros((), dtype=torch.float64))
         self.register_buffer("knows_noise", torch.zeros((), dtype=torch.bool))
         self._gene_noise: Tensor | None = None

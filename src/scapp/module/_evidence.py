@@ -245,7 +245,7 @@ def _random_walks(
 def _all_walks(transition: sparse.csr_matrix, degree: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return where walks from all genes lead: the inverse of a matrix that roots of degrees make symmetric."""
     root = np.sqrt(degree)
-    system = np.array((RESTART - 1) * (sparse.diags(root) @ transition @ sparse.diags(1 / root)).toarray(), order="F")
+    system = ((RESTART - 1) * (sparse.diags(root) @ transition @ sparse.diags(1 / root))).toarray(order="F")
     system[np.diag_indices_from(system)] += 1
     factor, _ = dpotrf(system, lower=1, overwrite_a=1)
     inverse, _ = dpotri(factor, lower=1, overwrite_c=1)  # only the lower triangle is filled
