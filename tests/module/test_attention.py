@@ -8,6 +8,7 @@ import torch
 from tests.module.conftest import N_NODES, fit, make_screen
 
 from scapp.module import APPModule, Evidence, Wanted
+from scapp.module._attention import _Attended
 
 
 def test_a_perturbation_never_sees_itself_in_training(screen):
@@ -100,3 +101,23 @@ def test_large_networks_are_walked_step_by_step_with_the_same_result(screen, mon
     monkeypatch.setattr(_evidence, "LARGEST_DENSE", 0)
     stepped = Evidence(screen.inputs.networks, n_nodes=N_NODES).similarities([1, 2], range(N_NODES))
     np.testing.assert_allclose(stepped, dense, atol=1e-6)
+
+
+def test_the_gradient_of_the_attention_is_that_of_its_steps():
+    rng = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=rng, dtype=torch.float64)
+
+    features, hidden = normal(4, 5, 6), torch.eye(5, 6).bool()
+    values = [normal(6, rank) for rank in (2, 3)]
+    inputs = normal(2, 4).requires_grad_(), normal(2).requires_grad_()
+    assert torch.autograd.gradcheck(lambda w, s: _Attended.apply(w, s, features, hidden, values), inputs)
+    by_hand = torch.softmax(
+        torch.cat([inputs[0][0] @ features[:, 1], (inputs[1][0] + np.log(6))[None]]).masked_fill(
+            torch.arange(7) == 1, -torch.inf
+        ),
+        dim=0,
+    )[:-1]
+    found = _Attended.apply(*inputs, features, hidden, values)[1, :2]
+    torch.testing.assert_close(found, by_hand @ values[0])

@@ -243,7 +243,8 @@ class MeasuredAttention(nn.Module):
         learned_from
             Training perturbations that are learned from.
         order
-            An order of the training perturbations that does not depend on how they stand in the data; it makes the folds.
+            An order of the training perturbations that does not depend on how they stand in the data; it makes the folds, and
+            says which are asked about where there are many.
         similarities
             Of the training genes, of shape (n_evidence, n_genes, n_genes).
         lfc
@@ -254,9 +255,8 @@ class MeasuredAttention(nn.Module):
         asked = rows[~self.is_combination[rows]]
         if len(asked) < MIN_QUERIES:
             asked = rows
-        by_label = [row for row in order if row in set(asked.tolist())]
-        step = -(-len(asked) // MAX_ASKED)
-        by_label = by_label[::step]
+        askable = set(asked.tolist())
+        by_label = [row for row in order if row in askable][:: -(-len(asked) // MAX_ASKED)]
         asked = np.sort(by_label)
         queries = [(row, gene) for row in asked for gene in self.perturbations[row]]
         columns = [self._place[gene] for _, gene in queries]
@@ -283,8 +283,7 @@ class MeasuredAttention(nn.Module):
             features, hidden, mean, y @ self.loadings, outside.clamp_min(0), centre, centre @ self.loadings, unit
         )
         self._scale = float((y.norm(dim=1) * unit).mean()) or 1.0
-        # As many values of one perturbation would be independent: of the eigenvalues of the products, the squared sum over the
-        # sum of squares.
+        # The number of independent values of a perturbation: the squared sum of the eigenvalues over the sum of their squares.
         products = deviation @ deviation.T
         independent = float(products.trace() ** 2 / products.square().sum().clamp_min(1e-30)) if products.any() else 1.0
         self._prior = SCALAR_PRIOR / independent
@@ -363,7 +362,7 @@ class MeasuredAttention(nn.Module):
 
 
 class _Attended(torch.autograd.Function):
-    """Means of values by attention; its gradient passes over the scores a third as often as that of the steps one by one."""
+    """Attention-weighted sums of values, with a gradient that passes over the scores a third as often as autograd's."""
 
     @staticmethod
     def forward(
@@ -404,7 +403,7 @@ def _means(attention: Tensor, values: Sequence[Tensor]) -> Tensor:
 
 
 def _median_weights(y: Tensor, squares: Tensor, centre: Tensor) -> Tensor:
-    """Return the weights of one step of Weiszfeld's to the geometric median of perturbations: over their distances."""
+    """Return the weights of one of Weiszfeld's steps to the geometric median: the inverse distances of the perturbations."""
     distance = (squares - 2 * (y @ centre) + centre @ centre).clamp_min(0).sqrt()
     weight = 1 / distance.clamp_min(0.1 * distance.median().clamp_min(1e-12))
     return weight / weight.sum()
