@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 from torch import Tensor, nn
 
@@ -96,27 +98,27 @@ class Calibration(nn.Module):
         """Return the probability that a measured change is larger than `threshold`, either way."""
         typical = variance.sqrt() * self.scale
         left, step = self._place(_log_size(predicted, typical))
-        size = predicted.abs() / typical
-        bound = threshold / typical
-        found = torch.zeros_like(predicted)
-        for group in range(MAX_GROUPS):
-            # Each value lies between two groups and takes its share of both.
-            share = torch.where(left == group, 1 - step, 0) + torch.where(left + 1 == group, step, 0)
-            at = share.nonzero(as_tuple=True)
-            if len(at[0]):
-                above = 1 - self._below(group, bound[at] - size[at])
-                found[at] += share[at] * (above + self._below(group, -bound[at] - size[at]))
-        return found.clamp(0, 1)
+        size, bound = (predicted.abs() / typical).flatten().numpy(), (threshold / typical).flatten().numpy()
+        # Group by group, each a slice once the values are sorted by the group below them.
+        group, share = left.flatten().numpy().astype(np.uint8), step.flatten().numpy()
+        order = group.argsort(kind="stable")
+        size, bound, share = size[order], bound[order], share[order]
+        sorted_found = np.empty_like(size)
+        ends = np.searchsorted(group[order], np.arange(MAX_GROUPS))
+        for k, (start, end) in enumerate(itertools.pairwise(ends)):
+            at = slice(start, end)
+            below, above = (self._beyond(j, bound[at], size[at]) for j in (k, k + 1))
+            sorted_found[at] = (1 - share[at]) * below + share[at] * above
+        found = np.empty_like(sorted_found)
+        found[order] = sorted_found
+        return torch.as_tensor(found.clip(0, 1)).reshape(predicted.shape)
 
-    def _below(self, group: int, value: Tensor) -> Tensor:
-        """Return the share of errors of a group below a value, by interpolation between its quantiles."""
-        knots = self.errors[group].contiguous()
-        right = torch.searchsorted(knots, value.contiguous(), right=False).clamp(1, len(knots) - 1)
-        a, b = knots[right - 1], knots[right]
-        step = ((value - a) / (b - a).clamp_min(1e-12)).clamp(0, 1)
-        q = QUANTILES.to(knots)
-        inside = torch.lerp(q[right - 1], q[right], step)
-        return torch.where(value < knots[0], 0.5 * q[0], torch.where(value > knots[-1], 1 - 0.5 * q[0], inside))
+    def _beyond(self, group: int, bound: NDArray[np.float64], size: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the probability that a value with the errors of a group lies beyond a bound, by interpolation of quantiles."""
+        errors, level = self.errors[group].numpy(), QUANTILES.numpy()
+        tail = 0.5 * level[0]
+        over, under = (np.interp(x, errors, level, left=tail, right=1 - tail) for x in (bound - size, -bound - size))
+        return 1 - over + under
 
     def _place(self, size: Tensor) -> tuple[Tensor, Tensor]:
         right = torch.searchsorted(self.knots, size.contiguous()).clamp(1, len(self.knots) - 1)
