@@ -50,6 +50,18 @@ def test_of_all_human_symbols_only_those_that_are_usual_names_of_controls_are_ta
     assert doubtful("CTRL") and doubtful("AAVS1")
 
 
+def test_a_gene_beside_a_control_is_no_chromosome_and_no_replicate():
+    genes = "CHRM1 Chrm3 CHRM5 REP15 REPS1 Reps2".split()
+    assert not [gene for gene in genes if recognised(f"ctrl_{gene}") or recognised(f"NT-{gene}")]
+    assert all(parse_label(f"ctrl_{gene}", control="ctrl", sep="_") == (gene,) for gene in genes)
+    assert all(map(recognised, ["AAVS1_chr19", "NTC_chrM_100", "ctrl_rep15", "CTRL_REP1", "NTC_chr1_12345"]))
+
+
+def test_doses_are_not_missing_labels():
+    assert [missing_kind(dose) for dose in ("0.5", "0.1 uM", "10.0")] == ["", "", ""]
+    assert missing_kind("unassigned 2") == missing_kind("NA.1") == "missing"
+
+
 def test_a_name_of_many_digits_is_looked_at_quickly():
     assert not recognised("1" * 90 + "!")
     assert recognised("NTC_" + "1" * 90)

@@ -88,8 +88,9 @@ _AFTER = [
     *r"\d++x? sgrnas? grnas? crrnas? sirnas? shrnas? guides? sg rnas? sequences? seq oligos? human mouse for sites?".split(),
     *r"loc(?:us|i) regions? pool lib(?:rary)? group cells? vector plasmid samples?".split(),
     *(rf"(?<={_JOINS}){word}" for word in (r"p1(?:p2)?", "p2", r"d\d++")),
-    *r"hs mm v\d++ chr(?:\d++|[xym]) crispr[ia]? \d++(?:h|hrs?|hours?|d|days?)".split(),
-    *r"rep(?:licate)?s? batch(?:es)? days? plates? lanes? wells? runs? donors?".split(),
+    *r"hs mm v\d++ chr(?:\d++|[xym])(?![a-z0-9]) crispr[ia]? \d++(?:h|hrs?|hours?|d|days?)".split(),  # and not CHRM1
+    r"(?!(?-i:REP15|REPS[12]|Reps[12])(?!\d))rep(?:licate)?s?",  # which are genes
+    *r"batch(?:es)? days? plates? lanes? wells? runs? donors?".split(),
 ]
 _LETTER = rf"(?<={_JOINS})(?:[a-h]|[gi]\d+)(?![a-z0-9])"  # NTC_A, control-g2
 _CORES = "|".join(_CORE)
@@ -230,7 +231,8 @@ def missing_kind(label: str) -> str:
     apart = _CAMEL.sub(" ", written).lower()  # "NotAssigned"
     if not any(map(str.isalnum, text)):
         return "missing"  # "*", "?", "--"
-    for name in (text, apart, re.sub(r"[ .]\d+$", "", text)):  # "unassigned", "unassigned 2"
+    numbered = re.sub(r"(?<=[a-z])[ .]\d+$", "", text)  # "unassigned 2", but not the dose "0.5"
+    for name in (text, apart, numbered):
         if name in SEVERAL:
             return "several"
         if name in MISSING and name:
