@@ -68,6 +68,8 @@ def named(path: Path, errors: tuple[type[Exception], ...] = (OSError, KeyError, 
     """
     try:
         yield
+    except MemoryError:
+        raise  # the file may be intact
     except errors as error:
         raise ValueError(
             f"{str(path)!r} cannot be read as an AnnData: it is truncated, damaged or of another kind ({error}). "

@@ -197,19 +197,23 @@ def is_gmt(path: PathLike) -> bool:
     return unpacked_name(path).endswith(".gmt")
 
 
+# With the byte that follows: PAR1 and RDX are genes, which may stand first in a table without a header.
+PARQUET = b"PAR1\x15"
+
 # How files begin that are no tables, and who reads them.
 _KINDS = {
     b"\x89HDF\r\n\x1a\n": "an HDF5 file (AnnData .h5ad, MuData .h5mu, 10x .h5 or loom), which anndata, mudata and scanpy read",
-    b"PK\x03\x04": "a zip archive of several files (npz, or an Excel file under another name)",
+    b"PK\x03\x04": "a zip archive that is damaged or holds several files (npz, for example)",
     b"\x93NUMPY": "an array of numpy (.npy), which `numpy.load` reads",
-    b"PAR1": "a parquet file under another name: call it .parquet",
+    PARQUET: "a parquet file under another name: call it .parquet",
     b"%PDF": "a PDF",
     b"\xd0\xcf\x11\xe0": "an old Excel file (.xls): save it as .xlsx or csv",
     b"<?xml": "an XML file (GraphML, if it is a network: call it .graphml; GEXF is read by `networkx.read_gexf`, KEGG's KGML is to be written as a table)",
     b"\x28\xb5\x2f\xfd": "packed by zstd: unpack it with `unzstd`",
     b"7z\xbc\xaf": "a 7z archive: unpack it",
     b"X\n\0\0": "an R object (.rds): write it in R with `write.csv`",
-    b"RDX": "an R workspace (.RData): write its table in R with `write.csv`",
+    b"RDX2\n": "an R workspace (.RData): write its table in R with `write.csv`",
+    b"RDX3\n": "an R workspace (.RData): write its table in R with `write.csv`",
     b"ARROW1": "a feather file, which `pd.read_feather` reads",
     b"\x80\x03": "a pickle, which may run code and is not read",
     b"\x80\x04": "a pickle, which may run code and is not read",
@@ -299,10 +303,10 @@ def read_table(path: PathLike, *, header: bool = True) -> pd.DataFrame:
 def _binary_kind(path: Path) -> str:
     """Return ``"parquet"`` or ``"xlsx"``, by the name of a file or by how it begins; empty for text and others."""
     with path.open("rb") as file:
-        begin = file.read(4)
-    if path.suffix == ".parquet" or begin == b"PAR1":
+        begin = file.read(5)
+    if path.suffix == ".parquet" or begin == PARQUET:
         return "parquet"
-    excel = path.suffix.lower() == ".xlsx" or (begin == b"PK\x03\x04" and "xl/workbook.xml" in _members(path))
+    excel = path.suffix.lower() == ".xlsx" or (begin.startswith(b"PK\x03\x04") and "xl/workbook.xml" in _members(path))
     return "xlsx" if excel else ""
 
 
@@ -364,7 +368,7 @@ def _separator(lines: Sequence[str]) -> str:
         below = next((line for line in lines[1:] if line.strip()), lines[0])
         for sep in there:
             above, next_one = (len(next(csv.reader([line], delimiter=sep))) for line in (lines[0], below))
-            if next_one - above in (0, 1):  # R writes no name above those of rows
+            if next_one > 1 and next_one - above in (0, 1):  # R writes no name above those of rows
                 return sep
     return there[0] if there else " "
 
@@ -376,10 +380,14 @@ _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+")
 
 
 def _has_decimal_commas(lines: Sequence[str], separator: str) -> bool:
-    """Return whether numbers have commas for points, as spreadsheets write them in some countries."""
+    """Return whether numbers have commas for points, as spreadsheets write them in some countries.
+
+    Between tabs, lists of numbers have commas too, such as those of publications, but no sign and no zero before the comma.
+    """
     fields = [field.strip() for line in lines[1:] for field in line.split(separator)]
     commas = [field for field in fields if _DECIMAL_COMMA.fullmatch(field)]
-    return not all(map(_THOUSANDS.fullmatch, commas)) and not any(map(_DECIMAL_POINT.fullmatch, fields))
+    certain = separator == ";" or any(field.startswith(("-", "+", "0,")) for field in commas)
+    return certain and not all(map(_THOUSANDS.fullmatch, commas)) and not any(map(_DECIMAL_POINT.fullmatch, fields))
 
 
 def _first_lines(path: Path, n: int = 200) -> tuple[int, list[str]]:
