@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from scapp._genes import shorten
 from scapp._tables import find_column, plain
+from scapp._warn import warn_user
+
+logger = logging.getLogger(__name__)
 
 # Column names in lower case, with "_" for what joins their words, in the order in which they are looked for.
 PERTURBATIONS = """perturbation perturbed_gene perturbation_name perturbed perturbation_id target_perturbation gene_perturbed
@@ -72,11 +77,12 @@ LIKE_TEST = re.compile(
 )
 # Columns of one perturbation each: its label, and a statistic that no gene is called by.
 _PLAIN_LOGS = "lfc logfc log_fc log_fold_change logfoldchange".split()
-_ALL_WHATS = {*LOG2, *LN, *LOG10, *LOGS, *_PLAIN_LOGS, *ERRORS, *P_VALUES, *ADJUSTED, *STATISTICS}
+_EFFECTS = frozenset({*LOG2, *LN, *LOG10, *_PLAIN_LOGS})
+_ALL_WHATS = {*_EFFECTS, *LOGS, *ERRORS, *P_VALUES, *ADJUSTED, *STATISTICS}
 _WHATS = "|".join(
     re.escape(name).replace("_", r"[\s_.\-]*")
     for name in sorted(
-        {*LOG2, *LN, *LOG10, *_PLAIN_LOGS, *ERRORS, *P_VALUES, *ADJUSTED, "zscore", "z_score", "stat"},
+        {*_EFFECTS, *ERRORS, *P_VALUES, *ADJUSTED, "zscore", "z_score", "stat"},
         key=len,
         reverse=True,
     )
@@ -160,36 +166,76 @@ def find_columns(table: pd.DataFrame, given: dict[str, str | None]) -> EffectCol
     )
 
 
-def by_perturbation(table: pd.DataFrame) -> pd.DataFrame | None:
-    """Return a long table from one with columns for each perturbation, ``"KLF1_log2FC"`` beside ``"KLF1_padj"``; None if it is none.
+def columns_by_perturbation(table: pd.DataFrame) -> dict[str, dict[str, list[object]]]:
+    """Return the columns of each perturbation by their statistic, ``"KLF1_log2FC"`` beside ``"KLF1_padj"``; empty if these are none.
 
-    Names of statistics may stand before or behind those of perturbations. Columns without a perturbation are kept where they are no
-    numbers, as those of genes.
+    Names of statistics may stand before or behind those of perturbations, two of which at least have effects.
     """
-    found: dict[str, dict[str, object]] = {}
+    found: dict[str, dict[str, list[object]]] = {}
     for column in table.columns:
         if plain(column) in _ALL_WHATS:
             continue
         for match in filter(None, (pattern.fullmatch(str(column).strip()) for pattern in _OF_ONE)):
             if not match["label"].isdecimal():  # pandas numbers columns of one name
-                found.setdefault(match["label"], {}).setdefault(plain(match["what"]), column)
+                found.setdefault(match["label"], {}).setdefault(plain(match["what"]), []).append(column)
             break
-    effects = {*LOG2, *LN, *LOG10, *_PLAIN_LOGS}
-    labels = [label for label, columns in found.items() if effects & set(columns)]
-    if len(labels) < 2:
-        return None
-    used = {column for columns in found.values() for column in columns.values()}
-    rest = [
+    return found if sum(not _EFFECTS.isdisjoint(columns) for columns in found.values()) >= 2 else {}
+
+
+def by_perturbation(table: pd.DataFrame, found: Mapping[str, Mapping[str, Sequence[object]]]) -> pd.DataFrame:
+    """Return a long table from one with columns for each perturbation.
+
+    Columns without a perturbation are kept where they are no numbers, as those of genes.
+
+    Parameters
+    ----------
+    table
+        The table.
+    found
+        Its columns, as :func:`columns_by_perturbation` returns them.
+
+    Raises
+    ------
+    ValueError
+        If a perturbation has several columns of effects, or effects under another name than the rest.
+    """
+    used = {column for columns in found.values() for of in columns.values() for column in of}
+    rest = [column for column in table.columns if column not in used]
+    numbers = [column for column in rest if pd.api.types.is_numeric_dtype(table[column].dtype)]
+    without = [
         column
-        for column in table.columns
-        if column not in used and not pd.api.types.is_numeric_dtype(table[column].dtype)
+        for columns in found.values()
+        for of in columns.values()
+        for column in of[0 if _EFFECTS.isdisjoint(columns) else 1 :]
     ]
+    found = {label: columns for label, columns in found.items() if not _EFFECTS.isdisjoint(columns)}
+    effects = {
+        label: [c for what, of in columns.items() if what in _EFFECTS for c in of] for label, columns in found.items()
+    }
+    label, several = max(effects.items(), key=lambda item: len(item[1]))
+    if len(several) > 1:
+        raise ValueError(
+            f"The table has several columns of effects of {label!r}: {', '.join(map(repr, several))}. Drop all but one of each "
+            "perturbation."
+        )
+    names = {what: str(of[0]) for columns in found.values() for what, of in columns.items() if what in _EFFECTS}
+    if len(names) > 1:
+        raise ValueError(
+            f"Each perturbation has columns of its own, but effects have several names, as in {', '.join(map(repr, names.values()))}. "
+            "Bring them to one scale and one name, as with `table.rename(columns={'KLF1_lfc': 'KLF1_log2FC'})`."
+        )
+    logger.info("Each perturbation has columns of its own, such as %r.", *names.values())
+    if numbers:
+        logger.info("Not read, as they belong to no perturbation: %s.", shorten(map(repr, numbers)))
+    if without:
+        warn_user(
+            f"{len(without)} columns belong to a perturbation that has no effects, or repeat another, and are not read: "
+            f"{shorten(map(repr, without))}. Effects are those of columns such as {next(iter(names.values()))!r}."
+        )
     parts = []
-    for label in labels:
-        part = table[rest].assign(perturbation=label)
-        for what, column in found[label].items():
-            part[what] = table[column].to_numpy()
-        parts.append(part)
+    for label, columns in found.items():
+        part = table[rest].drop(columns=numbers).assign(perturbation=label)
+        parts.append(part.assign(**{what: table[of[0]].to_numpy() for what, of in columns.items()}))
     return pd.concat(parts, ignore_index=True)
 
 

@@ -499,6 +499,27 @@ def test_other_kinds_of_effects_are_no_perturbations():
         read_effects(numbered)
 
 
+def test_no_column_of_a_perturbation_is_lost_in_silence():
+    table = pd.DataFrame({"gene": ["KLF1", "GATA1", "HBB"], "KLF1_log2FC": 1.0, "GATA1_log2FC": 2.0})
+    with pytest.warns(UserWarning, match=r"1 columns belong to a perturbation that has no effects.*'HBB_pvalue'"):
+        assert list(read_effects(table.assign(HBB_pvalue=0.1)).obs_names) == ["KLF1", "GATA1"]
+    for column in ("KLF1_logFC", "log2FC_KLF1"):
+        with pytest.raises(ValueError, match=f"several columns of effects of 'KLF1': 'KLF1_log2FC', '{column}'"):
+            read_effects(table.assign(**{column: 3.0}))
+    with pytest.raises(ValueError, match="effects have several names, as in 'KLF1_log2FC', 'GATA1_lfc'"):
+        read_effects(table.rename(columns={"GATA1_log2FC": "GATA1_lfc"}))
+
+
+def test_a_panel_of_few_genes_is_read_where_the_rows_are_said_to_be_perturbations():
+    genes = [f"G{i}" for i in range(40)]
+    panel = ad.AnnData(-np.ones((20, 5)), obs=pd.DataFrame(index=genes[:20]), var=pd.DataFrame(index=genes[:5]))
+    with pytest.raises(ValueError, match="or rows='perturbations' if they are not"):
+        read_effects(panel, base="e")
+    assert read_effects(panel, base="e", rows="perturbations").shape == (20, 5)
+    panel.obs["perturbation"] = panel.obs_names.to_numpy()
+    assert read_effects(panel, base="e").shape == (20, 5)
+
+
 def test_perturbations_that_are_numbers_are_no_genes():
     table = pd.DataFrame(
         {"perturbation": [1, 2, 1, 2], "gene": ["KLF1", "KLF1", "HBB", "HBB"], "log2FC": [1.0, 2.0, 3.0, 4.0]}

@@ -26,6 +26,7 @@ from scapp._effect_columns import (
     EffectColumns,
     base_of,
     by_perturbation,
+    columns_by_perturbation,
     errors_of,
     find_columns,
 )
@@ -167,10 +168,9 @@ def from_table(table: pd.DataFrame, options: Options) -> FoundEffects:
     numbers = table.shape[1] - len(texts)
     is_long = found.lfc is not None and found.gene is not None and found.perturbation is not None
     others_named = any(column is not None for argument, column in given.items() if argument != "gene")
-    of_each = None if others_named or is_long else by_perturbation(table)
-    if of_each is not None and _name_genes(of_each["perturbation"].unique(), table[texts], options):
-        logger.info("Each perturbation has columns of its own, such as %r.", str(table.columns[-1]))
-        return from_table(of_each, options)
+    of_each = {} if others_named or is_long else columns_by_perturbation(table)
+    if of_each and _name_genes(of_each, table[texts], options):
+        return from_table(by_perturbation(table, of_each), options)
     # No gene is called "log2FC".
     is_named_long = is_long and plain(found.lfc) in {*LOG2, *LN, *LOG10}
     # A wide table may have a gene called "T" or "F" among its columns; a long one has two columns of text or more.

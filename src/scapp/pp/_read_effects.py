@@ -270,9 +270,11 @@ def _from_anndata(adata: AnnData, options: Options) -> FoundEffects:
             f"perturbation=…; there are {shorten(map(repr, adata.obs.columns), 12) or 'none'}."
         )
     of_rows, of_columns = shares_of_genes(names, adata.var_names, options.sep)
-    if of_columns - of_rows > CLEARLY:
+    # Few genes may be measured of many perturbed ones: whoever names the perturbations knows where they are.
+    if key is None and options.rows != "perturbations" and of_columns - of_rows > CLEARLY:
         raise ValueError(
-            "The rows of adata are genes, it seems, and its columns perturbations. Expected the other way round: pass `adata.T.copy()`."
+            "The rows of adata are genes, it seems, and its columns perturbations. Expected the other way round: pass `adata.T.copy()`, "
+            "or rows='perturbations' if they are not."
         )
     contexts = options.context_key or next(
         (column for column in adata.obs if plain(column) in CONTEXTS and column != key), None
