@@ -263,7 +263,7 @@ def test_where_it_cannot_write_is_said_before_the_work(simulated, tmp_path, monk
     def refuse(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("scapp.report._sections.tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr("scapp.report._make_report.tempfile.TemporaryFile", refuse)
     with pytest.raises(PermissionError, match=r"cannot be written to \(Permission denied\).*output="):
         make_report(simulated[0], output=tmp_path / "page.html", tell=steps.append)
     assert set(steps) == {"Reading the screen …"}
