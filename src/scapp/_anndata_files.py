@@ -1,4 +1,4 @@
-"""Files of AnnData: intact ones of another kind are named with who reads them, and damaged ones with what mends them."""
+"""Read AnnData files, and say of damaged files and of other kinds of files what they are and what to do."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def read_anndata(given: PathLike, *, backed: Literal["r"] | None = None) -> AnnD
 
 @contextmanager
 def named(path: Path, errors: tuple[type[Exception], ...] = (OSError, KeyError, TypeError)) -> Iterator[None]:
-    """Say of a file of AnnData what goes wrong in its reading.
+    """Turn errors in reading an AnnData file into one that names the file.
 
     Raises
     ------

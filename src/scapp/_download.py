@@ -178,7 +178,7 @@ def small_tables(
     Parameters
     ----------
     names
-        Of the tables, which lie in the folder or in one inside.
+        Names of the tables, which lie in the folder or in one inside it.
     instead_of
         The file that its host publishes: where it is, it is read.
     local

@@ -155,7 +155,7 @@ def _by_roles(table: pd.DataFrame) -> tuple[str, str, bool] | None:
 
 
 def _words(column: object) -> str:
-    """Return a name as it is compared, with its words apart: of ``"SymbolA"``, ``"fromNode"`` and FunCoup's ``"2:Gene1"``."""
+    """Return a name as it is compared, with the words of names such as ``"SymbolA"``, ``"fromNode"`` and FunCoup's ``"2:Gene1"`` apart."""
     return plain(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", re.sub(r"^\d+:", "", str(column))))
 
 
@@ -238,7 +238,7 @@ def find_signs(table: pd.DataFrame, used: Iterable[object]) -> Signs | None:
 
 
 def tells_regulation(table: pd.DataFrame, used: Iterable[object]) -> bool:
-    """Return whether columns say that edges are regulations: of signs that the weights hold already, or of their curation."""
+    """Return whether a column says that edges are regulations: one of signs, even if the weights hold them already, or of curation."""
     return find_column(table, _REGULATIONS) is not None or find_signs(table, used) is not None
 
 

@@ -373,7 +373,7 @@ def unknown_ends(table: pd.DataFrame) -> str:
 
 
 def members_column(table: pd.DataFrame) -> str | None:
-    """Return the only column of which most fields list several genes."""
+    """Return the column in which most fields list several genes; None if there is none, or more than one."""
     lists = [column for column in table.columns if isinstance(table[column], pd.Series) and joined_names(table[column])]
     return lists[0] if len(lists) == 1 else None
 

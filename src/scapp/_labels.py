@@ -569,7 +569,7 @@ def _check_separator(tokens: Mapping[str, int], known: set[str], control: Contro
 
 
 def _refuse_join(joined: Mapping[str, int], join: str, sep: str) -> None:
-    """Raise, or warn of a join that is in symbols too."""
+    """Raise; or only warn, where the join occurs in symbols as well."""
     message = (
         f"{len(joined)} labels are taken as one gene each, but {join!r} cuts them into known genes: {show_counts(joined)}. "
         f"Pass sep={join!r}, which joins the genes of a combination here (found sep={sep!r}); if labels have several "
@@ -612,7 +612,7 @@ def _warn_of_guides(tokens: Mapping[str, int], known: set[str], key: str) -> Non
     if others:
         shown = shorten([f"{token!r} for {gene!r}" for token, gene in others.items()], 5)
         warn_user(
-            f"{len(others)} labels are no genes of adata, but seem to mean some: {shown}. If so, write the names of the genes alone into "
+            f"{len(others)} labels are not genes of adata, but seem to mean some of them: {shown}. If so, write the names of the genes alone into "
             f"adata.obs[{key!r}], for example with `adata.obs[{key!r}].replace({dict(list(others.items())[:2])!r})`."
         )
 

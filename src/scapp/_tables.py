@@ -82,7 +82,7 @@ class BoundedGzip(gzip.GzipFile):
 
 
 class _Bounded(io.RawIOBase):
-    """A file that is unpacked by another, and not read beyond the size that a packed table may have."""
+    """A stream of unpacked bytes, which is not read beyond the size that a packed table may have."""
 
     def __init__(self, path: Path, file: IO[bytes]) -> None:
         self.path, self.file, self.n_read = path, file, 0
@@ -101,7 +101,7 @@ class _Bounded(io.RawIOBase):
         return len(data)
 
     def close(self) -> None:
-        """Close both."""
+        """Close this and the packed file."""
         self.file.close()
         super().close()
 
@@ -137,7 +137,7 @@ def _only_member(path: Path) -> str:
 
 
 def _members(path: Path) -> list[str]:
-    """Return the names in a zip archive; none if the file is damaged or none."""
+    """Return the names in a zip archive; empty if the file is damaged or is not one."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
@@ -149,7 +149,7 @@ UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def encoding_of(path: Path) -> str:
-    """Return the encoding of a text file: UTF-16 if it begins so, as of some spreadsheets, and else UTF-8."""
+    """Return the encoding of a text file: UTF-16 if it begins with the mark of UTF-16, as files of some spreadsheets do, and else UTF-8."""
     with open_bytes(path) as file:
         begin = file.read(2)
     return "utf-16" if begin in UTF_16 else "utf-8-sig"
@@ -168,7 +168,7 @@ _BROKEN = (
 
 @contextmanager
 def whole(path: Path) -> Iterator[None]:
-    """Say of a file what goes wrong in its reading: truncated or damaged when it was packed, or no text at all.
+    """Turn errors in reading a file into one that names it: truncated, damaged, or not text at all.
 
     Raises
     ------
@@ -248,8 +248,8 @@ def check_is_text(path: Path) -> None:
         raise ValueError(f"{str(path)!r} is {kind}. Expected a table: csv, tsv (packed or not), parquet or xlsx.")
     if b"\0" in begin and not begin.startswith(UTF_16):
         raise ValueError(
-            f"{str(path)!r} cannot be read to its end: it is truncated, damaged or of another kind (it holds bytes of zero, as UTF-16 "
-            "that does not say so). Expected is text in UTF-8, gzipped or not. Fetch or write it again."
+            f"{str(path)!r} cannot be read to its end: it is truncated, damaged or of another kind (it holds zero bytes, as UTF-16 without a "
+            "byte order mark does). Expected is text in UTF-8, gzipped or not. Fetch or write it again."
         )
 
 
@@ -455,7 +455,7 @@ def has_no_header(path: PathLike) -> bool:
 def begins_with_a_vector(path: PathLike) -> bool:
     """Return whether the first line of a text table is a name and its numbers, as the lines below are, and no header.
 
-    Numbers from 0 or 1 on are names of columns.
+    Numbers that count up from 0 or 1 are names of columns.
     """
     path = existing_file(path)
     if _binary_kind(path):

@@ -344,7 +344,7 @@ def test_sets_of_genes_are_named_and_no_edges():
         (b"\x28\xb5\x2f\xfdabc", "unzstd"),
         (b"\x80\x04\x95abc", "a pickle"),
         (b"ARROW1\0\0", "read_feather"),
-        (b"source,target\nKL\0F1,HBB\n", "bytes of zero"),
+        (b"source,target\nKL\0F1,HBB\n", "zero bytes"),
         (b"My network\n\nsource,target\nKLF1,HBB\nGATA1,KLF1\n", "no header of the lines below"),
     ],
 )

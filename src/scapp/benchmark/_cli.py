@@ -139,7 +139,7 @@ def _print_table(console: Console, rows: pd.DataFrame, title: str, reference: st
 
 
 def _explain_columns(rows: pd.DataFrame) -> list[str]:
-    """Say what to compare the columns beside the L2 with, if the table has them."""
+    """Explain the columns beside L2, and what to compare them with, if the table has them."""
     values = {
         metric: rows.loc[rows["metric"] == metric, "value"].mean()
         for metric in ("ceiling_kept_spread", "changed_share")

@@ -44,7 +44,7 @@ SOURCE = "_source"
 
 @contextmanager
 def no_news_of_mudata() -> Iterator[None]:
-    """Keep the warning that mudata 0.3 gives of its next version out of the output: nothing here depends on it."""
+    """Silence the warning of mudata 0.3 about its next version, on which nothing here depends."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"From 0\.4 \.update\(\) will not pull", category=FutureWarning)
         yield

@@ -17,6 +17,7 @@ from scapp._effect_columns import (
     CONTEXTS,
     FOLDS,
     GENES,
+    LARGEST_Z,
     LIKE_TEST,
     LN,
     LOG2,
@@ -51,7 +52,7 @@ FACTORS = {"e": 1.0, "2": float(np.log(2)), "10": float(np.log(10))}
 # Far more rows than columns are genes by perturbations, it seems.
 MANY_ROWS, MUCH_LONGER = 1000, 5
 _MISSING = {"", "na", "nan", "n/a", "none", "null", "<na>", "-", "#n/a", "."}
-# By how much more of the names on one side of a table must be those of the other, so that it holds the perturbations.
+# Perturbations are on the side of which more names are those of the other side, by at least this share.
 CLEARLY = 0.3
 _VERSUS = re.compile(
     r"(?:(?:condition|perturbation|group|treatment|target)[_ .]+)?(?P<one>.+?)(?:[_ .\-]+(?:vs|versus)[_ .\-]+|\s+-\s+|\s*/\s*)(?P<two>.+)",
@@ -372,8 +373,8 @@ def _errors(
         student = freedom if found.freedom is not None and plain(found.freedom) != "df" else None
         if (p == 0).any():
             warn_user(
-                f"{int((p == 0).sum())} values of {found.p_value!r} are 0, which is less than a number can be; they are taken as the smallest one, "
-                "so that these standard errors are too large or too small. Name z, t or standard errors with statistic=… or "
+                f"{int((p == 0).sum())} values of {found.p_value!r} are 0, and their exact size is lost: they are read as |z| = {LARGEST_Z:.0f}, so that "
+                "these standard errors may be too large or too small. Name z, t or standard errors with statistic=… or "
                 "lfc_se=… if you have them."
             )
         return errors_of(lfc, p_value=p, freedom=student), f"the effect and {found.p_value!r}"

@@ -344,7 +344,7 @@ def calls_from_table(adata: AnnData, guides: CallTable, *, sep: str, min_counts:
 
 
 def _join_of(calls: Iterable[str], sep: str) -> str:
-    """Return what joins the guides of a cell: `sep`, or another that cuts calls into guides that are there alone as well."""
+    """Return what joins the guides of a cell: `sep`, or another sign that splits calls into guides that also occur alone."""
     distinct = set(calls)
     if any(sep in call for call in distinct):
         return sep

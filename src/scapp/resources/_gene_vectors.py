@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class GeneVectors(NamedTuple):
-    """Names, their vectors, and what is noted of them in ``attrs``."""
+    """Names, their vectors, and what ``attrs`` records about them."""
 
     names: list[str]
     values: NDArray[Any]
