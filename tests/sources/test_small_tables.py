@@ -72,6 +72,8 @@ def test_another_string_than_that_of_the_table_is_downloaded(folder, options):
 def test_a_score_above_all_edges_of_the_small_table_is_refused(folder):
     with pytest.raises(ValueError, match="No pair of .* has a score of min_score=950 or more"):
         resources.string(min_score=950)
+    with pytest.raises(ConnectionError):  # the small table has no weaker edges
+        resources.string(min_score=150, progress_bar=False)
 
 
 def test_go_is_passed_on_and_annotations_without_data_are_left_out(folder):
@@ -130,22 +132,22 @@ def test_another_table_under_the_name_of_a_small_one_is_refused(folder):
 
 def test_guides_of_papalexi_are_the_same_from_both_files(folder):
     obs = pd.DataFrame(
-        {"gene_target": ["NT", "IRF1", "STAT1"], "replicate": ["rep1", "rep2", "rep1"]},
-        index=["cell0", "cell1", "cell2"],
+        {"gene_target": ["NT", "IRF1", "STAT1", "IRF1"], "replicate": ["rep1", "rep2", "rep1", "rep1"]},
+        index=["cell0", "cell1", "cell2", "cell3"],
     )
-    rna = AnnData(sparse.csr_matrix(np.eye(3, 2, dtype=np.float32)), obs=obs, var=pd.DataFrame(index=["IRF1", "CD86"]))
+    rna = AnnData(sparse.csr_matrix(np.eye(4, 2, dtype=np.float32)), obs=obs, var=pd.DataFrame(index=["IRF1", "CD86"]))
     guides = AnnData(
-        sparse.csr_matrix(np.array([[9, 1, 0], [0, 5, 3], [0, 0, 2]], dtype=np.float32)),
+        sparse.csr_matrix(np.array([[9, 1, 0], [0, 5, 3], [0, 0, 2], [0, 0, 0]], dtype=np.float32)),
         obs=obs[[]].copy(),
         var=pd.DataFrame(index=["NTg1", "IRF1g2", "STAT1g1"]),
     )
     mudata.MuData({"rna": rna, "gdo": guides}).write(folder / "papalexi_2021.h5mu")
     cells = datasets.papalexi_2021_guides()
-    assert cells.obs["grna_id"].tolist() == ["NTg1", "IRF1g2", "STAT1g1"]
-    assert cells.obs["grna_target"].tolist() == ["non-targeting", "IRF1", "STAT1"]
-    assert cells.obs["grna_umi"].tolist() == [9, 5, 2]
-    assert cells.obs["grna_umi_total"].tolist() == [10, 8, 2]
-    assert cells.obs["bio_rep"].tolist() == ["rep1", "rep2", "rep1"]
+    assert cells.obs["grna_id"].tolist() == ["NTg1", "IRF1g2", "STAT1g1", "unassigned"]
+    assert cells.obs["grna_target"].tolist() == ["non-targeting", "IRF1", "STAT1", "IRF1"]
+    assert cells.obs["grna_umi"].tolist() == [9, 5, 2, 0]
+    assert cells.obs["grna_umi_total"].tolist() == [10, 8, 2, 0]
+    assert cells.obs["bio_rep"].tolist() == ["rep1", "rep2", "rep1", "rep1"]
     assert "perturbation" not in cells.obs
 
     (folder / "papalexi_2021.h5mu").unlink()

@@ -421,7 +421,7 @@ def papalexi_2021_guides(
     Returns
     -------
     Cells by genes, raw counts in `X`, without labels. `obs`: ``bio_rep`` (replicate), ``grna_id`` (the strongest guide of the
-    cell, such as ``"STAT2g2"``; ``"NTg1"`` is a control), ``grna_target`` (the label that was published, ``"non-targeting"`` for
+    cell, such as ``"STAT2g2"``; ``"NTg1"`` is a control, and ``"unassigned"`` a cell without counts of guides), ``grna_target`` (the label that was published, ``"non-targeting"`` for
     controls), ``grna_umi`` (counts of that guide) and ``grna_umi_total`` (counts of all guides of the cell).
 
     Raises
@@ -461,11 +461,11 @@ def papalexi_2021_guides(
     rna, gdo = mdata.mod["rna"], mdata.mod["gdo"]
     guides = gdo[rna.obs_names].X
     counts = guides.toarray() if sparse.issparse(guides) else np.asarray(guides)
-    strongest = counts.argmax(axis=1)
+    strongest = gdo.var_names.to_numpy(dtype=object)[counts.argmax(axis=1)]
     target = rna.obs[Key.obs.PERTURBATION].astype(str).replace(CONTROL, "non-targeting")
     obs = {
         "bio_rep": rna.obs[Key.obs.BATCH].to_numpy() if Key.obs.BATCH in rna.obs else "1",
-        "grna_id": gdo.var_names.to_numpy(dtype=object)[strongest],
+        "grna_id": np.where(counts.any(axis=1), strongest, "unassigned"),
         "grna_target": target.to_numpy(dtype=object),
         "grna_umi": counts.max(axis=1).astype(np.float64),
         "grna_umi_total": counts.sum(axis=1).astype(np.float64),

@@ -32,8 +32,8 @@ NO_TEXTMINING: Final = CHANNELS[:-1]
 PRIOR: Final = 0.041
 _ROWS = 1_000_000
 _HOST = "https://stringdb-downloads.org/download"
-# A table of human edges with symbols, and what its columns are called here.
-_SMALL = "string_v12_no_textmining.tsv.gz"
+# A table of human edges with symbols, the lowest score in it, and what its columns are called here.
+_SMALL, _SMALL_FROM = "string_v12_no_textmining.tsv.gz", 400
 _SMALL_COLUMNS = {"combined_score": "weight", "experiments": "experimental"}
 
 
@@ -76,8 +76,8 @@ def string(
         Local copies of ``TAXON.protein.links.detailed.vVERSION.txt.gz`` and ``TAXON.protein.info.vVERSION.txt.gz``,
         in the place of a download.
     folder, base_url, progress_bar
-        As in :func:`scapp.datasets.norman_2019_effects`. For human the files have about 120 MB; with the default channels,
-        ``string_v12_no_textmining.tsv.gz`` (:doc:`/data`) is read where it lies in the folder of data without them.
+        As in :func:`scapp.datasets.norman_2019_effects`. For human the files have about 120 MB; with the default channels
+        and a `min_score` of 400 or more, ``string_v12_no_textmining.tsv.gz`` (:doc:`/data`) is read where it lies in the folder of data without them.
 
     Returns
     -------
@@ -105,7 +105,9 @@ def string(
     links = _file(number, "links.detailed", version, "protein1 protein2 ")
     info = _file(number, "info", version, "#string_protein_id\t")
     as_published = number == 9606 and set(channels) == set(NO_TEXTMINING) and version == "12.0"
-    small = small_tables([_SMALL], instead_of=links, local=file, folder=folder) if as_published else None
+    small = None
+    if as_published and min_score >= _SMALL_FROM:
+        small = small_tables([_SMALL], instead_of=links, local=file, folder=folder)
     if small:
         return _read_small(small[0], min_score)
     links_path, info_path = fetch(links, local=file, **options), fetch(info, local=info_file, **options)
