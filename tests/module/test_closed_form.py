@@ -189,6 +189,7 @@ def test_a_step_to_an_indefinite_kernel_does_not_end_the_training():
     indefinite = torch.tensor([[1.0, 2.0], [2.0, 1.0]], dtype=torch.float64)
     inverse = _closed_form._Inverse.apply(indefinite)
     assert torch.isfinite(inverse).all()
+    assert (indefinite @ inverse).abs().max() < 0.1  # next to nothing is predicted
     definite = torch.tensor([[2.0, 1.0], [1.0, 2.0]], dtype=torch.float64)
     torch.testing.assert_close(_closed_form._Inverse.apply(definite), torch.linalg.inv(definite))
     with pytest.raises(FloatingPointError, match="not finite"):

@@ -15,6 +15,7 @@ def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(room, "MAX_LEARNED_FROM", 20)
     monkeypatch.setattr(_closed_form, "MAX_FOR_PENALTIES", 12)
     monkeypatch.setattr(_attention, "MAX_ASKED", 14)
+    monkeypatch.setattr(_attention, "MAX_FOR_PROGRAMS", 20)
 
 
 def predicted(screen) -> np.ndarray:
@@ -47,6 +48,17 @@ def test_the_order_of_perturbations_does_not_matter(n_pairs):
     np.testing.assert_allclose(
         predicted(screen._replace(inputs=turned, lfc=screen.lfc[order])), predicted(screen), atol=1e-5
     )
+
+
+@pytest.mark.usefixtures("small_limits")
+def test_few_singles_among_many_pairs_make_programs_that_can_be_saved():
+    screen = make_screen(n_singles=24, n_pairs=160)
+    module = fit(screen)
+    assert module.attention.loadings.shape[1] == 24 // _attention.PERTURBATIONS_PER_VECTOR
+    again = type(module)(screen.inputs)
+    again.load_state_dict(module.state_dict())
+    asked = [(3,), (40,), (3, 41)]
+    np.testing.assert_allclose(again.predict(asked).lfc, module.predict(asked).lfc)
 
 
 def test_walks_from_all_genes_at_once_are_those_from_each(screen):

@@ -123,7 +123,7 @@ class APPModule(EffectModule):
         )
         self.closed_form.set_effects(self.targets, similarities, row_noise=row, gene_noise=gene)
         self.closed_form.prepare(learned_from, order)
-        self.attention.set_effects(self.targets, learned_from)
+        self.attention.set_effects(self.targets, order)
         if self.uses_attention:
             self.attention.prepare(learned_from, order, similarities, self.targets)
         self._folds = [self.attention.twin() for _ in range(N_FOLDS)] if self.uses_attention else []
@@ -390,6 +390,7 @@ class APPModule(EffectModule):
     @torch.no_grad()
     def states(self, perturbations: Sequence[Genes]) -> Tensor:
         """Return the cell states of perturbations in the programs of the screen, sums over their genes: (n, n_programs)."""
+        self.look_up({gene for genes in perturbations for gene in genes})
         found = []
         for start in range(0, len(perturbations), BATCH):
             batch = perturbations[start : start + BATCH]

@@ -21,8 +21,9 @@ PERTURBATIONS_PER_VECTOR = 4
 SMALLEST_SIMILARITY = 1e-3
 # Fewer singles than these make no programs of their own, or are no queries to learn from.
 MIN_SINGLES_FOR_PROGRAMS, MIN_QUERIES = 20, 8
-# The scalars are few: more perturbations than these, evenly chosen, would tell no more about them.
+# Scalars and programs are few: more perturbations than these, evenly chosen, would tell no more about them.
 MAX_ASKED = 800
+MAX_FOR_PROGRAMS = 1500
 # Strength of the prior on the scalars: in units of one independent value of one perturbation; and how much more strongly
 # the programs are held together than their common scores.
 SCALAR_PRIOR, PROGRAM_PRIOR = 1.5, 2.0
@@ -118,8 +119,12 @@ class MeasuredAttention(nn.Module):
     # ------------------------------------------------------------------ the training perturbations
 
     @torch.no_grad()
-    def set_effects(self, lfc: Tensor, learned_from: Sequence[int]) -> None:
-        """Take the training effects, of shape (n, n_measured), and make programs of those that are learned from."""
+    def set_effects(self, lfc: Tensor, order: Sequence[int]) -> None:
+        """Take the training effects, of shape (n, n_measured), and make their programs.
+
+        Of many perturbations, programs are made of some that are evenly spread in `order`, which must not depend on how they
+        stand in the data.
+        """
         sizes = np.array([len(p) for p in self.perturbations])
         y = lfc.double()
         self.unit = torch.as_tensor(np.where(self.is_combination, sizes * self._factor(y), 1.0))
@@ -129,9 +134,9 @@ class MeasuredAttention(nn.Module):
         for _ in range(CENTRE_STEPS):
             self.centre = _median_weights(y, squares, self.centre) @ y
         deviation = y - self.centre
-        rows = np.asarray(learned_from)
-        if (~self.is_combination[rows]).sum() >= MIN_SINGLES_FOR_PROGRAMS:
-            rows = rows[~self.is_combination[rows]]
+        singles = [row for row in order if not self.is_combination[row]]
+        rows = singles if len(singles) >= MIN_SINGLES_FOR_PROGRAMS else list(order)
+        rows = sorted(rows[:: -(-len(rows) // MAX_FOR_PROGRAMS)])
         rank = self.scores.shape[1]
         if rank < 1:
             return
