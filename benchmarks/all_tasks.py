@@ -46,6 +46,10 @@ SINGLES = {
 SINGLES["singles only, weak effects"] = SINGLES["singles only, 100 perturbations"] | {
     "n_cells_per_perturbation": 6, "median_library_size": 1500,
 }  # fmt: skip
+# More perturbations than scalars are learned from. The simulation takes minutes.
+SINGLES["singles only, 2000 perturbations"] = {
+    "n_genes": 3000, "n_regulators": 2000, "n_singles": 2000, "n_doubles": 0, "n_modules": 60, "n_cells_per_perturbation": 20,
+}  # fmt: skip
 N_CELLS = 30  # of a perturbation, where a design does not say
 N_SPLITS = 2
 
