@@ -347,7 +347,7 @@ def test_a_doubled_separator_and_lists_as_text_are_named():
     + ["KLF1 (CRISPRi)", "KLF1 KO"],
 )
 def test_labels_that_seem_to_mean_a_gene_of_adata_are_warned_of(label):
-    with pytest.warns(UserWarning, match=rf"seem to mean some: {re.escape(repr(label))} for 'KLF1'.*replace"):
+    with pytest.warns(UserWarning, match=rf"seem to mean some of them: {re.escape(repr(label))} for 'KLF1'.*replace"):
         scapp.pp.pseudobulk(cells({"control": 9, label: 5, "GATA1": 5}))
 
 
