@@ -69,6 +69,20 @@ def test_pearson_delta_is_scipys_correlation_of_changes():
     np.testing.assert_allclose(chosen, expected)
 
 
+def test_weighted_pearson_delta():
+    """A weight is as good as so many copies of the gene, and none as leaving it out."""
+    weights = np.array([0, 3, 1, 2, 1, 1, 0])
+    copies = np.repeat(np.arange(7), weights)
+    found = metrics.pearson_delta(PREDICTED, OBSERVED, weights=weights)
+    np.testing.assert_allclose(found, metrics.pearson_delta(PREDICTED[:, copies], OBSERVED[:, copies]))
+    each = metrics.pearson_delta(PREDICTED, OBSERVED, weights=np.tile(weights, (4, 1)))
+    np.testing.assert_array_equal(each, found)
+    assert np.isnan(metrics.pearson_delta(PREDICTED, OBSERVED, weights=np.eye(7)[0])).all()
+    assert np.isnan(metrics.pearson_delta(PREDICTED, OBSERVED, weights=np.zeros(7))).all()
+    with pytest.raises(ValueError, match="weights are negative"):
+        metrics.pearson_delta(PREDICTED, OBSERVED, weights=-weights)
+
+
 def test_a_shift_that_all_share_inflates_the_correlation_against_control_only():
     shift = 10 * np.random.default_rng(2).normal(size=7)
     observed = OBSERVED + shift

@@ -98,6 +98,19 @@ def check_finite(array: NDArray[np.float64], name: str) -> None:
         )
 
 
+def read_weights(weights: ArrayLike, shape: tuple[int, ...], genes: ArrayLike | None) -> NDArray[np.float64]:
+    """Return weights of the chosen genes that sum to 1; NaN where all are 0."""
+    read = read_array(weights, "weights")
+    if read.shape not in (shape, shape[-1:]):
+        raise ValueError(f"weights has shape {read.shape}; expected that of observed, {shape}, or ({shape[-1]},).")
+    chosen = choose_genes(read, genes)
+    check_finite(chosen, "weights")
+    if (chosen < 0).any():
+        raise ValueError(f"{int((chosen < 0).sum())} weights are negative; expected 0 or more.")
+    total = chosen.sum(axis=-1, keepdims=True)
+    return chosen / np.where(total > 0, total, np.nan)
+
+
 def as_number(values: NDArray[np.float64]) -> float | NDArray[np.float64]:
     """Return a float for one perturbation, an array for several."""
     return values if values.ndim else float(values)

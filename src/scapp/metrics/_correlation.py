@@ -8,7 +8,7 @@ import numpy as np
 
 from scapp._checked import checked
 from scapp.metrics._align import by_label
-from scapp.metrics._arrays import as_number, read_pair, read_profile
+from scapp.metrics._arrays import as_number, read_pair, read_profile, read_weights
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -21,6 +21,7 @@ def pearson_delta(
     observed: ArrayLike,
     *,
     reference: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
     genes: ArrayLike | None = None,
 ) -> float | NDArray[np.float64]:
     r"""Return the Pearson correlation over the genes of each predicted change with the observed one.
@@ -39,6 +40,9 @@ def pearson_delta(
     reference
         What both are compared with, of shape (n_genes,): None for the control, or the mean log-fold-change of the
         training perturbations.
+    weights
+        One weight a gene, 0 or more, such as those of :func:`effect_weights`: of the shape of `observed`, or (n_genes,);
+        equal weights if None. Means and variances over the genes are weighted.
     genes
         Mask or indices of the genes to score; all if None.
 
@@ -51,8 +55,8 @@ def pearson_delta(
     Raises
     ------
     ValueError
-        If the shapes differ, a scored value is NaN or infinite, fewer than two genes are scored, or `genes` does not
-        fit.
+        If the shapes differ, a scored value is NaN or infinite, a weight is negative, fewer than two genes are scored, or
+        `genes` does not fit.
     TypeError
         If an array does not hold numbers.
     """
@@ -62,7 +66,9 @@ def pearson_delta(
     if reference is not None:
         baseline = read_profile(reference, "reference", np.shape(observed)[-1], genes)
         delta_predicted, delta_observed = delta_predicted - baseline, delta_observed - baseline
-    x, y = _standardise(delta_predicted), _standardise(delta_observed)
+    equal = np.ones(np.shape(observed)[-1])
+    shares = read_weights(equal if weights is None else weights, np.shape(observed), genes)
+    x, y = _standardise(delta_predicted, shares), _standardise(delta_observed, shares)
     return as_number(np.clip(np.sum(x * y, axis=-1), -1, 1))
 
 
@@ -109,10 +115,10 @@ def _unit(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return scaled / np.linalg.norm(scaled, axis=-1, keepdims=True)
 
 
-def _standardise(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Bring to mean 0 and length 1 over the genes; NaN where all values are the same."""
-    centred = values - values.mean(axis=-1, keepdims=True)
+def _standardise(values: NDArray[np.float64], shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Bring to mean 0 and length 1 over the genes, each with its share of the weight; NaN where all values are the same."""
+    centred = np.sqrt(shares) * (values - np.sum(shares * values, axis=-1, keepdims=True))
     length = np.linalg.norm(centred, axis=-1, keepdims=True)
     # Rounding leaves a little where all values are the same: that is no variation to correlate.
-    negligible = length <= 1e-7 * np.linalg.norm(values, axis=-1, keepdims=True)
+    negligible = ~(length > 1e-7 * np.linalg.norm(np.sqrt(shares) * values, axis=-1, keepdims=True))
     return centred / np.where(negligible, np.nan, length)

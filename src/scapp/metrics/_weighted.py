@@ -8,7 +8,15 @@ import numpy as np
 
 from scapp._checked import checked
 from scapp.metrics._align import by_label
-from scapp.metrics._arrays import as_number, check_finite, choose_genes, read_array, read_pair, read_profile
+from scapp.metrics._arrays import (
+    as_number,
+    check_finite,
+    choose_genes,
+    read_array,
+    read_pair,
+    read_profile,
+    read_weights,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -120,7 +128,7 @@ def weighted_mse(
         If an array does not hold numbers.
     """
     prediction, observation = read_pair(predicted, observed, genes)
-    shares = _read_weights(weights, np.shape(observed), genes)
+    shares = read_weights(weights, np.shape(observed), genes)
     return as_number(np.sum(shares * (prediction - observation) ** 2, axis=-1))
 
 
@@ -167,7 +175,7 @@ def weighted_r2(
         If an array does not hold numbers.
     """
     prediction, observation = read_pair(predicted, observed, genes)
-    shares = _read_weights(weights, np.shape(observed), genes)
+    shares = read_weights(weights, np.shape(observed), genes)
     error = np.sum(shares * (prediction - observation) ** 2, axis=-1)
     change = observation
     if reference is not None:
@@ -191,16 +199,3 @@ def _read_effects(
     check_finite(chosen, "effects")
     check_finite(errors, "standard_errors")
     return chosen, errors
-
-
-def _read_weights(weights: ArrayLike, shape: tuple[int, ...], genes: ArrayLike | None) -> NDArray[np.float64]:
-    """Return weights of the chosen genes that sum to 1; NaN where all are 0."""
-    read = read_array(weights, "weights")
-    if read.shape not in (shape, shape[-1:]):
-        raise ValueError(f"weights has shape {read.shape}; expected that of observed, {shape}, or ({shape[-1]},).")
-    chosen = choose_genes(read, genes)
-    check_finite(chosen, "weights")
-    if (chosen < 0).any():
-        raise ValueError(f"{int((chosen < 0).sum())} weights are negative; expected 0 or more.")
-    total = chosen.sum(axis=-1, keepdims=True)
-    return chosen / np.where(total > 0, total, np.nan)

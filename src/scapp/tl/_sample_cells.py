@@ -82,6 +82,7 @@ def sample_cells(
     AnnData of the sampled cells, perturbation by perturbation, over the genes that were predicted:
 
     - `X`: log1p(counts per 10,000), csr float32
+    - ``layers["counts"]``: whole numbers, if `counts`
     - ``obs``: the columns of ``adata.obs`` with the values of the control cell, the label of the perturbation in
       `perturbation_key`. A column that is constant over the control cells and not over others describes the perturbation; it
       holds the value of the cells with that label, and is missing where there are none.
