@@ -11,19 +11,22 @@ from scapp.metrics._calibration import (
     spread_error_spearman,
 )
 from scapp.metrics._ceiling import calibrated_score, explained_gap, noise_ceiling
-from scapp.metrics._correlation import cosine, pearson_delta
 from scapp.metrics._discrimination import kept_spread, perturbation_discrimination, rank
-from scapp.metrics._distance import l2, mae, rmse
-from scapp.metrics._energy import energy_distance
-from scapp.metrics._genes import top_expressed_genes
-from scapp.metrics._hits import changed_genes_auprc, changed_genes_precision_recall, hit_discovery_recall
+from scapp.metrics._distance import cosine, energy_distance, l2, mae, pearson_delta, rmse
+from scapp.metrics._genes import (
+    changed_genes_auprc,
+    changed_genes_precision_recall,
+    direction_match,
+    hit_discovery_recall,
+    top_expressed_genes,
+    top_k_overlap,
+)
 from scapp.metrics._interactions import (
     interaction_auprc,
     interaction_classes,
     interaction_sign_match,
     interaction_tpr_at_fdp,
 )
-from scapp.metrics._top_genes import direction_match, top_k_overlap
 from scapp.metrics._weighted import effect_weights, weighted_mse, weighted_r2
 
 __all__ = [

@@ -1,17 +1,112 @@
-"""Reading the arrays of a metric."""
+"""Read the arguments of a metric: tables in one order, arrays of one shape, the chosen genes, and no NaN."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 import numpy as np
+import pandas as pd
+
+from scapp._checked import checked
+from scapp._docs import documented
+from scapp._genes import shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import ArrayLike, NDArray
 
+Axis = Literal["rows", "columns"]
+Given = ParamSpec("Given")
+Score = TypeVar("Score")
+# These have the genes of the others, and perturbations or cells of their own.
+_OTHER_ROWS = frozenset({"candidates", "others"})
 Scalar = TypeVar("Scalar", bound=np.generic)
+# Parts of docstrings that many metrics share: a line ``{name}`` stands for the text of that name.
+SHARED = {
+    "profiles": """\
+predicted, observed
+    Log-fold-changes or profiles of shape (n_perturbations, n_genes), or (n_genes,).""",
+    "changes": """\
+predicted, observed
+    Log-fold-changes of shape (n_perturbations, n_genes), or (n_genes,).""",
+    "genes": """\
+genes
+    Mask or indices of the genes to score; all if None.""",
+    "no_numbers": """\
+TypeError
+    If an array does not hold numbers.""",
+    "raises": """\
+ValueError
+    If the shapes differ, a scored value is NaN or infinite, or `genes` chooses none or does not fit.
+TypeError
+    If an array does not hold numbers.""",
+}
+
+
+def array_metric(function: Callable[Given, Score]) -> Callable[Given, Score]:
+    """Fill shared texts into the docstring of a metric, check its options, and align its tables by their labels."""
+    return checked(by_label(documented(SHARED)(function)))
+
+
+def by_label(function: Callable[Given, Score]) -> Callable[Given, Score]:
+    """Align all DataFrames and Series among the arguments of a metric by their labels; refuse those whose labels differ.
+
+    The first table that has labels of an axis decides the order: rows are perturbations, columns and the index of a Series are
+    genes (of a function of one number per perturbation: perturbations). Plain arrays are taken as they stand.
+    """
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def aligned(*args: Given.args, **kwargs: Given.kwargs) -> Score:
+        try:
+            given = signature.bind(*args, **kwargs)
+        except TypeError:
+            return function(*args, **kwargs)  # which says what is missing or not known
+        first: dict[Axis, tuple[str, pd.Index]] = {}
+        for name, value in given.arguments.items():
+            if isinstance(value, tuple):
+                value = tuple(_ordered(part, f"{name}[{i}]", first) for i, part in enumerate(value))
+            given.arguments[name] = _ordered(value, name, first)
+        return function(*given.args, **given.kwargs)
+
+    return aligned
+
+
+def _ordered(value: Any, name: str, first: dict[Axis, tuple[str, pd.Index]]) -> Any:
+    if isinstance(value, pd.Series):
+        if name == "genes" and value.dtype != bool:
+            return value  # positions of genes, or names, which the metric refuses
+        return value.iloc[_places(value.index, name, "columns", first)]
+    if not isinstance(value, pd.DataFrame):
+        return value
+    columns = _places(value.columns, name, "columns", first)
+    rows = slice(None) if name in _OTHER_ROWS else _places(value.index, name, "rows", first)
+    return value.iloc[rows, columns]
+
+
+def _places(labels: pd.Index, name: str, axis: Axis, first: dict[Axis, tuple[str, pd.Index]]) -> Any:
+    """Return where the labels of the first table stand among these."""
+    reference, expected = first.setdefault(axis, (name, labels))
+    if labels.equals(expected):
+        return slice(None)
+    what = "genes" if axis == "columns" else "perturbations"
+    absent, extra = expected.difference(labels, sort=False), labels.difference(expected, sort=False)
+    if len(absent) or len(extra):
+        raise ValueError(
+            f"The labels of {reference} and {name} differ: {len(absent)} {what} are in {reference} only "
+            f"({shorten(absent) or 'none'}), {len(extra)} in {name} only ({shorten(extra) or 'none'}).\n"
+            "Expected tables with the same labels, in any order.\n"
+            f"Choose the shared ones with .loc, or pass .to_numpy() of both where rows and columns already correspond."
+        )
+    if not (labels.is_unique and expected.is_unique):
+        twice = [*labels[labels.duplicated()].unique(), *expected[expected.duplicated()].unique()]
+        raise ValueError(
+            f"Labels of {what} occur more than once and stand in another order in {reference} than in {name}: {shorten(twice)}.\n"
+            "Expected each label once, or the same order in both.\nName them apart, or pass .to_numpy() of both."
+        )
+    return labels.get_indexer(expected)
 
 
 def read_pair(

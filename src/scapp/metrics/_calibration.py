@@ -8,17 +8,14 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from scapp._checked import checked
-from scapp.metrics._align import by_label
-from scapp.metrics._arrays import as_number, read_same_shape
-from scapp.metrics._hits import check_binary
+from scapp.metrics._arrays import array_metric, as_number, read_same_shape
+from scapp.metrics._genes import check_binary
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
-@checked
-@by_label
+@array_metric
 def interval_coverage(
     predicted: ArrayLike,
     std: ArrayLike,
@@ -38,15 +35,13 @@ def interval_coverage(
 
     Parameters
     ----------
-    predicted, observed
-        Log-fold-changes or profiles of shape (n_perturbations, n_genes), or (n_genes,).
+    {profiles}
     std
         Predicted standard deviations, 0 or more, of the same shape and in the same unit, such as
         ``layers["predicted_lfc_std"]``.
     level
         Probability of the interval, between 0 and 1.
-    genes
-        Mask or indices of the genes to score; all if None.
+    {genes}
     n_largest
         Score only so many of these genes, those with the largest predicted change of each perturbation. They are the ones
         that people look at, and intervals that hold over all genes need not hold there.
@@ -60,8 +55,7 @@ def interval_coverage(
     ValueError
         If the shapes differ, a scored value is NaN or infinite, a standard deviation is negative, or `level`, `genes` or
         `n_largest` does not fit.
-    TypeError
-        If an array does not hold numbers.
+    {no_numbers}
     """
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, found {level}.")
@@ -75,8 +69,7 @@ def interval_coverage(
     return as_number(np.mean(inside, axis=-1))
 
 
-@checked
-@by_label
+@array_metric
 def spread_error_spearman(
     std: ArrayLike, predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = None
 ) -> float:
@@ -94,8 +87,7 @@ def spread_error_spearman(
         Predicted standard deviations, 0 or more, of shape (n_perturbations, n_genes).
     predicted, observed
         Log-fold-changes or profiles of the same shape.
-    genes
-        Mask or indices of the genes to score; all if None.
+    {genes}
 
     Returns
     -------
@@ -106,8 +98,7 @@ def spread_error_spearman(
     ValueError
         If the shapes differ, a scored value is NaN or infinite, a standard deviation is negative, there are fewer than
         three perturbations, or `genes` does not fit.
-    TypeError
-        If an array does not hold numbers.
+    {no_numbers}
     """
     prediction, spread, observation = _read(predicted, std, observed, genes)
     if prediction.ndim != 2 or len(prediction) < 3:
@@ -119,8 +110,7 @@ def spread_error_spearman(
     return float(stats.spearmanr(mean_spread, error).statistic)
 
 
-@checked
-@by_label
+@array_metric
 def reliability(
     probabilities: ArrayLike, outcomes: ArrayLike, *, n_bins: int = 10, genes: ArrayLike | None = None
 ) -> pd.DataFrame:
@@ -140,8 +130,7 @@ def reliability(
         What happened, of the same shape; boolean, or 0 and 1.
     n_bins
         Number of groups.
-    genes
-        Mask or indices of the genes to score; all if None.
+    {genes}
 
     Returns
     -------
@@ -153,8 +142,7 @@ def reliability(
     ValueError
         If the shapes differ, a scored value is NaN, infinite or not a probability, an outcome is neither 0 nor 1, or
         `n_bins` or `genes` does not fit.
-    TypeError
-        If an array does not hold numbers.
+    {no_numbers}
 
     See Also
     --------
@@ -185,8 +173,7 @@ def reliability(
     return pd.DataFrame({"predicted": means[0], "observed": means[1], "n": n[filled]})
 
 
-@checked
-@by_label
+@array_metric
 def expected_calibration_error(
     probabilities: ArrayLike, outcomes: ArrayLike, *, n_bins: int = 10, genes: ArrayLike | None = None
 ) -> float:

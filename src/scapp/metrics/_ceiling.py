@@ -6,16 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scapp._checked import checked
-from scapp.metrics._align import by_label
-from scapp.metrics._arrays import as_number, read_array, read_same_shape
+from scapp.metrics._arrays import array_metric, as_number, read_array, read_same_shape
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
-@checked
-@by_label
+@array_metric
 def noise_ceiling(
     half_1: ArrayLike, half_2: ArrayLike, *, genes: ArrayLike | None = None
 ) -> float | NDArray[np.float64]:
@@ -48,8 +45,7 @@ def noise_ceiling(
     half_1, half_2
         Effects of the two halves of the cells of each perturbation, of shape (n_perturbations, n_genes), or
         (n_genes,). Halves have equally many cells.
-    genes
-        Mask or indices of the genes to score; all if None.
+    {genes}
 
     Returns
     -------
@@ -58,17 +54,13 @@ def noise_ceiling(
 
     Raises
     ------
-    ValueError
-        If the shapes differ, a scored value is NaN or infinite, or `genes` chooses none or does not fit.
-    TypeError
-        If an array does not hold numbers.
+    {raises}
     """
     first, second = read_same_shape({"half_1": half_1, "half_2": half_2}, genes)
     return as_number(np.sqrt(np.sum((first - second) ** 2, axis=-1)) / 2)
 
 
-@checked
-@by_label
+@array_metric
 def explained_gap(l2: ArrayLike, l2_no_change: ArrayLike, ceiling: ArrayLike) -> float | NDArray[np.float64]:
     r"""Return the share of the gap between no change and the best possible that a method closes.
 
@@ -105,17 +97,12 @@ def explained_gap(l2: ArrayLike, l2_no_change: ArrayLike, ceiling: ArrayLike) ->
     for name, array in arrays.items():
         if (array < 0).any():
             raise ValueError(f"{int((array < 0).sum())} values of {name} are negative; expected errors.")
-    try:
-        error, no_change, best = np.broadcast_arrays(*arrays.values())
-    except ValueError:
-        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
-        raise ValueError(f"Expected numbers, or one each for the same perturbations; found {shapes}.") from None
+    error, no_change, best = _broadcast(arrays)
     gap = no_change - best
     return as_number((no_change - error) / np.where(gap > 0, gap, np.nan))
 
 
-@checked
-@by_label
+@array_metric
 def calibrated_score(score: ArrayLike, null: ArrayLike, best: ArrayLike) -> float | NDArray[np.float64]:
     r"""Return where a score lies between that of an uninformative prediction and that of a perfect one.
 
@@ -162,13 +149,16 @@ def calibrated_score(score: ArrayLike, null: ArrayLike, best: ArrayLike) -> floa
     0.25
     """
     named = {"score": score, "null": null, "best": best}
-    arrays = [read_array(values, name) for name, values in named.items()]
-    try:
-        own, nothing, perfect = np.broadcast_arrays(*arrays)
-    except ValueError:
-        shapes = ", ".join(f"{name} {array.shape}" for name, array in zip(named, arrays, strict=True))
-        raise ValueError(f"Expected numbers, or one each for the same perturbations; found {shapes}.") from None
+    own, nothing, perfect = _broadcast({name: read_array(values, name) for name, values in named.items()})
     gap = perfect - nothing
     # Whether a larger or a smaller score is the better one is the same for all.
     side = np.sign(np.nansum(np.sign(gap)))
     return as_number((own - nothing) / np.where(gap * side > 0, gap, np.nan))
+
+
+def _broadcast(arrays: dict[str, NDArray[np.float64]]) -> tuple[NDArray[np.float64], ...]:
+    try:
+        return np.broadcast_arrays(*arrays.values())
+    except ValueError:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise ValueError(f"Expected numbers, or one each for the same perturbations; found {shapes}.") from None

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from scapp._checked import checked
-from scapp.metrics._align import by_label
-from scapp.metrics._arrays import check_finite, choose_genes, read_array, read_pair
+from scapp.metrics._arrays import array_metric, check_finite, choose_genes, read_array, read_pair
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -17,8 +15,7 @@ if TYPE_CHECKING:
 Metric = Literal["l1", "l2", "cosine"]
 
 
-@checked
-@by_label
+@array_metric
 def perturbation_discrimination(
     predicted: ArrayLike,
     observed: ArrayLike,
@@ -85,8 +82,7 @@ def perturbation_discrimination(
     return 1 - _n_closer(distances) / len(others)
 
 
-@checked
-@by_label
+@array_metric
 def rank(
     predicted: ArrayLike,
     observed: ArrayLike,
@@ -136,8 +132,7 @@ def rank(
     return _n_closer(distances) / (len(predicted_rows) - 1)
 
 
-@checked
-@by_label
+@array_metric
 def kept_spread(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = None) -> float:
     r"""Compute the share of the measured spread between perturbations that the predictions keep.
 
@@ -151,8 +146,7 @@ def kept_spread(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike |
     ----------
     predicted, observed
         Log-fold-changes of shape (n_perturbations, n_genes), of two perturbations or more.
-    genes
-        Mask or indices of the genes to score; all if None.
+    {genes}
 
     Returns
     -------
@@ -164,8 +158,7 @@ def kept_spread(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike |
     ValueError
         If the shapes differ, a scored value is NaN or infinite, there are fewer than two perturbations, or `genes` does
         not fit.
-    TypeError
-        If an array does not hold numbers.
+    {no_numbers}
 
     See Also
     --------

@@ -1,21 +1,29 @@
-"""Distances between predicted and observed profiles."""
+"""Distances and correlations between predicted and observed profiles, and the distance between two populations of cells."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from sklearn.metrics import pairwise_distances_chunked
 
-from scapp._checked import checked
-from scapp.metrics._align import by_label
-from scapp.metrics._arrays import as_number, read_pair
+from scapp.metrics._arrays import (
+    array_metric,
+    as_number,
+    check_finite,
+    choose_genes,
+    read_array,
+    read_pair,
+    read_profile,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+CellMetric = Literal["euclidean", "sqeuclidean"]
 
-@checked
-@by_label
+
+@array_metric
 def l2(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = None) -> float | NDArray[np.float64]:
     r"""Return the Euclidean distance of each prediction from what was observed.
 
@@ -27,10 +35,8 @@ def l2(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = N
 
     Parameters
     ----------
-    predicted, observed
-        Log-fold-changes or profiles of shape (n_perturbations, n_genes), or (n_genes,).
-    genes
-        Mask or indices of the genes to score; all if None.
+    {profiles}
+    {genes}
 
     Returns
     -------
@@ -39,17 +45,13 @@ def l2(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = N
 
     Raises
     ------
-    ValueError
-        If the shapes differ, a scored value is NaN or infinite, or `genes` chooses none or does not fit.
-    TypeError
-        If an array does not hold numbers.
+    {raises}
     """
     predicted, observed = read_pair(predicted, observed, genes)
     return as_number(np.sqrt(np.sum((predicted - observed) ** 2, axis=-1)))
 
 
-@checked
-@by_label
+@array_metric
 def rmse(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = None) -> float | NDArray[np.float64]:
     r"""Return the root mean square error of each prediction.
 
@@ -57,10 +59,8 @@ def rmse(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None =
 
     Parameters
     ----------
-    predicted, observed
-        Log-fold-changes or profiles of shape (n_perturbations, n_genes), or (n_genes,).
-    genes
-        Mask or indices of the genes to score; all if None.
+    {profiles}
+    {genes}
 
     Returns
     -------
@@ -68,17 +68,13 @@ def rmse(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None =
 
     Raises
     ------
-    ValueError
-        If the shapes differ, a scored value is NaN or infinite, or `genes` chooses none or does not fit.
-    TypeError
-        If an array does not hold numbers.
+    {raises}
     """
     predicted, observed = read_pair(predicted, observed, genes)
     return as_number(np.sqrt(np.mean((predicted - observed) ** 2, axis=-1)))
 
 
-@checked
-@by_label
+@array_metric
 def mae(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = None) -> float | NDArray[np.float64]:
     r"""Return the mean absolute error of each prediction.
 
@@ -89,10 +85,8 @@ def mae(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = 
 
     Parameters
     ----------
-    predicted, observed
-        Log-fold-changes or profiles of shape (n_perturbations, n_genes), or (n_genes,).
-    genes
-        Mask or indices of the genes to score; all if None.
+    {profiles}
+    {genes}
 
     Returns
     -------
@@ -100,10 +94,188 @@ def mae(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = 
 
     Raises
     ------
-    ValueError
-        If the shapes differ, a scored value is NaN or infinite, or `genes` chooses none or does not fit.
-    TypeError
-        If an array does not hold numbers.
+    {raises}
     """
     predicted, observed = read_pair(predicted, observed, genes)
     return as_number(np.mean(np.abs(predicted - observed), axis=-1))
+
+
+@array_metric
+def pearson_delta(
+    predicted: ArrayLike,
+    observed: ArrayLike,
+    *,
+    reference: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    genes: ArrayLike | None = None,
+) -> float | NDArray[np.float64]:
+    r"""Return the Pearson correlation over the genes of each predicted change with the observed one.
+
+    .. math:: \operatorname{cor}_g(\hat y_g - r_g,\; y_g - r_g)
+
+    With log-fold-changes as input and no reference, this is the correlation of the changes from control ("Pearson
+    delta", :cite:p:`AhlmannEltze2025`). A shift that all perturbations of a screen share makes it high for any
+    prediction that has the shift; with the mean log-fold-change of the training perturbations as `reference`, it says
+    how much of what is specific to a perturbation was predicted :cite:p:`VinasTorne2025`.
+
+    Parameters
+    ----------
+    {changes}
+    reference
+        What both are compared with, of shape (n_genes,): None for the control, or the mean log-fold-change of the
+        training perturbations.
+    weights
+        One weight a gene, 0 or more, such as those of :func:`effect_weights`: of the shape of `observed`, or (n_genes,);
+        equal weights if None. Means and variances over the genes are weighted.
+    {genes}
+
+    Returns
+    -------
+    One correlation a perturbation, from -1 to 1; a float for 1-d input. NaN means undefined: prediction or observation
+    is the same for all scored genes after subtraction of the reference, as that of
+    :class:`scapp.baselines.NoChange` is. Count these rather than average over the rest.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, a scored value is NaN or infinite, a weight is negative, fewer than two genes are scored, or
+        `genes` does not fit.
+    {no_numbers}
+    """
+    delta_predicted, delta_observed = read_pair(predicted, observed, genes)
+    if delta_observed.shape[-1] < 2:
+        raise ValueError("A correlation needs at least two genes, found one.")
+    if reference is not None:
+        baseline = read_profile(reference, "reference", np.shape(observed)[-1], genes)
+        delta_predicted, delta_observed = delta_predicted - baseline, delta_observed - baseline
+    equal = np.ones(np.shape(observed)[-1])
+    shares = read_weights(equal if weights is None else weights, np.shape(observed), genes)
+    x, y = _standardise(delta_predicted, shares), _standardise(delta_observed, shares)
+    return as_number(np.clip(np.sum(x * y, axis=-1), -1, 1))
+
+
+@array_metric
+def cosine(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = None) -> float | NDArray[np.float64]:
+    r"""Return the cosine of the angle between each predicted change and the observed one.
+
+    .. math:: \frac{\sum_g \hat y_g y_g}{\sqrt{\sum_g \hat y_g^2} \sqrt{\sum_g y_g^2}}
+
+    As :func:`pearson_delta`, without the mean over the genes taken off: a prediction of the right pattern but of
+    another size has a cosine of 1 :cite:p:`Wu2024`.
+
+    Parameters
+    ----------
+    predicted, observed
+        Log-fold-changes of shape (n_perturbations, n_genes), or (n_genes,). Not profiles: all of these point the same
+        way.
+    {genes}
+
+    Returns
+    -------
+    One cosine a perturbation, from -1 to 1; a float for 1-d input. NaN means undefined: no scored gene changes in the
+    prediction, as in that of :class:`scapp.baselines.NoChange`, or in the observation. Count these rather than average
+    over the rest.
+
+    Raises
+    ------
+    {raises}
+    """
+    predicted, observed = read_pair(predicted, observed, genes)
+    return as_number(np.clip(np.sum(_unit(predicted) * _unit(observed), axis=-1), -1, 1))
+
+
+def _unit(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scale to length 1 over the genes; NaN where all values are 0."""
+    # The largest value is divided out first: squares of very small or large values leave the range of float64.
+    largest = np.abs(values).max(axis=-1, keepdims=True)
+    scaled = values / np.where(largest == 0, np.nan, largest)
+    return scaled / np.linalg.norm(scaled, axis=-1, keepdims=True)
+
+
+def _standardise(values: NDArray[np.float64], shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Bring to mean 0 and length 1 over the genes, each with its share of the weight; NaN where all values are the same."""
+    centred = np.sqrt(shares) * (values - np.sum(shares * values, axis=-1, keepdims=True))
+    length = np.linalg.norm(centred, axis=-1, keepdims=True)
+    # Rounding leaves a little where all values are the same: that is no variation to correlate.
+    negligible = ~(length > 1e-7 * np.linalg.norm(np.sqrt(shares) * values, axis=-1, keepdims=True))
+    return centred / np.where(negligible, np.nan, length)
+
+
+@array_metric
+def energy_distance(
+    cells: ArrayLike,
+    others: ArrayLike,
+    *,
+    genes: ArrayLike | None = None,
+    metric: CellMetric = "euclidean",
+    unbiased: bool = True,
+) -> float:
+    r"""Compute the energy distance (E-distance) of two populations of cells.
+
+    .. math:: 2\, \mathbb{E}\, d(x, y) - \mathbb{E}\, d(x, x') - \mathbb{E}\, d(y, y')
+
+    with cells x, x' of the one and y, y' of the other. It is zero in expectation where both are drawn from the same
+    distribution and positive where not: other means, other spreads and other shapes all count, which no comparison of means
+    sees. Predicted cells (:func:`scapp.tl.sample_cells`) are compared with measured ones, or perturbed cells with controls
+    :cite:p:`Peidli2024`.
+
+    The distance grows with the number of genes and their noise. As is usual, reduce both to some principal components of
+    all cells first; distances in different spaces cannot be compared.
+
+    Parameters
+    ----------
+    cells, others
+        Cells of shape (n_cells, n_genes) and (n_others, n_genes); genes or components. Memory does not grow with
+        n_cells times n_others.
+    genes
+        Mask or indices of the columns to compare; all if None.
+    metric
+        The distance d: ``"euclidean"``, or ``"sqeuclidean"``, its square, as of scPerturb. With the square only the means
+        are compared: the result is twice the squared distance between them.
+    unbiased
+        Whether a cell is left out of the comparison with its own population. If not, each mean holds distances of zero and
+        populations of few cells seem farther: the number that cell-eval gives.
+
+    Returns
+    -------
+    A number, in the unit of the cells (its square for ``"sqeuclidean"``); slightly negative values occur by chance where
+    `unbiased`.
+
+    Raises
+    ------
+    ValueError
+        If the columns differ, a population has fewer than two cells, a value is NaN or infinite, or `metric` is unknown.
+    {no_numbers}
+
+    See Also
+    --------
+    scapp.tl.sample_cells, perturbation_discrimination
+
+    Examples
+    --------
+    >>> float(scapp.metrics.energy_distance([[0.0], [1.0]], [[5.0], [6.0]]))
+    8.0
+    """
+    read = {name: read_array(values, name) for name, values in (("cells", cells), ("others", others))}
+    for name, array in read.items():
+        if array.ndim != 2 or len(array) < 2:
+            raise ValueError(
+                f"{name} has shape {array.shape}; expected two cells or more, of shape (n_cells, n_genes)."
+            )
+    first, second = read["cells"], read["others"]
+    if first.shape[1] != second.shape[1]:
+        raise ValueError(
+            f"cells have {first.shape[1]} columns and others {second.shape[1]}. Expected the same genes or components in both."
+        )
+    first, second = (choose_genes(array, genes) for array in (first, second))
+    for name, array in (("cells", first), ("others", second)):
+        check_finite(array, name)
+    between = _sum(first, second, metric) / (len(first) * len(second))
+    within = [_sum(each, each, metric) / (len(each) * (len(each) - unbiased)) for each in (first, second)]
+    return 2 * between - within[0] - within[1]
+
+
+def _sum(x: NDArray[np.float64], y: NDArray[np.float64], metric: CellMetric) -> float:
+    """Return the sum of all distances, without holding them."""
+    parts = pairwise_distances_chunked(x, y, reduce_func=lambda block, _: block.sum(axis=1), metric=metric)
+    return float(sum(part.sum() for part in parts))

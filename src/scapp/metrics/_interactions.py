@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
-from scapp._checked import checked
-from scapp.metrics._align import by_label
-from scapp.metrics._arrays import read_same_shape
+from scapp.metrics._arrays import array_metric, read_same_shape
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -17,8 +15,7 @@ if TYPE_CHECKING:
 Kind = Literal["synergy", "buffering", "opposite"]
 
 
-@checked
-@by_label
+@array_metric
 def interaction_classes(
     observed: ArrayLike,
     additive: ArrayLike,
@@ -51,8 +48,7 @@ def interaction_classes(
     share
         Which part of all doubles and genes counts as interaction, between 0 and 1. Ties at the last place all count,
         a difference of exactly 0 never does.
-    genes
-        Mask or indices of the genes to score; all if None.
+    {genes}
 
     Returns
     -------
@@ -62,16 +58,14 @@ def interaction_classes(
     ------
     ValueError
         If the shapes differ, a scored value is NaN or infinite, or `share` or `genes` does not fit.
-    TypeError
-        If an array does not hold numbers.
+    {no_numbers}
     """
     arrays = {"observed": observed, "additive": additive}
     observation, total, *single = read_same_shape({**arrays, **_named(singles)}, genes)
     return np.where(_interacting(observation, total, share), _kinds(observation, total, single), "additive")
 
 
-@checked
-@by_label
+@array_metric
 def interaction_auprc(
     predicted: ArrayLike,
     observed: ArrayLike,
@@ -103,8 +97,7 @@ def interaction_auprc(
         The two log-fold-changes that were summed, for the classes; see :func:`interaction_classes`.
     share
         Which part of all doubles and genes counts as interaction, between 0 and 1.
-    genes
-        Mask or indices of the genes to score; all if None.
+    {genes}
 
     Returns
     -------
@@ -114,8 +107,7 @@ def interaction_auprc(
     ------
     ValueError
         If the shapes differ, a scored value is NaN or infinite, or `kind`, `share` or `genes` does not fit.
-    TypeError
-        If an array does not hold numbers.
+    {no_numbers}
     """
     prediction, observation, total, *single = read_same_shape(
         {"predicted": predicted, "observed": observed, "additive": additive, **_named(singles)}, genes
@@ -129,8 +121,7 @@ def interaction_auprc(
     return float(average_precision_score(interacting.ravel(), score.ravel()))
 
 
-@checked
-@by_label
+@array_metric
 def interaction_tpr_at_fdp(
     predicted: ArrayLike,
     observed: ArrayLike,
@@ -153,8 +144,7 @@ def interaction_tpr_at_fdp(
         Allowed proportion of false among called interactions, from 0 to less than 1.
     share
         Which part of all doubles and genes counts as interaction, between 0 and 1.
-    genes
-        Mask or indices of the genes to score; all if None.
+    {genes}
 
     Returns
     -------
@@ -164,8 +154,7 @@ def interaction_tpr_at_fdp(
     ------
     ValueError
         If the shapes differ, a scored value is NaN or infinite, or `fdp`, `share` or `genes` does not fit.
-    TypeError
-        If an array does not hold numbers.
+    {no_numbers}
     """
     if not 0 <= fdp < 1:
         raise ValueError(f"fdp must be from 0 to less than 1, found {fdp}.")
@@ -180,8 +169,7 @@ def interaction_tpr_at_fdp(
     return float(recall[precision >= 1 - fdp - 1e-12].max())
 
 
-@checked
-@by_label
+@array_metric
 def interaction_sign_match(
     predicted: ArrayLike,
     observed: ArrayLike,
@@ -202,8 +190,7 @@ def interaction_sign_match(
         As for :func:`interaction_auprc`.
     share
         Which part of all doubles and genes counts as interaction, and is called, between 0 and 1.
-    genes
-        Mask or indices of the genes to score; all if None.
+    {genes}
 
     Returns
     -------
@@ -213,8 +200,7 @@ def interaction_sign_match(
     ------
     ValueError
         If the shapes differ, a scored value is NaN or infinite, or `share` or `genes` does not fit.
-    TypeError
-        If an array does not hold numbers.
+    {no_numbers}
     """
     prediction, observation, total = read_same_shape(
         {"predicted": predicted, "observed": observed, "additive": additive}, genes

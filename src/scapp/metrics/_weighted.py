@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scapp._checked import checked
-from scapp.metrics._align import by_label
 from scapp.metrics._arrays import (
+    array_metric,
     as_number,
-    check_finite,
-    choose_genes,
     read_array,
     read_pair,
     read_profile,
+    read_same_shape,
     read_weights,
 )
 
@@ -22,8 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
-@checked
-@by_label
+@array_metric
 def effect_weights(
     effects: ArrayLike,
     standard_errors: ArrayLike | None = None,
@@ -61,20 +58,17 @@ def effect_weights(
     ValueError
         If the shapes do not fit, a scored value is NaN or infinite, a standard error is not positive, or there is
         neither a reference nor a second perturbation.
-    TypeError
-        If an array does not hold numbers.
+    {no_numbers}
     """
     everything = read_array(effects, "effects")
-    if standard_errors is None:
-        chosen, _ = _read_effects(everything, np.ones_like(everything), genes)
-        errors = None
-    else:
-        chosen, errors = _read_effects(everything, standard_errors, genes)
-        if (errors <= 0).any():
-            raise ValueError(
-                f"{int((errors <= 0).sum())} standard errors are 0 or less: the t-statistic would be infinite. Set a "
-                "floor, for example `np.maximum(se, np.quantile(se[se > 0], 0.01))`."
-            )
+    given = {"effects": effects} | ({} if standard_errors is None else {"standard_errors": standard_errors})
+    chosen, *known = read_same_shape(given, genes)
+    errors = known[0] if known else None
+    if errors is not None and (errors <= 0).any():
+        raise ValueError(
+            f"{int((errors <= 0).sum())} standard errors are 0 or less: the t-statistic would be infinite. Set a "
+            "floor, for example `np.maximum(se, np.quantile(se[se > 0], 0.01))`."
+        )
     if reference is not None:
         t = chosen - read_profile(reference, "reference", everything.shape[-1], genes)
         spread = errors
@@ -94,8 +88,7 @@ def effect_weights(
     return everywhere
 
 
-@checked
-@by_label
+@array_metric
 def weighted_mse(
     predicted: ArrayLike, observed: ArrayLike, weights: ArrayLike, *, genes: ArrayLike | None = None
 ) -> float | NDArray[np.float64]:
@@ -108,12 +101,10 @@ def weighted_mse(
 
     Parameters
     ----------
-    predicted, observed
-        Log-fold-changes or profiles of shape (n_perturbations, n_genes), or (n_genes,).
+    {profiles}
     weights
         One weight a gene, 0 or more: of the shape of `observed`, or (n_genes,) for the same in all perturbations.
-    genes
-        Mask or indices of the genes to score; all if None.
+    {genes}
 
     Returns
     -------
@@ -124,16 +115,14 @@ def weighted_mse(
     ------
     ValueError
         If the shapes do not fit, a scored value is NaN or infinite, a weight is negative, or `genes` does not fit.
-    TypeError
-        If an array does not hold numbers.
+    {no_numbers}
     """
     prediction, observation = read_pair(predicted, observed, genes)
     shares = read_weights(weights, np.shape(observed), genes)
     return as_number(np.sum(shares * (prediction - observation) ** 2, axis=-1))
 
 
-@checked
-@by_label
+@array_metric
 def weighted_r2(
     predicted: ArrayLike,
     observed: ArrayLike,
@@ -152,15 +141,13 @@ def weighted_r2(
 
     Parameters
     ----------
-    predicted, observed
-        Log-fold-changes of shape (n_perturbations, n_genes), or (n_genes,).
+    {changes}
     weights
         One weight a gene, 0 or more: of the shape of `observed`, or (n_genes,); see :func:`effect_weights`.
     reference
         What both are compared with, of shape (n_genes,): None for the control, or the mean log-fold-change of the
         training perturbations, as :cite:p:`Mejia2025` recommend.
-    genes
-        Mask or indices of the genes to score; all if None.
+    {genes}
 
     Returns
     -------
@@ -171,8 +158,7 @@ def weighted_r2(
     ------
     ValueError
         If the shapes do not fit, a scored value is NaN or infinite, a weight is negative, or `genes` does not fit.
-    TypeError
-        If an array does not hold numbers.
+    {no_numbers}
     """
     prediction, observation = read_pair(predicted, observed, genes)
     shares = read_weights(weights, np.shape(observed), genes)
@@ -185,17 +171,3 @@ def weighted_r2(
     # Rounding leaves a little where all weighted changes are the same: that is no variance to predict.
     negligible = ~(variance > 1e-14 * np.sum(shares * change**2, axis=-1))
     return as_number(1 - error / np.where(negligible, np.nan, variance))
-
-
-def _read_effects(
-    effects: NDArray[np.float64], standard_errors: ArrayLike, genes: ArrayLike | None
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    errors = read_array(standard_errors, "standard_errors")
-    if errors.shape != effects.shape:
-        raise ValueError(f"effects has shape {effects.shape} and standard_errors {errors.shape}; expected the same.")
-    if not 1 <= effects.ndim <= 2:
-        raise ValueError(f"Expected effects of shape (n_genes,) or (n_perturbations, n_genes), found {effects.shape}.")
-    chosen, errors = choose_genes(effects, genes), choose_genes(errors, genes)
-    check_finite(chosen, "effects")
-    check_finite(errors, "standard_errors")
-    return chosen, errors
