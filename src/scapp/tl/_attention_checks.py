@@ -11,9 +11,8 @@ from scipy import sparse
 
 from scapp._checked import checked
 from scapp.tl import _checks
-from scapp.tl._asked import check_trained, label_of, nodes_of
+from scapp.tl._candidates import check_model
 from scapp.tl._gene_sets import gene_sets
-from scapp.tl._permutations import degree_bins
 
 if TYPE_CHECKING:
     from scapp._annotations import Annotations
@@ -132,7 +131,7 @@ def attention_checks(
     if not models:
         raise ValueError("No model is given: the list of models is empty.")
     for one in models:
-        check_trained(one)
+        check_model(one)
         if not one.module.attends:
             raise ValueError(
                 "This model was made without attention. Make it with attention=True, or pooling='attention'."
@@ -140,8 +139,12 @@ def attention_checks(
         if one.genes != models[0].genes:
             raise ValueError("The models are about different genes; pass models that were set up with the same adata.")
     first = models[0]
-    labels = _labels(first, perturbations)
-    nodes = nodes_of(first, labels)
+    if perturbations is None:
+        sep = first.registry["setup_args"]["sep"]
+        perturbations = [sep.join(first.genes[node] for node in nodes) for nodes in first.module.perturbations]
+    elif not isinstance(perturbations, str):  # which is refused as it is
+        perturbations = list(dict.fromkeys(perturbations))
+    labels, nodes = first.read_perturbations(perturbations)
     if of == "perturbations":
         if len(models) > 1 or networks or known or regulons is not None or pathways is not None:
             raise ValueError(
@@ -164,7 +167,7 @@ def attention_checks(
     looked = look(first, nodes)
     rows = _checks.learning(looked)
     if len(models) > 1:
-        each = [looked, *(look(one, nodes_of(one, labels)) for one in models[1:])]
+        each = [looked, *(look(one, one.read_perturbations(labels)[1]) for one in models[1:])]
         attention, prior = (
             np.stack(runs) for runs in zip(*((e.attention.mean(0), e.prior.mean(0)) for e in each), strict=True)
         )
@@ -184,17 +187,4 @@ def look(model: APP, nodes: Sequence[tuple[int, ...]]) -> _checks.AttentionRuns:
     networks = model.network.values() if isinstance(model.network, dict) else [model.network]
     linked = sum((abs(n) + abs(n).T for n in networks), start=sparse.csr_matrix((len(model.genes),) * 2))
     degree = np.diff(sparse.csr_matrix(linked).indptr)
-    return _checks.AttentionRuns(attention, prior, perturbed, degree_bins(degree))
-
-
-def _labels(model: APP, perturbations: Iterable[str] | None) -> list[str]:
-    if isinstance(perturbations, str):
-        raise TypeError(f"Expected a list of labels, found the text {perturbations!r}. Pass [{perturbations!r}].")
-    labels = (
-        [label_of(model, genes) for genes in model.module.perturbations]
-        if perturbations is None
-        else list(dict.fromkeys(perturbations))
-    )
-    if not labels:
-        raise ValueError("No perturbation is asked: the list of labels is empty.")
-    return labels
+    return _checks.AttentionRuns(attention, prior, perturbed, _checks.degree_bins(degree))

@@ -1,4 +1,4 @@
-"""Tests of an attention: arrays in, rows of a table out."""
+"""Tests of an attention against chance: arrays in, rows of a table out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import numpy as np
 from scipy.stats import rankdata
 
 from scapp.tl._gene_sets import GeneSets
-from scapp.tl._permutations import pairing_null, permutation_p_value, permute_within, sign_null
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,24 +24,12 @@ N_COMPARED = 100
 
 @dataclass(frozen=True)
 class AttentionRuns:
-    """Attention of a model in several runs.
+    """Attention of a model in several runs (models, or halves of one), and what it is compared with."""
 
-    Parameters
-    ----------
-    attention
-        Attention in each run (model, or half of one) for each perturbation, of shape (n_runs, n, n_genes).
-    prior
-        What it would be without the learned score of each gene, of the same shape.
-    perturbed
-        Which genes each perturbation perturbs, of shape (n, n_genes).
-    bins
-        Genes of like network degree.
-    """
-
-    attention: Floats
-    prior: Floats
-    perturbed: Masks
-    bins: NDArray[np.intp]
+    attention: Floats  # in each run for each perturbation, (n_runs, n, n_genes)
+    prior: Floats  # what it would be without the learned score of each gene, of the same shape
+    perturbed: Masks  # which genes each perturbation perturbs, (n, n_genes)
+    bins: NDArray[np.intp]  # genes of like network degree
 
     def others(self, weights: Floats) -> Floats:
         """Return weights without those of the perturbed genes, rows stretched to sum to one again."""
@@ -82,11 +69,7 @@ def stability(looked: AttentionRuns, who: str, n_top: int, n_permutations: int, 
     ):
         pairs = [compare(a, b) for a, b in itertools.combinations(seen, 2)]
         value, null = pairing_null(np.mean(pairs, axis=0), n_permutations, rng)
-        rows.append(
-            _row(
-                "stability", statistic, who, value, null, len(free), by_construction=given, chance="other perturbations"
-            )
-        )
+        rows.append(check_row("stability", statistic, who, value, null, len(free), "other perturbations", given=given))
     return rows
 
 
@@ -94,10 +77,8 @@ def learning(looked: AttentionRuns) -> list[dict]:
     """Test how far attention is from what it would be without the learned score."""
     pairs = zip(looked.attention, looked.prior, strict=True)
     value = float(np.mean([[_distances(a[None], b[None])[0, 0] for a, b in zip(*pair, strict=True)] for pair in pairs]))
-    row = _row(
-        "learning", "Jensen-Shannon distance to the prior", "", value, np.zeros(1), len(looked.perturbed),
-        by_construction=False, chance="no learning",
-    )  # fmt: skip
+    statistic = "Jensen-Shannon distance to the prior"
+    row = check_row("learning", statistic, "", value, np.zeros(1), len(looked.perturbed), "no learning")
     return [{**row, "expected": 0.0, "p_value": np.nan}]
 
 
@@ -111,20 +92,16 @@ def specificity(looked: AttentionRuns, n_permutations: int, rng: np.random.Gener
     if len(runs) > 1:
         distance = np.mean([_distances(a, b) for a, b in itertools.combinations(runs, 2)], axis=0)
         same, null = pairing_null(-distance, n_permutations, rng)
-        row = _row(
-            "specificity", statistic, "members", same, null, len(chosen), by_construction=True,
-            chance="same perturbation, other seed",
-        )  # fmt: skip
+        chance = "same perturbation, other seed"
+        row = check_row("specificity", statistic, "members", same, null, len(chosen), chance, given=True)
         value = distance[off].mean() if off.any() else np.nan  # one perturbation differs from no other
         rows.append({**row, "value": value, "expected": -same})
     mean, prior = (looked.others(runs.mean(axis=0))[chosen] for runs in (looked.attention, looked.prior))
     of_mean, of_prior = _distances(mean, mean), _distances(prior, prior)
     difference = np.where(off, of_mean - of_prior, 0).sum(axis=1) / max(len(chosen) - 1, 1)
-    row = _row(
-        "specificity", f"{statistic}, learned over prior", "", float(difference.mean()),
-        sign_null(difference, n_permutations, rng), len(chosen), by_construction=False, chance="random signs",
-    )  # fmt: skip
-    return [*rows, row]
+    value, null = float(difference.mean()), sign_null(difference, n_permutations, rng)
+    learned = f"{statistic}, learned over prior"
+    return [*rows, check_row("specificity", learned, "", value, null, len(chosen), "random signs")]
 
 
 def enrichment(
@@ -150,41 +127,22 @@ def enrichment(
             ("AUROC, attention minus prior", ranks["attention"] - ranks["prior"], 0.0, False),
         ):
             values = score[known]
-            observed = base + float((weight * values[at, gene]).sum())
+            value = base + float((weight * values[at, gene]).sum()) if known.any() else np.nan
             null = np.array([base + (weight * values[at, p[gene]]).sum() for p in permutations])
-            rows.append(
-                _row(
-                    "enrichment",
-                    statistic,
-                    given.source,
-                    observed if known.any() else np.nan,
-                    null,
-                    int(known.sum()),
-                    by_construction=by_construction,
-                    chance="genes of like degree",
-                )  # fmt: skip
-            )
+            n, chance = int(known.sum()), "genes of like degree"
+            rows.append(check_row("enrichment", statistic, given.source, value, null, n, chance, given=by_construction))
         areas = _areas(learned, positive)
-        own, null = pairing_null(areas, n_permutations, rng)
-        n_known = int(np.isfinite(areas.diagonal()).sum())
-        rows.append(
-            _row(
-                "enrichment",
-                "AUROC among the reached, learned over prior",
-                given.source,
-                own,
-                null,
-                n_known,
-                by_construction=False,
-                chance="gene sets of other perturbations",
-            )  # fmt: skip
-        )
+        value, null = pairing_null(areas, n_permutations, rng)
+        n, chance = int(np.isfinite(areas.diagonal()).sum()), "gene sets of other perturbations"
+        statistic = "AUROC among the reached, learned over prior"
+        rows.append(check_row("enrichment", statistic, given.source, value, null, n, chance))
     return rows
 
 
-def _row(
-    check: str, statistic: str, source: str, value: float, null: Floats, n: int, *, by_construction: bool, chance: str
+def check_row(
+    check: str, statistic: str, source: str, value: float, null: Floats, n: int, chance: str, *, given: bool = False
 ) -> dict:
+    """Return a row of the table; `given` says that a model without any learning would pass as well."""
     known = bool(np.isfinite(value)) and n > 1
     return {
         "check": check,
@@ -194,7 +152,7 @@ def _row(
         "expected": float(np.mean(null)) if known else np.nan,
         "p_value": permutation_p_value(value, null) if known else np.nan,
         "n": n,
-        "by_construction": by_construction,
+        "by_construction": given,
         "null": chance,
     }
 
@@ -232,3 +190,46 @@ def _distances(a: Floats, b: Floats) -> Floats:
     of_a, of_b = entropy(a), entropy(b)
     divergence = np.array([entropy((row + b) / 2) - (own + of_b) / 2 for row, own in zip(a, of_a, strict=True)])
     return np.sqrt(np.maximum(divergence, 0))
+
+
+def degree_bins(degree: NDArray[np.intp], n_bins: int = 10) -> NDArray[np.intp]:
+    """Return bins of genes of like degree, of about equal size; genes of equal degree stand in one bin, those without edges apart."""
+    bins = np.zeros(len(degree), dtype=np.intp)
+    linked = degree > 0
+    if linked.any():
+        edges = np.unique(np.quantile(degree[linked], np.linspace(0, 1, n_bins + 1)[1:-1]))
+        bins[linked] = 1 + np.searchsorted(edges, degree[linked], side="right")
+    return np.unique(bins, return_inverse=True)[1]
+
+
+def permute_within(bins: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
+    """Return a random permutation that maps each gene to one of its own bin."""
+    permutation = np.empty(len(bins), dtype=np.intp)
+    permutation[np.argsort(bins, kind="stable")] = np.lexsort((rng.random(len(bins)), bins))
+    return permutation
+
+
+def permutation_p_value(value: float, null: Floats) -> float:
+    """Compute the one-sided permutation p-value: the share of chance values that are as large, the observed among them."""
+    return float((1 + np.sum(null >= value - 1e-12)) / (1 + len(null)))
+
+
+def pairing_null(similarity: Floats, n_permutations: int, rng: np.random.Generator) -> tuple[float, Floats]:
+    """Return the mean similarity of each perturbation with itself, and with others, assigned at random; over pairs that have one.
+
+    The rows of `similarity`, of shape (n, n), are seen by one model, the columns by another.
+    """
+    rows = np.arange(len(similarity))
+    null = np.array([_mean(similarity[rows, rng.permutation(rows)]) for _ in range(n_permutations)])
+    return _mean(similarity.diagonal()), null
+
+
+def sign_null(differences: Floats, n_permutations: int, rng: np.random.Generator) -> Floats:
+    """Return means of differences whose signs are thrown at random."""
+    signs = rng.choice([-1.0, 1.0], size=(n_permutations, len(differences)))
+    return signs @ differences / len(differences)
+
+
+def _mean(values: Floats) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else np.nan

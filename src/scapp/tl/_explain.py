@@ -10,7 +10,7 @@ import pandas as pd
 from scapp._checked import checked
 from scapp._keys import Key
 from scapp._labels import near_matches
-from scapp.tl._asked import check_trained, nodes_of
+from scapp.tl._candidates import check_model
 
 if TYPE_CHECKING:
     from scapp.model import APP
@@ -70,8 +70,8 @@ def explain(model: APP, perturbation: str, gene: str, *, by: By = "perturbations
     >>> table["contribution"].sum()  # model.predict(["CEBPA+KLF1"]) of HBG1
     >>> scapp.pl.explanation(table)
     """
-    check_trained(model)
-    (nodes,) = nodes_of(model, [perturbation])
+    check_model(model)
+    _, (nodes,) = model.read_perturbations([perturbation])
     column = _column(model, perturbation, gene)
     _check_not_own(model, nodes, column, gene)
     sep = model.registry["setup_args"]["sep"]

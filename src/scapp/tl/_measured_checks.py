@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from scapp.tl import _checks
-from scapp.tl._permutations import pairing_null, sign_null
+from scapp.tl._checks import check_row, pairing_null, sign_null
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -127,19 +127,17 @@ def _dependence(
     before, after = (np.linalg.norm(observed - x, axis=1) for x in (without, together))
     saved = (before - after) / max(before.mean(), 1e-30)
     rows = [
-        _checks._row("dependence", name, "", value, np.zeros(1), n, by_construction=True, chance="no attention")
-        | {"p_value": np.nan}
+        check_row("dependence", name, "", value, np.zeros(1), n, "no attention", given=True) | {"p_value": np.nan}
         for name, value in (
             ("share of the attention", float(module.share)),
             ("relative change without it", float(change)),
         )
     ]
-    null = sign_null(saved, n_permutations, rng)
-    gain = _checks._row(
-        "dependence", "left-out error that it saves, relative", "", float(saved.mean()), null, n, by_construction=False,
-        chance="random signs",
-    )  # fmt: skip
-    return [*rows, gain]
+    value, null = float(saved.mean()), sign_null(saved, n_permutations, rng)
+    return [
+        *rows,
+        check_row("dependence", "left-out error that it saves, relative", "", value, null, n, "random signs"),
+    ]
 
 
 @torch.no_grad()
@@ -201,14 +199,10 @@ def _truth(
     }
     statistic = f"AUROC of the {n_top} truly most alike"
     value, null = pairing_null(areas["attention"], n_permutations, rng)
-    chance = "those alike to other perturbations"
-    rows = [_checks._row("truth", statistic, "", value, null, len(at), by_construction=False, chance=chance)]
+    rows = [check_row("truth", statistic, "", value, null, len(at), "those alike to other perturbations")]
     for name in list(scores)[1:]:
         difference = areas["attention"].diagonal() - areas[name].diagonal()
         null = sign_null(difference, n_permutations, rng)
-        row = _checks._row(
-            "truth", f"{statistic}, attention minus", name, float(difference.mean()), null, len(at),
-            by_construction=False, chance="random signs",
-        )  # fmt: skip
-        rows.append(row)
+        minus = f"{statistic}, attention minus"
+        rows.append(check_row("truth", minus, name, float(difference.mean()), null, len(at), "random signs"))
     return rows
