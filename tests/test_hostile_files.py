@@ -50,7 +50,7 @@ for call in (
         print("read")
     except (ValueError, TypeError, OSError) as error:
         print("refused")
-from scapp.tl._objective import to_numbers
+from scapp._tables import to_numbers
 print(to_numbers(pd.Series(["{HUGE}", "1"])).tolist())
 """
     assert in_process(code, tmp_path).split("\n")[-2] == "[inf, 1.0]"

@@ -18,8 +18,8 @@ from sklearn.metrics import roc_auc_score
 import scapp
 from scapp.model import APP
 from scapp.tl import _attention_checks, _checks
+from scapp.tl._attention_checks import GeneSets, gene_sets
 from scapp.tl._checks import degree_bins, permute_within
-from scapp.tl._gene_sets import GeneSets, gene_sets
 
 COLUMNS = ["check", "statistic", "source", "value", "expected", "p_value", "n", "by_construction", "null"]
 

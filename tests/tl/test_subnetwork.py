@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 import scapp
-from scapp.tl._paths import join_networks, path_costs, shortest_paths, trace
+from scapp.tl._subnetwork import join_networks, path_costs, shortest_paths, trace
 
 
 @pytest.fixture

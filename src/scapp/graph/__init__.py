@@ -10,6 +10,7 @@ from scapp.graph._adjacency import (
     csr_to_edge_index,
     edges_to_csr,
     is_symmetric,
+    nearest_neighbors,
     normalize,
     paths_to_networkx,
     remove_self_loops,
@@ -25,7 +26,6 @@ from scapp.graph._diffusion import (
     tf_idf,
     truncated_svd,
 )
-from scapp.graph._nearest import nearest_neighbors
 
 __all__ = [
     "Duplicates",

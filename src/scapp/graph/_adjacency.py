@@ -1,7 +1,8 @@
-"""From edges to an adjacency matrix and back; scaling, pruning, normalising."""
+"""From edges or similarities to an adjacency matrix and back; scaling, pruning, normalising."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -100,15 +101,8 @@ def _merge_duplicates(
 def csr_to_edge_index(adjacency: sparse.spmatrix) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """List the edges as graph neural networks want them.
 
-    Parameters
-    ----------
-    adjacency
-        The network.
-
-    Returns
-    -------
-    The edge index of shape (2, n_edges), first row the sources and second row the targets, in row order; and
-    the weights of shape (n_edges,).
+    The edge index has the shape (2, n_edges), first row the sources and second row the targets, in row order; the weights
+    have the shape (n_edges,).
     """
     coo = sparse.coo_matrix(as_csr(adjacency))
     return np.vstack([coo.row, coo.col]).astype(np.int64), coo.data.astype(np.float32)
@@ -128,13 +122,7 @@ def as_csr(adjacency: sparse.spmatrix) -> sparse.csr_matrix:
 
 
 def is_symmetric(adjacency: sparse.spmatrix) -> bool:
-    """Return whether every edge is there both ways with the same weight (up to rounding).
-
-    Parameters
-    ----------
-    adjacency
-        The network.
-    """
+    """Return whether every edge is there both ways with the same weight (up to rounding)."""
     matrix = as_csr(adjacency)
     if matrix.nnz == 0:
         return True
@@ -142,13 +130,7 @@ def is_symmetric(adjacency: sparse.spmatrix) -> bool:
 
 
 def symmetrize(adjacency: sparse.spmatrix) -> sparse.csr_matrix:
-    """Forget the direction of the edges; of two opposite ones the weight of larger magnitude is kept.
-
-    Parameters
-    ----------
-    adjacency
-        The network.
-    """
+    """Forget the direction of the edges; of two opposite ones the weight of larger magnitude is kept."""
     matrix = as_csr(adjacency)
     index, values = csr_to_edge_index(matrix)
     n_nodes = matrix.shape[0]
@@ -158,13 +140,7 @@ def symmetrize(adjacency: sparse.spmatrix) -> sparse.csr_matrix:
 
 
 def remove_self_loops(adjacency: sparse.spmatrix) -> sparse.csr_matrix:
-    """Remove the edges from a node to itself.
-
-    Parameters
-    ----------
-    adjacency
-        The network.
-    """
+    """Remove the edges from a node to itself."""
     matrix = as_csr(adjacency)
     matrix.setdiag(0)
     matrix.eliminate_zeros()
@@ -172,13 +148,7 @@ def remove_self_loops(adjacency: sparse.spmatrix) -> sparse.csr_matrix:
 
 
 def scale_weights(adjacency: sparse.spmatrix) -> sparse.csr_matrix:
-    """Divide all weights by the largest magnitude, so that they lie between -1 and 1.
-
-    Parameters
-    ----------
-    adjacency
-        The network.
-    """
+    """Divide all weights by the largest magnitude, so that they lie between -1 and 1."""
     matrix = as_csr(adjacency)
     if matrix.nnz:
         matrix.data /= np.abs(matrix.data).max()
@@ -258,15 +228,67 @@ def _inverse_power(degree: NDArray, power: float) -> NDArray:
     return inverse
 
 
-def paths_to_networkx(paths: pd.DataFrame, genes: pd.DataFrame) -> nx.DiGraph:
-    """Return the graph of one perturbation from the tables of :func:`scapp.tl.attention_subnetwork`.
+def nearest_neighbors(
+    similarity_rows: Callable[[slice], NDArray],
+    n_nodes: int,
+    *,
+    n_neighbors: int,
+    min_similarity: float = 0.0,
+    chunk_size: int = 512,
+) -> sparse.csr_matrix:
+    """Join each node to those most similar to it.
 
     Parameters
     ----------
-    paths
-        One row per step of a path: `source`, `target`, `step`, `weight`, `strength`, `network`.
-    genes
-        One row per node: `perturbation`, `gene`, and what is known of it.
+    similarity_rows
+        Called with a slice of the nodes, returns their similarities to all nodes, of shape (n_slice, n_nodes).
+        The whole table is never held.
+    n_nodes
+        The number of nodes.
+    n_neighbors
+        How many neighbours a node chooses, by magnitude; it has more if others choose it.
+    min_similarity
+        Smaller magnitudes give no edge; zero never does.
+    chunk_size
+        Rows computed together.
+
+    Returns
+    -------
+    Symmetric float32 matrix of shape (n_nodes, n_nodes) without self-loops; weights are the similarities, with
+    their sign.
+    """
+    if not isinstance(n_neighbors, int | np.integer) or n_neighbors < 1:
+        raise ValueError(f"n_neighbors must be a positive whole number, found {n_neighbors!r}.")
+    if min_similarity < 0:
+        raise ValueError(f"The smallest similarity of an edge must not be negative, found {min_similarity!r}.")
+    n_neighbors = min(n_neighbors, n_nodes - 1)
+    edges: list[tuple[NDArray, NDArray, NDArray]] = []
+    for start in range(0, n_nodes, chunk_size):
+        values = np.array(similarity_rows(slice(start, min(start + chunk_size, n_nodes))), dtype=np.float32)
+        rows = np.arange(len(values))
+        values[rows, start + rows] = 0
+        chosen = _strongest(np.abs(values), n_neighbors) & (values != 0) & (np.abs(values) >= min_similarity)
+        near, neighbor = np.nonzero(chosen)
+        edges.append((start + near, neighbor, values[near, neighbor]))
+    rows, columns, weights = (np.concatenate(part) for part in zip(*edges, strict=True))
+    return symmetrize(sparse.csr_matrix((weights, (rows, columns)), shape=(n_nodes, n_nodes)))
+
+
+def _strongest(magnitude: NDArray, k: int) -> NDArray[np.bool_]:
+    """Return the k largest of each row; of equal ones those that come first, on every machine."""
+    if k == 0:
+        return np.zeros(magnitude.shape, dtype=bool)
+    smallest = np.partition(magnitude, -k, axis=1)[:, [-k]]
+    above, equal = magnitude > smallest, magnitude == smallest
+    room = k - above.sum(axis=1, keepdims=True)
+    return above | (equal & (np.cumsum(equal, axis=1) <= room))
+
+
+def paths_to_networkx(paths: pd.DataFrame, genes: pd.DataFrame) -> nx.DiGraph:
+    """Return the graph of one perturbation from the tables of :func:`scapp.tl.attention_subnetwork`.
+
+    `paths` has one row per step of a path: `source`, `target`, `step`, `weight`, `strength`, `network`. `genes` has one row
+    per node: `perturbation`, `gene`, and what is known of it.
     """
     import networkx as nx
 

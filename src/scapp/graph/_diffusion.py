@@ -173,20 +173,14 @@ def hellinger_embedding(
         digest.update(np.ascontiguousarray(part).tobytes())
     key = (digest.hexdigest(), csr.shape, n_components, restart, seed)
     if key not in _EMBEDDINGS:
-        _EMBEDDINGS[key] = _hellinger_embedding(csr, n_components, restart, seed)
+        # Below one part in a hundred thousand, the root would lift what the truncated series leaves of the walk.
+        profiles = sparse.csr_matrix(diffusion(csr, restart=restart, min_value=1e-5, tol=1e-5)).sqrt()
+        n = min(n_components, profiles.shape[0])
+        vectors, values, _ = randomized_svd(profiles, n, n_oversamples=32, n_iter=4, random_state=seed)
+        _EMBEDDINGS[key] = _fix_signs(vectors * values).astype(np.float32)
         while len(_EMBEDDINGS) > N_EMBEDDINGS:
             _EMBEDDINGS.pop(next(iter(_EMBEDDINGS)))
     return _EMBEDDINGS[key].copy()
-
-
-def _hellinger_embedding(
-    adjacency: sparse.csr_matrix, n_components: int, restart: float, seed: int
-) -> NDArray[np.float32]:
-    # Below one part in a hundred thousand, the root would lift what the truncated series leaves of the walk.
-    profiles = sparse.csr_matrix(diffusion(adjacency, restart=restart, min_value=1e-5, tol=1e-5)).sqrt()
-    n_components = min(n_components, profiles.shape[0])
-    vectors, values, _ = randomized_svd(profiles, n_components, n_oversamples=32, n_iter=4, random_state=seed)
-    return _fix_signs(vectors * values).astype(np.float32)
 
 
 def tf_idf(membership: sparse.spmatrix) -> sparse.csr_matrix:
@@ -218,18 +212,8 @@ def tf_idf(membership: sparse.spmatrix) -> sparse.csr_matrix:
 def truncated_svd(matrix: sparse.spmatrix | NDArray, n_components: int, *, seed: int = 0) -> NDArray[np.float32]:
     """Return the left singular vectors times singular values, strongest first, with fixed signs and a fixed start.
 
-    Parameters
-    ----------
-    matrix
-        Sparse or dense, of shape (n_rows, n_columns).
-    n_components
-        Number of dimensions.
-    seed
-        Seed of the iteration's start; the result is deterministic.
-
-    Returns
-    -------
-    float32 array of shape (n_rows, n_components), fewer columns where the matrix has fewer.
+    Of a matrix, sparse or dense, of shape (n_rows, n_columns), these have the shape (n_rows, n_components), fewer columns
+    where the matrix has fewer.
     """
     n_components = min(n_components, *matrix.shape)
     if n_components > min(matrix.shape) // 2:
@@ -259,13 +243,7 @@ def _transition(adjacency: sparse.spmatrix, normalization: Literal["row", "sym"]
 
 
 def check_restart(restart: float) -> None:
-    """Raise unless a restart probability is one that a walk can be followed with.
-
-    Raises
-    ------
-    ValueError
-        Naming the smallest.
-    """
+    """Raise unless a restart probability is one that a walk can be followed with, naming the smallest."""
     if not SMALLEST_RESTART <= restart <= 1:
         raise ValueError(
             f"restart must be a probability above 0 and at most 1, found {restart!r}.\nBelow {SMALLEST_RESTART:g} a walk takes more "

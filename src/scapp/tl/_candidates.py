@@ -30,26 +30,9 @@ class Candidates:
     def read(
         cls, model: APP, perturbations: Iterable[str] | str, *, genes: Iterable[str] | None, order: int
     ) -> Candidates:
-        """Read what the user asks for, before anything is computed.
+        """Read what the user asks for, before anything is computed: labels, or ``"all"`` combinations of `order` genes.
 
-        Parameters
-        ----------
-        model
-            A trained model.
-        perturbations
-            ``"all"``, or labels.
-        genes
-            With ``"all"``: the genes to be combined; by default those that were measured alone or, if there are none, those
-            of the training perturbations.
-        order
-            With ``"all"``: how many genes a perturbation has.
-
-        Raises
-        ------
-        TypeError
-            If `model` is no :class:`scapp.model.APP`, or the labels are one text.
-        ValueError
-            If a label or gene is unknown or asked twice, there are none, or too few to be combined.
+        By default these are the genes that were measured alone or, if there are none, those of the training perturbations.
         """
         check_model(model)
         if isinstance(perturbations, str) and perturbations == "all":

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from scipy.stats import rankdata
 
-from scapp.tl._gene_sets import GeneSets
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from scapp.tl._attention_checks import GeneSets
 
     Floats: TypeAlias = NDArray[np.floating]
     Masks: TypeAlias = NDArray[np.bool_]

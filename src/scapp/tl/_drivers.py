@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from rich.progress import track
-from scipy import sparse
 
 from scapp._checked import checked
 from scapp._effects import DIRECTION, perturbation_type
@@ -22,6 +21,7 @@ from scapp._tables import to_numbers
 from scapp._training_effects import LARGEST_LFC
 from scapp._warn import warn_user
 from scapp.tl._candidates import Candidates, Genes, check_model
+from scapp.tl._rows import dense
 from scapp.tl._screen import error_draws
 
 if TYPE_CHECKING:
@@ -180,13 +180,14 @@ def rank_drivers(
     table = described.obs.reset_index(drop=True)
     table = table.drop(columns=[Key.obs.ATTENTION_TO_MEAN], errors="ignore")
     key = model.registry["setup_args"]["perturbation_key"]
-    sign = np.where(score[best] < 0, -1, 1) if direction == "both" else np.full(len(best), _sign(direction))
+    is_opposite = score[best] < 0 if direction == "both" else np.full(len(best), direction == "opposite")
+    sign = np.where(is_opposite, -1, 1)
     columns: dict[str, Any] = {
         "perturbation": np.array(table.pop(key).astype(str), dtype=object),
-        "direction": np.where(sign > 0, "same", "opposite").astype(object),
+        "direction": np.where(is_opposite, "opposite", "same").astype(object),
     }
     if (lowers := _lowers(model, kind)) is not None:
-        columns["activity"] = np.where((sign > 0) == lowers, "lower", "higher").astype(object)
+        columns["activity"] = np.where(is_opposite != lowers, "lower", "higher").astype(object)
     size = np.linalg.norm(space.whiten(observed.lfc))
     columns |= {
         "score": ranked[best],
@@ -201,31 +202,17 @@ def rank_drivers(
 
 def directed(score: NDArray[np.float64], direction: Direction) -> NDArray[np.float64]:
     """Return agreement in a direction, or in that which agrees more."""
-    return np.abs(score) if direction == "both" else _sign(direction) * score
-
-
-def _sign(direction: Direction) -> int:
-    return -1 if direction == "opposite" else 1
+    return np.abs(score) if direction == "both" else -score if direction == "opposite" else score
 
 
 @dataclass(frozen=True)
 class Shift:
-    """Hold the shift over the genes that were measured in training as well.
+    """Hold the shift over the genes that were measured in training as well."""
 
-    Parameters
-    ----------
-    columns
-        Their positions among the measured genes.
-    lfc, se
-        Log-fold-changes and standard errors (None where unknown).
-    unit
-        What they were multiplied with.
-    """
-
-    columns: NDArray[np.intp]
+    columns: NDArray[np.intp]  # positions of these genes among the measured ones
     lfc: NDArray[np.float64]
-    se: NDArray[np.float64] | None
-    unit: float = 1.0
+    se: NDArray[np.float64] | None  # standard errors, None where unknown
+    unit: float = 1.0  # what both were multiplied with
 
     def scaled(self, unit: float) -> Shift:
         """Return the same in another unit."""
@@ -233,20 +220,7 @@ class Shift:
 
 
 def read_shift(shift: pd.Series | AnnData, genes: list[str]) -> Shift:
-    """Read a shift, and refuse one of other genes or on another scale.
-
-    Parameters
-    ----------
-    shift
-        As in :func:`rank_drivers`.
-    genes
-        The genes that were measured in training.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As :func:`rank_drivers` says.
-    """
+    """Read a shift, and refuse one of other genes or on another scale than the `genes` measured in training."""
     errors = None
     if isinstance(shift, AnnData):
         shift, errors = _of_effects(shift)
@@ -325,12 +299,12 @@ def _of_effects(effects: AnnData) -> tuple[pd.Series, NDArray[np.float64] | None
             if effects.n_obs
             else "The shift has no observation, expected one."
         )
-    lfc = _row(effects, Key.layers.LFC)
+    lfc = dense(effects.layers[Key.layers.LFC])[0]
     there = measured_mask(effects) & ~np.isnan(lfc)  # genes that were not measured are NaN
     series = pd.Series(lfc[there], index=effects.var_names[there])
     if Key.layers.LFC_SE not in effects.layers:
         return series, None
-    errors = _row(effects, Key.layers.LFC_SE)[there]
+    errors = dense(effects.layers[Key.layers.LFC_SE])[0][there]
     if (bad := (errors < 0) | np.isinf(errors)).any():
         raise ValueError(
             f"{int(bad.sum())} standard errors of the shift are negative or infinite, of {shorten(series.index[bad])}. Calculate them "
@@ -345,31 +319,14 @@ def _of_effects(effects: AnnData) -> tuple[pd.Series, NDArray[np.float64] | None
     return series, errors if errors.any() else None
 
 
-def _row(effects: AnnData, layer: str) -> NDArray[np.float64]:
-    """Return the values of the only observation, from sparse layers too."""
-    values = effects.layers[layer]
-    dense = values.toarray() if sparse.issparse(values) else values
-    return np.array(dense, dtype=np.float64)[0]
-
-
 @dataclass(frozen=True)
 class Space:
-    r"""Hold the coordinates in which errors are independent: those of :math:`\Sigma^{-1/2}`.
+    r"""Hold the coordinates in which errors are independent: those of :math:`\Sigma^{-1/2}`."""
 
-    Parameters
-    ----------
-    columns
-        Positions of the genes of the shift among the measured ones.
-    scale
-        One over the standard deviation of what is independent in each gene, of shape (n_genes,).
-    axes, shrink
-        Orthonormal directions in which errors go together, (n_axes, n_genes), and by how much each is reduced.
-    """
-
-    columns: NDArray[np.intp]
-    scale: NDArray[np.float64]
-    axes: NDArray[np.float64]
-    shrink: NDArray[np.float64]
+    columns: NDArray[np.intp]  # positions of the genes of the shift among the measured ones
+    scale: NDArray[np.float64]  # one over the standard deviation of what is independent in each gene, (n_genes,)
+    axes: NDArray[np.float64]  # orthonormal directions in which errors go together, (n_axes, n_genes)
+    shrink: NDArray[np.float64]  # by how much each of these is reduced
 
     @classmethod
     def of(cls, candidates: Candidates, shift: Shift, kind: str | None, batch_size: int) -> Space:

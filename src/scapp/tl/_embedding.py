@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from scipy import sparse
 
 from scapp._checked import checked
 from scapp._effects import label_column
-from scapp._genes import check_no_view, measured_mask, shorten
+from scapp._genes import check_layer, check_no_view, measured_mask, shorten
 from scapp._keys import Key
+from scapp.tl._rows import dense
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -143,19 +143,17 @@ def _labels(adata: AnnData, key: str) -> list[str]:
 
 def _effects(adata: AnnData, layer: str) -> np.ndarray:
     """Return log-fold-changes of the measured genes, of shape (n_perturbations, n_measured)."""
-    if layer not in adata.layers:
-        raise ValueError(
-            f"adata has no layer {layer!r}; its layers are {shorten(repr(k) for k in adata.layers if k) or 'none'}. Observed "
-            "effects are made by `scapp.pp.pseudobulk`, predicted ones by `APP.predict`; name theirs with layer=…."
-        )
-    values = adata.layers[layer]
-    values = (values.toarray() if sparse.issparse(values) else np.asarray(values))[:, measured_mask(adata)]
+    mend = (
+        "Observed effects are made by `scapp.pp.pseudobulk`, predicted ones by `APP.predict`; name theirs with layer=…."
+    )
+    check_layer(adata, layer, mend)
+    values = dense(adata.layers[layer])[:, measured_mask(adata)]
     if not np.isfinite(values).all():
         bad = adata.obs_names[~np.isfinite(values).all(axis=1)]
         raise ValueError(
             f"layers[{layer!r}] is not finite for {shorten(map(repr, bad))}. Leave these perturbations out."
         )
-    return values.astype(np.float64)
+    return values
 
 
 def _principal_components(values: np.ndarray, n: int) -> np.ndarray:

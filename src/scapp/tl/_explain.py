@@ -74,10 +74,12 @@ def explain(model: APP, perturbation: str, gene: str, *, by: By = "perturbations
     _, (nodes,) = model.read_perturbations([perturbation])
     column = _column(model, perturbation, gene)
     _check_not_own(model, nodes, column, gene)
-    sep = model.registry["setup_args"]["sep"]
-    rows = _rows_by_genes(model, nodes, column) if by == "genes" else _rows_by_perturbations(model, nodes, column, sep)
     keys = ["source", "term", "name"]
-    table = pd.concat(rows).groupby(keys, as_index=False, sort=False)[["weight", "contribution"]].sum()
+    table = (
+        pd.concat(_contributions(model, nodes, column, by))
+        .groupby(keys, as_index=False, sort=False)[["weight", "contribution"]]
+        .sum()
+    )
     table = table[table["contribution"] != 0]
     table.insert(4, "value", table["contribution"] / table["weight"].where(table["weight"] != 0))
     order = np.argsort(-table["contribution"].abs().to_numpy(), kind="stable")
@@ -87,40 +89,33 @@ def explain(model: APP, perturbation: str, gene: str, *, by: By = "perturbations
     return table
 
 
-def _rows_by_perturbations(model: APP, nodes: tuple[int, ...], column: int, sep: str) -> list[pd.DataFrame]:
+def _contributions(model: APP, nodes: tuple[int, ...], column: int, by: By) -> list[pd.DataFrame]:
+    """Return a table of contributions for each half of the model, which may name a source more than once."""
     from scapp.module import PaperModule
 
-    if isinstance(model.module, PaperModule):
+    is_paper = isinstance(model.module, PaperModule)
+    if is_paper and by == "perturbations":
         raise ValueError(
             "The paper's form is trained by gradient descent, so a prediction is no weighted sum of training effects. "
             "Pass by='genes', or make the model without preset='paper'."
         )
-    found = []
+    found, sep, genes = [], model.registry["setup_args"]["sep"], np.array(model.genes, dtype=object)
     for part in model.module.explain(nodes, column):
-        training = [model.module.perturbations[row] for row in part.rows]
-        names = [sep.join(model.genes[node] for node in genes) for genes in training] or [""]
-        source = "training perturbation" if part.rows else "centre"
         weight = part.weight.cpu().numpy()
-        table = pd.DataFrame({"source": source, "term": part.half, "name": names, "weight": weight})
-        found.append(table.assign(contribution=weight * part.value.cpu().numpy()))
-    return found
-
-
-def _rows_by_genes(model: APP, nodes: tuple[int, ...], column: int) -> list[pd.DataFrame]:
-    from scapp.module import PaperModule
-
-    found = []
-    names = np.array(model.genes, dtype=object)
-    for part in model.module.explain(nodes, column):
-        contribution = (part.weight * part.value).cpu().numpy()
-        weight = part.weight.cpu().numpy()
-        if not part.rows:
-            table = pd.DataFrame({"source": "centre", "term": part.half, "name": [""], "weight": weight})
-        elif isinstance(model.module, PaperModule):
-            table = pd.DataFrame({"source": "gene", "term": part.half, "name": names[part.rows], "weight": weight})
-        else:
+        contribution = weight * part.value.cpu().numpy()
+        source, names = "centre", np.array([""], dtype=object)
+        if part.rows and by == "perturbations":
+            training = [model.module.perturbations[row] for row in part.rows]
+            source, names = (
+                "training perturbation",
+                np.array([sep.join(genes[list(p)]) for p in training], dtype=object),
+            )
+        elif part.rows and is_paper:
+            source, names = "gene", genes[part.rows]
+        elif part.rows:
+            source, names = "gene", genes
             weight, contribution = model.module.through_genes(nodes, part.rows, np.stack([weight, contribution]))
-            table = pd.DataFrame({"source": "gene", "term": part.half, "name": names, "weight": weight})
+        table = pd.DataFrame({"source": source, "term": part.half, "name": names, "weight": weight})
         found.append(table.assign(contribution=contribution))
     return found
 

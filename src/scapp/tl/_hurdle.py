@@ -73,13 +73,7 @@ class ControlCells:
         return np.interp(mean, expected, rate)
 
     def change(self, lfc: np.ndarray) -> Change:
-        r"""Bring the mean of each gene to :math:`m' = \max(m + \Delta y, 0)`; see :func:`scapp.tl.sample_cells`.
-
-        Parameters
-        ----------
-        lfc
-            Log-fold-changes of shape (n_genes,).
-        """
+        r"""Bring the mean of each gene to :math:`m' = \max(m + \Delta y, 0)`; see :func:`scapp.tl.sample_cells`."""
         mean, before = self.mean, self.detected
         target = np.maximum(mean + lfc, 0)
         shown = before > 0

@@ -5,18 +5,18 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import pandas as pd
+from rich.progress import track
 
 from scapp._checked import checked
-from scapp._genes import check_gene_names, check_no_view, shorten
+from scapp._genes import check_gene_names, check_layer, check_no_view, measured_mask, shorten
 from scapp._keys import Key
 from scapp._labels import SEPARATOR, Perturbation, format_label, parse_labels
 from scapp.tl._additivity import check_cutoffs, classify, find_cutoffs, pair_scores
-from scapp.tl._profiles import Predictor, check_finite, in_blocks, measured_profiles, predicted_profiles, scored_columns
-from scapp.tl._rows import check_layer, labels_of
+from scapp.tl._rows import FILLED, labels_of, mean_rows
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -25,6 +25,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Cutoffs = Literal["screen", "gears"] | Mapping[str, float]
+# Predictions are held for this many pairs at a time.
+BLOCK = 1000
+# From this many pairs on a bar shows the progress.
+LONG = 100
+
+
+class Predictor(Protocol):
+    """Anything that predicts: :class:`scapp.model.APP` and the baselines."""
+
+    def predict(self, perturbations: list[str], /) -> AnnData:
+        """Return predictions with one observation per label, in ``layers["predicted_lfc"]``."""
 
 
 @checked
@@ -132,25 +143,37 @@ def genetic_interactions(
         check_no_view(adata, "scapp.tl.genetic_interactions")
     if n_genes is not None and n_genes < 1:
         raise ValueError(f"n_genes must be at least 1, or None for all, found {n_genes}.")
-    labels = labels_of(adata, perturbation_key, "perturbation_key")
+    labels = labels_of(adata, perturbation_key)
     label_of = _by_perturbation(labels, control, sep)
     wanted = _wanted(pairs, label_of, model is not None, control, sep)
     check_cutoffs(cutoffs, len(wanted))
+    layer = layer or (Key.layers.LFC if model is None else Key.layers.PREDICTED_LFC)
     if model is None:
-        layer = layer or Key.layers.LFC
-        check_layer(adata, layer, "`scapp.pp.pseudobulk` (measured) or `APP.predict` (predicted)")
-        look_up = measured_profiles(adata, layer, labels, label_of)
-    else:
-        layer = layer or Key.layers.PREDICTED_LFC
-        look_up = predicted_profiles(model, layer, sep)
-    singles: list[Perturbation] = sorted({(gene,) for pair in wanted for gene in pair})
-    names, measured, values = look_up(singles)
-    columns = scored_columns(names, measured, genes)
-    names = names[columns]
-    alone = dict(zip(singles, check_finite(values[:, columns], singles, layer), strict=True))
+        check_layer(adata, layer, "It is filled by `scapp.pp.pseudobulk` (measured) or `APP.predict` (predicted).")
 
+    def profiles(perturbations: Sequence[Perturbation]) -> tuple[AnnData, NDArray[np.float64]]:
+        """Return log-fold-changes, measured or predicted, over all genes, and what they were read from."""
+        if model is None:
+            return adata, mean_rows(adata.layers[layer], labels, [label_of[p] for p in perturbations])
+        predicted = model.predict([format_label(p, sep=sep) for p in perturbations])
+        check_layer(predicted, layer, FILLED)
+        return predicted, np.asarray(predicted.layers[layer], dtype=np.float64)
+
+    singles: list[Perturbation] = sorted({(gene,) for pair in wanted for gene in pair})
+    source, values = profiles(singles)
+    columns = _scored_columns(source, genes)
+    names = source.var_names[columns]
+    alone = dict(zip(singles, _check_finite(values[:, columns], singles, layer), strict=True))
+
+    blocks = [wanted[i : i + BLOCK] for i in range(0, len(wanted), BLOCK)]
+    together = (
+        (pair, values)
+        for block in blocks
+        for pair, values in zip(block, _check_finite(profiles(block)[1][:, columns], block, layer), strict=True)
+    )
     rows, listed = [], []
-    for pair, both in in_blocks(wanted, look_up, columns, layer):
+    is_short = len(wanted) < LONG
+    for pair, both in track(together, "Interactions", total=len(wanted), transient=True, disable=is_short):
         first, second = alone[pair[:1]], alone[pair[1:]]
         label = format_label(pair, sep=sep)
         scores = pair_scores(first, second, both, seed=seed)
@@ -244,3 +267,43 @@ def _deviations(
             "additive": additive[order],
         }
     )
+
+
+def _scored_columns(adata: AnnData, genes: ArrayLike | None) -> NDArray[np.intp]:
+    """Return positions of the scored genes."""
+    names, measured = adata.var_names, measured_mask(adata)
+    if genes is None:
+        return np.flatnonzero(measured)
+    asked = np.asarray(genes)
+    if asked.dtype == bool:
+        if asked.shape != (len(names),):
+            raise ValueError(f"genes is a mask of shape {asked.shape}, expected ({len(names)},), one for each gene.")
+        columns = np.flatnonzero(asked)
+    elif np.issubdtype(asked.dtype, np.integer):
+        columns = asked
+    else:
+        columns = names.get_indexer(pd.Index(asked.astype(object)))
+    wrong = [str(g) for g, column in zip(asked[:], columns, strict=False) if not 0 <= column < len(names)]
+    if asked.dtype != bool and wrong:
+        raise ValueError(f"{len(wrong)} of the genes to score are not among the {len(names)} genes: {shorten(wrong)}.")
+    unmeasured = names[columns[~measured[columns]]]
+    if len(unmeasured) or len(columns) < 3:
+        raise ValueError(
+            f"Expected at least 3 measured genes to score, found {len(columns)}, of which {len(unmeasured)} were not "
+            f"measured ({shorten(unmeasured) or 'none'}). Choose others with genes=…."
+        )
+    return columns
+
+
+def _check_finite(
+    values: NDArray[np.float64], perturbations: Sequence[Perturbation], layer: str
+) -> NDArray[np.float64]:
+    """Return the values; raise if one is NaN or infinite."""
+    bad = ~np.isfinite(values).all(axis=1)
+    if bad.any():
+        found = shorten(format_label(perturbations[int(i)]) for i in np.flatnonzero(bad))
+        raise ValueError(
+            f"The layer {layer!r} holds NaN or infinite values of scored genes for {int(bad.sum())} perturbations: {found}. "
+            "Leave these genes out with genes=…, or mark them in adata.var['measured']."
+        )
+    return values

@@ -11,11 +11,11 @@ import pandas as pd
 from scapp._checked import checked
 from scapp._controls import Control
 from scapp._effects import label_column
-from scapp._genes import check_gene_names, check_no_view, shorten
+from scapp._genes import check_gene_names, check_layer, check_no_view, shorten
 from scapp._keys import Key
 from scapp._labels import is_control, near_matches
 from scapp._ranking import order_for_scanpy, write_ranking
-from scapp.tl._rows import check_layer, labels_of, mean_of, mean_rows
+from scapp.tl._rows import FILLED, labels_of, mean_rows
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -110,16 +110,16 @@ def rank_attention_genes(
         check_no_view(adata, "scapp.tl.rank_attention_genes")
     check_gene_names(adata)
     perturbation_key = label_column(adata, perturbation_key)
-    labels = labels_of(adata, perturbation_key, "perturbation_key")
+    labels = labels_of(adata, perturbation_key)
     for name in (layer, lfc_layer) if of == "genes" else ():
-        check_layer(adata, name, "`APP.predict`")
+        check_layer(adata, name, FILLED)
     perturbations = _perturbations(adata.obs[perturbation_key], control, adata.var_names)
     asked = _asked(groups, perturbations, control)
     if of == "perturbations":
         ranked_names, attention = _attended_perturbations(adata, labels, perturbations)
         slot = f"obsm[{Key.obsm.ATTENTION_TO_PERTURBATIONS!r}]"
     else:
-        ranked_names, attention = adata.var_names.tolist(), mean_rows(adata, layer, labels, perturbations)
+        ranked_names, attention = adata.var_names.tolist(), mean_rows(adata.layers[layer], labels, perturbations)
         slot = f"layers[{layer!r}]"
     known = np.asarray(np.isfinite(attention).all(axis=1))
     row = {name: i for i, name in enumerate(perturbations)}
@@ -136,24 +136,15 @@ def rank_attention_genes(
             "all of the screen, and choose the ones to be ranked with groups=[…]."
         )
     rows = [row[name] for name in chosen]
+    if of == "genes":
+        lfc = mean_rows(adata.layers[lfc_layer], labels, chosen)
+    else:
+        lfc = np.full((len(rows), len(ranked_names)), np.nan)
+    scores = _scores(attention[rows], attention[known], score)
     target = adata.copy() if copy else adata
-    ranked = (
-        _scores(attention[rows], attention[known], score),
-        mean_rows(adata, lfc_layer, labels, chosen)
-        if of == "genes"
-        else np.full((len(rows), len(ranked_names)), np.nan),
-        chosen,
-        ranked_names,
-    )
-    write_ranking(
-        target,
-        key_added,
-        *ranked,
-        groupby=perturbation_key,
-        layer=lfc_layer,
-        method="attention" if score == "attention" else f"attention_{score}",
-        n_genes=n_genes,
-    )
+    method = "attention" if score == "attention" else f"attention_{score}"
+    options = {"groupby": perturbation_key, "layer": lfc_layer, "method": method, "n_genes": n_genes}
+    write_ranking(target, key_added, scores, lfc, chosen, ranked_names, **options)
     # scanpy's plots group by categories.
     if not isinstance(target.obs[perturbation_key].dtype, pd.CategoricalDtype):
         target.obs[perturbation_key] = pd.Categorical(labels, categories=list(dict.fromkeys(labels)))
@@ -169,7 +160,7 @@ def _attended_perturbations(
     names = adata.uns.get(Key.uns.SCAPP, {}).get(Key.uns.PREDICTION, {}).get("attended_perturbations")
     if key not in adata.obsm or names is None:
         raise ValueError(f"adata.obsm has no {key!r}. It is filled by `APP.predict`, but not by the paper's form.")
-    return [str(name) for name in names], mean_of(np.asarray(adata.obsm[key]), labels, perturbations)
+    return [str(name) for name in names], mean_rows(np.asarray(adata.obsm[key]), labels, perturbations)
 
 
 def _perturbations(column: pd.Series, control: Control, known: Collection[str]) -> list[str]:

@@ -18,6 +18,7 @@ from scapp._keys import Key
 from scapp._labels import column_of_obs, parse_labels, read_perturbations
 from scapp.expression import TARGET_SUM, Expression, Scale
 from scapp.tl._hurdle import ControlCells
+from scapp.tl._rows import dense
 
 logger = logging.getLogger(__name__)
 
@@ -189,8 +190,7 @@ def _effects(predictions: AnnData, adata: AnnData) -> tuple[pd.Index, np.ndarray
             f"{len(absent)} of {len(genes)} predicted genes were not measured in these cells: {shorten(absent)}. Pass cells with "
             "all of them, or the predictions of those there are: `predictions[:, predictions.var_names.isin(adata.var_names)]`."
         )
-    values = predictions.layers[Key.layers.PREDICTED_LFC]
-    lfc = np.asarray(values.toarray() if sparse.issparse(values) else values, dtype=np.float64)[:, measured]
+    lfc = dense(predictions.layers[Key.layers.PREDICTED_LFC])[:, measured]
     bad = ~np.isfinite(lfc).all(axis=1)
     if bad.any():
         names = predictions.obs_names[bad]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -11,12 +12,11 @@ import pandas as pd
 from scipy import sparse
 
 from scapp._checked import checked
-from scapp._genes import check_gene_names, check_no_view, shorten
+from scapp._genes import check_gene_names, check_layer, check_no_view, shorten
 from scapp._keys import Key
 from scapp._labels import SEPARATOR, Perturbation, check_known, format_label, near_matches, parse_label
-from scapp.graph import paths_to_networkx
-from scapp.tl._paths import Edges, join_networks, path_costs, shortest_paths, trace
-from scapp.tl._rows import check_layer, labels_of, mean_rows
+from scapp.graph import csr_to_edge_index, paths_to_networkx
+from scapp.tl._rows import FILLED, labels_of, mean_rows
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 logger = logging.getLogger(__name__)
+
+# Of paths with equally many steps the strongest is taken: its cost decides only where nothing else does.
+TIE = 1e-6
 
 
 @checked
@@ -105,7 +108,12 @@ def attention_subnetwork(
     >>> graph = scapp.tl.attention_subnetwork(predicted, "CEBPA+KLF1", network=model.network)
     >>> scapp.pl.attention_subnetwork(graph)
     """
-    _check_numbers(n_attended, n_changed, max_length)
+    if max_length < 1:
+        raise ValueError(f"max_length counts the edges of a path and must be at least 1, found {max_length}.")
+    if min(n_attended, n_changed) < 0 or n_attended + n_changed < 1:
+        raise ValueError(
+            f"n_attended and n_changed must not be negative and not both 0, found {n_attended} and {n_changed}."
+        )
     check_gene_names(adata)
     if key_added is not None:
         check_no_view(adata, "scapp.tl.attention_subnetwork")
@@ -131,17 +139,15 @@ def attention_subnetwork(
             f"{format_label(genes, sep=sep)}: {shorten(lost)}. They stand in the table and the graph without edges."
         )
     if key_added is not None:
-        _write(adata, key_added, label, table, nodes)
+        before = adata.uns.get(key_added, {})
+        tables = {Key.tables.PATHS: table, Key.tables.GENES: nodes}
+        for name, made in tables.items():
+            if name in before:
+                others = before[name][before[name]["perturbation"].astype(str) != label]
+                made = pd.concat([others, made]) if len(others) else made
+            tables[name] = made.reset_index(drop=True).set_axis(pd.RangeIndex(len(made)).astype(str))
+        adata.uns[key_added] = tables
     return paths_to_networkx(table, nodes)
-
-
-def _check_numbers(n_attended: int, n_changed: int, max_length: int) -> None:
-    if max_length < 1:
-        raise ValueError(f"max_length counts the edges of a path and must be at least 1, found {max_length}.")
-    if min(n_attended, n_changed) < 0 or n_attended + n_changed < 1:
-        raise ValueError(
-            f"n_attended and n_changed must not be negative and not both 0, found {n_attended} and {n_changed}."
-        )
 
 
 def _networks(
@@ -181,8 +187,8 @@ def _row(
 ) -> tuple[str, NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
     """Return the label as adata spells it, attention and log-fold-changes of one perturbation."""
     for name in (layer, lfc_layer):
-        check_layer(adata, name, "`APP.predict`")
-    labels = labels_of(adata, key, "perturbation_key")
+        check_layer(adata, name, FILLED)
+    labels = labels_of(adata, key)
     distinct = list(dict.fromkeys(labels))
     same = [label for label in distinct if parse_label(label, control=control, sep=sep, genes=adata.var_names) == genes]
     if not same:
@@ -193,7 +199,7 @@ def _row(
             f"Predict it first with `model.predict([{perturbation!r}])`."
         )
     label = perturbation if perturbation in same else same[0]
-    attention, lfc = (mean_rows(adata, name, labels, [label])[0] for name in (layer, lfc_layer))
+    attention, lfc = (mean_rows(adata.layers[name], labels, [label])[0] for name in (layer, lfc_layer))
     if not np.isfinite(attention).all():
         raise ValueError(
             f"The attention of {label!r} in adata.layers[{layer!r}] is NaN. It is filled by `APP.predict`."
@@ -262,12 +268,82 @@ def _node_table(
     )
 
 
-def _write(adata: AnnData, key: str, label: str, paths: pd.DataFrame, genes: pd.DataFrame) -> None:
-    before = adata.uns.get(key, {})
-    tables = {Key.tables.PATHS: paths, Key.tables.GENES: genes}
-    for name, table in tables.items():
-        if name in before:
-            others = before[name][before[name]["perturbation"].astype(str) != label]
-            table = pd.concat([others, table]) if len(others) else table
-        tables[name] = table.reset_index(drop=True).set_axis(pd.RangeIndex(len(table)).astype(str))
-    adata.uns[key] = tables
+@dataclass(frozen=True)
+class Edges:
+    """Edges of several networks together, sorted by target: each pair of nodes once, with its strongest edge.
+
+    `strength` is the magnitude of the weight relative to the largest of its network, between 0 and 1.
+    """
+
+    source: NDArray[np.int64]
+    target: NDArray[np.int64]
+    weight: NDArray[np.float64]
+    strength: NDArray[np.float64]
+    network: NDArray[np.int64]
+
+
+def join_networks(networks: Mapping[str, sparse.spmatrix]) -> Edges:
+    """Join networks over the same nodes; without edges from a node to itself."""
+    found = []
+    for k, adjacency in enumerate(networks.values()):
+        (rows, columns), values = csr_to_edge_index(adjacency)
+        keep = rows != columns
+        weight = values[keep].astype(np.float64)
+        largest = np.abs(weight).max(initial=0) or 1.0
+        found.append((rows[keep], columns[keep], weight, np.abs(weight) / largest, np.full(len(weight), k)))
+    source, target, weight, strength, network = map(np.concatenate, zip(*found, strict=True))
+    order = np.lexsort((network, -strength, source, target))
+    source, target = source[order], target[order]
+    first = np.r_[True, (source[1:] != source[:-1]) | (target[1:] != target[:-1])][: len(source)]
+    kept = order[first]
+    return Edges(source[first], target[first], weight[kept], strength[kept], network[kept])
+
+
+def path_costs(edges: Edges, by: Literal["weight", "hops"]) -> NDArray[np.float64]:
+    """Return the cost of each edge, so that the cheapest path is the one wanted."""
+    weakness = -np.log(edges.strength)
+    if by == "weight":
+        return weakness
+    return 1 + TIE * weakness / (weakness.max(initial=0) or 1.0)
+
+
+def shortest_paths(
+    edges: Edges, cost: NDArray[np.float64], starts: NDArray[np.int64], n_nodes: int, max_length: int
+) -> tuple[NDArray[np.float64], list[NDArray[np.int64]]]:
+    """Return cheapest paths of at most `max_length` edges from any of the starts, by Bellman and Ford's recursion.
+
+    Dijkstra's algorithm would not know of the limit: its cheapest path may be too long where another one is not. What is
+    returned are the costs of shape (n_nodes,), infinite without a path; and for each number of edges the last edge of the
+    path to each node, -1 where a path of fewer edges is as cheap.
+    """
+    distance = np.full(n_nodes, np.inf)
+    distance[starts] = 0
+    last: list[NDArray[np.int64]] = []
+    begins = np.flatnonzero(np.r_[True, edges.target[1:] != edges.target[:-1]][: len(edges.target)])
+    targets = edges.target[begins]
+    for _ in range(min(max_length, n_nodes)):
+        edge = np.full(n_nodes, -1, dtype=np.int64)
+        if len(begins):
+            candidate = distance[edges.source] + cost
+            best = np.minimum.reduceat(candidate, begins)
+            sizes = np.diff(np.r_[begins, len(candidate)])
+            is_best = np.flatnonzero(candidate == np.repeat(best, sizes))
+            first = is_best[np.searchsorted(is_best, begins)]
+            better = best < distance[targets]
+            edge[targets[better]] = first[better]
+            distance = distance.copy()
+            distance[targets[better]] = best[better]
+        if (edge < 0).all():
+            break  # no path of more edges is cheaper
+        last.append(edge)
+    return distance, last
+
+
+def trace(node: int, last: list[NDArray[np.int64]], source: NDArray[np.int64]) -> list[int]:
+    """Return the edges of the path to a node, from its start."""
+    path: list[int] = []
+    for edge in reversed(last):
+        if edge[node] >= 0:
+            path.append(int(edge[node]))
+            node = int(source[edge[node]])
+    return path[::-1]

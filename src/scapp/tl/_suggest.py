@@ -153,23 +153,10 @@ def _candidates(
 def choose(
     posterior: Posterior, n: int, candidates: np.ndarray, targets: np.ndarray, strategy: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Choose candidates one after the other, each as if those before it had been measured.
+    """Choose `n` candidates one after the other, each as if those before it had been measured.
 
-    Parameters
-    ----------
-    posterior
-        The covariances of all perturbations.
-    n
-        How many to choose.
-    candidates, targets
-        Their positions in the posterior.
-    strategy
-        As in :func:`suggest_perturbations`.
-
-    Returns
-    -------
-    Which candidates, their variances before anything is measured, and the share of the targets' variance that remains after
-    each; all of shape (n,).
+    `candidates` and `targets` are positions in the posterior. Which candidates, their variances before anything is
+    measured, and the share of the targets' variance that remains after each are returned, all of shape (n,).
     """
     prior = posterior.variance(candidates).clip(0)
     of_targets = posterior.variance(targets).clip(0)
