@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -123,8 +123,13 @@ def check_split(
             f"Expected a Task, a Split, cells or effects, or a table of their obs; found {type(data).__name__}. "
             "Labels are checked as `check_split(Split(0, train=(…), test=(…)))`."
         )
-    found = [(side.name, finding) for side in sides for check in CHECKS for finding in check(side, claim)]
-    table = pd.DataFrame([(name, *finding.row()) for name, finding in found], columns=list(COLUMNS))
+    rows = [
+        (side.name, check, *found._replace(examples=shorten(found.examples)))
+        for side in sides
+        for check, find in CHECKS.items()
+        for found in find(side, claim)
+    ]
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
     for _, rows in table[table["status"] == WARNING].groupby("check", sort=False):
         splits = f" (and in {len(rows) - 1} more splits)" if len(rows) > 1 else ""
         first = rows.iloc[0]
@@ -132,60 +137,33 @@ def check_split(
     return table
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """Hold the answer of one check."""
 
-    check: str
     status: str
     n: int
     of: int
     examples: Sequence[str]
     meaning: str
 
-    def row(self) -> tuple[str, str, int, int, str, str]:
-        """Return the values of the row of the table."""
-        return self.check, self.status, self.n, self.of, shorten(self.examples), self.meaning
-
 
 @dataclass(frozen=True)
 class Sides:
-    """Hold what is known of the two sides of a split.
+    """Hold what is known of the two sides of a split."""
 
-    Parameters
-    ----------
-    name
-        Of the split, in messages.
-    train, test
-        Distinct perturbations.
-    obs
-        Where observations are known: a table with the columns ``side`` (``"train"`` or ``"test"``), ``perturbation``
-        (canonical label, ``""`` for controls), ``guide`` and ``batch`` as far as they are known. None for labels.
-    are_cells
-        Whether the observations are cells.
-    effects
-        Effects of both sides, of shape (n, n_genes); None where there are none.
-    labels
-        Perturbations of the rows of `effects`.
-    control_share
-        Expected squared error of the control mean, relative to the squared norm of the mean training effect; None if
-        unknown.
-    halves_share_controls
-        For two halves of the cells: whether both are compared with the same control cells; None without halves.
-    scored_targets
-        Held-out labels whose own gene is scored; None if unknown.
-    """
-
-    name: str
-    train: list[Perturbation]
+    name: str  # of the split, in messages
+    train: list[Perturbation]  # distinct ones
     test: list[Perturbation]
+    # Where observations are known, a table with the columns "side" ("train" or "test"), "perturbation" (canonical label, ""
+    # for controls), and "guide" and "batch" as far as they are known. None for labels.
     obs: pd.DataFrame | None = None
-    are_cells: bool = False
-    effects: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
-    labels: list[Perturbation] | None = None
+    are_cells: bool = False  # and not effects
+    effects: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None  # of both sides, of shape (n, n_genes)
+    labels: list[Perturbation] | None = None  # perturbations of the rows of the held-out effects
+    # Expected squared error of the control mean, relative to the squared norm of the mean training effect.
     control_share: float | None = None
-    halves_share_controls: bool | None = None
-    scored_targets: list[str] | None = None
+    halves_share_controls: bool | None = None  # whether two halves of the cells are compared with the same controls
+    scored_targets: list[str] | None = None  # held-out labels whose own gene is scored
 
 
 def _of_labels(split: Split) -> Sides:
@@ -205,17 +183,17 @@ def _distinct(perturbations: Iterable[Perturbation]) -> list[Perturbation]:
 def _of_task(task: Task, split: Split, guide_key: str | None, batch_key: str | None) -> Sides:
     train, test = task.effects[list(split.train)], task.effects[list(split.test)]
     obs = [
-        _columns(train.obs, "train", split.train, guide_key, batch_key),
-        _columns(test.obs, "test", split.test, guide_key, batch_key),
+        _columns(rows.obs, side, list(rows.obs_names), guide_key, batch_key)
+        for rows, side in ((train, "train"), (test, "test"))
     ]
-    parsed = [parse_labels(labels, control=None) for labels in (split.train, split.test)]
-    found = Sides(f"{split.seed} of {task.name!r}", _distinct(parsed[0]), _distinct(parsed[1]), pd.concat(obs))
+    trained, held = (parse_labels(labels, control=None) for labels in (split.train, split.test))
+    found = Sides(f"{split.seed} of {task.name!r}", _distinct(trained), _distinct(held), pd.concat(obs))
     if task.score_targets:
         own = [name for name, scored in zip(split.test, task.targets(split), strict=True) if scored.any()]
         found = replace(found, scored_targets=own)
     if not task.is_repeated:
         effects, share = (_lfc(train), _lfc(test)), _control_share(train)
-        return replace(found, effects=effects, labels=parsed[1], control_share=share)
+        return replace(found, effects=effects, labels=held, control_share=share)
     first, second = (task.halves or {})[split.seed]
     if Key.var.CONTROL_MEAN in first.var and Key.var.CONTROL_MEAN in second.var:
         means = [half.var[Key.var.CONTROL_MEAN].to_numpy(dtype=float) for half in (first, second)]
@@ -316,17 +294,15 @@ def _control_share(training: AnnData) -> float | None:
 def _perturbations(side: Sides, claim: Claim | None) -> Iterable[Finding]:
     trained = set(side.train)
     both = [format_label(genes) for genes in side.test if genes in trained]
-    counts = len(both), len(side.test)
+    status, words = OK, "No held-out perturbation is trained on."
     if claim == "seen":
-        yield Finding("perturbation", OK, *counts, both, "The same perturbations on both sides, as is meant.")
+        words = "The same perturbations on both sides, as is meant."
     elif both:
-        yield Finding(
-            "perturbation", WARNING, *counts, both,
+        status, words = WARNING, (
             f"{len(both)} of {len(side.test)} held-out perturbations are trained on as well ({shorten(both)}), so that the score "
-            "says how well they are remembered.\nSplit by perturbation, its genes in any order, or say so with claim='seen'.",
+            "says how well they are remembered.\nSplit by perturbation, its genes in any order, or say so with claim='seen'."
         )  # fmt: skip
-    else:
-        yield Finding("perturbation", OK, *counts, both, "No held-out perturbation is trained on.")
+    yield Finding(status, len(both), len(side.test), both, words)
 
 
 def _genes(side: Sides, claim: Claim | None) -> Iterable[Finding]:
@@ -344,17 +320,17 @@ def _genes(side: Sides, claim: Claim | None) -> Iterable[Finding]:
     if known:
         gene = next(gene for gene in known[0] if gene in partners)
         yield Finding(
-            "genes", WARNING, len(known), len(judged), [format_label(p) for p in known],
+            WARNING, len(known), len(judged), [format_label(p) for p in known],
             f"{len(known)} of {len(judged)} held-out perturbations have genes that training perturbs as well ({gene} in "
             f"{shorten(map(format_label, partners[gene]), 3)}), so that they are not unseen.\nLeave every perturbation with such a "
             "gene out of training, as benchmark.unseen_singles does, or say so with claim='combinations'.",
         )  # fmt: skip
     elif judged:
-        yield Finding("genes", OK, 0, len(judged), [], "No gene that is claimed to be unseen occurs in training.")
+        yield Finding(OK, 0, len(judged), [], "No gene that is claimed to be unseen occurs in training.")
     if combined := [p for p in asked if len(p) > 1 and p not in set(judged)]:
         alone = [p for p in combined if all((gene,) in trained for gene in p)]
         yield Finding(
-            "genes", NOTE, len(alone), len(combined), [format_label(p) for p in alone],
+            NOTE, len(alone), len(combined), [format_label(p) for p in alone],
             f"Of {len(combined)} held-out combinations {len(alone)} have all their genes measured alone, so that the additive model "
             "is the baseline to beat there.",
         )  # fmt: skip
@@ -368,12 +344,12 @@ def _guides(side: Sides, claim: Claim | None) -> Iterable[Finding]:
         both = sorted(trained & held)
         if both and claim != "seen":
             yield Finding(
-                "guides", WARNING, len(both), len(held), both,
+                WARNING, len(both), len(held), both,
                 f"{len(both)} of {len(held)} guides have cells on both sides ({shorten(both)}).\nSplit by perturbation, of which "
                 "guides are parts: all cells of a gene go to one side.",
             )  # fmt: skip
         else:
-            yield Finding("guides", OK, len(both), len(held), both, f"{len(both)} guides are on both sides.")
+            yield Finding(OK, len(both), len(held), both, f"{len(both)} guides are on both sides.")
     if claim == "seen":
         return
     # Where labels name guides, the perturbation is their gene.
@@ -383,7 +359,7 @@ def _guides(side: Sides, claim: Claim | None) -> Iterable[Finding]:
     ]
     if shared:
         yield Finding(
-            "guides", WARNING, len(shared), len(side.test), shared,
+            WARNING, len(shared), len(side.test), shared,
             f"{len(shared)} of {len(side.test)} held-out labels look like guides of genes of which training has another guide "
             f"({shorten(shared)}).\nName the genes: scapp.pp.guides_to_perturbations, or split the labels at '_'.",
         )  # fmt: skip
@@ -406,12 +382,12 @@ def _same_effects(side: Sides, claim: Claim | None) -> Iterable[Finding]:
     ]
     if same:
         yield Finding(
-            "same effects", WARNING, len(same), len(side.test), same,
+            WARNING, len(same), len(side.test), same,
             f"{len(same)} of {len(side.test)} held-out effects are training effects under another name ({shorten(same)}), gene by "
             "gene.\nLeave one of each out, or find out which label is right.",
         )  # fmt: skip
     else:
-        yield Finding("same effects", OK, 0, len(side.test), [], "No held-out effect is a training effect.")
+        yield Finding(OK, 0, len(side.test), [], "No held-out effect is a training effect.")
 
 
 def _unit_rows(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -423,33 +399,32 @@ def _unit_rows(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _controls(side: Sides, claim: Claim | None) -> Iterable[Finding]:
-    if side.halves_share_controls is not None:
-        status, words = (OK, "Each half has control cells of its own.")
-        if side.halves_share_controls:
-            status, words = (
-                WARNING,
-                "Both halves of the cells are compared with the same control cells, whose errors are then learned and scored as "
-                "effects.\nSplit the controls as well, as benchmark.seen_singles does.",
-            )
-        yield Finding("control cells", status, int(side.halves_share_controls), 1, [], words)
+    if side.halves_share_controls:
+        words = (
+            "Both halves of the cells are compared with the same control cells, whose errors are then learned and scored as "
+            "effects.\nSplit the controls as well, as benchmark.seen_singles does."
+        )
+        yield Finding(WARNING, 1, 1, [], words)
+    elif side.halves_share_controls is not None:
+        yield Finding(OK, 0, 1, [], "Each half has control cells of its own.")
     if side.control_share is not None:
         share = side.control_share
         words = f"The error of the control cells, which stand behind all effects, is {share:.0%} of what training effects have in common"
         status = WARNING if share >= CONTROL_SHARE else NOTE
         mend = ": predicting the mean gets credit for it.\nTake more controls, or compare with benchmark.seen_singles."
         percent = min(round(100 * share), 100)
-        yield Finding("control cells", status, percent, 100, [], words + (mend if status == WARNING else "."))
+        yield Finding(status, percent, 100, [], words + (mend if status == WARNING else "."))
     if side.are_cells and side.obs is not None:
         controls = side.obs.loc[side.obs["perturbation"] == "", "side"].value_counts()
         n_train, n_test = int(controls.get("train", 0)), int(controls.get("test", 0))
         if n_train + n_test == 0:
             return
         if n_train and n_test:
-            yield Finding("control cells", OK, 0, n_train + n_test, [], "Each side has control cells of its own.")
+            yield Finding(OK, 0, n_train + n_test, [], "Each side has control cells of its own.")
             return
         owner = "training" if n_train else "held-out"
         yield Finding(
-            "control cells", WARNING if claim == "seen" else NOTE, n_train + n_test, n_train + n_test, [],
+            WARNING if claim == "seen" else NOTE, n_train + n_test, n_train + n_test, [],
             f"All {n_train + n_test:,} control cells are on the {owner} side, so that effects of both are compared with them and "
             "share their errors.\nGive each side controls of its own, at random, where errors matter.",
         )  # fmt: skip
@@ -470,7 +445,7 @@ def _batches(side: Sides, claim: Claim | None) -> Iterable[Finding]:
     apart = [str(batch) for batch, row in table.iterrows() if (row > 0).sum() == 1]
     if len(apart) == len(table):
         yield Finding(
-            "batch", WARNING, len(apart), len(table), apart,
+            WARNING, len(apart), len(table), apart,
             f"All {len(table)} batches are on one side only, so that a score mixes the perturbations with the batches.\nThat is "
             "right for a test of transfer to other batches: then correct effects within each (batch_key=… of pp.pseudobulk).",
         )  # fmt: skip
@@ -481,7 +456,7 @@ def _batches_of_cells(obs: pd.DataFrame) -> Iterable[Finding]:
     has_controls = (table.loc[""] > 0) if "" in table.index else pd.Series(False, index=table.columns)
     cells = table.drop(index="", errors="ignore")
     if cells.shape[1] < 2:
-        yield Finding("batch", OK, 0, len(cells), [], "There is one batch.")
+        yield Finding(OK, 0, len(cells), [], "There is one batch.")
         return
     n_others = (cells > 0).sum(axis=0)
     bad = [
@@ -497,33 +472,33 @@ def _batches_of_cells(obs: pd.DataFrame) -> Iterable[Finding]:
         words = f"{len(bad)} of {len(cells)} perturbations have cells only in batches without control cells ({shorten(bad)})"
     if bad:
         yield Finding(
-            "batch", WARNING, len(bad), len(cells), bad,
+            WARNING, len(bad), len(cells), bad,
             f"{words}, so that effects of the batch count as theirs.\nLeave them out, or take batches that share controls.",
         )  # fmt: skip
     elif strength >= CONFOUNDED:
         yield Finding(
-            "batch", NOTE, len(cells), len(cells), [],
+            NOTE, len(cells), len(cells), [],
             f"Batch and perturbation go together by {strength:.2f} (Cramér's V): compare each with the controls of its own batch "
             "(batch_key=… of pp.pseudobulk).",
         )  # fmt: skip
     else:
-        yield Finding(
-            "batch",
-            OK,
-            0,
-            len(cells),
-            [],
-            f"Every perturbation has controls in its batches; Cramér's V is {strength:.2f}.",
-        )
+        words = f"Every perturbation has controls in its batches; Cramér's V is {strength:.2f}."
+        yield Finding(OK, 0, len(cells), [], words)
 
 
 def _targets(side: Sides, claim: Claim | None) -> Iterable[Finding]:
     if side.scored_targets is not None:
         n, of = len(side.scored_targets), len(side.test)
         words = f"{n} of {of} held-out perturbations are scored on their own gene as well, whose change needs no prediction."
-        yield Finding("targets", NOTE if n else OK, n, of, side.scored_targets, words)
+        yield Finding(NOTE if n else OK, n, of, side.scored_targets, words)
 
 
-CHECKS: tuple[Callable[[Sides, Claim | None], Iterable[Finding]], ...] = (
-    _perturbations, _genes, _guides, _same_effects, _controls, _batches, _targets,
-)  # fmt: skip
+CHECKS: dict[str, Callable[[Sides, Claim | None], Iterable[Finding]]] = {
+    "perturbation": _perturbations,
+    "genes": _genes,
+    "guides": _guides,
+    "same effects": _same_effects,
+    "control cells": _controls,
+    "batch": _batches,
+    "targets": _targets,
+}

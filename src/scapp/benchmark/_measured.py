@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -68,20 +69,15 @@ def norman_doubles(folder: Path | str) -> Task:
         held_out = {format_label(parse_label(label)) for label in rows["perturbation"]} & doubles
         in_test = effects.obs_names.isin(held_out)
         in_train = is_single | effects.obs_names.isin(doubles - held_out)
-        splits.append(Split(int(seed), tuple(effects.obs_names[in_train]), tuple(effects.obs_names[in_test])))
+        splits.append(_split(effects, int(seed), in_train, in_test))
     return _task(
-        folder,
-        "norman_doubles",
-        "Doubles, Norman et al. 2019 (K562, CRISPRa)",
-        effects,
-        splits,
+        folder, "norman_doubles", "Doubles, Norman et al. 2019 (K562, CRISPRa)", effects, splits,
         scored=top_expressed_genes(effects.var["k562_tpm"]),
-        reference="additive",
-        kind="combinations",
+        reference="additive", kind="combinations",
         note="The five published splits; all singles and the other benchmark doubles are trained on. Pseudobulk "
         "log-fold-changes over 2,000 variable genes, the 1,000 of the highest expression in K562 scored.",
         standard_errors=standard_errors(folder) if (folder / "norman_2019_umi.npz").is_file() else None,
-    )
+    )  # fmt: skip
 
 
 def k562_singles(folder: Path | str) -> Task:
@@ -110,19 +106,13 @@ def k562_singles(folder: Path | str) -> Task:
     splits = []
     for seed in range(5):
         order = np.random.default_rng(seed).permutation(effects.n_obs)
-        train, test = np.sort(order[N_HELD_OUT_SINGLES:]), order[:N_HELD_OUT_SINGLES]
-        splits.append(Split(seed, tuple(effects.obs_names[train]), tuple(effects.obs_names[test])))
+        splits.append(_split(effects, seed, np.sort(order[N_HELD_OUT_SINGLES:]), order[:N_HELD_OUT_SINGLES]))
     return _task(
-        folder,
-        "k562_singles",
-        "Unseen genes, Replogle et al. 2022 (K562, CRISPRi)",
-        effects,
-        splits,
-        reference="mean",
-        kind="unseen",
+        folder, "k562_singles", "Unseen genes, Replogle et al. 2022 (K562, CRISPRi)", effects, splits,
+        reference="mean", kind="unseen",
         note="158 of 790 knock-downs held out in each of five splits. Effects are z-scores clipped to 3, entries below "
         "0.5 are 0; all 2,000 genes scored.",
-    )
+    )  # fmt: skip
 
 
 def norman_known_noise(folder: Path) -> Task:
@@ -153,22 +143,8 @@ def norman_well_measured(folder: Path) -> Task:
     )
 
 
-def norman_one_unseen(folder: Path) -> Task:
-    """Read the doubles of Norman et al. 2019 with one gene that occurs in no training perturbation."""
-    return _norman_unseen(folder, "norman_one_unseen", "Doubles with one unseen gene", n_genes=2, n_unseen=1)
-
-
-def norman_two_unseen(folder: Path) -> Task:
-    """Read the doubles of Norman et al. 2019 with two genes that occur in no training perturbation."""
-    return _norman_unseen(folder, "norman_two_unseen", "Doubles with two unseen genes", n_genes=2, n_unseen=2)
-
-
-def norman_unseen_singles(folder: Path) -> Task:
-    """Read the singles of Norman et al. 2019 whose gene occurs in no training perturbation."""
-    return _norman_unseen(folder, "norman_unseen_singles", "Unseen singles", n_genes=1, n_unseen=1)
-
-
-def _norman_unseen(folder: Path, name: str, title: str, *, n_genes: int, n_unseen: int) -> Task:
+def norman_unseen(folder: Path, *, name: str, title: str, n_genes: int, n_unseen: int) -> Task:
+    """Read perturbations of Norman et al. 2019 of which so many genes occur in no training perturbation."""
     folder = _checked(folder, "norman_2019_effects.h5ad", "norman_2019_umi.npz")
     effects = norman_effects(folder)
     perturbations = _read(effects)
@@ -179,18 +155,13 @@ def _norman_unseen(folder: Path, name: str, title: str, *, n_genes: int, n_unsee
         hidden = np.array([len(unseen & set(parts)) for parts in perturbations])
         asked = (hidden == n_unseen) & np.array([len(parts) == n_genes for parts in perturbations])
         if asked.any():
-            splits.append(Split(seed, tuple(effects.obs_names[hidden == 0]), tuple(effects.obs_names[asked])))
+            splits.append(_split(effects, seed, hidden == 0, asked))
     return _task(
-        folder,
-        name,
-        f"{title}, Norman et al. 2019 (K562, CRISPRa)",
-        effects,
-        splits,
-        reference="mean",
-        kind="unseen" if n_genes == 1 else "combinations",
+        folder, name, f"{title}, Norman et al. 2019 (K562, CRISPRa)", effects, splits,
+        reference="mean", kind="unseen" if n_genes == 1 else "combinations",
         note=f"{N_UNSEEN_GENES} genes with all their perturbations held out, three times; all 2,000 genes scored.",
         standard_errors=standard_errors(folder),
-    )
+    )  # fmt: skip
 
 
 def papalexi_singles(folder: Path) -> Task:
@@ -199,9 +170,7 @@ def papalexi_singles(folder: Path) -> Task:
     effects = pp.pseudobulk(
         ad.read_h5ad(folder / "papalexi_2021_counts.h5ad"), perturbation_key="grna_target", control="non-targeting"
     )
-    names = [format_label(genes) for genes in parse_labels(effects.obs["grna_target"], control=None)]
-    effects.obs[Key.obs.PERTURBATION] = names
-    effects.obs_names = pd.Index(names)
+    names = _labelled(effects, "grna_target").obs_names.tolist()
     # As in the K562 screen, the effect of a knock-out on its own gene is neither trained on nor scored.
     for row, name in enumerate(names):
         if name in effects.var_names:
@@ -210,40 +179,26 @@ def papalexi_singles(folder: Path) -> Task:
         Split(i, tuple(name for name in names if name != left_out), (left_out,)) for i, left_out in enumerate(names)
     ]
     return _task(
-        folder,
-        "papalexi_singles",
-        "Unseen genes, Papalexi et al. 2021 (THP-1, knock-out)",
-        effects,
-        splits,
-        reference="no change",
-        kind="unseen",
+        folder, "papalexi_singles", "Unseen genes, Papalexi et al. 2021 (THP-1, knock-out)", effects, splits,
+        reference="no change", kind="unseen",
         note=f"Each of {len(names)} knock-outs held out alone; {effects.n_vars} genes but the knocked-out one scored.",
         score_targets=False,
-    )
+    )  # fmt: skip
 
 
 def macrophage_singles(folder: Path) -> Task:
     """Read knock-downs in primary macrophages, a fifth held out in turn: effects that are mostly noise."""
     folder = _checked(folder, "macrophage_2025_crispri_effects.h5ad")
     effects = ad.read_h5ad(folder / "macrophage_2025_crispri_effects.h5ad")
-    effects.obs_names = pd.Index([format_label(genes) for genes in _read(effects)])
-    effects.obs[Key.obs.PERTURBATION] = effects.obs_names.to_numpy(dtype=object)
+    effects = _labelled(effects, Key.obs.PERTURBATION)
     order = np.random.default_rng(0).permutation(effects.n_obs)
-    splits = []
-    for fold in range(N_FOLDS):
-        test = order[fold::N_FOLDS]
-        train = np.setdiff1d(order, test)
-        splits.append(Split(fold, tuple(effects.obs_names[train]), tuple(effects.obs_names[test])))
+    folds = [order[fold::N_FOLDS] for fold in range(N_FOLDS)]
+    splits = [_split(effects, fold, np.setdiff1d(order, test), test) for fold, test in enumerate(folds)]
     return _task(
-        folder,
-        "macrophage_singles",
-        "Unseen genes, macrophages 2025 (primary cells, CRISPRi)",
-        effects,
-        splits,
-        reference="mean",
-        kind="unseen",
+        folder, "macrophage_singles", "Unseen genes, macrophages 2025 (primary cells, CRISPRi)", effects, splits,
+        reference="mean", kind="unseen",
         note="A fifth of the knock-downs held out in turn; effects are mostly noise; all genes scored.",
-    )
+    )  # fmt: skip
 
 
 # The measured tasks by name.
@@ -252,9 +207,14 @@ MEASURED: dict[str, Callable[[Path], Task]] = {
     "k562_singles": k562_singles,
     "norman_known_noise": norman_known_noise,
     "norman_well_measured": norman_well_measured,
-    "norman_one_unseen": norman_one_unseen,
-    "norman_two_unseen": norman_two_unseen,
-    "norman_unseen_singles": norman_unseen_singles,
+    **{
+        name: functools.partial(norman_unseen, name=name, title=title, n_genes=n_genes, n_unseen=n_unseen)
+        for name, title, n_genes, n_unseen in (
+            ("norman_one_unseen", "Doubles with one unseen gene", 2, 1),
+            ("norman_two_unseen", "Doubles with two unseen genes", 2, 2),
+            ("norman_unseen_singles", "Unseen singles", 1, 1),
+        )
+    },
     "papalexi_singles": papalexi_singles,
     "macrophage_singles": macrophage_singles,
 }
@@ -294,10 +254,7 @@ def measured(folder: Path | str, names: Iterable[str] | None = None) -> list[Tas
 def norman_effects(folder: Path) -> AnnData:
     """Read the 234 perturbations of Norman et al. 2019, with canonical labels."""
     effects = ad.read_h5ad(folder / "norman_2019_effects.h5ad")
-    labels = [format_label(genes) for genes in _read(effects)]
-    effects.obs[Key.obs.PERTURBATION] = labels
-    effects.obs_names = pd.Index(labels)
-    return effects
+    return _labelled(effects, Key.obs.PERTURBATION)
 
 
 def standard_errors(folder: Path) -> NDArray[np.float64]:
@@ -350,14 +307,7 @@ def replogle_effects(folder: Path) -> AnnData:
 
 
 def string_and_annotations(networks: Path) -> Sources:
-    """Name STRING and its channels as networks, and GO and Reactome as gene features, from the files of a folder.
-
-    Parameters
-    ----------
-    networks
-        Holds ``string_v12_no_textmining.tsv.gz``, ``gene_aliases.tsv.gz``, ``gene2go_human_2022-09.tsv.gz``,
-        ``go_dag_parents.tsv.gz`` and ``reactome_2024-04.gmt.gz``.
-    """
+    """Name STRING and its channels as networks, and GO and Reactome as gene features, from the files of a folder."""
     names = ["string_v12_no_textmining.tsv.gz", "gene_aliases.tsv.gz"]
     annotations = ["gene2go_human_2022-09.tsv.gz", "go_dag_parents.tsv.gz", "reactome_2024-04.gmt.gz"]
     _checked(networks, *names, *annotations)
@@ -382,6 +332,10 @@ def _task(
     return Task(name, title, effects, tuple(splits), note=note, sources=sources, **options)
 
 
+def _split(effects: AnnData, seed: int, train: NDArray, test: NDArray) -> Split:
+    return Split(seed, tuple(effects.obs_names[train]), tuple(effects.obs_names[test]))
+
+
 def _checked(folder: Path | str, *names: str) -> Path:
     folder = Path(folder)
     missing = [name for name in names if not (folder / name).is_file()]
@@ -390,6 +344,14 @@ def _checked(folder: Path | str, *names: str) -> Path:
             f"The folder {str(folder)!r} lacks {', '.join(missing)}. Name the folder of the benchmark's data."
         )
     return folder
+
+
+def _labelled(effects: AnnData, key: str) -> AnnData:
+    """Give effects canonical labels, in the usual column and as names of the observations."""
+    labels = [format_label(genes) for genes in parse_labels(effects.obs[key], control=None)]
+    effects.obs[Key.obs.PERTURBATION] = np.array(labels, dtype=object)
+    effects.obs_names = pd.Index(labels)
+    return effects
 
 
 def _read(effects: AnnData) -> list[Perturbation]:

@@ -196,7 +196,7 @@ class AppMethod(Method):
         Options of APP.
     """
 
-    rooms: ClassVar[tuple[str, ...]] = ("data", "graph", "model", "module", "pp")
+    rooms: ClassVar[tuple[str, ...]] = ("graph", "model", "module", "pp")
     torch: ClassVar[bool] = True
     arguments: Mapping[str, Any] = field(default_factory=dict)
 

@@ -275,16 +275,22 @@ class Task:
 
     def noise(self, split: Split) -> NDArray[np.float64] | None:
         """Return the L2 that noise alone leaves for each held-out perturbation, by its standard errors; None if unknown."""
-        effects = self.held_out(split)
-        errors = effects.layers.get(Key.layers.LFC_SE, None if self.is_repeated else self.standard_errors)
-        if errors is None or self.kind == "seen":
+        known = None if self.kind == "seen" else self._errors(split)
+        if known is None:
             return None
-        rows = effects.obs_names.get_indexer(list(split.test))
-        columns = effects.var_names.get_indexer(self.effects.var_names[self.scored])
-        known = np.asarray(errors, dtype=np.float64)[np.ix_(rows, columns)]
         if not self.score_targets:
             known = np.where(self.targets(split), 0, known)
         return np.linalg.norm(known, axis=1) if np.isfinite(known).all() and known.any() else None
+
+    def _errors(self, split: Split) -> NDArray[np.float64] | None:
+        """Return the standard errors of the held-out effects, of shape (n_test, n_scored), where they are known."""
+        effects = self.held_out(split)
+        errors = effects.layers.get(Key.layers.LFC_SE, None if self.is_repeated else self.standard_errors)
+        if errors is None:
+            return None
+        rows = effects.obs_names.get_indexer(list(split.test))
+        columns = effects.var_names.get_indexer(self.effects.var_names[self.scored])
+        return np.asarray(errors, dtype=np.float64)[np.ix_(rows, columns)]
 
     def change_threshold(self, split: Split) -> float:
         """Return what counts as a change of a scored gene in a split.
@@ -292,14 +298,9 @@ class Task:
         Twice the median standard error of the held-out effects or, where these are not known, what the largest twentieth of
         their values reaches.
         """
-        effects = self.held_out(split)
-        errors = effects.layers.get(Key.layers.LFC_SE)
-        if errors is None and not self.is_repeated:
-            errors = self.standard_errors
+        errors = self._errors(split)
         if errors is not None:
-            rows = effects.obs_names.get_indexer(list(split.test))
-            columns = effects.var_names.get_indexer(self.effects.var_names[self.scored])
-            found = 2 * float(np.nanmedian(np.asarray(errors, dtype=np.float64)[np.ix_(rows, columns)]))
+            found = 2 * float(np.nanmedian(errors))
         else:
             found = float(np.quantile(np.abs(self.observed(split)), 1 - CHANGED_SHARE))
         # Where hardly anything is measured to change, the smallest change of all.
