@@ -116,43 +116,35 @@ def _print_table(console: Console, rows: pd.DataFrame, title: str, reference: st
     table.add_column("L2", justify="right")
     table.add_column(f"ratio to {reference}" if reference else "", justify="right", no_wrap=True)
     table.add_column("beside the best")
-    table.add_column("kept", justify="right")
-    table.add_column("changed", justify="right")
-    if len(n_splits) > 1:
-        table.add_column("splits", justify="right")
-    known = set(rows["metric"])
-    found = (
-        summarise(rows, metric="changed_auprc", n_draws=1).set_index("method")["mean"]
-        if "changed_auprc" in known
-        else {}
-    )
+    for column in ("kept", "changed", *(["splits"] if len(n_splits) > 1 else [])):
+        table.add_column(column, justify="right")
+    auprc = {}
+    if (rows["metric"] == "changed_auprc").any():
+        auprc = summarise(rows, metric="changed_auprc", n_draws=1).set_index("method")["mean"].to_dict()
     for row in summary.itertuples():
-        ratio = "" if reference is None or not np.isfinite(row.ratio) else f"{row.ratio:.3f}"
-        style = "bold" if row.method == winner else ""
-        kept = "" if not np.isfinite(row.kept_spread) else f"{row.kept_spread:.2f}"
-        auprc = f"{found[row.method]:.2f}" if row.method in found and np.isfinite(found[row.method]) else ""
-        cells = [row.method, f"{row.mean:.3f}", ratio, words.get(row.method, ""), kept, auprc]
-        table.add_row(*cells, *([str(row.n_seeds)] if len(n_splits) > 1 else []), style=style)
+        ratio = "" if reference is None else _digits(row.ratio, 3)
+        kept, changed = _digits(row.kept_spread, 2), _digits(auprc.get(row.method, np.nan), 2)
+        cells = [row.method, f"{row.mean:.3f}", ratio, words.get(row.method, ""), kept, changed, str(row.n_seeds)]
+        table.add_row(*cells[: len(table.columns)], style="bold" if row.method == winner else "")
     console.print(table)
     for sentence in _explain_columns(rows):
         console.print(sentence, highlight=False)
 
 
+def _digits(value: float, n: int) -> str:
+    return f"{value:.{n}f}" if np.isfinite(value) else ""
+
+
 def _explain_columns(rows: pd.DataFrame) -> list[str]:
     """Explain the columns beside L2, and what to compare them with, if the table has them."""
-    values = {
-        metric: rows.loc[rows["metric"] == metric, "value"].mean()
-        for metric in ("ceiling_kept_spread", "changed_share")
-    }
+    means = rows.groupby("metric")["value"].mean()
+    truth, guessed = means.get("ceiling_kept_spread", np.nan), means.get("changed_share", np.nan)
     said = []
-    if (rows["metric"] == "kept_spread").any():
-        truth = values["ceiling_kept_spread"]
+    if "kept_spread" in means:
         best = f"; the truth without its noise would keep {truth:.2f}" if np.isfinite(truth) else ""
         said.append(f"Kept: of the measured spread between perturbations; 0 if all are predicted alike{best}.")
-    if np.isfinite(values["changed_share"]):
-        said.append(
-            f"Changed: area under precision and recall of changed genes; guessing has {values['changed_share']:.2f}."
-        )
+    if np.isfinite(guessed):
+        said.append(f"Changed: area under precision and recall of changed genes; guessing has {guessed:.2f}.")
     return said
 
 

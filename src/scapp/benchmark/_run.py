@@ -19,6 +19,7 @@ import sys
 import traceback
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
@@ -71,6 +72,10 @@ class Fit:
             "versions": json.dumps(versions(), sort_keys=True),
         }
 
+    def failure(self, error: BaseException, trace: str) -> Failure:
+        """Return the record of an error."""
+        return Failure(self.task.name, self.method.name, self.seed, f"{type(error).__name__}: {error}", trace)
+
     def run(self, folder: Path) -> None:
         """Fit, predict and write the file."""
         split = self.task.split(self.seed)
@@ -86,13 +91,13 @@ class Fit:
             "genes": self.task.genes,
             "lfc": predicted.lfc,
             "observed": self.task.observed(split),
-            "method": np.array(self.method.name),
-            "group": np.array(self.method.group),
-            "key": np.array(json.dumps(self.key())),
-            "fit_seconds": np.array(predicted.fit_seconds),
-            "predict_ms": np.array(predicted.predict_ms),
-            "parameters": np.array(predicted.parameters),
-            "peak_memory_mb": np.array(_peak_memory_mb()),
+            "method": self.method.name,
+            "group": self.method.group,
+            "key": json.dumps(self.key()),
+            "fit_seconds": predicted.fit_seconds,
+            "predict_ms": predicted.predict_ms,
+            "parameters": predicted.parameters,
+            "peak_memory_mb": _peak_memory_mb(),
             **predicted.extra,
         }
         if predicted.std is not None:
@@ -238,12 +243,9 @@ def _code(rooms: tuple[str, ...]) -> str:
     for path in sorted(p for room in rooms for p in (root / room).rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
-            if (
-                isinstance(node, ast.Expr)
-                and isinstance(node.value, ast.Constant)
-                and isinstance(node.value.value, str)
-            ):
-                node.value.value = ""
+            match node:
+                case ast.Expr(value=ast.Constant(value=str()) as text):
+                    text.value = ""
         digest.update(f"{path.relative_to(root).as_posix()}\n{ast.dump(tree)}\n".encode())
     return digest.hexdigest()
 
@@ -282,16 +284,9 @@ def _plan(tasks: list[Task], methods: list[Method], seeds: Iterable[int] | None,
 
 def _waiting(planned: list[Fit], folder: Path, *, resume: bool) -> list[Fit]:
     """Return the fits that have yet to run; say why, where there are predictions that cannot be kept."""
-    waiting: list[Fit] = []
-    reasons: dict[str, int] = {}
-    for fit in planned:
-        reason = changed(fit.path(folder), fit.key()) if resume else ""
-        if reason is None:
-            continue
-        if reason:
-            reasons[reason] = reasons.get(reason, 0) + 1
-        waiting.append(fit)
-    for reason, n in reasons.items():
+    reasons = [changed(fit.path(folder), fit.key()) if resume else "" for fit in planned]
+    waiting = [fit for fit, reason in zip(planned, reasons, strict=True) if reason is not None]
+    for reason, n in Counter(filter(None, reasons)).items():
         logger.info("%d earlier prediction file(s) are made anew, since %s.", n, reason)
     if len(waiting) < len(planned):
         logger.info("%d of %d fits are there already and are kept.", len(planned) - len(waiting), len(planned))
@@ -303,8 +298,7 @@ def _attempt(fit: Fit, folder: Path) -> Failure | None:
         with _quiet():
             fit.run(folder)
     except Exception as error:  # noqa: BLE001  one method that fails must not lose the others
-        what = f"{type(error).__name__}: {error}"
-        return Failure(fit.task.name, fit.method.name, fit.seed, what, traceback.format_exc())
+        return fit.failure(error, traceback.format_exc())
     return None
 
 
@@ -327,9 +321,7 @@ def _in_processes(waiting: list[Fit], folder: Path, n_jobs: int) -> Iterator[tup
                 for future in done:
                     fit = futures[future]
                     error = future.exception()  # a worker that was killed, for example for its memory
-                    what = f"{type(error).__name__}: {error}"
-                    failed = Failure(fit.task.name, fit.method.name, fit.seed, what, "")
-                    yield fit, future.result() if error is None else failed
+                    yield fit, future.result() if error is None else fit.failure(error, "")
         finally:
             pool.shutdown(cancel_futures=True)
 

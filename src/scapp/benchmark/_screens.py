@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack, cast
@@ -220,7 +220,23 @@ def unseen_contexts(screen: AnnData | Path | str, *, context_key: str, **options
             )
         return elsewhere, here
 
-    return _unseen_contexts(replace(read, split_cells=split_cells), contexts, chosen, context_key)
+    read = replace(read, split_cells=split_cells)
+    splits = []
+    for context in chosen:
+        labels = read.in_both(contexts.index(context), read.effects.obs_names)
+        if not labels:
+            raise ValueError(
+                f"No perturbation of the context {context!r} of adata.obs[{context_key!r}] was measured in another context with enough "
+                "cells. Leave these cells out, or name another column with context_key=…."
+            )
+        splits.append(Split(contexts.index(context), labels, labels))
+    if not splits:
+        raise ValueError(
+            f"There are {len(contexts)} contexts in adata.obs[{context_key!r}], so seed must be below that."
+        )
+    held = ", ".join(f"{split.seed} {contexts[split.seed]!r} ({len(split.test)})" for split in splits)
+    note = f"One context of {context_key!r} held out in each split, with so many perturbations: {held}; trained on all others."
+    return read.task("unseen_contexts", "Unseen contexts", "context", tuple(splits), "additive", note)
 
 
 def screen(name: str, path: Path | str, **options: Unpack[ReadingOptions]) -> list[Task]:
@@ -341,6 +357,13 @@ class Screen:
         if self.split_cells is not None and seed not in self._halves:
             self._halves[seed] = self.split_cells(seed)
         return self._halves.get(seed)
+
+    def in_both(self, seed: int, labels: Iterable[str]) -> tuple[str, ...]:
+        """Return which of these labels both halves have."""
+        halves = self.halves(seed)
+        assert halves is not None
+        both = set(halves[0].obs_names) & set(halves[1].obs_names)
+        return tuple(label for label in labels if label in both)
 
     def task(self, name: str, title: str, kind: Kind, splits: tuple[Split, ...], reference: str, note: str) -> Task:
         """Make a task; its name and title are those of the screen, where it has them."""
@@ -475,40 +498,15 @@ def _unseen_singles(read: Screen, *, test_size: float = 0.2) -> Task:
 def _seen_singles(read: Screen) -> Task:
     splits = []
     for seed in read.seeds:
-        halves = read.halves(seed)
-        if halves is None:
+        if read.split_cells is None:
             raise ValueError(
                 "Seen singles need cells, to split them in halves; this screen holds effects (control=None)."
             )
-        both = set(halves[0].obs_names) & set(halves[1].obs_names)
-        labels = tuple(label for label in read.singles if label in both)
+        labels = read.in_both(seed, read.singles)
         _enough(labels, 1, f"single perturbations of {2 * MIN_CELLS} cells or more", "seen singles")
         splits.append(Split(seed, labels, labels))
     note = "Trained on one half of the cells, scored on the other; the additive model repeats the first half."
     return read.task("seen_singles", "Seen singles", "seen", tuple(splits), "additive", note)
-
-
-def _unseen_contexts(read: Screen, contexts: list[str], chosen: list[str], context_key: str) -> Task:
-    splits, known = [], set(read.effects.obs_names)
-    for context in chosen:
-        seed = contexts.index(context)
-        halves = read.halves(seed)
-        assert halves is not None
-        both = set(halves[0].obs_names) & set(halves[1].obs_names) & known
-        labels = tuple(label for label in read.effects.obs_names if label in both)
-        if not labels:
-            raise ValueError(
-                f"No perturbation of the context {context!r} of adata.obs[{context_key!r}] was measured in another context with enough "
-                "cells. Leave these cells out, or name another column with context_key=…."
-            )
-        splits.append(Split(seed, labels, labels))
-    if not splits:
-        raise ValueError(
-            f"There are {len(contexts)} contexts in adata.obs[{context_key!r}], so seed must be below that."
-        )
-    held = ", ".join(f"{split.seed} {contexts[split.seed]!r} ({len(split.test)})" for split in splits)
-    note = f"One context of {context_key!r} held out in each split, with so many perturbations: {held}; trained on all others."
-    return read.task("unseen_contexts", "Unseen contexts", "context", tuple(splits), "additive", note)
 
 
 def _draw(labels: Sequence[str], share: float, rng: np.random.Generator) -> list[str]:

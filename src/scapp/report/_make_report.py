@@ -109,12 +109,9 @@ def make_report(
         raise ValueError(f"n_splits must be at least 1, found {n_splits}.")
     tell = tell or (lambda _: None)
     options = {
-        "perturbation_key": perturbation_key,
-        "control": control,
-        "layer": layer,
-        "batch_key": batch_key,
-        "sep": sep,
-    }
+        "perturbation_key": perturbation_key, "control": control, "layer": layer, "batch_key": batch_key, "sep": sep,
+        "aliases": aliases,
+    }  # fmt: skip
     tell("Reading the screen …")
     if data is None:
         cells, truth = scapp.datasets.simulated_perturb_seq(seed=seed)
@@ -125,7 +122,7 @@ def make_report(
         adata, name = _read(data)
     if isinstance(network, str | Path) and not Path(network).expanduser().is_file():
         raise FileNotFoundError(f"There is no file {str(network)!r} with the network.")
-    screen = Screen(adata, name, network, {**options, "aliases": aliases}, kind, n_splits, seed)
+    screen = Screen(adata, name, network, options, kind, n_splits, seed)
     if screen.key not in adata.obs:
         raise ValueError(
             f"adata.obs has no column {perturbation_key!r} with the perturbations; its columns are "
@@ -136,7 +133,16 @@ def make_report(
             f"kind={kind!r} is neither 'interference', 'activation' nor 'knockout', nor a column of adata.obs, which has "
             f"{shorten(map(repr, adata.obs.columns), 10)}."
         )
-    _make_folder(output)
+    # What makes the folder unusable is said before the minutes that the contents of the page take.
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=output.parent).close()
+    except FileExistsError:
+        raise FileExistsError(f"{str(output.parent)!r} is a file, not a folder. Name another output=….") from None
+    except OSError as error:
+        raise PermissionError(
+            f"The folder {str(output.parent)!r} cannot be written to ({error.strerror}). Name another output=…."
+        ) from error
     sections = []
     with _quiet():
         for title, write in SECTIONS:
@@ -162,19 +168,6 @@ def make_report(
     finally:
         scratch.unlink(missing_ok=True)
     return output
-
-
-def _make_folder(output: Path) -> None:
-    """Make the folder of the page, or say why not, before the minutes that its contents take."""
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=output.parent).close()
-    except FileExistsError:
-        raise FileExistsError(f"{str(output.parent)!r} is a file, not a folder. Name another output=….") from None
-    except OSError as error:
-        raise PermissionError(
-            f"The folder {str(output.parent)!r} cannot be written to ({error.strerror}). Name another output=…."
-        ) from error
 
 
 def _read(data: ad.AnnData | Path | str) -> tuple[ad.AnnData, str]:

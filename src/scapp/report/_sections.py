@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anndata as ad
 import numpy as np
@@ -17,13 +18,14 @@ from scapp import benchmark, pp, tl
 from scapp._effects import control_label, label_column
 from scapp._genes import measured_mask, shorten
 from scapp._keys import Key
-from scapp._labels import SEPARATOR, count_labels, parse_labels, perturbed_genes, show_counts
+from scapp._labels import SEPARATOR, Perturbation, count_labels, parse_labels, perturbed_genes, show_counts
 from scapp.report._page import Section
 
 if TYPE_CHECKING:
     from scapp.benchmark import Task
     from scapp.model import APP
 
+T = TypeVar("T")
 MAX_GENES, N_SHOWN, N_POINTS = 2000, 12, 2000
 # Perturbations that are predicted in search of the strongest, and pairs that are scored for interactions.
 MAX_CANDIDATES, MAX_PAIRS, N_INTERACTION_GENES = 2000, 150, 300
@@ -62,6 +64,32 @@ class Screen:
     def control(self) -> str | Sequence[str] | None:
         """Return the label of the controls, None where these are effects."""
         return control_label(self.adata, self.options["control"], self.key)
+
+    @property
+    def sep(self) -> str:
+        """Return what joins the genes in the effects: cells were given the usual one."""
+        return self.options["sep"] if self.control is None else SEPARATOR
+
+    @property
+    def parsed(self) -> list[Perturbation]:
+        """Return the perturbations of the effects."""
+        assert self.effects is not None
+        return parse_labels(self.effects.obs[self.key].astype(str), control=None, sep=self.sep)
+
+    @property
+    def singles(self) -> list[str]:
+        """Return the genes that were measured alone."""
+        return sorted(genes[0] for genes in self.parsed if len(genes) == 1)
+
+    @property
+    def has_combinations(self) -> bool:
+        """Return whether a combination was measured."""
+        return any(len(genes) > 1 for genes in self.parsed)
+
+    def unmeasured_pairs(self) -> list[tuple[str, str]]:
+        """Return the pairs of genes that were measured alone and not together."""
+        known = set(self.parsed)
+        return [pair for pair in itertools.combinations(self.singles, 2) if pair not in known]
 
 
 def _what_was_read(screen: Screen, section: Section) -> None:
@@ -106,7 +134,7 @@ def _what_was_read(screen: Screen, section: Section) -> None:
         screen.lacks.append("a network, without which genes that were not perturbed cannot be predicted")
     if effects.n_obs < MIN_TRAINING:
         screen.lacks.append(f"perturbations: there are {effects.n_obs}, and a model needs {MIN_TRAINING}")
-    sizes = pd.Series([len(genes) for genes in _parsed(screen)]).value_counts().sort_index()
+    sizes = pd.Series([len(genes) for genes in screen.parsed]).value_counts().sort_index()
     section.text("Perturbations by their number of genes: " + ", ".join(f"{n} of {k}" for k, n in sizes.items()) + ".")
 
 
@@ -119,16 +147,6 @@ def _effects_as_they_are(screen: Screen) -> ad.AnnData:
         )
     effects.layers[Key.layers.LFC] = effects.layers[layer].copy()
     return effects
-
-
-def _parsed(screen: Screen) -> list[tuple[str, ...]]:
-    assert screen.effects is not None
-    return parse_labels(screen.effects.obs[screen.key].astype(str), control=None, sep=_sep(screen))
-
-
-def _sep(screen: Screen) -> str:
-    """Return what joins the genes in the effects: cells were given the usual one."""
-    return screen.options["sep"] if screen.control is None else SEPARATOR
 
 
 def _controls_and_efficacy(screen: Screen, section: Section) -> None:
@@ -155,7 +173,7 @@ def _controls_and_efficacy(screen: Screen, section: Section) -> None:
     if kind is not None:
         smallest = 0.0 if Key.layers.LFC_SE in effects.layers else MIN_CHANGE
         try:
-            pp.check_efficacy(effects, kind=kind, perturbation_key=screen.key, sep=_sep(screen), min_change=smallest)
+            pp.check_efficacy(effects, kind=kind, perturbation_key=screen.key, sep=screen.sep, min_change=smallest)
         except ValueError as error:
             refused = str(error)
         else:
@@ -170,9 +188,8 @@ def _controls_and_efficacy(screen: Screen, section: Section) -> None:
         section.missing(f"Efficacy could not be judged. {refused}")
     else:
         section.text(f"Judged {how}. The column “own target” is the log-fold-change of the perturbed gene itself.")
-    order = table.sort_values("size of effect", ascending=False)
     section.table(
-        order,
+        table.sort_values("size of effect", ascending=False),
         "Perturbations in the order of their effect, as lengths of their log-fold-changes. Where noise is as large as the effect, "
         "there is nothing to predict.",
     )
@@ -194,18 +211,14 @@ def _kind_of_targets(screen: Screen) -> tuple[str | None, str]:
         return screen.kind, f"by the column {screen.kind!r}" if is_column else f"as {screen.kind}"
     lfc = np.asarray(effects.layers[Key.layers.LFC], dtype=float)
     column = {gene: i for i, gene in enumerate(effects.var_names)}
-    own = np.array([lfc[row, column[p[0]]] for row, p in enumerate(_parsed(screen)) if len(p) == 1 and p[0] in column])
+    own = np.array([lfc[row, column[p[0]]] for row, p in enumerate(screen.parsed) if len(p) == 1 and p[0] in column])
     own = own[np.isfinite(own) & (own != 0)]
     if not len(own):
         return None, ""
     down = int((own < 0).sum())
-    kind = "interference" if down >= len(own) / 2 else "activation"
-    went = (
-        f"{down} of {len(own)} targets went down"
-        if kind == "interference"
-        else f"{len(own) - down} of {len(own)} targets went up"
-    )
-    return kind, f"as {kind}, as {went}"
+    if down >= len(own) / 2:
+        return "interference", f"as interference, as {down} of {len(own)} targets went down"
+    return "activation", f"as activation, as {len(own) - down} of {len(own)} targets went up"
 
 
 def _coverage(screen: Screen, section: Section) -> None:
@@ -215,29 +228,22 @@ def _coverage(screen: Screen, section: Section) -> None:
             "network=… or --network."
         )
         return
+    options = screen.options
+    labelled: dict[str, Any] = {"perturbation_key": None}
     if screen.effects is None:
-        genes = screen.adata
+        genes = ad.AnnData(var=screen.adata.var[[]])
+        labels = screen.adata.obs[screen.key].dropna().astype(str)
+        targets = perturbed_genes(parse_labels(labels, control=options["control"], sep=options["sep"]))
     else:
-        effects = screen.effects
-        if effects.n_vars > MAX_GENES:
-            effects = pp.select_genes(effects, MAX_GENES, perturbation_key=screen.key, control=None)
-        effects = pp.add_unmeasured_genes(effects, perturbation_key=screen.key, control=None, sep=_sep(screen))
-        screen.effects = genes = effects
-    genes = genes if screen.effects is not None else ad.AnnData(var=genes.var[[]])
-    options = (
-        {"perturbation_key": screen.key, "sep": _sep(screen)}
-        if screen.effects is not None
-        else {"perturbation_key": None}
-    )
-    pp.add_network(genes, screen.network, aliases=screen.options["aliases"], control=None, **options)
+        genes, labelled = screen.effects, {"perturbation_key": screen.key, "sep": screen.sep}
+        if genes.n_vars > MAX_GENES:
+            genes = pp.select_genes(genes, MAX_GENES, perturbation_key=screen.key, control=None)
+        screen.effects = genes = pp.add_unmeasured_genes(genes, control=None, **labelled)
+        targets = perturbed_genes(screen.parsed)
+    pp.add_network(genes, screen.network, aliases=options["aliases"], control=None, **labelled)
     network = genes.varp[Key.varp.NETWORK]
     joined = (network != 0) + (network.T != 0)
     degree = np.asarray(joined.sum(axis=1)).ravel()
-    if screen.effects is not None:
-        targets = perturbed_genes(_parsed(screen))
-    else:
-        labels = screen.adata.obs[screen.key].dropna().astype(str)
-        targets = perturbed_genes(parse_labels(labels, control=screen.options["control"], sep=screen.options["sep"]))
     place = genes.var_names.get_indexer(targets)
     alone = [gene for gene, i in zip(targets, place, strict=True) if i < 0 or degree[i] == 0]
     section.facts(
@@ -264,16 +270,15 @@ def _accuracy(screen: Screen, section: Section) -> None:
     }  # fmt: skip
     data = screen.effects if screen.control is None else screen.adata
     if screen.control is None:
-        options |= {"control": None, "sep": _sep(screen), "layer": Key.layers.LFC}
+        options |= {"control": None, "sep": screen.sep, "layer": Key.layers.LFC}
     else:
         options |= {name: screen.options[name] for name in ("control", "layer", "batch_key", "sep")}
     tasks: list[Task] = []
-    combined = any(len(genes) > 1 for genes in _parsed(screen))
-    if not combined:
+    held_out = {"combinations": benchmark.doubles, "genes that were not seen": benchmark.unseen_singles}
+    if not screen.has_combinations:
+        del held_out["combinations"]
         section.text("No combination was measured, so that only genes that were not seen are held out.", soft=True)
-    for what, make in (("combinations", benchmark.doubles), ("genes that were not seen", benchmark.unseen_singles)):
-        if what == "combinations" and not combined:
-            continue
+    for what, make in held_out.items():
         try:
             tasks.append(make(data, **options))
         except ValueError as error:
@@ -345,15 +350,16 @@ def _trained(screen: Screen) -> APP:
     """Return a model of all effects, or raise with what it lacks."""
     if screen.model is not None:
         return screen.model
-    if screen.effects is None or screen.network is None or screen.effects.n_obs < MIN_TRAINING:
-        raise Missing("This needs a model, and a model needs " + " and ".join(_needs(screen)) + ".")
+    if needs := _needs(screen):
+        raise Missing("This needs a model, and a model needs " + " and ".join(needs) + ".")
+    assert screen.effects is not None
     if Key.varp.NETWORK not in screen.effects.varp:
         raise Missing(
             "This needs a model, and a model needs a network that fits these genes: see the coverage of the network."
         )
     from scapp.model import APP
 
-    APP.setup_anndata(screen.effects, perturbation_key=screen.key, control=None, layer=Key.layers.LFC, sep=_sep(screen))
+    APP.setup_anndata(screen.effects, perturbation_key=screen.key, control=None, layer=Key.layers.LFC, sep=screen.sep)
     model = APP(screen.effects)
     model.train(enable_progress_bar=False, accelerator="cpu")
     screen.model = model
@@ -361,32 +367,22 @@ def _trained(screen: Screen) -> APP:
 
 
 def _needs(screen: Screen) -> list[str]:
-    return [
-        what
-        for what, lacks in (
-            ("effects", screen.effects is None),
-            ("a network", screen.network is None),
-            (f"{MIN_TRAINING} perturbations", screen.effects is not None and screen.effects.n_obs < MIN_TRAINING),
-        )
-        if lacks
-    ]
+    """Return what a model needs and the screen lacks."""
+    lacks = {
+        "effects": screen.effects is None,
+        "a network": screen.network is None,
+        f"{MIN_TRAINING} perturbations": screen.effects is not None and screen.effects.n_obs < MIN_TRAINING,
+    }
+    return [what for what, is_lacking in lacks.items() if is_lacking]
 
 
 def _predictions(screen: Screen, section: Section) -> None:
     model = _trained(screen)
-    measured = set(_parsed(screen))
-    singles = sorted(genes[0] for genes in measured if len(genes) == 1)
-    combined = any(len(genes) > 1 for genes in measured)
+    measured, combined = set(screen.parsed), screen.has_combinations
     rng = np.random.default_rng(screen.seed)
-    sep = _sep(screen)
-    pairs = [(a, b) for i, a in enumerate(singles) for b in singles[i + 1 :] if (a, b) not in measured]
-    pairs = [pairs[i] for i in np.sort(rng.permutation(len(pairs))[:MAX_CANDIDATES])] if combined else []
-    genes = [gene for gene in model.informed_genes if (gene,) not in measured]
-    genes = [genes[i] for i in np.sort(rng.permutation(len(genes))[:MAX_CANDIDATES])]
-    for title, names in (
-        ("Genes that nobody perturbed", genes),
-        ("Pairs that nobody measured", [sep.join(p) for p in pairs]),
-    ):
+    pairs = [screen.sep.join(pair) for pair in _some(screen.unmeasured_pairs(), rng)] if combined else []
+    genes = _some([gene for gene in model.informed_genes if (gene,) not in measured], rng)
+    for title, names in (("Genes that nobody perturbed", genes), ("Pairs that nobody measured", pairs)):
         if not names:
             continue
         section.heading(title)
@@ -399,6 +395,11 @@ def _predictions(screen: Screen, section: Section) -> None:
         section.text(
             "Pairs are not predicted here, as the screen measured no combination to learn them from.", soft=True
         )
+
+
+def _some(candidates: list[T], rng: np.random.Generator) -> list[T]:
+    """Draw as many as are predicted, in their order."""
+    return [candidates[i] for i in np.sort(rng.permutation(len(candidates))[:MAX_CANDIDATES])]
 
 
 def _strongest(model: APP, names: list[str]) -> pd.DataFrame:
@@ -419,7 +420,7 @@ def _interactions(screen: Screen, section: Section) -> None:
     if screen.effects is None:
         section.missing("Interactions are read from effects, and there are none.")
         return
-    parsed = _parsed(screen)
+    parsed = screen.parsed
     known = set(parsed)
     pairs = [genes for genes in parsed if len(genes) == 2 and all((gene,) in known for gene in genes)]
     if not pairs:
@@ -435,18 +436,10 @@ def _interactions(screen: Screen, section: Section) -> None:
         spread = np.where(measured_mask(effects), lfc.std(axis=0), -1.0)
         chosen = np.sort(np.argsort(-spread, kind="stable")[:N_INTERACTION_GENES])
         chosen = chosen[spread[chosen] >= 0]
-        found = tl.genetic_interactions(
-            effects,
-            strongest,
-            genes=chosen,
-            perturbation_key=screen.key,
-            control=None,
-            sep=_sep(screen),
-            key_added=None,
-        )
-        found["deviation"] = [
-            float(np.linalg.norm(deviation[(a, b)])) for a, b in zip(found["first"], found["second"], strict=True)
-        ]
+        labels: dict[str, Any] = {"perturbation_key": screen.key, "control": None, "sep": screen.sep}
+        found = tl.genetic_interactions(effects, strongest, genes=chosen, key_added=None, **labels)
+        pair = zip(found["first"], found["second"], strict=True)
+        found["deviation"] = [float(np.linalg.norm(deviation[genes])) for genes in pair]
         counts = found["interaction"].value_counts()
         section.text("Of measured pairs: " + ", ".join(f"{n} {name}" for name, n in counts.items()) + ".")
         columns = ["perturbation", "interaction", "deviation", "magnitude", "similarity_of_singles"]
@@ -457,19 +450,16 @@ def _interactions(screen: Screen, section: Section) -> None:
             "Measured pairs that deviate most from the sum of their singles; classes after Norman et al. (2019), as quantiles over these "
             f"{len(found)} pairs and the {len(chosen)} genes that vary most.",
         )
-    if not _needs(screen) and any(len(genes) > 1 for genes in parsed):
+    if not _needs(screen) and screen.has_combinations:
         _predicted_interactions(screen, section)
 
 
 def _predicted_interactions(screen: Screen, section: Section) -> None:
-    model, known = _trained(screen), set(_parsed(screen))
-    singles = sorted(genes[0] for genes in known if len(genes) == 1)
-    pairs = [(a, b) for i, a in enumerate(singles) for b in singles[i + 1 :] if (a, b) not in known]
+    model, singles, pairs = _trained(screen), screen.singles, screen.unmeasured_pairs()
     if not pairs:
         return
-    rng = np.random.default_rng(screen.seed)
-    pairs = [pairs[i] for i in np.sort(rng.permutation(len(pairs))[:MAX_CANDIDATES])]
-    names = [_sep(screen).join(p) for p in pairs]
+    pairs = _some(pairs, np.random.default_rng(screen.seed))
+    names = [screen.sep.join(pair) for pair in pairs]
     alone = model.predict(singles)[:, model.measured_genes].layers[Key.layers.PREDICTED_LFC]
     row = {gene: i for i, gene in enumerate(singles)}
     deviation, error = [], []
@@ -491,14 +481,17 @@ def _predicted_interactions(screen: Screen, section: Section) -> None:
 
 def _next(screen: Screen, section: Section) -> None:
     model = _trained(screen)
-    known = set(_parsed(screen))
-    singles = sum(len(genes) == 1 for genes in known)
-    for title, order in (("Single genes", 1), ("Pairs of genes that were measured alone", 2)):
-        if order == 2 and (not any(len(genes) > 1 for genes in known) or singles < 3):
+    known, n = set(screen.parsed), len(screen.singles)
+    for title, order, most in (
+        ("Single genes", 1, len(model.informed_genes)),
+        ("Pairs of genes that were measured alone", 2, n * (n - 1) // 2),
+    ):
+        if order == 2 and (not screen.has_combinations or n < 3):
             continue
         section.heading(title)
         try:
-            found = tl.suggest_perturbations(model, _n_suggested(model, known, order), order=order, seed=screen.seed)
+            n_suggested = max(1, min(N_SHOWN, most - sum(len(genes) == order for genes in known)))
+            found = tl.suggest_perturbations(model, n_suggested, order=order, seed=screen.seed)
         except ValueError as error:
             section.missing(str(error))
             continue
@@ -510,24 +503,19 @@ def _next(screen: Screen, section: Section) -> None:
         )
 
 
-def _n_suggested(model: APP, known: set[tuple[str, ...]], order: int) -> int:
-    singles = sum(len(genes) == 1 for genes in known)
-    n = singles * (singles - 1) // 2 if order == 2 else len(model.informed_genes)
-    return max(1, min(N_SHOWN, n - sum(len(genes) == order for genes in known)))
-
-
 def _how(screen: Screen, section: Section) -> None:
     section.text("The same in Python, step by step:")
     options, usual = screen.options, {"sep": SEPARATOR}
     chosen = {name: options[name] for name in ("layer", "batch_key", "sep") if options[name] != usual.get(name)}
+    labels, setup = {"perturbation_key": screen.key}, {}
     if screen.control is None:
-        labels = {"perturbation_key": screen.key, **{name: chosen[name] for name in ("sep",) if name in chosen}}
+        labels |= {name: value for name, value in chosen.items() if name == "sep"}
         lines = ["effects = cells.copy()  # which are effects already"]
-        setup = {**labels, "control": None, **{name: chosen[name] for name in ("layer",) if name in chosen}}
+        setup = {**labels, "control": None, **{name: value for name, value in chosen.items() if name == "layer"}}
     else:
-        labels, setup = {"perturbation_key": screen.key}, {}
-        made = {"perturbation_key": screen.key, "control": options["control"], **chosen}
-        lines = [f"effects = scapp.pp.pseudobulk(cells{_arguments(made)})"]
+        lines = [
+            f"effects = scapp.pp.pseudobulk(cells{_arguments({**labels, 'control': options['control'], **chosen})})"
+        ]
     network = str(screen.network) if isinstance(screen.network, str | Path) else "edges.tsv"
     named = {} if options["aliases"] is None else {"aliases": str(options["aliases"])}
     lines += [
@@ -536,7 +524,7 @@ def _how(screen: Screen, section: Section) -> None:
         f"scapp.model.APP.setup_anndata(effects{_arguments(setup)})",
         "model = scapp.model.APP(effects)",
         "model.train()",
-        f"predicted = model.predict([{'GENE1' + _sep(screen) + 'GENE2'!r}])",
+        f"predicted = model.predict([{'GENE1' + screen.sep + 'GENE2'!r}])",
     ]
     section.code(lines)
     section.text(
