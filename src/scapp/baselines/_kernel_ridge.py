@@ -38,16 +38,8 @@ def choose_ridge(
     r"""Return the penalty with the least squared leave-one-out error, and that error, summed over rows and targets.
 
     With :math:`A = (K + \lambda I)^{-1}`, the residual of a row that is left out is :math:`(A Y)_i / A_{ii}`
-    :cite:p:`Allen1974`. Only :math:`Y Y^\top` is needed, so the number of targets does not matter.
-
-    Parameters
-    ----------
-    kernel
-        Positive semi-definite, of shape (n, n), not all zero.
-    targets_gram
-        :math:`Y Y^\top`, of shape (n, n).
-    ridges
-        The penalties to try, in units of the mean diagonal of the kernel.
+    :cite:p:`Allen1974`. Only :math:`Y Y^\top` is needed, so the number of targets does not matter. The penalties to try are
+    in units of the mean diagonal of the kernel, which is positive semi-definite and not all zero.
     """
     values, vectors = np.linalg.eigh(kernel)
     values = np.maximum(values, 0)

@@ -261,7 +261,15 @@ def geometric_median(points: NDArray[np.float64]) -> NDArray[np.float64]:
     if spread == 0:
         return median
     for _ in range(MAX_STEPS):
-        stepped = _step(points, median, spread)
+        distance = np.linalg.norm(points - median, axis=1)
+        apart = distance > 1e-12 * spread
+        weight = 1 / distance[apart]
+        stepped = weight @ points[apart] / weight.sum()
+        if n_here := np.count_nonzero(~apart):
+            pull = float(np.linalg.norm(weight @ points[apart] - weight.sum() * median))
+            # The points here hold on with a force of one each: below it, nothing moves.
+            stay = 1.0 if pull <= n_here else n_here / pull
+            stepped = (1 - stay) * stepped + stay * median
         moved = float(np.linalg.norm(stepped - median))
         median = stepped
         if moved <= TOLERANCE * spread:
@@ -270,17 +278,3 @@ def geometric_median(points: NDArray[np.float64]) -> NDArray[np.float64]:
     nearest = points[np.linalg.norm(points - median, axis=1).argmin()]
     total = [float(np.linalg.norm(points - at, axis=1).sum()) for at in (nearest, median)]
     return nearest if total[0] <= total[1] else median
-
-
-def _step(points: NDArray[np.float64], at: NDArray[np.float64], spread: float) -> NDArray[np.float64]:
-    distance = np.linalg.norm(points - at, axis=1)
-    apart = distance > 1e-12 * spread
-    weight = 1 / distance[apart]
-    target = weight @ points[apart] / weight.sum()
-    n_here = np.count_nonzero(~apart)
-    if n_here == 0:
-        return target
-    pull = float(np.linalg.norm(weight @ points[apart] - weight.sum() * at))
-    # The points here hold on with a force of one each: below it, nothing moves.
-    stay = 1.0 if pull <= n_here else n_here / pull
-    return (1 - stay) * target + stay * at

@@ -145,14 +145,7 @@ class SimilarityBaseline(Baseline):
         self.restart = restart
 
     def _read_similarity(self, training: TrainingEffects, genes: Sequence[str]) -> SummedSimilarity:
-        """Read similarities from effects (`varp`, `varm`) and from the tables that were given.
-
-        Raises
-        ------
-        ValueError
-            If a key is not there, naming those that are, an array does not hold what it should, or nothing is known
-            about any of the (training) `genes`.
-        """
+        """Read similarities from effects (`varp`, `varm`) and tables; refuse them if they know none of the (training) `genes`."""
         effects = training.source
         names = effects.var_names
         parts: list[Similarity] = []
@@ -199,15 +192,7 @@ def membership(perturbations: Sequence[Perturbation], genes: Sequence[str]) -> N
 
 
 def _check_table(table: Any) -> pd.DataFrame:
-    """Return a square, symmetric, finite table of numbers whose index and columns are the same genes, the columns in that order.
-
-    Raises
-    ------
-    TypeError
-        If it is no DataFrame.
-    ValueError
-        If it is not as described.
-    """
+    """Return a table of the same genes as index and columns, these in the order of the index; refuse one that is no similarity."""
     if not isinstance(table, pd.DataFrame):
         raise TypeError(
             f"similarities must be DataFrames with genes as index and columns, found {type(table).__name__}. Pass "

@@ -247,19 +247,16 @@ class AppMethod(Method):
             return model
 
         def extra(model: Model, predicted: AnnData, task: Task, split: Split) -> dict[str, NDArray]:
-            return {P_CHANGE: _p_change(model, task, split), **self.extra(model, predicted, task, split)}
+            # The probabilities of the changes that count in this task, of shape (n_test, n_scored).
+            likely = model.predict(list(split.test), change_threshold=task.change_threshold(split))
+            chance = np.asarray(likely[:, list(task.genes)].layers[Key.layers.P_CHANGE], dtype=np.float16)
+            return {P_CHANGE: chance, **self.extra(model, predicted, task, split)}
 
         return timed(fit, task, split, extra=extra)
 
     def extra(self, model: Model, predicted: AnnData, task: Task, split: Split) -> dict[str, NDArray]:
         """Return arrays to keep beside the predictions, from the trained model and what it predicted: none here."""
         return {}
-
-
-def _p_change(model: Model, task: Task, split: Split) -> NDArray[np.float16]:
-    """Return the probabilities of the changes that count in a task, of shape (n_test, n_scored)."""
-    predicted = model.predict(list(split.test), change_threshold=task.change_threshold(split))
-    return np.asarray(predicted[:, list(task.genes)].layers[Key.layers.P_CHANGE], dtype=np.float16)
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,12 +34,7 @@ EXPECTED = (
 
 
 def read_predictions(
-    path: PathLike,
-    perturbations: Sequence[str],
-    genes: Sequence[str],
-    *,
-    seed: int | None = None,
-    sep: str = SEPARATOR,
+    path: PathLike, perturbations: Sequence[str], genes: Sequence[str], *, seed: int | None = None, sep: str = SEPARATOR
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     """Read predicted log-fold-changes from a file, in the order that is asked.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -82,8 +81,7 @@ def summarise(
                     f"The reference {name!r} has no {metric} in the task {task!r}; methods with one are "
                     f"{', '.join(scores.methods)}."
                 )
-            both = np.isfinite(scores.values) & np.isfinite(scores[name])
-            own, base = np.where(both, scores.values, np.nan), np.where(both, scores[name], np.nan)
+            own, base = in_both(scores.values, scores[name])
             ratios = means(own, weights) / means(base, weights)
             table["reference"] = name
             table["ratio"] = means(own)[0] / means(base)[0]
@@ -129,7 +127,11 @@ def paired(
         If a column, the metric or a method is missing, or it is not known which way the metric is better.
     """
     check(results, metric=metric)
-    sign = 1 if direction(metric) == "low" else -1
+    if metric not in (*LOW, *HIGH):
+        raise ValueError(
+            f"Methods cannot be compared by {metric!r}: it is not known which way is better. Use {', '.join((*LOW, *HIGH))}."
+        )
+    sign = 1 if metric in LOW else -1
     asked = [against] if isinstance(against, str) else against
     known = list(pd.unique(results["method"].astype(object)))
     if unknown := [name for name in [*(methods or []), *(asked or [])] if name not in known]:
@@ -142,9 +144,8 @@ def paired(
         pairs = [(m, o) for m in scores.methods if methods is None or m in methods for o in others if m != o]
         if not pairs:
             continue
-        own, base = (np.stack([scores[pair[i]] for pair in pairs]) for i in (0, 1))
-        both = np.isfinite(own) & np.isfinite(base)
-        own, base = np.where(both, own, np.nan), np.where(both, base, np.nan)
+        own, base = in_both(*(np.stack([scores[pair[i]] for pair in pairs]) for i in (0, 1)))
+        both = np.isfinite(own)
         table = pd.DataFrame(pairs, columns=["method", "against"])
         table.insert(0, "task", task)
         table["metric"] = metric
@@ -164,7 +165,11 @@ def paired(
         table["p_value"] = [signed_rank(d) for d in by_perturbation]
         table = table[table["n"] > 0].copy()
         table["p_holm"] = holm(table["p_value"].to_numpy())
-        table["verdict"] = _verdicts(table, sign)
+        sure = table["p_holm"] < 1 - LEVEL
+        is_lower = (table[["difference_low", "difference_high"]] < 0).all(axis=1)
+        is_higher = (table[["difference_low", "difference_high"]] > 0).all(axis=1)
+        better, worse = (is_lower, is_higher) if sign > 0 else (is_higher, is_lower)
+        table["verdict"] = np.select([sure & better, sure & worse], ["better", "worse"], "unclear")
         tables.append(table)
     if not tables:
         raise ValueError("There is nothing to compare: no task has scores of both a method and one to compare it with.")
@@ -172,12 +177,7 @@ def paired(
 
 
 def by_stratum(
-    results: pd.DataFrame,
-    *,
-    metric: str = "l2",
-    reference: str | Mapping[str, str],
-    n_draws: int = 1000,
-    seed: int = 0,
+    results: pd.DataFrame, *, metric: str = "l2", reference: str | Mapping[str, str], n_draws: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
     """Summarise each split, each third of effect sizes, and each number of genes seen alone in training.
 
@@ -313,10 +313,10 @@ def calibrated(
             scores = cube(rows, metric)
             if null not in scores.methods:
                 continue
-            both = np.isfinite(scores.values) & np.isfinite(scores[null])
+            own, base = in_both(scores.values, scores[null])
             table = pd.DataFrame({"task": task, "method": scores.methods, "group": scores.groups, "metric": metric})
-            table["mean"] = means(np.where(both, scores.values, np.nan))[0]
-            table["null"] = means(np.where(both, scores[null], np.nan))[0]
+            table["mean"] = means(own)[0]
+            table["null"] = means(base)[0]
             table["best"] = PERFECT[metric]
             table["share"] = calibrated_score(table["mean"].to_numpy(), table["null"].to_numpy(), PERFECT[metric])
             tables.append(table.sort_values("share", ascending=False, kind="stable", na_position="last"))
@@ -405,22 +405,6 @@ def _tasks(results: pd.DataFrame, metric: str) -> Iterable[tuple[str, pd.DataFra
         yield str(task), results[results["task"] == task]
 
 
-def _verdicts(table: pd.DataFrame, sign: int) -> np.ndarray:
-    low, high = sign * table["difference_low"], sign * table["difference_high"]
-    low, high = np.minimum(low, high), np.maximum(low, high)
-    sure = (table["p_holm"] < 1 - LEVEL).to_numpy()
-    return np.select([sure & (high < 0), sure & (low > 0)], ["better", "worse"], "unclear")
-
-
-def direction(metric: str) -> Literal["low", "high"]:
-    """Return which side of a metric is better; refuse a metric where neither is."""
-    if metric not in (*LOW, *HIGH):
-        raise ValueError(
-            f"Methods cannot be compared by {metric!r}: it is not known which way is better. Use {', '.join((*LOW, *HIGH))}."
-        )
-    return "low" if metric in LOW else "high"
-
-
 @dataclass(frozen=True)
 class Cube:
     """Hold scores of one task and metric as an array of shape (methods, seeds, perturbations); NaN where not scored."""
@@ -452,6 +436,12 @@ def cube(results: pd.DataFrame, metric: str) -> Cube:
     values[method, seed, perturbation] = rows["value"].to_numpy(float)
     group = rows.drop_duplicates("method").set_index("method")["group"]
     return Cube(list(methods), [str(group[m]) for m in methods], list(perturbations), values)
+
+
+def in_both(own: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return both with NaN wherever one of them has no score."""
+    both = np.isfinite(own) & np.isfinite(other)
+    return np.where(both, own, np.nan), np.where(both, other, np.nan)
 
 
 def mean(values: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:

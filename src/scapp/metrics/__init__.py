@@ -4,12 +4,7 @@ DataFrames and Series are aligned by their labels to the first of them, and refu
 position.
 """
 
-from scapp.metrics._calibration import (
-    expected_calibration_error,
-    interval_coverage,
-    reliability,
-    spread_error_spearman,
-)
+from scapp.metrics._calibration import expected_calibration_error, interval_coverage, reliability, spread_error_spearman
 from scapp.metrics._ceiling import calibrated_score, explained_gap, noise_ceiling
 from scapp.metrics._discrimination import kept_spread, perturbation_discrimination, rank
 from scapp.metrics._distance import cosine, energy_distance, l2, mae, pearson_delta, rmse

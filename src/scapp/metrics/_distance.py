@@ -15,6 +15,7 @@ from scapp.metrics._arrays import (
     read_array,
     read_pair,
     read_profile,
+    read_weights,
 )
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib import colormaps, colors
 from scipy import sparse
 
-from scapp._genes import shorten
+from scapp._genes import check_layer, shorten
 from scapp._keys import Key
 from scapp._labels import SEPARATOR, near_matches, parse_label
 from scapp._ranking import read_group
@@ -26,7 +26,7 @@ from scapp.pl._figure import (
     name_rows,
     picture,
 )
-from scapp.pl._rows import check_layer, rows_of
+from scapp.pl._rows import PREDICT, rows_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -193,7 +193,7 @@ def attention_heatmap(
         raise TypeError(
             f"Expected a list of perturbations, found the text {perturbations!r}. Pass [{perturbations!r}]."
         )
-    check_layer(adata, layer)
+    check_layer(adata, layer, f"{PREDICT}.")
     names = [str(name) for name in (adata.obs_names if perturbations is None else perturbations)]
     if not 1 <= len(names) <= MAX_PERTURBATIONS:
         raise ValueError(

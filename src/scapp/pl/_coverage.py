@@ -9,7 +9,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy import sparse
 
-from scapp._controls import Control
 from scapp._effects import control_label, label_column
 from scapp._genes import measured_mask, scapp_uns, shorten
 from scapp._keys import Key
@@ -79,7 +78,14 @@ def network_coverage(
     if ax is not None and np.size(np.asarray(ax, dtype=object)) != 2:
         raise ValueError("The picture has two panels: pass two axes, as `plt.subplots(2)[1]` makes them.")
     degree = _degree(adata, _as_list(network_key))
-    known = _perturbed(adata, label_column(adata, perturbation_key), control_label(adata, control), sep)
+    key = label_column(adata, perturbation_key)
+    if key not in adata.obs:
+        raise ValueError(
+            f"adata.obs has no column {key!r} that names the perturbations; it has {shorten(map(repr, adata.obs)) or 'none'}. "
+            "Name it with perturbation_key=…."
+        )
+    labels = adata.obs[key].dropna().astype(str).unique()
+    known = perturbed_genes(parse_labels(labels, control=control_label(adata, control), sep=sep))
     is_perturbed = adata.var_names.isin(known)
     genes, n_perturbed = adata.var_names, int(is_perturbed.sum())
     lacks: list[tuple[str, list[str], int, int | None]] = [
@@ -118,16 +124,6 @@ def _degree(adata: AnnData, keys: list[str]) -> np.ndarray:
     joined = joined.tolil()
     joined.setdiag(False)
     return np.asarray(joined.tocsr().sum(axis=1)).ravel()
-
-
-def _perturbed(adata: AnnData, key: str, control: Control, sep: str) -> list[str]:
-    if key not in adata.obs:
-        raise ValueError(
-            f"adata.obs has no column {key!r} that names the perturbations; it has {shorten(map(repr, adata.obs)) or 'none'}. "
-            "Name it with perturbation_key=…."
-        )
-    labels = adata.obs[key].dropna().astype(str).unique()
-    return perturbed_genes(parse_labels(labels, control=control, sep=sep))
 
 
 def _lacks(adata: AnnData, degree: np.ndarray, features: str | Sequence[str] | None) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from scapp._genes import shorten
+from scapp._genes import check_layer, shorten
 from scapp._labels import SEPARATOR, near_matches, parse_label
 
 if TYPE_CHECKING:
@@ -16,21 +16,14 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 # What writes each layer that pictures read.
-PREDICT, PSEUDOBULK = "`APP.predict`", "`scapp.pp.pseudobulk`"
-
-
-def check_layer(adata: AnnData, layer: str, filled_by: str = PREDICT) -> None:
-    """Raise unless there is such a layer, naming those that there are and the function that fills it."""
-    if layer not in adata.layers:
-        layers = shorten(repr(key) for key in adata.layers if isinstance(key, str)) or "none"
-        raise ValueError(f"adata has no layer {layer!r}; its layers are {layers}. It is filled by {filled_by}.")
+PREDICT, PSEUDOBULK = "It is filled by `APP.predict`", "It is filled by `scapp.pp.pseudobulk`"
 
 
 def rows_of(
     adata: AnnData, perturbations: Sequence[str], layer: str, filled_by: str = PREDICT, *, sep: str = SEPARATOR
 ) -> np.ndarray:
     """Return rows of perturbations, of shape (n_perturbations, n_vars), in the order asked; the genes of labels in any."""
-    check_layer(adata, layer, filled_by)
+    check_layer(adata, layer, f"{filled_by}.")
     rows = adata.layers[layer][[index_of(adata, name, sep=sep) for name in perturbations]]
     return rows.toarray() if sparse.issparse(rows) else np.asarray(rows)
 
@@ -43,9 +36,8 @@ def observed_of(
     They stand in `observed`, or in `adata` itself if that is None.
     """
     if observed is None:
-        return rows_of(adata, [perturbation], layer, f"{PSEUDOBULK}: pass the effects with observed=effects", sep=sep)[
-            0
-        ]
+        filled_by = f"{PSEUDOBULK}: pass the effects with observed=effects"
+        return rows_of(adata, [perturbation], layer, filled_by, sep=sep)[0]
     values = rows_of(observed, [perturbation], layer, PSEUDOBULK, sep=sep)[0]
     column = observed.var_names.get_indexer(adata.var_names)
     if (column < 0).all():

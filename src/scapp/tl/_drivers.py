@@ -174,7 +174,9 @@ def rank_drivers(
     score, length = np.concatenate(scores), np.concatenate(lengths)
     ranked = directed(score, direction)
     best = np.argsort(-ranked, kind="stable")[: int(n_best)]
-    labels, nodes = _chosen(candidates, best)
+    found = dict(_at(candidates, best))
+    nodes = [found[i] for i in best.tolist()]
+    labels = candidates.names(best.tolist(), nodes)
     # The description of the candidates, and a warning of those that nothing is known of, come with their predictions.
     described = model.predict(labels, kind=kind)
     table = described.obs.reset_index(drop=True)
@@ -186,7 +188,10 @@ def rank_drivers(
         "perturbation": np.array(table.pop(key).astype(str), dtype=object),
         "direction": np.where(is_opposite, "opposite", "same").astype(object),
     }
-    if (lowers := _lowers(model, kind)) is not None:
+    # Whether the screen lowers the activity of the genes, where that is known.
+    named = kind if kind is not None else model.registry["setup_args"].get("kind")
+    if (known := perturbation_type(named)) is not None:
+        lowers = DIRECTION[known] < 0
         columns["activity"] = np.where(is_opposite != lowers, "lower", "higher").astype(object)
     size = np.linalg.norm(space.whiten(observed.lfc))
     columns |= {
@@ -380,13 +385,6 @@ def _predictions(
         yield arrays
 
 
-def _chosen(candidates: Candidates, positions: NDArray[np.intp]) -> tuple[list[str], list[Genes]]:
-    """Return labels and nodes of the candidates at some positions."""
-    found = dict(_at(candidates, positions))
-    nodes = [found[i] for i in positions.tolist()]
-    return candidates.names(positions.tolist(), nodes), nodes
-
-
 def _at(candidates: Candidates, positions: NDArray[np.integer]) -> Iterator[tuple[int, Genes]]:
     """Yield the candidates at some positions, in their order, without holding the others."""
     wanted = set(positions.tolist())
@@ -394,13 +392,6 @@ def _at(candidates: Candidates, positions: NDArray[np.integer]) -> Iterator[tupl
     for i, genes in enumerate(everything):
         if i in wanted:
             yield i, genes
-
-
-def _lowers(model: APP, kind: str | None) -> bool | None:
-    """Return whether a perturbation of the screen lowers the activity of its gene; None where that is not known."""
-    named = kind if kind is not None else model.registry["setup_args"].get("kind")
-    known = None if named is None else perturbation_type(named)
-    return None if known is None else DIRECTION[known] < 0
 
 
 def _score_std(

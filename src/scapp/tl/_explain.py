@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -72,14 +72,29 @@ def explain(model: APP, perturbation: str, gene: str, *, by: By = "perturbations
     """
     check_model(model)
     _, (nodes,) = model.read_perturbations([perturbation])
-    column = _column(model, perturbation, gene)
-    _check_not_own(model, nodes, column, gene)
+    measured = model.predict([perturbation]).var[Key.var.MEASURED]
+    if gene not in measured.index:
+        like = near_matches(gene, measured.index)
+        hint = f" Did you mean {' or '.join(map(repr, like))}?" if like else ""
+        raise ValueError(f"The model does not know the gene {gene!r}.{hint}")
+    if not measured[gene]:
+        raise ValueError(
+            f"The gene {gene!r} was not measured, so no effect on it is predicted; ask for a measured gene."
+        )
+    column = model.measured_genes.index(gene)
+    # The prediction is no sum of contributions where it is the change of a target itself, with a kind at set-up.
+    written = np.full((1, model.module.targets.shape[1]), np.nan)
+    own = model.target_effect()
+    if own is not None:
+        own.write(None, [nodes], written)
+    if not np.isnan(written[0, column]):
+        raise ValueError(
+            f"The model was set up with a kind of perturbation, so the change of {gene!r} itself is read from what others of that "
+            "kind did to their targets (`scapp.pp.check_efficacy` shows these), and not from contributions. Ask for another gene."
+        )
     keys = ["source", "term", "name"]
-    table = (
-        pd.concat(_contributions(model, nodes, column, by))
-        .groupby(keys, as_index=False, sort=False)[["weight", "contribution"]]
-        .sum()
-    )
+    rows = pd.concat(_contributions(model, nodes, column, by))
+    table = rows.groupby(keys, as_index=False, sort=False)[["weight", "contribution"]].sum()
     table = table[table["contribution"] != 0]
     table.insert(4, "value", table["contribution"] / table["weight"].where(table["weight"] != 0))
     order = np.argsort(-table["contribution"].abs().to_numpy(), kind="stable")
@@ -103,13 +118,11 @@ def _contributions(model: APP, nodes: tuple[int, ...], column: int, by: By) -> l
     for part in model.module.explain(nodes, column):
         weight = part.weight.cpu().numpy()
         contribution = weight * part.value.cpu().numpy()
-        source, names = "centre", np.array([""], dtype=object)
+        source: str = "centre"
+        names: Any = [""]
         if part.rows and by == "perturbations":
-            training = [model.module.perturbations[row] for row in part.rows]
-            source, names = (
-                "training perturbation",
-                np.array([sep.join(genes[list(p)]) for p in training], dtype=object),
-            )
+            source = "training perturbation"
+            names = [sep.join(genes[list(model.module.perturbations[row])]) for row in part.rows]
         elif part.rows and is_paper:
             source, names = "gene", genes[part.rows]
         elif part.rows:
@@ -118,30 +131,3 @@ def _contributions(model: APP, nodes: tuple[int, ...], column: int, by: By) -> l
         table = pd.DataFrame({"source": source, "term": part.half, "name": names, "weight": weight})
         found.append(table.assign(contribution=contribution))
     return found
-
-
-def _column(model: APP, perturbation: str, gene: str) -> int:
-    """Return the number of a gene among the measured ones."""
-    measured = model.predict([perturbation]).var[Key.var.MEASURED]
-    if gene not in measured.index:
-        like = near_matches(gene, measured.index)
-        hint = f" Did you mean {' or '.join(map(repr, like))}?" if like else ""
-        raise ValueError(f"The model does not know the gene {gene!r}.{hint}")
-    if not measured[gene]:
-        raise ValueError(
-            f"The gene {gene!r} was not measured, so no effect on it is predicted; ask for a measured gene."
-        )
-    return int(measured[: list(measured.index).index(gene)].sum())
-
-
-def _check_not_own(model: APP, nodes: tuple[int, ...], column: int, gene: str) -> None:
-    """Raise where the prediction is no sum of contributions: the change of a target itself, with a kind at set-up."""
-    written = np.full((1, model.module.targets.shape[1]), np.nan)
-    own = model.target_effect()
-    if own is not None:
-        own.write(None, [nodes], written)
-    if not np.isnan(written[0, column]):
-        raise ValueError(
-            f"The model was set up with a kind of perturbation, so the change of {gene!r} itself is read from what others of that "
-            "kind did to their targets (`scapp.pp.check_efficacy` shows these), and not from contributions. Ask for another gene."
-        )

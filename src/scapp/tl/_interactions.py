@@ -187,11 +187,7 @@ def genetic_interactions(
         deviations = pd.concat(listed, ignore_index=True)
         deviations.index = deviations.index.astype(str)
         params = {"layer": layer, "predicted": model is not None, "n_genes_scored": len(names), "cutoffs": numbers}
-        adata.uns[key_added] = {
-            Key.tables.PAIRS: table.copy(),
-            Key.tables.GENES: deviations,
-            Key.tables.PARAMS: params,
-        }
+        adata.uns[key_added] = {Key.tables.PAIRS: table.copy(), Key.tables.GENES: deviations, Key.tables.PARAMS: params}
     return table
 
 

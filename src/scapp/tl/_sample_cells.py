@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -119,7 +119,7 @@ def sample_cells(
     numbers = _numbers(n_cells, labels)
     genes, lfc = _effects(predictions, adata)
     controls = adata[[not p for p in perturbations]].to_memory()
-    values, raw = _read(controls, layer, total_counts_key)
+    values, raw, totals = _read(controls, layer, total_counts_key)
     if counts and raw is None:
         raise ValueError(
             "counts=True needs raw counts, and the expression is log-normalised; name their layer with layer=…."
@@ -137,13 +137,13 @@ def sample_cells(
     obs[Key.obs.SOURCE_CELL] = controls.obs_names[rows].to_numpy()
     found = AnnData(X=X, obs=obs, var=adata.var.loc[genes].copy())
     if counts and raw is not None:
-        found.layers[Key.layers.COUNTS] = _as_counts(X, raw.totals[rows], rng)
+        found.layers[Key.layers.COUNTS] = _as_counts(X, totals[rows], rng)
     if not include_control:
         return found
     as_they_are = AnnData(X=cells.values.astype(np.float32), obs=controls.obs.copy(), var=found.var.copy())
     as_they_are.obs[Key.obs.SOURCE_CELL] = controls.obs_names.to_numpy()
     if counts and raw is not None:
-        as_they_are.layers[Key.layers.COUNTS] = raw.counts[:, columns].astype(np.float32)
+        as_they_are.layers[Key.layers.COUNTS] = raw[:, columns].astype(np.float32)
     return ad.concat([as_they_are, found], merge="same")
 
 
@@ -203,25 +203,20 @@ def _effects(predictions: AnnData, adata: AnnData) -> tuple[pd.Index, np.ndarray
     return genes, lfc
 
 
-class _Raw(NamedTuple):
-    """Raw counts of control cells, and the total of each cell."""
-
-    counts: sparse.csr_matrix
-    totals: np.ndarray
-
-
-def _read(controls: AnnData, layer: str | None, total_counts_key: str | None) -> tuple[sparse.csr_matrix, _Raw | None]:
-    """Return log-normalised expression of the measured genes, and raw counts with their totals where there are some."""
+def _read(
+    controls: AnnData, layer: str | None, total_counts_key: str | None
+) -> tuple[sparse.csr_matrix, sparse.csr_matrix | None, np.ndarray]:
+    """Return log-normalised expression of the measured genes, and raw counts with the total of each cell where there are some."""
     expression = Expression(controls, layer=layer, total_counts_key=total_counts_key)
     shape = (controls.n_obs, len(expression.genes))
     values = _assemble(expression.blocks(), shape)
     if expression.scale is not Scale.COUNTS:
-        return values, None
-    matrix = _assemble(expression.blocks(normalise=False), shape)
-    totals = np.asarray(matrix.sum(axis=1)).ravel()
-    if total_counts_key is not None:
-        totals = column_of_obs(controls, total_counts_key, "total_counts_key").to_numpy(dtype=np.float64)
-    return values, _Raw(matrix, totals)
+        return values, None, np.empty(0)
+    raw = _assemble(expression.blocks(normalise=False), shape)
+    if total_counts_key is None:
+        return values, raw, np.asarray(raw.sum(axis=1)).ravel()
+    totals = column_of_obs(controls, total_counts_key, "total_counts_key").to_numpy(dtype=np.float64)
+    return values, raw, totals
 
 
 def _assemble(blocks: Any, shape: tuple[int, int]) -> sparse.csr_matrix:

@@ -317,7 +317,5 @@ def _positions(asked: pd.Index, genes: Sequence[str], what: str) -> np.ndarray:
             "Use the names that the model was trained with, model.genes."
         )
     if absent:
-        warn_user(
-            f"{len(absent)} of {len(asked)} of {what} were not measured and do not count: {shorten(absent)}.",
-        )
+        warn_user(f"{len(absent)} of {len(asked)} of {what} were not measured and do not count: {shorten(absent)}.")
     return np.array([column[gene] for gene in asked if gene in column])
