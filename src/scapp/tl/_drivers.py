@@ -197,8 +197,7 @@ def rank_drivers(
     columns |= {
         "score": ranked[best],
         "score_std": _score_std(model, space, described, nodes, target, sign, seed),
-        # In the unit of the shift, which was brought to that of the effects.
-        "dose": ranked[best] * size / np.maximum(length[best], np.finfo(np.float64).tiny) / observed.unit,
+        "dose": ranked[best] * size / np.maximum(length[best], np.finfo(np.float64).tiny),
         "p_value": (1 + np.concatenate(at_least)[best]) / (1 + len(permuted)),
         "p_adjusted": [(1 + (largest >= value - 1e-12).sum()) / (1 + len(permuted)) for value in ranked[best]],
     }
@@ -217,11 +216,6 @@ class Shift:
     columns: NDArray[np.intp]  # positions of these genes among the measured ones
     lfc: NDArray[np.float64]
     se: NDArray[np.float64] | None  # standard errors, None where unknown
-    unit: float = 1.0  # what both were multiplied with
-
-    def scaled(self, unit: float) -> Shift:
-        """Return the same in another unit."""
-        return Shift(self.columns, self.lfc * unit, None if self.se is None else self.se * unit, self.unit * unit)
 
 
 def read_shift(shift: pd.Series | AnnData, genes: list[str]) -> Shift:
@@ -345,8 +339,8 @@ class Space:
         size, variance = np.concatenate(lfc), np.square(np.concatenate(std, dtype=np.float64))
         # The strength of the perturbation is free, so that the unit of the shift tells nothing: it gets that of the effects.
         length = np.sqrt(np.mean(np.square(size, dtype=np.float64)))
-        observed = shift.scaled(length / np.sqrt(np.mean(np.square(shift.lfc)))) if length > 0 else shift
-        noise = np.square(observed.se) if observed.se is not None else NOISE * np.mean(np.square(observed.lfc))
+        unit = length / np.sqrt(np.mean(np.square(shift.lfc))) if length > 0 else 1.0
+        noise = NOISE * np.mean(np.square(shift.lfc * unit)) if shift.se is None else np.square(shift.se * unit)
         combined = np.array([len(genes) > 1 for genes in chosen])
         alone, shared = np.zeros(len(columns)), []
         for is_combined in np.unique(combined):
@@ -379,10 +373,8 @@ def _predictions(
 ) -> Iterator[dict[str, np.ndarray]]:
     from scapp.module import Wanted
 
-    for _, arrays in model.predictions(
-        perturbations, Wanted(std=std, attention=False), kind=kind, batch_size=batch_size
-    ):
-        yield arrays
+    wanted = Wanted(std=std, attention=False)
+    return (arrays for _, arrays in model.predictions(perturbations, wanted, kind=kind, batch_size=batch_size))
 
 
 def _at(candidates: Candidates, positions: NDArray[np.integer]) -> Iterator[tuple[int, Genes]]:

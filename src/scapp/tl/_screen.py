@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -106,65 +108,38 @@ def screen(
 
     >>> best = scapp.tl.screen(model, objective=-disease["lfc"], n_best=50)
     """
+    from scapp.module import Wanted
+
     candidates = Candidates.read(model, pairs, genes=genes, order=order)
     for name, value in (("n_best", n_best), ("batch_size", batch_size)):
         if value < 1 or value != int(value):
             raise ValueError(f"{name} must be a whole number, at least 1; found {value}.")
     score = read_objective(objective, metric, model.measured_genes)
-    best, batch_size = _Best(int(n_best)), int(batch_size)
-    scored = _scores(candidates, score, batch_size, kind)
-    n_batches = -(-len(candidates) // batch_size)
-    for batch, scores in track(
-        scored, description="Scoring", total=n_batches, disable=not progress_bar or settings.is_silent
-    ):
-        best.add(batch, scores)
-    if not best.genes:
-        raise ValueError(f"The objective is -inf for all of the {best.n_seen:,} perturbations: none of them is wanted.")
-    order_of_best = best.order()
-    found = [best.genes[i] for i in order_of_best]
-    names = candidates.names(best.positions[order_of_best], found)
-    table = model.describe_perturbations(names, found).reset_index(drop=True)
-    table.insert(0, "score", best.scores[order_of_best])
-    table.insert(1, "score_std", _score_std(model, found, score, seed, kind))
+    batch_size = int(batch_size)
+
+    def scored() -> Iterator[tuple[float, int, Genes]]:
+        """Yield the score, minus the position, and the genes of each candidate that is wanted, batch by batch."""
+        batches, n_batches = candidates.batches(batch_size), -(-len(candidates) // batch_size)
+        is_quiet, position = not progress_bar or settings.is_silent, itertools.count(0, -1)
+        wanted = Wanted(std=False, attention=False)
+        for batch in track(batches, description="Scoring", total=n_batches, disable=is_quiet):
+            for _, arrays in model.predictions(batch, wanted, kind=kind, batch_size=batch_size):
+                values = score(arrays[Key.layers.PREDICTED_LFC]).tolist()
+                yield from (found for found in zip(values, position, batch, strict=False) if found[0] > -np.inf)
+
+    best = heapq.nlargest(int(n_best), scored())  # of equal scores the first
+    if not best:
+        raise ValueError(
+            f"The objective is -inf for all of the {len(candidates):,} perturbations: none of them is wanted."
+        )
+    genes_of_best = [genes for *_, genes in best]
+    names = candidates.names([-place for _, place, _ in best], genes_of_best)
+    table = model.describe_perturbations(names, genes_of_best).reset_index(drop=True)
+    table.insert(0, "score", [value for value, *_ in best])
+    table.insert(1, "score_std", _score_std(model, genes_of_best, score, seed, kind))
     key = model.registry["setup_args"]["perturbation_key"]
     table.insert(0, "perturbation", table.pop(key))
     return table
-
-
-class _Best:
-    """The best so far; of equal scores the first stay."""
-
-    def __init__(self, n: int):
-        self.n = n
-        self.n_seen = 0
-        self.scores = np.empty(0)
-        self.positions = np.empty(0, dtype=np.int64)
-        self.genes: list[Genes] = []
-
-    def add(self, batch: list[Genes], scores: np.ndarray) -> None:
-        worth = np.flatnonzero(scores > (self.scores.min() if len(self.scores) == self.n else -np.inf))
-        self.scores = np.concatenate([self.scores, scores[worth]])
-        self.positions = np.concatenate([self.positions, self.n_seen + worth])
-        self.genes += [batch[i] for i in worth]
-        self.n_seen += len(batch)
-        if len(self.scores) > self.n:
-            keep = np.sort(self.order()[: self.n])
-            self.scores, self.positions = self.scores[keep], self.positions[keep]
-            self.genes = [self.genes[i] for i in keep]
-
-    def order(self) -> np.ndarray:
-        return np.lexsort([self.positions, -self.scores])
-
-
-def _scores(
-    candidates: Candidates, score: Signature | Function, size: int, kind: str | None
-) -> Iterator[tuple[list[Genes], np.ndarray]]:
-    from scapp.module import Wanted
-
-    wanted = Wanted(std=False, attention=False)
-    for batch in candidates.batches(size):
-        for _, arrays in candidates.model.predictions(batch, wanted, kind=kind, batch_size=size):
-            yield batch, score(arrays[Key.layers.PREDICTED_LFC])
 
 
 def error_draws(model: APP, seed: int) -> dict[bool, np.ndarray]:
