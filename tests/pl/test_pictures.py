@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex
 from scipy import sparse
 
 import scapp
-from scapp.pl._figure import VERMILION
+from scapp.pl._figure import Color
 
 
 def test_attention_names_the_most_attended_genes_and_marks_the_perturbed(adata):
@@ -61,7 +61,7 @@ def test_predicted_vs_observed_draws_every_gene_and_names_the_most_changed_and_m
     ax = scapp.pl.predicted_vs_observed(adata, "g29+g3", n_top=4, n_missed=1, show=False)
     assert len(ax.collections[0].get_offsets()) == 29
     assert {text.get_text() for text in ax.texts} == {"g0", "g1", "g28", "g29", "g15"}
-    red = {text.get_text() for text in ax.texts if to_hex(text.get_color()) == to_hex(VERMILION)}
+    red = {text.get_text() for text in ax.texts if to_hex(text.get_color()) == to_hex(Color.VERMILION)}
     assert red == {"g15"}
     assert {text.get_text() for text in ax.texts if text.get_fontweight() == "bold"} == {"g29"}
     assert "29 genes" in ax.get_title()

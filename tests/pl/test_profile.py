@@ -8,7 +8,7 @@ from matplotlib.colors import to_hex
 from scipy import stats
 
 import scapp
-from scapp.pl._figure import VERMILION
+from scapp.pl._figure import Color
 
 
 def labels(ax) -> list[str]:
@@ -24,7 +24,7 @@ def test_the_most_changed_genes_have_their_values_intervals_and_observations(ada
     np.testing.assert_allclose(segments, np.column_stack([lfc - half, lfc + half]), rtol=1e-5)
     np.testing.assert_allclose(ax.collections[1].get_offsets()[:, 0], lfc)
     np.testing.assert_allclose(ax.collections[-1].get_offsets()[:, 0], 2 * lfc)
-    red = [label.get_text() for label in ax.get_yticklabels() if to_hex(label.get_color()) == to_hex(VERMILION)]
+    red = [label.get_text() for label in ax.get_yticklabels() if to_hex(label.get_color()) == to_hex(Color.VERMILION)]
     assert red == ["g29"]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["predicted, 90 % interval", "observed"]
 

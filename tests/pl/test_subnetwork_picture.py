@@ -10,7 +10,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 import scapp
-from scapp.pl._figure import VERMILION
+from scapp.pl._figure import Color
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ def test_every_gene_is_named_and_the_perturbed_stand_out(graph):
     ax = scapp.pl.attention_subnetwork(graph, show=False)
     assert set(labels(ax)) == set(graph)
     colors = {name: to_hex(text.get_color()).upper() for name, text in labels(ax).items()}
-    assert {name for name, color in colors.items() if color == VERMILION} == {"A", "B"}
+    assert {name for name, color in colors.items() if color == Color.VERMILION} == {"A", "B"}
 
 
 def test_columns_are_steps_and_genes_without_a_path_come_last(graph):

@@ -15,7 +15,7 @@ from matplotlib.colors import to_hex
 
 import scapp
 from scapp.model import APP
-from scapp.pl._figure import GREY, ORANGE
+from scapp.pl._figure import Color
 
 
 @pytest.fixture(scope="module")
@@ -178,9 +178,9 @@ def test_the_picture_ends_at_the_prediction_and_sums_what_it_leaves_out(screen, 
     assert labels[-1] == f"{len(table) - 5} others"
     assert labels[0].split(" ")[0] == table["name"][0]
     assert f"{gene} under {name}" in ax.get_title()
-    assert to_hex(bars[5].get_facecolor()).upper() == GREY
+    assert to_hex(bars[5].get_facecolor()).upper() == Color.GREY
     single = scapp.pl.explanation(scapp.tl.explain(model, screen.singles[0], gene), n_top=3, show=False)
-    assert to_hex(single.patches[0].get_facecolor()).upper() == ORANGE
+    assert to_hex(single.patches[0].get_facecolor()).upper() == Color.ORANGE
     with pytest.raises(ValueError, match="no column contribution"):
         scapp.pl.explanation(table.drop(columns="contribution"))
     with pytest.raises(ValueError, match="about 2 predictions"):

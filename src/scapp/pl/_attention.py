@@ -14,18 +14,7 @@ from scapp._genes import check_layer, shorten
 from scapp._keys import Key
 from scapp._labels import SEPARATOR, near_matches, parse_label
 from scapp._ranking import read_group
-from scapp.pl._figure import (
-    BLACK,
-    BLUE,
-    COLUMN,
-    VERMILION,
-    axes,
-    color_bar,
-    finish_figure,
-    label_axes,
-    name_rows,
-    picture,
-)
+from scapp.pl._figure import COLUMN, Color, axes, color_bar, finish_figure, label_axes, name_rows, picture
 from scapp.pl._rows import PREDICT, rows_of
 
 if TYPE_CHECKING:
@@ -107,13 +96,13 @@ def attention(
     y = np.arange(len(values))
     logarithmic = bool((values > 0).all())
     ax = axes(ax, figsize or (3.5, 0.9 + 0.165 * len(values)))
-    shades = [VERMILION if name in perturbed else BLUE for name in names]
+    shades = [Color.VERMILION if name in perturbed else Color.BLUE for name in names]
     ax.hlines(y, values.min() * 0.8 if logarithmic else 0, values, color=shades, linewidth=1.5)
     ax.scatter(values, y, color=shades, s=18, zorder=3)
     if logarithmic:
         ax.set_xscale("log")
     name_rows(ax, names, shades)
-    marked = "\n(perturbed genes in red)" if VERMILION in shades else ""
+    marked = "\n(perturbed genes in red)" if Color.VERMILION in shades else ""
     label_axes(ax, x=label, title=f"{perturbation}: most attended genes{marked}")
     return finish_figure(ax, show=show, save=save, return_fig=return_fig)
 
@@ -226,7 +215,8 @@ def attention_heatmap(
     image = ax.pcolormesh(shown, cmap=colormaps[palette].with_extremes(bad="#cccccc"), norm=norm, rasterized=True)
     for column, name in enumerate(names):
         perturbed = np.flatnonzero(genes.isin(parse_label(name, control=(), sep=sep))) + 0.5
-        ax.scatter(np.full(len(perturbed), column + 0.5), perturbed, s=9, color=BLACK, edgecolor="white", linewidth=0.5)
+        x = np.full(len(perturbed), column + 0.5)
+        ax.scatter(x, perturbed, s=9, color=Color.BLACK, edgecolor="white", linewidth=0.5)
     ax.set_xticks(np.arange(len(names)) + 0.5, names, rotation=90, fontsize=6)
     ax.set_yticks(np.arange(len(rows)) + 0.5, genes, fontsize=6)
     ax.set(xlim=(0, len(names)), ylim=(len(rows), 0))

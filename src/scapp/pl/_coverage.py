@@ -13,7 +13,7 @@ from scapp._effects import control_label, label_column
 from scapp._genes import measured_mask, scapp_uns, shorten
 from scapp._keys import Key
 from scapp._labels import SEPARATOR, parse_labels, perturbed_genes
-from scapp.pl._figure import BLUE, COLUMN, VERMILION, finish_figure, label_axes, literal, picture
+from scapp.pl._figure import COLUMN, Color, finish_figure, label_axes, literal, note, picture
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LINE = 48  # letters that fit below the bars
-PERTURBED, ALL = ("perturbed genes", VERMILION), ("all genes", BLUE)
+PERTURBED, ALL = ("perturbed genes", Color.VERMILION), ("all genes", Color.BLUE)
 
 
 @picture
@@ -176,16 +176,10 @@ def _draw_lacks(ax: Axes, lacks: list[tuple[str, list[str], int, int | None]], *
         for shift, color, count, total in bars:
             share = count / max(total, 1)
             ax.barh(k + shift, share, 0.28, color=color)
-            ax.annotate(
-                f"{count:,} of {total:,}", (share, k + shift), xytext=(3, 0), textcoords="offset points", fontsize=6,
-                va="center",
-            )  # fmt: skip
+            note(ax, f"{count:,} of {total:,}", (share, k + shift), fontsize=6)
         if concerned:
             below = k + bars[-1][0] + 0.27
-            ax.annotate(
-                _fitting(concerned), (0, below), xytext=(2, 0), textcoords="offset points", fontsize=6, va="center",
-                color=VERMILION,
-            )  # fmt: skip
+            note(ax, _fitting(concerned), (0, below), shift=2, fontsize=6, color=Color.VERMILION)
     ax.set_yticks(np.arange(len(lacks)) - 0.15, [lack[0] for lack in lacks], fontsize=7)
     ax.set_ylim(len(lacks) - 0.5, -0.6)  # the first on top
     ax.set_xlim(0, 1.3)  # room for the numbers of a full bar

@@ -11,23 +11,7 @@ import pandas as pd
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._labels import SEPARATOR
-from scapp.pl._figure import (
-    BLACK,
-    BLUE,
-    COLUMN,
-    GREEN,
-    GREY,
-    ORANGE,
-    PINK,
-    SKY,
-    VERMILION,
-    axes,
-    color_bar,
-    finish_figure,
-    label_axes,
-    name_points,
-    picture,
-)
+from scapp.pl._figure import COLUMN, Color, axes, color_bar, finish_figure, label_axes, name_points, picture
 from scapp.pl._rows import index_of
 
 if TYPE_CHECKING:
@@ -38,7 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # A color and a marker for each category: who cannot tell the colors apart tells the markers.
-COLORS, MARKERS = (BLUE, VERMILION, GREEN, ORANGE, SKY, PINK, BLACK), ("o", "s", "^", "D", "v", "P", "X")
+COLORS = (Color.BLUE, Color.VERMILION, Color.GREEN, Color.ORANGE, Color.SKY, Color.PINK, Color.BLACK)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 MAX_CATEGORIES = 2 * len(COLORS)
 MAX_NAMED = 40
 
@@ -93,7 +78,7 @@ def perturbation_embedding(
     rows = _named(adata, names, sep)
     ax = axes(ax, figsize)
     if column is None:
-        ax.scatter(points[:, 0], points[:, 1], s=14, color=BLUE, linewidth=0)
+        ax.scatter(points[:, 0], points[:, 1], s=14, color=Color.BLUE, linewidth=0)
     elif _is_scale(column):
         _draw_numbers(ax, points, column)
     else:
@@ -165,7 +150,7 @@ def _named(adata: AnnData, names: bool | Sequence[str] | None, sep: str) -> np.n
 def _draw_numbers(ax: Axes, points: np.ndarray, column: pd.Series) -> None:
     values = column.to_numpy(dtype=float, na_value=np.nan)
     known = np.isfinite(values)
-    ax.scatter(points[~known, 0], points[~known, 1], s=14, color=GREY, linewidth=0)
+    ax.scatter(points[~known, 0], points[~known, 1], s=14, color=Color.GREY, linewidth=0)
     drawn = ax.scatter(points[known, 0], points[known, 1], s=14, c=values[known], cmap="viridis", linewidth=0)
     color_bar(ax, drawn, str(column.name), aspect=30)
 
@@ -174,7 +159,7 @@ def _draw_categories(ax: Axes, points: np.ndarray, column: pd.Series) -> None:
     known = column.astype("category")
     unknown = known.isna().to_numpy()
     if unknown.any():
-        ax.scatter(points[unknown, 0], points[unknown, 1], s=14, color=GREY, linewidth=0, label="unknown")
+        ax.scatter(points[unknown, 0], points[unknown, 1], s=14, color=Color.GREY, linewidth=0, label="unknown")
     for k, category in enumerate(known.cat.remove_unused_categories().cat.categories):
         of = (known == category).to_numpy()
         # After seven the colors begin anew with other markers.

@@ -21,10 +21,15 @@ if TYPE_CHECKING:
     from matplotlib.text import Annotation
     from matplotlib.transforms import BboxBase
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart.
-BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION = "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00"
-GREY, PINK = "#999999", "#CC79A7"
-PALETTE = (GREY, SKY, ORANGE, BLUE, GREEN, VERMILION, BLACK)
+
+class Color:
+    """Okabe and Ito's palette, which color-blind readers can tell apart."""
+
+    BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION = "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00"
+    GREY, PINK = "#999999", "#CC79A7"
+
+
+PALETTE = (Color.GREY, Color.SKY, Color.ORANGE, Color.BLUE, Color.GREEN, Color.VERMILION, Color.BLACK)
 LFC_UNIT = "log-fold-change (natural log)"
 COLUMN = 3.5  # width of a column of a journal, in inches
 DISTANCES = (4, 7, 11, 16, 22, 30, 40, 52, 66, 82, 100)  # of a name from its point, in points
@@ -108,6 +113,11 @@ def name_rows(ax: Axes, names: Sequence[str], colors: Sequence[str]) -> None:
         text.set_color(color)
 
 
+def note(ax: Axes, text: str, at: tuple[Any, Any], *, shift: float = 3, **options: Any) -> None:
+    """Write a text beside a place, so many points to the right."""
+    ax.annotate(text, at, xytext=(shift, 0), textcoords="offset points", va="center", **options)
+
+
 def color_bar(ax: Axes, image: Any, label: str, **options: Any) -> None:
     """Draw the scale of the colors beside axes."""
     bar = figure_of(ax).colorbar(image, ax=ax, pad=0.02, **options)
@@ -162,26 +172,9 @@ def name_points(
 
     Libraries that push labels apart do so by forces, and leave overlaps where it is crowded. Here each name takes, of many
     places around its point, the one that covers the fewest points and lines; it never lies over another name while there
-    is room.
-
-    Parameters
-    ----------
-    ax
-        Axes that are finished but for the names: limits and labels decide where there is room.
-    points
-        Points to be named, of shape (n_names, 2), in the units of the data.
-    names
-        Their names.
-    others
-        All points that are drawn, of shape (n_points, 2), not to be covered where that can be helped.
-    colors, bold
-        Color of each name, and whether it is bold.
-    fontsize
-        In points.
-
-    Returns
-    -------
-    The annotations, in the order of `names`.
+    is room. The axes must be finished but for the names, as limits and labels decide where there is room. `others` are all
+    points that are drawn, of shape (n_points, 2), not to be covered where that can be helped. The annotations are returned in
+    the order of `names`.
     """
     figure = figure_of(ax)
     figure.draw_without_rendering()  # puts the axes where the layout wants them
@@ -194,7 +187,7 @@ def name_points(
     for i, (point, name) in enumerate(zip(points, names, strict=True)):
         text = ax.annotate(
             name, point, xytext=(0, 0), textcoords="offset points", ha="center", va="center", fontsize=fontsize,
-            color=BLACK if colors is None else colors[i], fontweight="bold" if bold is not None and bold[i] else None,
+            color=Color.BLACK if colors is None else colors[i], fontweight="bold" if bold is not None and bold[i] else None,
             arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": "#555555", "shrinkA": 0, "shrinkB": 1},
             annotation_clip=False,
         )  # fmt: skip

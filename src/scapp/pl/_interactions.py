@@ -14,19 +14,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 
 from scapp._genes import shorten
 from scapp._keys import Key
-from scapp.pl._figure import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    SKY,
-    VERMILION,
-    axes,
-    color_bar,
-    figure_of,
-    finish_figure,
-    picture,
-)
+from scapp.pl._figure import Color, axes, color_bar, figure_of, finish_figure, picture
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,13 +24,13 @@ if TYPE_CHECKING:
 
 CLASS = "interaction"
 COLORS = {
-    "synergy": VERMILION,
-    "suppression": BLUE,
-    "neomorphism": GREEN,
-    "redundancy": ORANGE,
-    "epistasis": SKY,
+    "synergy": Color.VERMILION,
+    "suppression": Color.BLUE,
+    "neomorphism": Color.GREEN,
+    "redundancy": Color.ORANGE,
+    "epistasis": Color.SKY,
     "additive": "#F7F7F7",
-    "undetermined": GREY,
+    "undetermined": Color.GREY,
 }
 NOTHING = "#DDDDDD"
 LABELS = {
@@ -136,7 +124,7 @@ def interaction_map(
     ax.set_title(f"{np.isfinite(values).sum() // 2} pairs of {n} genes", fontsize=8)
     if score == CLASS:
         there = {name: color for name, color in COLORS.items() if name in set(table[CLASS])} | {"not scored": NOTHING}
-        handles = [Patch(facecolor=color, edgecolor=GREY, linewidth=0.4, label=name) for name, color in there.items()]
+        handles = [Patch(fc=color, ec=Color.GREY, lw=0.4, label=name) for name, color in there.items()]
         ax.legend(handles=handles, fontsize=6.5, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     else:
         color_bar(ax, image, LABELS.get(score, score.replace("_", " ")), shrink=0.7, aspect=25, extend="both")

@@ -15,20 +15,15 @@ from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._labels import SEPARATOR, parse_label
 from scapp.pl._figure import (
-    BLACK,
-    BLUE,
-    GREEN,
-    GREY,
     LFC_UNIT,
-    ORANGE,
-    SKY,
-    VERMILION,
+    Color,
     axes,
     figure_of,
     finish_figure,
     label_axes,
     name_points,
     name_rows,
+    note,
     picture,
 )
 from scapp.pl._rows import PREDICT, observed_of, rows_of
@@ -42,10 +37,10 @@ if TYPE_CHECKING:
 
 # Color and name of each source of a prediction.
 SOURCES = {
-    "training perturbation": (ORANGE, "training perturbation"),
-    "gene": (GREEN, "gene of a network"),
-    "centre": (SKY, "mean of the screen"),
-    "all others": (GREY, "all others"),
+    "training perturbation": (Color.ORANGE, "training perturbation"),
+    "gene": (Color.GREEN, "gene of a network"),
+    "centre": (Color.SKY, "mean of the screen"),
+    "all others": (Color.GREY, "all others"),
 }
 EXPLANATION_COLUMNS = ("perturbation", "gene", "source", "term", "name", "contribution")
 
@@ -110,10 +105,10 @@ def predicted_vs_observed(
     ax = axes(ax, figsize)
     low, high = min(x.min(), y.min()), max(x.max(), y.max())
     pad = 0.08 * (high - low or 1)
-    ax.plot([low - pad, high + pad], [low - pad, high + pad], color=GREY, linewidth=1, linestyle="--", zorder=1)
+    ax.plot([low - pad, high + pad], [low - pad, high + pad], color=Color.GREY, linewidth=1, linestyle="--", zorder=1)
     is_missed = np.isin(np.arange(len(x)), missed)
     points = np.column_stack([x, y])
-    ax.scatter(x, y, s=8, c=np.where(is_missed, VERMILION, BLUE), alpha=0.6, linewidth=0, zorder=2)
+    ax.scatter(x, y, s=8, c=np.where(is_missed, Color.VERMILION, Color.BLUE), alpha=0.6, linewidth=0, zorder=2)
     ax.set(xlim=(low - pad, high + pad), ylim=(low - pad, high + pad), aspect="equal")
     title = f"{perturbation} ({known.sum()} genes)" + ("\n(largest errors in red)" if len(missed) else "")
     label_axes(ax, x=f"observed {LFC_UNIT}", y=f"predicted {LFC_UNIT}", title=title)
@@ -123,7 +118,7 @@ def predicted_vs_observed(
         points[named],
         list(names[named]),
         others=points,
-        colors=np.where(is_missed[named], VERMILION, BLACK).tolist(),
+        colors=np.where(is_missed[named], Color.VERMILION, Color.BLACK).tolist(),
         bold=names[named].isin(parse_label(perturbation, control=(), sep=sep)).tolist(),
     )
     return finish_figure(ax, show=show, save=save, return_fig=return_fig)
@@ -205,17 +200,17 @@ def predicted_profile(
     ax = axes(ax, figsize or (3.5, 1.25 + 0.165 * len(rows)))
     y, names = np.arange(len(rows)), adata.var_names[rows]
     perturbed = names.isin(parse_label(perturbation, control=(), sep=sep))
-    colors = np.where(perturbed, VERMILION, BLUE).tolist()
-    ax.axvline(0, color=BLACK, linewidth=0.6, zorder=1)
+    colors = np.where(perturbed, Color.VERMILION, Color.BLUE).tolist()
+    ax.axvline(0, color=Color.BLACK, linewidth=0.6, zorder=1)
     if std is not None:
         half = stats.norm.ppf((1 + level) / 2) * std[rows]
         ax.hlines(y, values[rows] - half, values[rows] + half, color=colors, linewidth=2, alpha=0.5, zorder=2)
     interval = "" if std is None else f", {100 * level:g} % interval"
     ax.scatter(values[rows], y, color=colors, s=16, zorder=3)
-    handles = [ax.scatter([], [], color=BLUE, s=16, label=f"predicted{interval}")]
+    handles = [ax.scatter([], [], color=Color.BLUE, s=16, label=f"predicted{interval}")]
     if seen is not None:
         handles.append(
-            ax.scatter(seen[rows], y, marker="D", s=14, facecolor="white", edgecolor=BLACK, linewidth=0.8, zorder=4,
+            ax.scatter(seen[rows], y, marker="D", s=14, facecolor="white", edgecolor=Color.BLACK, linewidth=0.8, zorder=4,
                        label="observed")
         )  # fmt: skip
     name_rows(ax, names, colors)
@@ -291,14 +286,11 @@ def explanation(
     ax = axes(ax, figsize or (3.5, 1.1 + 0.2 * len(rows) + 0.3 * legend))
     ax.use_sticky_edges = False  # a bar that begins where another ends would touch the frame
     ax.barh(y, end - start, left=start, height=0.7, color=[SOURCES[source][0] for source in rows["source"]], zorder=2)
-    ax.vlines(end[:-1], y[1:] - 0.35, y[:-1] + 0.35, color=BLACK, linewidth=0.6, zorder=3)
-    ax.axvline(0, color=BLACK, linewidth=0.8)
-    ax.axvline(end[-1], color=BLACK, linewidth=0.8, linestyle="--")
+    ax.vlines(end[:-1], y[1:] - 0.35, y[:-1] + 0.35, color=Color.BLACK, linewidth=0.6, zorder=3)
+    ax.axvline(0, color=Color.BLACK, linewidth=0.8)
+    ax.axvline(end[-1], color=Color.BLACK, linewidth=0.8, linestyle="--")
     for at, value in zip(y, rows["contribution"], strict=True):
-        ax.annotate(
-            f"{value:+.3f}", (1, at), xycoords=("axes fraction", "data"), xytext=(3, 0), textcoords="offset points",
-            fontsize=7, va="center", annotation_clip=False,
-        )  # fmt: skip
+        note(ax, f"{value:+.3f}", (1, at), xycoords=("axes fraction", "data"), fontsize=7, annotation_clip=False)
     ax.set_yticks(y, rows["label"], fontsize=7)
     ax.set_ylim(-0.7, len(rows) - 0.3)
     perturbation, gene = table["perturbation"].iloc[0], table["gene"].iloc[0]

@@ -9,22 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from scapp.pl._figure import (
-    BLACK,
-    BLUE,
-    COLUMN,
-    GREEN,
-    GREY,
-    ORANGE,
-    PALETTE,
-    SKY,
-    VERMILION,
-    axes,
-    figure_of,
-    finish_figure,
-    label_axes,
-    picture,
-)
+from scapp.pl._figure import COLUMN, PALETTE, Color, axes, figure_of, finish_figure, label_axes, note, picture
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,17 +19,17 @@ if TYPE_CHECKING:
 
 # Color and name of each group of methods; name, color and style of each loss.
 GROUPS = {
-    "baseline": (GREY, "simple models"),
-    "app": (VERMILION, "APP"),
-    "ablation": (ORANGE, "APP without a part"),
-    "embedding": (SKY, "published embeddings"),
-    "external": (BLACK, "other programs"),
+    "baseline": (Color.GREY, "simple models"),
+    "app": (Color.VERMILION, "APP"),
+    "ablation": (Color.ORANGE, "APP without a part"),
+    "embedding": (Color.SKY, "published embeddings"),
+    "external": (Color.BLACK, "other programs"),
 }
 METRICS = {"l2": "L2 distance to the observed effect", "pearson_delta": "Pearson correlation of the changes"}
 LOSSES = {
-    "train_loss": ("mean", BLUE, "--"),
-    "leave_one_out_closed_form": ("closed form", VERMILION, "-"),
-    "leave_one_out_attention": ("attention", GREEN, "-"),
+    "train_loss": ("mean", Color.BLUE, "--"),
+    "leave_one_out_closed_form": ("closed form", Color.VERMILION, "-"),
+    "leave_one_out_attention": ("attention", Color.GREEN, "-"),
 }
 
 
@@ -95,25 +80,21 @@ def benchmark_ratios(
     rows = _chosen(summary, task, methods).sort_values("ratio", ascending=False, kind="stable")
     ax = axes(ax, figsize or (COLUMN, 1.0 + 0.19 * len(rows) + 0.4 * legend))
     y = np.arange(len(rows))
-    colors = [GROUPS.get(group, (BLACK,))[0] for group in rows["group"]]
-    ax.axvline(1, color=BLACK, linewidth=0.8, linestyle="--", zorder=1)
+    colors = [GROUPS.get(group, (Color.BLACK,))[0] for group in rows["group"]]
+    ax.axvline(1, color=Color.BLACK, linewidth=0.8, linestyle="--", zorder=1)
     limit = _ceiling_of(ceiling, rows["task"].iloc[0], rows["reference"].iloc[0])
     if limit is not None:
-        ax.axvline(limit, color=BLUE, linewidth=0.8, linestyle=":", zorder=1)
-        ax.annotate(
-            "noise ceiling", (limit, -1), xytext=(2, 0), textcoords="offset points", fontsize=6, color=BLUE, va="center",
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
-        )  # fmt: skip
+        ax.axvline(limit, color=Color.BLUE, linewidth=0.8, linestyle=":", zorder=1)
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+        note(ax, "noise ceiling", (limit, -1), shift=2, fontsize=6, color=Color.BLUE, bbox=box)
     ax.hlines(y, rows["ratio_low"], rows["ratio_high"], color=colors, linewidth=1.6, zorder=2)
     ax.scatter(rows["ratio"], y, color=colors, s=22, zorder=3)
     ax.set_yticks(y, rows["method"], fontsize=7)
     for label, method in zip(ax.get_yticklabels(), rows["method"], strict=True):
         label.set_fontweight("bold" if method == "APP" else "normal")
     for at, ratio in zip(y, rows["ratio"], strict=True):
-        ax.annotate(
-            f"{ratio:.3f}", (1, at), xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points",
-            fontsize=7, va="center", annotation_clip=False,
-        )  # fmt: skip
+        on_the_right = {"xycoords": ("axes fraction", "data"), "annotation_clip": False}
+        note(ax, f"{ratio:.3f}", (1, at), shift=4, fontsize=7, **on_the_right)
     ax.set_ylim(-0.7 if limit is None else -1.5, len(rows) - 0.3)  # the ceiling is named below the methods
     label_axes(
         ax,
@@ -212,11 +193,11 @@ def scores(
             )  # fmt: skip
     for kind, limit in (ceiling or {}).items():
         k = list(kinds).index(kind)
-        ax.hlines(limit, k - 0.45, k + 0.45, color=BLACK, linestyle=":", linewidth=1.2, zorder=3)
+        ax.hlines(limit, k - 0.45, k + 0.45, color=Color.BLACK, linestyle=":", linewidth=1.2, zorder=3)
     handles: list[Any] = [ax.bar(0, 0, color=PALETTE[m % len(PALETTE)]) for m in range(len(methods))]
     names = [str(method) for method in methods]
     if ceiling:
-        handles.append(ax.hlines([], 0, 0, color=BLACK, linestyle=":", linewidth=1.2))
+        handles.append(ax.hlines([], 0, 0, color=Color.BLACK, linestyle=":", linewidth=1.2))
         names.append("noise ceiling")
     ax.legend(handles, names, fontsize=7, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     counts = table.groupby("kind")["perturbation"].nunique() if "perturbation" in table else None

@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp.graph import paths_to_networkx
-from scapp.pl._figure import BLACK, GREY, LFC_UNIT, PALETTE, VERMILION, axes, color_bar, finish_figure, picture
+from scapp.pl._figure import LFC_UNIT, PALETTE, Color, axes, color_bar, finish_figure, picture
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,7 +76,7 @@ def attention_subnetwork(
     named = {-1: "no path", 0: "perturbed", 1: "1 step"}
     ax.set_xticks(range(len(columns)), [named.get(step, f"{step} steps") for step in steps], fontsize=7)
     if steps[-1] < 0:
-        ax.axvline(len(columns) - 1.45, color=GREY, linewidth=0.8, linestyle=":")
+        ax.axvline(len(columns) - 1.45, color=Color.GREY, linewidth=0.8, linestyle=":")
     ax.set_xlim(-0.85 if len(columns) > 1 else -1, len(columns) - 0.15)
     ax.set_ylim(-tallest / 2 - 0.3, tallest / 2 + 0.3)
     ax.set_yticks([])
@@ -131,7 +131,7 @@ def _draw_edges(ax: Axes, graph: nx.DiGraph, place: dict[str, tuple[float, float
             "", place[target], xytext=place[source],
             arrowprops={
                 "arrowstyle": "-|>,head_width=0.12,head_length=0.25", "linewidth": 0.5 + 1.2 * edge["strength"],
-                "color": GREY if len(networks) < 2 else PALETTE[1 + networks.index(edge["network"]) % 6],
+                "color": Color.GREY if len(networks) < 2 else PALETTE[1 + networks.index(edge["network"]) % 6],
                 "shrinkA": 4, "shrinkB": 5, "alpha": 0.8, "connectionstyle": f"arc3,rad={0.3 if same_column else 0}",
             }, zorder=1,
         )  # fmt: skip
@@ -153,8 +153,8 @@ def _draw_nodes(
         x, y = np.array([place[name] for name, is_mine in zip(nodes, mine, strict=True) if is_mine]).T
         measured = np.isfinite(lfc[mine])
         size, change = area[mine], lfc[mine]
-        style: dict[str, Any] = {"marker": marker, "linewidth": 0.6, "edgecolor": BLACK, "zorder": 3}
-        ax.scatter(x[~measured], y[~measured], s=size[~measured], color=GREY, **style)
+        style: dict[str, Any] = {"marker": marker, "linewidth": 0.6, "edgecolor": Color.BLACK, "zorder": 3}
+        ax.scatter(x[~measured], y[~measured], s=size[~measured], color=Color.GREY, **style)
         points = ax.scatter(
             x[measured], y[measured], s=size[measured], c=change[measured], cmap=cmap, norm=Normalize(-limit, limit),
             **style,
@@ -164,7 +164,7 @@ def _draw_nodes(
         ax.annotate(
             name, place[name], xytext=((-1 if left else 1) * (np.sqrt(size) / 2 + 2), 0), textcoords="offset points",
             ha="right" if left else "left", va="center", fontsize=6.5, zorder=4, annotation_clip=False,
-            color=VERMILION if node["perturbed"] else BLACK, fontweight="bold" if node["perturbed"] else "normal",
+            color=Color.VERMILION if node["perturbed"] else Color.BLACK, fontweight="bold" if node["perturbed"] else "normal",
             bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.3},
         )  # fmt: skip
     return points
@@ -172,10 +172,9 @@ def _draw_nodes(
 
 def _legend(ax: Axes, graph: nx.DiGraph, networks: list[str]) -> None:
     roles = {role for _, role in graph.nodes(data="role")}
+    style: dict[str, Any] = {"s": 22, "facecolor": "white", "edgecolor": Color.BLACK, "linewidth": 0.6}
     handles: list[Any] = [
-        ax.scatter(
-            [], [], marker=marker, s=22, facecolor="white", edgecolor=BLACK, linewidth=0.6, label=NAMES.get(role, role)
-        )
+        ax.scatter([], [], marker=marker, label=NAMES.get(role, role), **style)
         for role, marker in MARKERS.items()
         if role in roles
     ]
