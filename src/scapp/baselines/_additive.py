@@ -11,6 +11,7 @@ from scapp._genes import shorten
 from scapp._training_effects import TrainingEffects
 from scapp._warn import warn_user
 from scapp.baselines._base import Baseline
+from scapp.baselines._similarities import membership
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -156,14 +157,11 @@ class DenoisedAdditive(Additive):
     def _fit(self, training: TrainingEffects) -> None:
         super()._fit(training)
         genes = list(self._singles)
-        column = {gene: i for i, gene in enumerate(genes)}
         singles = np.array(list(self._singles.values()))
         left, size, right = np.linalg.svd(singles, full_matrices=False)
 
         used = self._summable(training.perturbations)
-        member = np.zeros((len(used), len(genes)))
-        for row, i in enumerate(used):
-            member[row, [column[gene] for gene in training.perturbations[i]]] = 1
+        member = membership([training.perturbations[i] for i in used], genes)
         loadings = member @ left  # the sums, in the basis of the singular vectors
         targets = training.lfc[used]
         in_basis = targets @ right.T

@@ -207,22 +207,17 @@ class _Scorer:
         if not self.task.score_targets:
             lfc[self.targets] = 0
         std = arrays["std"].astype(np.float64) if "std" in arrays else None
-        each, n = self._each(lfc, std), len(self.split.test)
-        each |= self._changed(lfc, arrays[P_CHANGE].astype(np.float64) if P_CHANGE in arrays else None)
-        rows = self._rows(
-            np.tile(np.array(self.split.test, dtype=object), len(each)),
-            np.repeat(np.array(list(each), dtype=object), n),
-            np.concatenate([np.asarray(values, dtype=float) for values in each.values()]),
-            np.tile(self.n_seen, len(each)),
-            np.tile(self.effect_size, len(each)),
+        each = self._each(lfc, std) | self._changed(
+            lfc, arrays[P_CHANGE].astype(np.float64) if P_CHANGE in arrays else None
         )
         once = {**self._interactions(lfc), **{cost: float(arrays[cost]) for cost in COSTS}}
-        if std is not None and n >= 3:
+        if std is not None and len(lfc) >= 3:
             once["spread_error_spearman"] = metrics.spread_error_spearman(std, lfc, self.observed)
-        if n >= 2:
+        if len(lfc) >= 2:
             once["kept_spread"] = metrics.kept_spread(lfc, self.observed)
-        over = self._rows("", list(once), list(once.values()), -1, np.nan)
-        return self._labelled(pd.concat([rows, over], ignore_index=True), name, str(arrays["group"]))
+        of, test = (name, str(arrays["group"])), np.array(self.split.test, dtype=object)
+        rows = [self._rows(of, test, metric, values, self.n_seen, self.effect_size) for metric, values in each.items()]
+        return pd.concat([*rows, self._rows(of, "", list(once), list(once.values()))], ignore_index=True)
 
     def ceiling(self) -> pd.DataFrame:
         """Return the L2 that noise leaves to a perfect prediction, by halves of the cells or else by standard errors."""
@@ -240,26 +235,28 @@ class _Scorer:
             first, second = (np.asarray(half[labels, names].layers[Key.layers.LFC], dtype=float) for half in halves)
             # Seen singles are scored on one half, whose noise has twice the variance of that of the whole.
             values = metrics.noise_ceiling(first, second) * (np.sqrt(2) if self.task.kind == "seen" else 1)
-        perturbations = np.array(labels, dtype=object)
-        table = self._rows(perturbations, "ceiling_l2", values, self.n_seen[rows], self.effect_size[rows])
+        of, perturbations = (CEILING, "ceiling"), np.array(labels, dtype=object)
+        table = self._rows(of, perturbations, "ceiling_l2", values, self.n_seen[rows], self.effect_size[rows])
         if len(rows) == len(self.observed) > 1:
             # What noise adds to the spread between perturbations is not to be kept.
             spread = np.square(self.observed - self.observed.mean(axis=0)).sum()
             noise = np.square(values).sum() * (1 - 1 / len(rows))
             kept = float(np.sqrt(max(1 - noise / spread, 0))) if spread > 0 else float("nan")
-            over = self._rows("", ["ceiling_kept_spread"], [kept], -1, np.nan)
-            table = pd.concat([table, over], ignore_index=True)
-        return self._labelled(table, CEILING, "ceiling")
-
-    def _rows(self, perturbation: Any, metric: Any, value: Any, n_seen: Any, effect_size: Any) -> pd.DataFrame:
-        columns = {"perturbation": perturbation, "metric": metric, "value": value, "n_seen": n_seen}
-        return pd.DataFrame({**columns, "effect_size": effect_size})
-
-    def _labelled(self, table: pd.DataFrame, method: str, group: str) -> pd.DataFrame:
-        labels = {"task": self.task.name, "method": method, "group": group, "seed": self.split.seed}
-        for i, (column, value) in enumerate(labels.items()):
-            table.insert(i, column, value)
+            table = pd.concat([table, self._rows(of, "", ["ceiling_kept_spread"], [kept])], ignore_index=True)
         return table
+
+    def _rows(
+        self,
+        of: tuple[str, str],
+        perturbation: Any,
+        metric: Any,
+        value: Any,
+        n_seen: Any = -1,
+        effect_size: Any = np.nan,
+    ) -> pd.DataFrame:
+        """Return rows of the table for a method and its group."""
+        columns = (self.task.name, *of, self.split.seed, perturbation, metric, np.asarray(value, dtype=float), n_seen)
+        return pd.DataFrame(dict(zip(COLUMNS, (*columns, effect_size), strict=True)))
 
     def _each(self, lfc: NDArray[np.float64], std: NDArray[np.float64] | None) -> dict[str, NDArray[np.float64]]:
         """Return the numbers of each held-out perturbation by metric."""

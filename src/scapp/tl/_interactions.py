@@ -145,7 +145,10 @@ def genetic_interactions(
         raise ValueError(f"n_genes must be at least 1, or None for all, found {n_genes}.")
     labels = labels_of(adata, perturbation_key)
     label_of = _by_perturbation(labels, control, sep)
-    wanted = _wanted(pairs, label_of, model is not None, control, sep)
+    if pairs is None:
+        wanted = _all_pairs(label_of, model is not None, sep)
+    else:
+        wanted = _asked(pairs, label_of, model is not None, control, sep)
     check_cutoffs(cutoffs, len(wanted))
     layer = layer or (Key.layers.LFC if model is None else Key.layers.PREDICTED_LFC)
     if model is None:
@@ -201,13 +204,9 @@ def _by_perturbation(labels: pd.Series, control: str | Sequence[str] | None, sep
     return found
 
 
-def _wanted(
-    pairs: Iterable[str | tuple[str, str]] | None, label_of: Mapping[Perturbation, str], predicted: bool,
-    control: str | Sequence[str] | None, sep: str,
-) -> list[Perturbation]:  # fmt: skip
+def _all_pairs(label_of: Mapping[Perturbation, str], predicted: bool, sep: str) -> list[Perturbation]:
+    """Return the pairs of single perturbations: all that can be predicted, or those that were measured."""
     singles = sorted(p[0] for p in label_of if len(p) == 1)
-    if pairs is not None:
-        return _asked(pairs, label_of, predicted, control, sep)
     if predicted:
         found: list[Perturbation] = list(itertools.combinations(singles, 2))
     else:
