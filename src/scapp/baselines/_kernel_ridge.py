@@ -32,21 +32,19 @@ def solve_ridge(kernel: NDArray[np.float64], targets: NDArray[np.float64], ridge
     return np.asarray(np.linalg.solve(kernel + ridge * np.eye(len(kernel)), targets), dtype=np.float64)
 
 
-def choose_ridge(
-    kernel: NDArray[np.float64], targets_gram: NDArray[np.float64], ridges: Sequence[float] = RIDGES
-) -> tuple[float, float]:
+def choose_ridge(kernel: NDArray[np.float64], targets_gram: NDArray[np.float64]) -> tuple[float, float]:
     r"""Return the penalty with the least squared leave-one-out error, and that error, summed over rows and targets.
 
     With :math:`A = (K + \lambda I)^{-1}`, the residual of a row that is left out is :math:`(A Y)_i / A_{ii}`
-    :cite:p:`Allen1974`. Only :math:`Y Y^\top` is needed, so the number of targets does not matter. The penalties to try are
-    in units of the mean diagonal of the kernel, which is positive semi-definite and not all zero.
+    :cite:p:`Allen1974`. Only :math:`Y Y^\top` is needed, so the number of targets does not matter. The kernel is positive
+    semi-definite and not all zero.
     """
     values, vectors = np.linalg.eigh(kernel)
     values = np.maximum(values, 0)
     rotated = vectors.T @ targets_gram @ vectors
     unit = float(np.trace(kernel)) / len(kernel)
     found: list[tuple[float, float]] = []
-    for ridge in ridges:
+    for ridge in RIDGES:
         inverse = 1 / (values + ridge * unit)
         scaled = vectors * inverse
         squared_residuals = np.einsum("ij,ij->i", scaled @ rotated, scaled)

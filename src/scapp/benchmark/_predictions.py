@@ -304,17 +304,9 @@ def _from_npz(file: Path) -> _Content:
 
 
 def _from_table(file: Path) -> _Content:
-    if file.name.lower().endswith(".parquet"):
-        import pyarrow
-
-        try:
-            table = pd.read_parquet(file)
-        except pyarrow.ArrowInvalid as error:
-            raise ValueError(f"{str(file)!r} cannot be read as parquet ({error}). Is it complete?") from error
-        if not pd.api.types.is_integer_dtype(table.index.dtype):
-            table = table.reset_index()
-    else:
-        table = read_table(file)
+    table = read_table(file)
+    if not pd.api.types.is_integer_dtype(table.index.dtype):  # of a parquet file
+        table = table.reset_index()
     if not table.shape[1]:
         raise ValueError(f"{str(file)!r} has no columns. {EXPECTED}")
     labels = table.iloc[:, 0].astype(str).tolist()

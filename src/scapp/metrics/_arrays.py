@@ -135,13 +135,13 @@ def read_same_shape(arrays: Mapping[str, ArrayLike], genes: ArrayLike | None) ->
     return chosen
 
 
-def read_profile(values: ArrayLike, name: str, n_genes: int, genes: ArrayLike | None) -> NDArray[np.float64]:
+def read_reference(values: ArrayLike, n_genes: int, genes: ArrayLike | None) -> NDArray[np.float64]:
     """Return one value for each chosen gene, such as a mean log-fold-change that others are compared with."""
-    profile = read_array(values, name)
+    profile = read_array(values, "reference")
     if profile.shape != (n_genes,):
-        raise ValueError(f"{name} has shape {profile.shape}; expected one value for each of {n_genes} genes.")
+        raise ValueError(f"reference has shape {profile.shape}; expected one value for each of {n_genes} genes.")
     profile = choose_genes(profile, genes)
-    check_finite(profile, name)
+    check_finite(profile, "reference")
     return profile
 
 

@@ -14,7 +14,7 @@ from scapp.metrics._arrays import (
     choose_genes,
     read_array,
     read_pair,
-    read_profile,
+    read_reference,
     read_weights,
 )
 
@@ -147,7 +147,7 @@ def pearson_delta(
     if delta_observed.shape[-1] < 2:
         raise ValueError("A correlation needs at least two genes, found one.")
     if reference is not None:
-        baseline = read_profile(reference, "reference", np.shape(observed)[-1], genes)
+        baseline = read_reference(reference, np.shape(observed)[-1], genes)
         delta_predicted, delta_observed = delta_predicted - baseline, delta_observed - baseline
     equal = np.ones(np.shape(observed)[-1])
     shares = read_weights(equal if weights is None else weights, np.shape(observed), genes)

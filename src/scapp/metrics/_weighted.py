@@ -11,7 +11,7 @@ from scapp.metrics._arrays import (
     as_number,
     read_array,
     read_pair,
-    read_profile,
+    read_reference,
     read_same_shape,
     read_weights,
 )
@@ -70,7 +70,7 @@ def effect_weights(
             "floor, for example `np.maximum(se, np.quantile(se[se > 0], 0.01))`."
         )
     if reference is not None:
-        t = chosen - read_profile(reference, "reference", everything.shape[-1], genes)
+        t = chosen - read_reference(reference, everything.shape[-1], genes)
         spread = errors
     else:
         if chosen.ndim != 2 or len(chosen) < 2:
@@ -165,7 +165,7 @@ def weighted_r2(
     error = np.sum(shares * (prediction - observation) ** 2, axis=-1)
     change = observation
     if reference is not None:
-        change = observation - read_profile(reference, "reference", np.shape(observed)[-1], genes)
+        change = observation - read_reference(reference, np.shape(observed)[-1], genes)
     centred = change - np.sum(shares * change, axis=-1, keepdims=True)
     variance = np.sum(shares * centred**2, axis=-1)
     # Rounding leaves a little where all weighted changes are the same: that is no variance to predict.
