@@ -19,7 +19,6 @@ MIN_ENTRIES, MAX_GROUPS, N_SMALL = 500, 15, 4
 QUANTILES = torch.cat(
     [torch.tensor([0.001, 0.0025, 0.005]), torch.linspace(0.01, 0.99, 99), torch.tensor([0.995, 0.9975, 0.999])]
 ).double()
-PRIOR_ROWS = 5
 GROWTH = 0.95  # of a standard deviation with the size of the prediction, at most
 N_FOLDS = 10
 # Errors of different genes go together along a few directions; more rows than these cost much and tell little more.
@@ -55,11 +54,13 @@ class Calibration(nn.Module):
         rows = residuals.square().sum(1).argsort(stable=True)[:: -(-len(residuals) // MAX_ROWS)]
         residuals, predicted, root = residuals[rows], predicted[rows], variance[rows].sqrt()
         square = (residuals / root).square()
-        n, total, common = len(square), square.sum(0), square.mean()
-        # Few rows do not tell the scale of one gene: each is drawn to the common one, as by some rows more.
-        self.scale = ((total + PRIOR_ROWS * common) / (n + PRIOR_ROWS)).sqrt().clamp_min(1e-9)
+        n, common = len(square), square.mean()
+        # Few rows do not tell the scale of one gene: each is drawn to the common one as far as the rows disagree about the genes.
+        reliability = _reliability(square)
+        self.scale = torch.lerp(common, square.mean(0), reliability).sqrt().clamp_min(1e-9)
         # A row must not take part in the scale by which its own error is judged.
-        without = ((total - square + PRIOR_ROWS * common) / (n - 1 + PRIOR_ROWS)).sqrt().clamp_min(1e-9)
+        others = (square.sum(0) - square) / max(n - 1, 1)
+        without = torch.lerp(common, others, reliability).sqrt().clamp_min(1e-9)
         typical = root * without
         error = (residuals * torch.where(predicted < 0, -1.0, 1.0) / typical).flatten()
         size = _log_size(predicted, typical).flatten()
@@ -90,14 +91,15 @@ class Calibration(nn.Module):
     def std(self, predicted: Tensor, variance: Tensor) -> Tensor:
         """Return the standard deviations of new predictions, of the shape of `predicted`."""
         typical = variance.sqrt() * self.scale
-        left, step = self._place(_log_size(predicted, typical))
+        left, step = _place(_log_size(predicted, typical), self.knots)
         return typical * torch.lerp(self.widths[left], self.widths[left + 1], step)
 
     @torch.no_grad()
-    def change(self, predicted: Tensor, variance: Tensor, threshold: float) -> Tensor:
-        """Return the probability that a measured change is larger than `threshold`, either way."""
-        typical = variance.sqrt() * self.scale
-        left, step = self._place(_log_size(predicted, typical))
+    def change(self, predicted: Tensor, std: Tensor, threshold: float) -> Tensor:
+        """Return the probability that a measured change is larger than `threshold`, either way, given standard deviations."""
+        # The size over the standard deviation grows with the size over the typical error, so it tells the group as well.
+        left, step = _place(_log_size(predicted, std), self.knots - self.widths.log())
+        typical = std / torch.lerp(self.widths[left], self.widths[left + 1], step)
         size, bound = (predicted.abs() / typical).flatten().numpy(), (threshold / typical).flatten().numpy()
         # Group by group, each a slice once the values are sorted by the group below them.
         group, share = left.flatten().numpy().astype(np.uint8), step.flatten().numpy()
@@ -120,11 +122,17 @@ class Calibration(nn.Module):
         over, under = (np.interp(x, errors, level, left=tail, right=1 - tail) for x in (bound - size, -bound - size))
         return 1 - over + under
 
-    def _place(self, size: Tensor) -> tuple[Tensor, Tensor]:
-        right = torch.searchsorted(self.knots, size.contiguous()).clamp(1, len(self.knots) - 1)
-        left = right - 1
-        step = ((size - self.knots[left]) / (self.knots[right] - self.knots[left]).clamp_min(1e-12)).clamp(0, 1)
-        return left, step
+
+def _reliability(square: Tensor) -> Tensor:
+    """Return the reliability of the means of columns: one minus the mean square of what rows and columns leave, over that of columns.
+
+    This is Hoyt's estimate from the analysis of variance :cite:p:`Hoyt1941`.
+    """
+    n, means = len(square), square.mean(0) - square.mean()
+    if n < 2:
+        return square.new_zeros(())
+    left = square - square.mean(1, keepdim=True) - means
+    return (1 - left.square().sum() / (n * (n - 1)) / means.square().sum().clamp_min(1e-30)).clamp(0, 1)
 
 
 def _factors(standardised: Tensor) -> Tensor:
@@ -156,6 +164,13 @@ def _ordered(widths: Tensor, knots: Tensor, counts: Sequence[int]) -> Tensor:
     rising = isotonic_regression(widths.log().numpy(), weights=counts).x
     relative = isotonic_regression(rising - size, weights=counts, increasing=False).x
     return torch.as_tensor(relative + size).exp()
+
+
+def _place(size: Tensor, knots: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the knot to the left of each size, and the share of the way from it to the next."""
+    left = torch.searchsorted(knots, size.contiguous()).clamp(1, len(knots) - 1) - 1
+    step = ((size - knots[left]) / (knots[left + 1] - knots[left]).clamp_min(1e-12)).clamp(0, 1)
+    return left, step
 
 
 def _log_size(predicted: Tensor, typical: Tensor) -> Tensor:

@@ -206,10 +206,9 @@ class PaperModule(EffectModule):
         for batch in batches:
             attention = self.attend(h, batch)
             lfc = self.decoder(attention @ h).double()
-            one = torch.ones_like(lfc)
-            std = self.calibration.std(lfc, one) if wanted.std else None
-            change = None if wanted.change is None else self.calibration.change(lfc, one, float(wanted.change))
-            yield Prediction(lfc, std, change, attention.double() if wanted.attention else None)
+            std = self.calibration.std(lfc, torch.ones_like(lfc))
+            change = None if wanted.change is None else self.calibration.change(lfc, std, wanted.change)
+            yield Prediction(lfc, std if wanted.std else None, change, attention.double() if wanted.attention else None)
 
     @torch.no_grad()
     def explain(self, perturbation: Genes, gene: int) -> list[Contribution]:
