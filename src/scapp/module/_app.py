@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,6 @@ from scapp.module._posterior import Posterior
 CLOSED_FORM_STEPS, ATTENTION_STEPS, FOLD_STEPS = 10, 10, 4
 # Shares of the attention among which leave-one-out chooses.
 SHARES = torch.linspace(0, 1, 11, dtype=torch.float64)
-# More training combinations than these tell no more about the error of predicting one.
-MAX_COMBINATIONS = 500
 SMALLEST_NOISE = 0.05  # of the median: no perturbation is known more exactly than by this
 
 
@@ -63,7 +61,7 @@ class APPModule(EffectModule):
         self.register_buffer("targets", torch.zeros(len(self.perturbations), inputs.n_measured))
         self.register_buffer("share", torch.zeros((), dtype=torch.float64))
         self.register_buffer("threshold", torch.ones((), dtype=torch.float64))
-        self._forget()
+        self._forget_similarities()
         self.register_buffer("row_noise", torch.ones(len(self.perturbations), dtype=torch.float64))
         self.register_buffer("gene_noise", torch.ones(inputs.n_measured, dtype=torch.float64))
         self.register_buffer("own_share", torch.zeros(len(self.perturbations), dtype=torch.float64))
@@ -183,7 +181,7 @@ class APPModule(EffectModule):
         else:
             self.combination_calibration.load_state_dict(self.single_calibration.state_dict())
         self.threshold.copy_(self._supported_threshold())
-        self._forget()
+        self._forget_similarities()
         self._keep_own_measurements()
         for name in ("_folds", "_learned", "_learned_from", "_optimizers"):
             self.__dict__.pop(name, None)
@@ -245,9 +243,7 @@ class APPModule(EffectModule):
         if self.closed_form.has_combinations and not hasattr(self.closed_form, "_similarities"):
             self.closed_form._similarities = self.evidence.similarities(self.genes, self.genes)
 
-    def _forget(self) -> None:
-        """Forget what was computed from weights that change."""
-        self.__dict__.pop("_left_out_of_combinations", None)
+    def _forget_similarities(self) -> None:
         self._similar = np.zeros((self.evidence.n_sources, 0, len(self.genes)))
         self._similar_row = {}
 
@@ -295,43 +291,41 @@ class APPModule(EffectModule):
         """Return the standard deviations of predictions and, given a threshold, the probabilities of a change beyond it."""
         closed = self.closed_form
         sizes = torch.as_tensor([len(genes) for genes in perturbations], dtype=torch.float64)
-        guessed = [sum(gene not in self.single_row for gene in genes) for genes in perturbations]
-        n_guessed = torch.as_tensor(guessed, dtype=torch.float64)
+        combined, known = sizes > 1, torch.as_tensor([self.single_row.keys() >= set(p) for p in perturbations])
         within = torch.as_tensor(self.evidence.within(perturbations))
         profiles = closed.summed_profiles(perturbations, nodes, similar) if closed.has_combinations else None
-        prior = closed.variance(sizes, within, profiles, n_guessed=n_guessed)
+        prior = closed.variance(sizes, within, profiles, guessed=~combined & ~known)
         variance = closed.posterior_variance(kernel, prior, closed.new_noise(perturbations))
-        # A combination with genes that were not perturbed alone: the errors of predicting these add to those of its kind.
-        combined = sizes > 1
-        partly = combined & (n_guessed > 0) if closed.has_combinations else torch.zeros_like(combined)
-        combined &= n_guessed == 0
-        std = self.single_calibration.std(lfc, variance)
-        std[combined] = self.combination_calibration.std(lfc[combined], variance[combined])
-        if partly.any():
-            std[partly] = self._partly_guessed(lfc[partly], [perturbations[row] for row in partly.nonzero()[:, 0]])
+        std = torch.empty_like(lfc)
+        for rows, calibration in self._calibrations(combined):
+            std[rows] = calibration.std(lfc[rows], variance[rows])
+        partly = combined & ~known
+        if closed.has_combinations and partly.any():
+            # The errors of combining are those of known genes; those of predicting the others add to them.
+            added = self._guess_errors([perturbations[row] for row in partly.nonzero()[:, 0]])
+            std[partly] = (std[partly].square() + added).sqrt()
         change = None
         if threshold is not None:
-            change = self.single_calibration.change(lfc, std, threshold)
-            change[combined] = self.combination_calibration.change(lfc[combined], std[combined], threshold)
+            change = torch.empty_like(lfc)
+            for rows, calibration in self._calibrations(
+                combined & known
+            ):  # guesses have errors like those of single genes
+                change[rows] = calibration.change(lfc[rows], std[rows], threshold)
         return std, change
 
-    def _partly_guessed(self, lfc: Tensor, combinations: Sequence[Genes]) -> Tensor:
-        """Return the standard deviations of combinations with genes that were not perturbed alone."""
+    def _calibrations(self, combined: Tensor) -> Iterator[tuple[Tensor, Calibration]]:
+        """Return which perturbations each of the two calibrations is for, unless for none."""
+        for rows, calibration in ((~combined, self.single_calibration), (combined, self.combination_calibration)):
+            if rows.any():
+                yield rows, calibration
+
+    def _guess_errors(self, combinations: Sequence[Genes]) -> Tensor:
+        """Return the squared errors that combinations have from genes that were not perturbed alone: (n, n_measured)."""
         guessed = [tuple(gene for gene in genes if gene not in self.single_row) for genes in combinations]
         place = {gene: k for k, gene in enumerate(sorted({gene for genes in guessed for gene in genes}))}
         alone = self.predict([(gene,) for gene in place], Wanted(attention=False)).std
-        holds = membership(guessed, place)
         factor = float(self.closed_form.log_factor.exp())
-        added = factor**2 * torch.as_tensor(holds @ alone.square().numpy())
-        others = self.combination_calibration.std(lfc, self._left_out_of_combinations.expand_as(lfc))
-        return (added + others.square()).sqrt()
-
-    @cached_property
-    def _left_out_of_combinations(self) -> Tensor:
-        """The mean variance of predicting training combinations, each left out: (n_measured,)."""
-        rows = np.flatnonzero(self.closed_form.is_combination)
-        some = even_choice([self.inputs.labels[row] for row in rows], MAX_COMBINATIONS)
-        return self.closed_form.left_out_variance(torch.as_tensor(rows[some])).mean(0)
+        return factor**2 * torch.as_tensor(membership(guessed, place) @ alone.square().numpy())
 
     def _is_attended(self, node: int) -> bool:
         """Return whether the attention takes part in what a gene does: where it was not perturbed alone, or on its own."""
@@ -538,7 +532,7 @@ class APPModule(EffectModule):
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
         """Load weights; what was looked up or computed before is forgotten."""
-        self._forget()
+        self._forget_similarities()
         self.closed_form._coefficients = None
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
 

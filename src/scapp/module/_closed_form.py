@@ -341,7 +341,7 @@ class ClosedForm(nn.Module):
         return total
 
     @torch.no_grad()
-    def variance(self, sizes: Tensor, within: Tensor, profiles: Tensor | None, *, n_guessed: Tensor) -> Tensor:
+    def variance(self, sizes: Tensor, within: Tensor, profiles: Tensor | None, *, guessed: Tensor) -> Tensor:
         """Return the prior variance K(P, P) of each perturbation.
 
         Parameters
@@ -352,22 +352,21 @@ class ClosedForm(nn.Module):
             Sum of the similarities within each by source, of shape (n_sources, n).
         profiles
             Sums of profiles, of shape (n, n_measured); None where there are too few combinations.
-        n_guessed
-            How many genes of each were not perturbed alone, so that their profiles are guesses, of shape (n,). The mean
+        guessed
+            Which are single genes that were not perturbed alone, so that their profiles are guesses, of shape (n,). The mean
             squared error of such a guess adds to the variance.
         """
         a, b = self.log_additive.exp(), self.log_combined.exp()
         combined = (sizes > 1).double()
         total = a[0] * sizes**2 + a[1] * sizes + a[2:] @ within
-        unsure = n_guessed * self.guess_error
-        length = torch.zeros_like(sizes) if profiles is None else profiles.square().sum(1) + unsure
+        length = guessed * self.guess_error
+        if profiles is not None:
+            length = length + profiles.square().sum(1)
         if self.uses_profiles:
             total = total + self.log_profiles.exp() * length / self.units[0]
         total = total * torch.where(combined > 0, self.log_factor.exp() ** 2, 1.0)
         if self.has_combinations:
-            # A Gaussian of a guess may be as far off as the guess is from the truth.
-            missed = 1 - torch.exp(-unsure / self.units[2] / (2 * self.log_length.exp()))
-            total = total + combined * (b[0] + b[1] + b[2] * length / self.units[1] + b[3] * (1 + missed))
+            total = total + combined * (b[0] + b[1] + b[2] * length / self.units[1] + b[3])
         return total
 
     def noise(self, rows: Tensor | None = None, weight: Tensor | None = None) -> Tensor:
@@ -564,7 +563,7 @@ class ClosedForm(nn.Module):
         within = torch.as_tensor(
             np.stack([source.diagonal()[columns] for source in self._similarities]).astype(np.float64)
         )
-        prior = self.variance(one, within, guessed, n_guessed=one)
+        prior = self.variance(one, within, guessed, guessed=one > 0)
         variance = (prior[:, None] - explained).clamp_min(1e-9) + self.noise()[rows, None] * self.penalty
         return [position[row] for row in rows], residual, variance
 
