@@ -57,6 +57,8 @@ PROGRAMS = {
     "DESeq2's names": ({"lfcse"}, "2"),
     "edgeR": ({"logfc", "logcpm"}, "2"),
     "limma": ({"logfc", "aveexpr"}, "2"),
+    # In the unit of the expression that was fitted.
+    "pertpy's Statsmodels": ({"variable", "log_fc", "t_value", "sd"}, ""),
     "pertpy": ({"variable", "log_fc", "contrast"}, "2"),
     "Seurat before 4": ({"avg_logfc", "pct_1", "pct_2"}, "e"),
     "sleuth": ({"b", "se_b"}, "e"),
@@ -153,6 +155,11 @@ def find_columns(table: pd.DataFrame, given: dict[str, str | None]) -> EffectCol
         if statistic is None:
             statistic = find_column(table, SQUARES, [*named, gene, perturbation])
     squared = statistic is not None and plain(statistic) in SQUARES
+    p_value = given["p_value"] or find_column(table, P_VALUES, named)
+    if statistic is not None and not squared and not given["statistic"] and p_value is not None and lfc is not None:
+        # Of effects up and down, a statistic that is never negative need not be z or t: it may be a sum of ranks (pertpy).
+        values, effects = (pd.to_numeric(table[name], errors="coerce") for name in (statistic, lfc))
+        statistic = None if values.min() >= 0 > effects.min() else statistic
     return EffectColumns(
         perturbation=perturbation,
         gene=gene,
@@ -160,7 +167,7 @@ def find_columns(table: pd.DataFrame, given: dict[str, str | None]) -> EffectCol
         se=se,
         statistic=statistic,
         squared=squared,
-        p_value=given["p_value"] or find_column(table, P_VALUES, named),
+        p_value=p_value,
         adjusted=find_column(table, ADJUSTED, named),
         freedom=find_column(table, FREEDOM, named),
     )

@@ -134,6 +134,28 @@ MORE = {
 
 
 @pytest.mark.filterwarnings("ignore:.*have no standard error")
+def test_sums_of_ranks_are_no_z():
+    """pertpy calls Mann and Whitney's U the statistic."""
+    table = long(gene="variable", lfc="log_fc", p="p_value").assign(statistic=lambda t: 4000 - 500 * t["log_fc"])
+    found = read_effects(table, base="e")
+    np.testing.assert_array_equal(
+        found.layers["lfc_se"], read_effects(table.drop(columns="statistic"), base="e").layers["lfc_se"]
+    )
+    assert_effects(found, unknown=True)
+    asked = read_effects(table, base="e", statistic="statistic")
+    assert np.nanmax(asked.layers["lfc_se"]) < 0.01
+
+
+@pytest.mark.filterwarnings("ignore:.*have no standard error")
+def test_pertpys_linear_models_are_in_the_unit_of_the_expression():
+    table = long(1, perturbation="contrast", gene="variable", lfc="log_fc", z="t_value", p="p_value").assign(sd=1.0)
+    with pytest.raises(ValueError, match="Say it with base="):
+        read_effects(table)
+    found = read_effects(table, base="e")
+    np.testing.assert_allclose(found[LFC.index, LFC.columns].layers["lfc"], LFC, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.*have no standard error")
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize("suffix", ["", ".csv", ".tsv", ".csv.gz", ".parquet"])
 def test_long_tables_of_any_program_give_the_same_effects(program, suffix, tmp_path):
