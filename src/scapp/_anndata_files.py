@@ -28,13 +28,7 @@ def _check_is_anndata(store: Any, path: Path) -> None:
 
 
 def path_of_anndata(given: PathLike) -> Path:
-    """Return the path of an h5ad file or a zarr folder, ``~`` for the home folder.
-
-    Raises
-    ------
-    ValueError
-        If there is no such file, or it is an intact one of another kind.
-    """
+    """Return the path of an h5ad file or a zarr folder, ``~`` for the home folder; ValueError if it is none, or is of another kind."""
     if "://" in str(given):
         raise ValueError(f"{str(given)!r} is an address, expected the path of a file. Download it first.")
     path = Path(given).expanduser()
@@ -59,13 +53,7 @@ def read_anndata(given: PathLike, *, backed: Literal["r"] | None = None) -> AnnD
 
 @contextmanager
 def named(path: Path, errors: tuple[type[Exception], ...] = (OSError, KeyError, TypeError)) -> Iterator[None]:
-    """Turn errors in reading an AnnData file into one that names the file.
-
-    Raises
-    ------
-    ValueError
-        With the file, what is wrong, and what mends it.
-    """
+    """Turn errors in reading an AnnData file into a ValueError with the file, what is wrong, and what mends it."""
     try:
         yield
     except MemoryError:

@@ -55,13 +55,7 @@ class AnnotationTable:
         return pd.DataFrame({"gene": genes[held.row], "term": terms[held.col]})
 
     def with_term_sizes(self, min_genes: int, max_genes: int | None) -> AnnotationTable:
-        """Keep only the terms that have so many genes.
-
-        Raises
-        ------
-        ValueError
-            If no term has.
-        """
+        """Keep only the terms that have so many genes; ValueError if no term has."""
         size = np.bincount(self.membership.indices, minlength=len(self.terms))
         keep = (size >= min_genes) & (size <= (np.inf if max_genes is None else max_genes))
         if not keep.any():
@@ -74,17 +68,11 @@ class AnnotationTable:
 
 
 def read_annotations(annotations: Annotations, *, parents: pd.DataFrame | PathLike | None = None) -> AnnotationTable:
-    """Read annotations.
+    """Read annotations: a long table, or its path, whose first two columns are gene and term; a mapping from term to its genes; a GMT file.
 
-    Parameters
-    ----------
-    annotations
-        Long table, or its path, whose first two columns are gene and term (further ones are ignored); mapping
-        from term to its genes; or the path of a GMT file (term, description, genes; gzipped or not).
-    parents
-        Long table, or its path, whose first two columns are child term and parent term. A gene that has a term
-        then has all its ancestors as well. With a column ``relationship_type`` (or ``relationship``), only
-        "is a" and "part of" are followed, as a gene that regulates a process is not part of it.
+    `parents` is a long table, or its path, whose first two columns are child term and parent term. A gene that has a term
+    then has all its ancestors as well. With a column ``relationship_type`` (or ``relationship``), only
+    "is a" and "part of" are followed, as a gene that regulates a process is not part of it.
 
     Raises
     ------
@@ -161,14 +149,9 @@ def _are_ids(terms: pd.Series, join: str) -> bool:
 
 
 def read_gmt(path: PathLike) -> dict[str, list[str]]:
-    """Read gene sets, one a line: name, description, genes, separated by tabs.
+    """Read gene sets, one a line: name, description, genes, separated by tabs; ValueError if a set occurs twice.
 
     The weights that Enrichr's libraries put behind a gene (``"KLF1,1.0"``) are left out.
-
-    Raises
-    ------
-    ValueError
-        If a line has fewer than two fields, or the name of a set occurs twice.
     """
     sets: dict[str, list[str]] = {}
     for name, _, genes in gene_sets(existing_file(path)):

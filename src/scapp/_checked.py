@@ -94,20 +94,9 @@ def checked(*, own: Sequence[str]) -> Callable[[Callable[Given, Result]], Callab
 def checked(function: Any = None, /, *, own: Sequence[str] = ()) -> Any:
     """Refuse arguments that are not what their annotation says, before anything else happens.
 
-    Annotations of simple types are checked; those of richer ones (tables of edges, guides) by the function itself.
-    True is no number, and ``"no"`` is not False. Tables of polars become those of pandas.
-
-    Parameters
-    ----------
-    function
-        The function that is decorated.
-    own
-        Arguments that the function itself checks, with a message of its own.
-
-    Raises
-    ------
-    TypeError
-        With the function, the argument, what was found and what is expected. ValueError for NaN.
+    Annotations of simple types are checked; those of richer ones (tables of edges, guides) by the function itself, as are the
+    arguments in `own`, with a message of its own. True is no number, and ``"no"`` is not False. Tables of polars become those of
+    pandas. The TypeError (ValueError for NaN) says the function, the argument, what was found and what is expected.
     """
     if function is None:
         return functools.partial(checked, own=own)

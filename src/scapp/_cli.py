@@ -35,16 +35,9 @@ Without --data a screen is simulated; nothing is downloaded."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command.
+    """Run the command with `argv`, the arguments of the process if None.
 
-    Parameters
-    ----------
-    argv
-        Arguments; those of the process if None.
-
-    Returns
-    -------
-    Exit status: 0, 1 if a method of the benchmark failed, or 2 for input that cannot be used.
+    Returns the exit status: 0, 1 if a method of the benchmark failed, or 2 for input that cannot be used.
     """
     args = _parser().parse_args(argv)
     try:

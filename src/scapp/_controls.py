@@ -176,13 +176,7 @@ def looks_like_control(name: str) -> bool:
 
 
 def named_controls(control: Control) -> tuple[str, ...]:
-    """Return the names in ``control=…`` as a tuple; empty for None.
-
-    Raises
-    ------
-    TypeError
-        If it is neither text, nor a list of text, nor None.
-    """
+    """Return the names in ``control=…`` as a tuple, empty for None; TypeError if it is neither text, nor a list of text, nor None."""
     if control is None:
         return ()
     if isinstance(control, str):
@@ -209,13 +203,8 @@ def is_named(name: str, control: Control) -> bool:
 def is_control(name: str, control: Control = None) -> bool:
     """Return whether one token of a label stands for "no perturbation".
 
-    Parameters
-    ----------
-    name
-        The token.
-    control
-        One name: it and all usual names of controls are. A list of names: these, numbered or not, and no others. None:
-        all usual names that are not those of genes as well.
+    Where `control` is one name, it and all usual names of controls do. A list of names: these, numbered or not, and no others. None:
+    all usual names that are not those of genes as well.
     """
     if isinstance(control, str):
         return name == control or recognised(name)

@@ -95,9 +95,7 @@ def screen_of(
 def hold_out(effects: ad.AnnData, seed: int) -> dict[str, list[str]]:
     """Hold out a fifth of the combinations, and a fifth of the single perturbations whose gene then occurs nowhere in training.
 
-    Returns
-    -------
-    For each kind the held-out perturbations, empty where there are fewer than five; and under ``"left out"`` combinations
+    Returns for each kind the held-out perturbations, empty where there are fewer than five; and under ``"left out"`` combinations
     of unseen genes, which are neither trained on nor scored.
     """
     rng = np.random.default_rng(seed)
@@ -122,9 +120,7 @@ def _a_fifth(names: list[str], rng: np.random.Generator) -> list[str]:
 def train_and_score(screen: Screen, *, seed: int, progress_bar: bool = True) -> tuple[APP, ad.AnnData, pd.DataFrame]:
     """Train on the rest, predict what is held out, and score it beside the baselines.
 
-    Returns
-    -------
-    The trained model, the predictions (with the observed effects in ``layers["lfc"]``) and the table of scores.
+    Returns the trained model, the predictions (with the observed effects in ``layers["lfc"]``) and the table of scores.
     """
     from scapp.model import APP
 
@@ -200,13 +196,7 @@ def write(folder: Path, model: APP, predicted: ad.AnnData, scores: pd.DataFrame)
 
 @contextmanager
 def complete_folder(output: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Yield a folder that appears under its name only when everything is in it.
-
-    Raises
-    ------
-    FileExistsError
-        If there is one already that is not empty, unless it may be overwritten.
-    """
+    """Yield a folder that appears under its name only when everything is in it; FileExistsError if it is there, with files in it."""
     output = Path(output)
     if output.exists() and not output.is_dir():
         raise FileExistsError(f"{str(output)!r} is a file. Name a folder with --output.")

@@ -50,18 +50,10 @@ class WrongFileError(ValueError):
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A public file.
+    """A public file: its name in the local folder and on a mirror, where it is published, and how it is recognised.
 
-    Parameters
-    ----------
-    name
-        What the file is called in the local folder and on a mirror.
-    url
-        Where it is published.
-    known_hash
-        For example ``"md5:…"`` or ``"sha256:…"``; None where none is published.
-    header
-        How the text of the file begins, once it is unpacked; empty if that is not known.
+    `known_hash` is for example ``"md5:…"``, None where none is published; `header` is how the text of the file begins, once it is
+    unpacked, empty if that is not known.
     """
 
     name: str
@@ -92,20 +84,10 @@ def fetch(
 ) -> Path:
     """Return the path of a file, which is downloaded if it is not there.
 
-    Parameters
-    ----------
-    file
-        What to fetch.
-    local
-        A copy of it, which is taken in the place of a download.
-    folder
-        Where files are kept, also in folders inside; see :func:`data_folder`. A file that is there is never written over.
-    base_url
-        A mirror that has the file under its name; else that of ``$SCAPP_DATA_URL``, else the public host.
-    progress_bar
-        Whether to show a progress bar.
-    timeout, retries
-        Seconds without a byte, and tries after the first; a transfer that has come far since has all of these again.
+    `local` is a copy of it, taken in the place of a download. Files are kept in `folder`, also in folders inside; see
+    :func:`data_folder`. One that is there is never written over. `base_url` is a mirror that has the file under its name; else that
+    of ``$SCAPP_DATA_URL``, else the public host. `timeout` is in seconds without a byte, `retries` counts tries after the first; a
+    transfer that has come far since has all of these again.
 
     Raises
     ------
@@ -175,16 +157,8 @@ def small_tables(
 ) -> list[Path] | None:
     """Return small tables that the folder of data holds in the place of a large file, all of them or None.
 
-    Parameters
-    ----------
-    names
-        Names of the tables, which lie in the folder or in one inside it.
-    instead_of
-        The file that its host publishes: where it is, it is read.
-    local
-        A copy of that file, which was named by the user.
-    folder
-        As in :func:`fetch`. Without it only ``$SCAPP_DATA_DIR`` counts, since someone filled that folder.
+    They lie in the folder or in one inside it. The large file, `instead_of`, is read where it is, or where the user named a copy of
+    it with `local`. Without `folder` only ``$SCAPP_DATA_DIR`` counts, since someone filled that folder.
     """
     chosen = folder or os.environ.get(DIR_VARIABLE)
     if local is not None or not chosen:
@@ -230,17 +204,7 @@ def _mend(file: RemoteFile) -> str:
 
 
 class Downloader:
-    """Streams a file to disk for pooch; a transfer that breaks goes on where it stopped, if the server can.
-
-    Parameters
-    ----------
-    file
-        What is downloaded.
-    progress_bar
-        Whether to show a progress bar.
-    timeout, retries
-        As in :func:`fetch`.
-    """
+    """Streams a file to disk for pooch; a transfer that breaks goes on where it stopped, if the server can."""
 
     def __init__(self, file: RemoteFile, *, progress_bar: bool, timeout: float, retries: int) -> None:
         self.file = file

@@ -214,12 +214,7 @@ def _sign(value: str) -> float:
 def find_signs(table: pd.DataFrame, used: Iterable[object]) -> Signs | None:
     """Return the signs that a table of edges tells; None if it tells none.
 
-    Parameters
-    ----------
-    table
-        The table.
-    used
-        Columns of the ends and of the weight, which are no signs; a weight ``mor`` of both signs holds its own.
+    The columns of the ends and of the weight, `used`, are no signs; a weight ``mor`` of both signs holds its own.
     """
     left_out = set(used)
     stimulation, inhibition = find_column(table, _STIMULATIONS), find_column(table, _INHIBITIONS)

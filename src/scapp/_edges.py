@@ -73,20 +73,9 @@ LARGEST_WEIGHT = 1e30
 class EdgeTable:
     """Edges by name, and what was found out about them.
 
-    Parameters
-    ----------
-    edges
-        Columns source and target (text), weight (float64, finite).
-    directed
-        Whether the input itself says that its edges have a direction.
-    weight_column
-        Where the weights come from; empty if there were none, and all are one.
-    sign_column
-        Where the signs come from, if not from the weights; empty if they come from nowhere.
-    n_without_sign
-        Edges of which that column does not say the sign; they are positive.
-    unread
-        Columns that were not read.
+    `edges` has the columns source and target (text) and weight (float64, finite); `directed` is whether the input itself says that
+    its edges have a direction. `weight_column` and `sign_column` name where weights and signs come from, empty for none; the
+    `n_without_sign` edges whose sign is not said are positive. `unread` are the columns that were not read.
     """
 
     edges: pd.DataFrame
@@ -110,18 +99,10 @@ def read_edges(
     target: str | int | None = None,
     weight: str | int | None = None,
 ) -> EdgeTable:
-    """Read edges.
+    """Read edges: a table, the path of one (or of a GraphML or sif file), a square matrix in the order of `var_names`, or a networkx graph.
 
-    Parameters
-    ----------
-    edges
-        Table, path of one (or of a GraphML or sif file), square matrix in the order of `var_names`, or networkx graph.
-    var_names
-        The genes that stand for the rows and columns of a matrix.
-    source, target
-        Columns of the two ends; found by their usual names if omitted. Numbers are positions, of a file without a header.
-    weight
-        Column, or edge attribute, of the weights; found by its usual names if omitted.
+    `source`, `target` and `weight` name columns (`weight`: or an edge attribute), which are found by their usual names if omitted;
+    numbers are positions, of a file without a header.
 
     Raises
     ------
@@ -156,18 +137,9 @@ def read_edges(
 
 
 def table_of(edges: Mapping[Any, Any] | Iterable[Any]) -> pd.DataFrame:
-    """Return edges that were given as a list of pairs, or as a dictionary, as a table.
+    """Return edges that were given as pairs, or as triples with a weight, as a table.
 
-    Parameters
-    ----------
-    edges
-        Pairs of names, or triples with a weight; or a dictionary from a gene to its targets, from a gene to a dictionary
-        of targets and weights, or from a pair to its weight.
-
-    Raises
-    ------
-    ValueError
-        If an entry is none of these.
+    Or as a dictionary: from a gene to its targets, from a gene to a dictionary of targets and weights, or from a pair to its weight.
     """
     rows: list[tuple[Any, ...]] = []
     if isinstance(edges, Mapping):
@@ -198,17 +170,7 @@ def table_of(edges: Mapping[Any, Any] | Iterable[Any]) -> pd.DataFrame:
 def read_edge_file(path: PathLike, columns: Sequence[str | int | None] = ()) -> pd.DataFrame | networkx.Graph:
     """Read the path of edges: a table, with a header or without, a GraphML or a sif file.
 
-    Parameters
-    ----------
-    path
-        The file.
-    columns
-        Columns that the user names; if some are numbers, the file has no header.
-
-    Raises
-    ------
-    ValueError
-        If the file is of another kind, or gene sets.
+    `columns` are those that the user names; if some are numbers, the file has no header.
     """
     name = unpacked_name(path)
     if is_gmt(path):

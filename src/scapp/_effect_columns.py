@@ -83,11 +83,7 @@ _EFFECTS = frozenset({*LOG2, *LN, *LOG10, *_PLAIN_LOGS})
 _ALL_WHATS = {*_EFFECTS, *LOGS, *ERRORS, *P_VALUES, *ADJUSTED, *STATISTICS}
 _WHATS = "|".join(
     re.escape(name).replace("_", r"[\s_.\-]*")
-    for name in sorted(
-        {*_EFFECTS, *ERRORS, *P_VALUES, *ADJUSTED, "zscore", "z_score", "stat"},
-        key=len,
-        reverse=True,
-    )
+    for name in sorted({*_EFFECTS, *ERRORS, *P_VALUES, *ADJUSTED, "zscore", "z_score", "stat"}, key=len, reverse=True)
     if len(name) > 1
 )
 _OF_ONE = (
@@ -122,13 +118,7 @@ def find_like(table: pd.DataFrame, pattern: re.Pattern[str], without: Iterable[s
 def find_columns(table: pd.DataFrame, given: dict[str, str | None]) -> EffectColumns:
     """Find the columns of a long table under their usual names, where they are not given.
 
-    Parameters
-    ----------
-    table
-        The table.
-    given
-        Columns that the user names, under ``"perturbation"``, ``"gene"``, ``"lfc"``, ``"lfc_se"``, ``"statistic"`` and
-        ``"p_value"``.
+    `given` has those that the user names, under ``"perturbation"``, ``"gene"``, ``"lfc"``, ``"lfc_se"``, ``"statistic"`` and ``"p_value"``.
     """
     named = [column for column in given.values() if column is not None]
     lfc = given["lfc"] or find_column(table, [*LOG2, *LN, *LOG10, *LOGS], named)
@@ -190,21 +180,10 @@ def columns_by_perturbation(table: pd.DataFrame) -> dict[str, dict[str, list[obj
 
 
 def by_perturbation(table: pd.DataFrame, found: Mapping[str, Mapping[str, Sequence[object]]]) -> pd.DataFrame:
-    """Return a long table from one with columns for each perturbation.
+    """Return a long table from one with columns for each perturbation, as :func:`columns_by_perturbation` found them.
 
-    Columns without a perturbation are kept where they are no numbers, as those of genes.
-
-    Parameters
-    ----------
-    table
-        The table.
-    found
-        Its columns, as :func:`columns_by_perturbation` returns them.
-
-    Raises
-    ------
-    ValueError
-        If a perturbation has several columns of effects, or effects under another name than the rest.
+    Columns without a perturbation are kept where they are no numbers, as those of genes. ValueError if a perturbation has several
+    columns of effects, or effects under another name than the rest.
     """
     used = {column for columns in found.values() for of in columns.values() for column in of}
     rest = [column for column in table.columns if column not in used]

@@ -78,19 +78,9 @@ def fill_own_targets(
 ) -> NDArray[np.floating]:
     """Fill values that are NaN because a gene was perturbed itself, which many tables mask.
 
-    Parameters
-    ----------
-    values
-        Log-fold-changes or their standard errors, of shape (n_perturbations, n_genes). Not changed.
-    perturbations
-        Genes of each row.
-    genes
-        Names of the columns.
-
-    Returns
-    -------
-    A copy in which these take the median of the gene over the perturbations of others, so that they tell nothing; the same
-    array if there are none. Any other NaN stays.
+    `values`, of shape (n_perturbations, n_genes), is not changed; `perturbations` has the genes of each row, `genes` the names of
+    the columns. In a copy, such values take the median of the gene over the perturbations of others, so that they tell nothing;
+    without any, the same array is returned. Any other NaN stays.
     """
     places = genes.get_indexer([gene for of in perturbations for gene in of])
     rows = np.repeat(np.arange(len(perturbations)), [len(of) for of in perturbations])

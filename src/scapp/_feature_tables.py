@@ -31,19 +31,9 @@ LARGEST_FEATURE = 1e15
 
 
 def read_feature_table(table: Any) -> tuple[list[str], NDArray[np.float64]]:
-    """Return the genes of a table, once each, and their features, all finite; rows of NaN are left out.
+    """Return the genes of a table (its index or first column), once each, and their features, all finite; rows of NaN are left out.
 
-    Parameters
-    ----------
-    table
-        Genes as the index or the first column, numbers else.
-
-    Raises
-    ------
-    TypeError
-        If it is no table.
-    ValueError
-        If it holds text, genes twice, missing, infinite or very large numbers, or nothing.
+    ValueError for text, genes that occur twice, missing, infinite or very large numbers, and for an empty table.
     """
     if not isinstance(table, pd.DataFrame):
         raise TypeError(
@@ -114,13 +104,7 @@ def load_features(path: PathLike) -> Any:
 
 
 def _read_npz(path: PathLike) -> pd.DataFrame:
-    """Return an npz file as a table: its array of text names the rows of its array of two dimensions.
-
-    Raises
-    ------
-    ValueError
-        If it does not hold exactly one of each, of the same length. Pickled objects are not loaded.
-    """
+    """Return an npz file as a table: its only array of text names the rows of its only matrix. Pickled objects are not loaded."""
     path = existing_file(path)
     try:
         with zipfile.ZipFile(path) as archive:

@@ -70,14 +70,8 @@ class Meaning(NamedTuple):
 class NameTables:
     """Symbols of genes, and the other names that they have.
 
-    Parameters
-    ----------
-    official
-        The official symbols.
-    given
-        Names that the user says the symbol of, in a mapping; they decide before any table.
-    found
-        For each rule (``"previous"``, ``"alias"``, ``"ensembl"``, ``"entrez"``) the symbols of each name.
+    `official` are the official symbols. `given` are names that the user says the symbol of, in a mapping; they decide before any
+    table. `found` has, for each rule (``"previous"``, ``"alias"``, ``"ensembl"``, ``"entrez"``), the symbols of each name.
     """
 
     official: set[str] = field(default_factory=set)
@@ -86,24 +80,11 @@ class NameTables:
 
     @classmethod
     def read(cls, aliases: Aliases | None, ensembl: AliasTable | None = None) -> NameTables:
-        """Read tables.
+        """Read tables, which add to each other; what was read before is returned as it is, so that many networks can share it.
 
-        Parameters
-        ----------
-        aliases
-            Mapping from a name to its symbol; table, or its path, with the column ``symbol`` and one or more of
-            ``alias_symbol``, ``prev_symbol``, ``ensembl_id`` and ``entrez`` (as HGNC spells them, too; several names in a
-            cell are parted by ``|``); or several of these. Tables add to each other. What was read before is returned
-            as it is, so that many networks can share it.
-        ensembl
-            A further table, or mapping, of Ensembl ids.
-
-        Raises
-        ------
-        ValueError
-            If a table lacks these columns.
-        TypeError
-            If something else was given.
+        `aliases` is a mapping from a name to its symbol; a table, or its path, with the column ``symbol`` and one or more of
+        ``alias_symbol``, ``prev_symbol``, ``ensembl_id`` and ``entrez`` (as HGNC spells them, too; several names in a cell are parted by
+        ``|``); or several of these. `ensembl` is a further table, or mapping, of Ensembl ids. ValueError if a table lacks these columns.
         """
         if isinstance(aliases, NameTables) and ensembl is None:
             return aliases
@@ -223,14 +204,8 @@ def _text(column: pd.Series) -> pd.Series:
 class NameMatch:
     """Match of the names of a source to the genes of adata.
 
-    Parameters
-    ----------
-    names
-        The names asked.
-    name, gene, how
-        One entry for each name and gene that mean the same: their numbers, and how they were found.
-    ambiguous
-        Names that could mean several genes, and so mean none.
+    `name`, `gene` and `how` have one entry for each name and gene that mean the same: their numbers, and how they were found.
+    `ambiguous` names could mean several genes, and so mean none.
     """
 
     names: Sequence[str]
@@ -250,12 +225,9 @@ class NameMatch:
         return self.n_genes - len(np.unique(self.gene[self.how == BY_SYMBOL]))
 
     def best_names(self, n_genes: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return for each gene of adata the one name that fits best: its own, its official symbol, or its only alias.
+        """Return for each gene of adata the number of the one name that fits best: its own, its official symbol, or its only alias.
 
-        Returns
-        -------
-        The number of that name, -1 if there is none or several aliases fit equally well; and the genes, by number,
-        of which the latter is true.
+        It is -1 where there is none, or where several aliases fit equally well; the second array has the numbers of the latter genes.
         """
         best = np.full(n_genes, BY_ALIAS + 1)
         np.minimum.at(best, self.gene, self.how)
@@ -274,14 +246,7 @@ class GeneMatcher:
     official symbol by the alias table (a name that is itself an official symbol stays), and mean the same if
     these agree: so an old symbol in adata is found by the new one, and the reverse. A gene that adata holds under
     two names, as when C19orf26 was perturbed and measured as CBARP, is found under both. An alias that several
-    symbols share decides nothing.
-
-    Parameters
-    ----------
-    var_names
-        The genes of adata, unique.
-    aliases
-        As :meth:`scapp._gene_names.NameTables.read` takes them. None matches by symbol only.
+    symbols share decides nothing. `aliases` are as :meth:`NameTables.read` takes them; None matches by symbol only.
     """
 
     def __init__(self, var_names: Sequence[str], aliases: Aliases | None = None) -> None:
@@ -316,13 +281,7 @@ class GeneMatcher:
         return NameMatch(names, found[:, 0], found[:, 1], found[:, 2], tuple(ambiguous))
 
     def check_some_match(self, match: NameMatch, what: str, var_columns: Iterable[str] = ()) -> None:
-        """Raise if (nearly) no gene is found, with examples from both sides and what is likely wrong; warn of few.
-
-        Raises
-        ------
-        ValueError
-            If fewer than one in a hundred of the genes that could be found is found.
-        """
+        """Raise if not one in a hundred of the genes that could be found is found, with examples and what is likely wrong; warn of few."""
         smaller = min(len(self.var_names), len(match.names))
         if match.n_genes >= FEW * smaller:
             return
@@ -360,16 +319,9 @@ def kind_of(names: Sequence[str]) -> str:
 
 
 def likely_reason(var_names: Sequence[str], names: Sequence[str], what: str, var_columns: Sequence[str]) -> str:
-    """Explain why hardly any gene of adata is among those of a source, and name the call that mends it.
+    """Explain why hardly any gene of adata is among the `names` of a source, such as a ``"network"``, and name the call that mends it.
 
-    Parameters
-    ----------
-    var_names
-        The genes of adata.
-    names, what
-        The genes of the source; what it is, for example ``"network"``.
-    var_columns
-        Columns of ``adata.var``, one of which may hold symbols.
+    One of `var_columns`, the columns of ``adata.var``, may hold symbols.
     """
     ours, theirs = kind_of(var_names), kind_of(names)
     if {ours, theirs} == {_MOUSE, _HUMAN}:

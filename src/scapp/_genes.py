@@ -17,19 +17,10 @@ if TYPE_CHECKING:
 
 
 def measured_mask(adata: AnnData) -> NDArray[np.bool_]:
-    """Return which genes were measured, read from ``var["measured"]``; all of them if there is no such column.
+    """Return which genes were measured, a copy of ``var["measured"]`` of shape (n_vars,); all of them if there is no such column.
 
     Genes that were not measured are nodes of the network and possible targets. Their columns of `X` and of the
-    layers hold no data and are never to be read.
-
-    Returns
-    -------
-    Boolean array of shape (n_vars,), a copy.
-
-    Raises
-    ------
-    ValueError
-        If the column holds anything but true and false.
+    layers hold no data and are never to be read. ValueError if the column holds anything but true and false.
     """
     if Key.var.MEASURED not in adata.var:
         return np.ones(adata.n_vars, dtype=bool)
@@ -45,13 +36,7 @@ def measured_mask(adata: AnnData) -> NDArray[np.bool_]:
 
 
 def check_gene_names(adata: AnnData) -> None:
-    """Raise unless each gene has a name and no name occurs twice.
-
-    Raises
-    ------
-    ValueError
-        Naming the genes that occur more than once, or counting those without a name, with the mend.
-    """
+    """Raise unless each gene has a name and no name occurs twice."""
     names = adata.var_names
     nameless = sum(not isinstance(name, str) or not name.strip() for name in names)
     if nameless:
@@ -73,13 +58,7 @@ GROUPS = (Key.uns.NETWORKS, Key.uns.GENE_FEATURES, Key.uns.GUIDES, Key.uns.EFFIC
 
 
 def scapp_uns(adata: AnnData) -> Mapping[str, Any]:
-    """Return ``adata.uns["scapp"]``, empty where there is none.
-
-    Raises
-    ------
-    ValueError
-        If it, or an entry that scapp adds to, is no dictionary.
-    """
+    """Return ``adata.uns["scapp"]``, empty where there is none; ValueError if it, or an entry that scapp adds to, is no dictionary."""
     record = adata.uns.get(Key.uns.SCAPP, {})
     entries = {f"adata.uns[{Key.uns.SCAPP!r}]": record}
     if isinstance(record, Mapping):
@@ -100,20 +79,7 @@ def scapp_entry(adata: AnnData, group: str) -> MutableMapping[str, Any]:
 
 
 def check_no_view(adata: AnnData, call: str) -> None:
-    """Raise if `adata` is a view, or ``uns["scapp"]`` no dictionary, before a function would write into it.
-
-    Parameters
-    ----------
-    adata
-        Annotated data.
-    call
-        The function that is about to write, for example ``"scapp.pp.add_network"``.
-
-    Raises
-    ------
-    ValueError
-        If it is a view or ``uns["scapp"]`` is something else, with the mend.
-    """
+    """Raise if `adata` is a view, or ``uns["scapp"]`` no dictionary, before `call`, such as ``"scapp.pp.add_network"``, writes into it."""
     scapp_uns(adata)
     if adata.is_view:
         raise ValueError(

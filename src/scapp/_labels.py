@@ -66,28 +66,14 @@ GUIDE_WITH_STRAND = re.compile(r".+_[+-]_\d+\.\d+.*")
 def parse_label(
     label: str, *, control: Control = "control", sep: str = SEPARATOR, genes: Collection[str] = ()
 ) -> Perturbation:
-    """Read one label.
+    """Read one label, such as ``"KLF1"``, ``"KLF1+CEBPA"``, ``"ctrl+KLF1"`` or the control label itself.
 
-    Parameters
-    ----------
-    label
-        For example ``"KLF1"``, ``"KLF1+CEBPA"``, ``"ctrl+KLF1"`` or the control label itself.
-    control
-        The label of control cells; the usual names of controls are understood as well. A list names several, and then
-        no others are controls. None: no cells are, but the usual names inside a combination are dropped.
-    sep
-        What joins the genes of a combination.
-    genes
-        Names of genes, which stay genes where `control` is None, even if controls are often called so.
+    `control` is the label of control cells; the usual names of controls are understood as well. A list names several, and then
+    no others are controls. None: no cells are, but the usual names inside a combination are dropped, except for those in `genes`,
+    which controls are often called although they are genes. `sep` joins the genes of a combination.
 
-    Returns
-    -------
-    The perturbed genes in alphabetical order; empty for a control.
-
-    Raises
-    ------
-    ValueError
-        If the label is missing, has an empty part, or names a gene twice.
+    Returns the perturbed genes in alphabetical order; empty for a control. ValueError if the label is missing, has an empty part, or
+    names a gene twice.
     """
     if not sep:
         raise ValueError("The separator of the genes in a label must not be empty; the usual one is '+'.")
@@ -159,15 +145,7 @@ def parse_labels(
 
 
 def list_labels(perturbations: Iterable[str]) -> list[str]:
-    """Return the labels that are asked for.
-
-    Raises
-    ------
-    TypeError
-        If they are no list of texts.
-    ValueError
-        If there is none, or one is asked twice.
-    """
+    """Return the labels that are asked for; TypeError if they are no list of texts, ValueError if there is none, or one is asked twice."""
     if isinstance(perturbations, str):
         raise TypeError(f"Expected a list of labels, found the text {perturbations!r}. Pass [{perturbations!r}].")
     if isinstance(perturbations, pd.DataFrame):
@@ -205,26 +183,11 @@ def format_label(genes: Iterable[str], *, sep: str = SEPARATOR) -> str:
 
 
 def check_control(labels: Iterable[str], control: Control, *, sep: str = SEPARATOR, genes: Iterable[str] = ()) -> None:
-    """Raise unless some labels are the named control, and no others could be meant as well.
+    """Raise unless some labels, one for each cell, are the named control (not None), and no others could be meant as well.
 
     Names that are taken as controls beside those that were named (``"NTC_1"`` where ``"NTC"`` was) are logged with
-    their counts; a warning names labels that resemble controls and are taken as genes.
-
-    Parameters
-    ----------
-    labels
-        One for each cell, not missing.
-    control
-        As in :func:`parse_label`; not None.
-    sep
-        What joins the genes of a combination.
-    genes
-        Names of genes, to ask where a part of a combination may be a gene or a control.
-
-    Raises
-    ------
-    ValueError
-        Naming the usual controls that do occur, with their counts, or else the labels that look most like `control`.
+    their counts; a warning names labels that resemble controls and are taken as genes, and parts of combinations that may be one of
+    `genes` or a control. The error names the usual controls that do occur, with their counts, or else the labels most like `control`.
     """
     counts = count_labels(labels)
     names = named_controls(control)
@@ -345,24 +308,7 @@ def perturbed_genes(perturbations: Iterable[Perturbation]) -> list[str]:
 
 
 def encode(perturbations: Sequence[Perturbation], nodes: Sequence[str]) -> sparse.csr_matrix:
-    """Return the multi-hot matrix of perturbations over genes.
-
-    Parameters
-    ----------
-    perturbations
-        Parsed labels.
-    nodes
-        The genes that stand for the columns.
-
-    Returns
-    -------
-    float32 matrix of shape (n_perturbations, n_nodes).
-
-    Raises
-    ------
-    ValueError
-        If a gene is not among `nodes`; see :func:`check_known`.
-    """
+    """Return the multi-hot matrix of perturbations over genes, float32 of shape (n_perturbations, n_nodes); see :func:`check_known`."""
     check_known(perturbations, nodes)
     column = {gene: i for i, gene in enumerate(nodes)}
     sizes = np.fromiter((len(genes) for genes in perturbations), dtype=np.int64, count=len(perturbations))
@@ -410,32 +356,12 @@ def near_matches(name: str, choices: Iterable[str], n: int = 3) -> list[str]:
 
 
 def read_perturbations(
-    adata: AnnData,
-    *,
-    perturbation_key: str,
-    control: Control,
-    sep: str = SEPARATOR,
-    effects_allowed: bool = True,
+    adata: AnnData, *, perturbation_key: str, control: Control, sep: str = SEPARATOR, effects_allowed: bool = True
 ) -> list[Perturbation]:
-    """Return the perturbed genes of each observation.
+    """Return the perturbed genes of each cell, or of each row of effects, in alphabetical order; empty for a control.
 
-    Parameters
-    ----------
-    adata
-        Cells, or effects (one observation per perturbation).
-    perturbation_key
-        Column of ``adata.obs`` that holds the labels.
-    control
-        Label of the control cells, or a list of several; None if there are none.
-    sep
-        What joins the genes of a combination.
-    effects_allowed
-        Whether a table of effects (each observation its own perturbation, none of them a control) may pass although
-        `control` is given.
-
-    Returns
-    -------
-    One tuple of genes in alphabetical order for each observation; empty for a control.
+    `control` is None if there are none. With `effects_allowed`, a table of effects (each observation its own perturbation, none of
+    them a control) may pass although `control` is given.
 
     Raises
     ------
@@ -463,19 +389,7 @@ def check_labels(
 ) -> None:
     """Raise if labels are missing values written as text, or use another separator; warn of names of guides.
 
-    Parameters
-    ----------
-    labels
-        One for each observation.
-    genes
-        The genes of adata, by which parts of labels are known.
-    perturbation_key, control, sep
-        As in :func:`read_perturbations`.
-
-    Raises
-    ------
-    ValueError
-        Naming the labels, their counts, and the call that mends them.
+    The error names the labels, their counts, and the call that mends them. `genes` are those of adata, by which parts of labels are known.
     """
     counts = count_labels(labels)
     known = set(genes)

@@ -14,13 +14,7 @@ ORGANISMS = {"human": 9606, "mouse": 10090, "rat": 10116, "zebrafish": 7955, "fl
 
 
 def taxon(organism: str, known: tuple[str, ...] = tuple(ORGANISMS)) -> int:
-    """Return the number of an organism at NCBI.
-
-    Raises
-    ------
-    ValueError
-        If it is not one of those that a source has.
-    """
+    """Return the number of an organism at NCBI; ValueError if it is not one of those that a source has."""
     if organism not in known:
         raise ValueError(f"organism must be one of {', '.join(map(repr, known))}, found {organism!r}.")
     return ORGANISMS[organism]

@@ -38,16 +38,9 @@ def write_ranking(
     genes: Sequence[str],
     **options: Any,
 ) -> None:
-    """Write ranked genes into `uns`: in scanpy's form where a file holds it, else as arrays of any number of groups.
+    """Write ranked genes into ``uns[key]`` in scanpy's form where a file holds it, else into ``uns[complete_key(key)]`` as arrays.
 
-    Parameters
-    ----------
-    adata
-        Annotated data that is written into.
-    key
-        Where scanpy's form goes; the arrays go to :func:`complete_key` of it.
-    scores, lfc, groups, genes, **options
-        As :func:`rank_genes` takes them.
+    The further arguments are those of :func:`rank_genes`.
     """
     if fits_scanpy(groups):
         ranked = rank_genes(scores, lfc, groups, genes, **options)
@@ -98,9 +91,7 @@ def rank_all(
 ) -> dict[str, Any]:
     """Rank genes in plain arrays, which a file holds for any number of groups.
 
-    Returns
-    -------
-    Dictionary for ``adata.uns``: `groups` (n_groups,), `genes` (n_columns,), `order` (n_groups, n_genes), the columns of
+    The dictionary for ``adata.uns`` holds `groups` (n_groups,), `genes` (n_columns,), `order` (n_groups, n_genes), the columns of
     each group from the best on, their `scores` of the same shape, and `params`.
     """
     order = np.argsort(-scores, axis=1, kind="stable")[:, :n_genes]
@@ -116,10 +107,7 @@ def rank_all(
 def read_group(adata: AnnData, key: str, group: str) -> tuple[NDArray[Any], NDArray[np.float64], str]:
     """Return the genes of one group from the best on, their scores, and what the scores are.
 
-    Raises
-    ------
-    KeyError
-        If there is no such ranking, with the keys of those that there are; or if it has no such group, with its groups.
+    KeyError with the key if there is no such ranking; with the group and all groups if it has no such group.
     """
     ranking = adata.uns.get(key)
     if isinstance(ranking, Mapping) and {"names", "scores"} <= set(ranking):
@@ -151,28 +139,11 @@ def rank_genes(
     method: str = "attention",
     n_genes: int | None = None,
 ) -> dict[str, Any]:
-    """Return genes ranked by a score, in the form of scanpy's ``rank_genes_groups``.
+    """Return genes ranked by a score, in the form of scanpy's ``rank_genes_groups``; p-values are NaN, as these scores have none.
 
-    Parameters
-    ----------
-    scores, lfc
-        Score and log-fold-change of each gene, of shape (n_groups, n_genes).
-    groups
-        Label of each row, as it stands in ``obs[groupby]``.
-    genes
-        Name of each column.
-    groupby
-        Column of `obs` with the labels.
-    layer
-        Layer that holds the log-fold-changes.
-    method
-        What the score is.
-    n_genes
-        How many genes of each group are kept; all if None.
-
-    Returns
-    -------
-    Dictionary for ``adata.uns``; p-values are NaN, as these scores have none.
+    `scores` and `lfc` have the shape (n_groups, n_genes); `groups` holds the labels of the rows as they stand in ``obs[groupby]``,
+    `genes` the names of the columns; `layer` is where the log-fold-changes are and `method` what the score is. The best `n_genes` of
+    each group are kept; all if None.
     """
     order = np.argsort(-scores, axis=1, kind="stable")[:, :n_genes]
     names = np.asarray(genes, dtype=object)[order]

@@ -168,13 +168,7 @@ _BROKEN = (
 
 @contextmanager
 def whole(path: Path) -> Iterator[None]:
-    """Turn errors in reading a file into one that names it: truncated, damaged, or not text at all.
-
-    Raises
-    ------
-    ValueError
-        With the file, what is wrong, and what mends it.
-    """
+    """Turn errors in reading a file into a ValueError that names it: truncated, damaged, or not text at all."""
     try:
         yield
     except _BROKEN as error:
@@ -234,13 +228,7 @@ _KINDS = {
 
 
 def check_is_text(path: Path) -> None:
-    """Raise if a file is an intact one of another kind than a table, naming it.
-
-    Raises
-    ------
-    ValueError
-        With the kind of the file and who reads it.
-    """
+    """Raise if a file is an intact one of another kind than a table, naming its kind and who reads it."""
     with whole(path), open_bytes(path) as file:
         begin = file.read(4096)
     kind = next((kind for magic, kind in _KINDS.items() if begin.startswith(magic)), None)
@@ -254,22 +242,11 @@ def check_is_text(path: Path) -> None:
 
 
 def read_table(path: PathLike, *, header: bool = True) -> pd.DataFrame:
-    """Read a parquet or xlsx file, or a text table whose separator is that of its first line.
+    """Read a parquet or xlsx file, or a text table whose separator is that of its first line; ValueError if it is no such table.
 
     Tabs are looked for first, then commas, semicolons and spaces (as in STRING's downloads); the file may be
     gzipped, and begin with lines of comments (``#``). Nothing is read as missing: a gene may be called "NA" or "NAN".
-
-    Parameters
-    ----------
-    path
-        The file.
-    header
-        Whether its first line names the columns; if not, they are numbered from 0.
-
-    Raises
-    ------
-    ValueError
-        If there is no such file, it is empty, truncated, damaged, or no such table.
+    Without a `header` in the first line, columns are numbered from 0.
     """
     path = existing_file(path)
     if kind := _binary_kind(path):
@@ -546,14 +523,7 @@ def plain(column: object) -> str:
 def find_column(table: pd.DataFrame, names: Iterable[str], without: Iterable[object] = ()) -> str | None:
     """Return the first of `names`, as :func:`plain` spells them, that is a column of the table; None if none is.
 
-    Parameters
-    ----------
-    table
-        The table.
-    names
-        Usual names, the most telling first.
-    without
-        Columns that are something else.
+    The most telling names come first; columns in `without` are something else.
     """
     left_out = set(without)
     columns = {plain(column): column for column in reversed(list(table.columns)) if column not in left_out}

@@ -70,20 +70,9 @@ class TrainingEffects:
 def read_effects(
     effects: AnnData, *, layer: str | None, perturbation_key: str = Key.obs.PERTURBATION, sep: str = SEPARATOR
 ) -> TrainingEffects:
-    """Read effects that something is fitted to.
+    """Read effects that something is fitted to: one observation per perturbation, no controls, log-fold-changes in `layer` (`X` if None).
 
-    Values that are NaN because a gene was perturbed itself are filled; see :func:`scapp._effects.fill_own_targets`.
-
-    Parameters
-    ----------
-    effects
-        One observation per perturbation, no controls. Not changed.
-    layer
-        Layer of the log-fold-changes; `X` if None.
-    perturbation_key
-        Column of `obs` with the labels.
-    sep
-        What joins the genes of a combination.
+    Nothing is changed. Values that are NaN because a gene was perturbed itself are filled; see :func:`scapp._effects.fill_own_targets`.
 
     Raises
     ------
@@ -91,8 +80,6 @@ def read_effects(
         If a label cannot be read, an observation is a control, two are the same perturbation, no gene was measured, or
         the values are no log-fold-changes: not finite, counts, or larger than 50; and for standard errors, control means and
         numbers of cells that cannot be true.
-    TypeError
-        If `effects` is no AnnData.
     """
     perturbations = read_perturbations(effects, perturbation_key=perturbation_key, control=None, sep=sep)
     check_gene_names(effects)

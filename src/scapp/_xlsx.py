@@ -16,13 +16,7 @@ LARGEST_SHEET = 2**31
 
 
 def read_xlsx(path: Path) -> pd.DataFrame:
-    """Read the first sheet of an Excel file, whose first row is the header.
-
-    Raises
-    ------
-    ValueError
-        If it is no such file, or the sheet is empty.
-    """
+    """Read the first sheet of an Excel file, whose first row is the header; ValueError if it is no such file, or the sheet is empty."""
     try:
         with zipfile.ZipFile(path) as archive:
             rows = _rows(archive)

@@ -60,11 +60,7 @@ class CountModel:
         return 1 - self.dropout * np.exp(-mean / DROPOUT_SCALE)
 
     def draw(
-        self,
-        rng: Generator,
-        rates: NDArray[np.float64],
-        perturbation: NDArray[np.intp],
-        batch: NDArray[np.intp],
+        self, rng: Generator, rates: NDArray[np.float64], perturbation: NDArray[np.intp], batch: NDArray[np.intp]
     ) -> sparse.csr_matrix:
         """Draw counts of cells, given the row of `rates` and the batch of each; float32 of shape (n_cells, n_genes)."""
         shares = self.shares(rates)

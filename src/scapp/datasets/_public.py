@@ -281,11 +281,7 @@ def replogle_2022_k562_gwps(
 @checked
 @_fetching
 def replogle_2022_k562_zscores(
-    *,
-    folder: Folder = None,
-    base_url: str | None = None,
-    progress_bar: bool = True,
-    known_hash: str | None = None,
+    *, folder: Folder = None, base_url: str | None = None, progress_bar: bool = True, known_hash: str | None = None
 ) -> pd.DataFrame:
     """Return z-scores of 6,797 knock-downs in K562 cells :cite:p:`Replogle2022`, a table of 1.5 MB without cells.
 
@@ -342,11 +338,7 @@ def replogle_2022_k562_zscores(
 @checked
 @_fetching
 def papalexi_2021(
-    *,
-    folder: Folder = None,
-    base_url: str | None = None,
-    progress_bar: bool = True,
-    known_hash: str | None = None,
+    *, folder: Folder = None, base_url: str | None = None, progress_bar: bool = True, known_hash: str | None = None
 ) -> MuData:
     """Return cells of the ECCITE-seq screen of :cite:t:`Papalexi2021`, from pertpy: knock-out in THP-1 cells.
 
@@ -400,11 +392,7 @@ def papalexi_2021(
 @checked
 @_fetching
 def papalexi_2021_guides(
-    *,
-    folder: Folder = None,
-    base_url: str | None = None,
-    progress_bar: bool = True,
-    known_hash: str | None = None,
+    *, folder: Folder = None, base_url: str | None = None, progress_bar: bool = True, known_hash: str | None = None
 ) -> AnnData:
     r"""Return cells of the screen of :cite:t:`Papalexi2021` as they come from the sequencer: counts, and the guides of each cell.
 

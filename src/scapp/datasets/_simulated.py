@@ -163,11 +163,7 @@ def simulated_perturb_seq(
     rng = np.random.default_rng(seed)
     genes = np.array([f"G{i:0{len(str(n_genes))}d}" for i in range(1, n_genes + 1)], dtype=object)
     network = plant_network(
-        rng,
-        n_genes=n_genes,
-        n_regulators=n_regulators,
-        n_modules=n_modules,
-        interaction_strength=interaction_strength,
+        rng, n_genes=n_genes, n_regulators=n_regulators, n_modules=n_modules, interaction_strength=interaction_strength
     )
     pairs = draw_pairs(rng, network, n_singles=n_singles, n_pairs=n_doubles, interacting=interacting)
     counts = CountModel(

@@ -51,46 +51,21 @@ def no_news_of_mudata() -> Iterator[None]:
 
 
 def load_h5ad(path: Path | str, *, backed: Literal["r"] | None = None) -> AnnData:
-    """Read an h5ad file.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is none.
-    ValueError
-        If it is damaged or of another kind.
-    """
+    """Read an h5ad file; FileNotFoundError if there is none, ValueError if it is damaged or of another kind."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no file {str(path)!r}.")
     return read_anndata(path, backed=backed)
 
 
 def labelled_cells(path: Path | str, *, perturbation_key: str | None = None, control: str | None = None) -> AnnData:
-    """Return the cells of a file, as :func:`tidy` makes them.
-
-    Parameters
-    ----------
-    path
-        h5ad file.
-    perturbation_key, control
-        As in :func:`read_labels`.
-    """
+    """Return the cells of an h5ad file, as :func:`tidy` makes them."""
     return tidy(load_h5ad(path), perturbation_key=perturbation_key, control=control)
 
 
 def tidy(adata: AnnData, *, perturbation_key: str | None = None, control: str | None = None) -> AnnData:
-    """Return the cells of a public file whose perturbation is known, in scapp's form.
+    """Return the cells of a public file, in memory or backed, whose perturbation is known, in scapp's form; the object is changed.
 
-    Parameters
-    ----------
-    adata
-        Cells, in memory or backed; the object is changed.
-    perturbation_key, control
-        As in :func:`read_labels`.
-
-    Returns
-    -------
-    The cells, with ``obs["perturbation"]`` (``"control"``, ``"KLF1"``, ``"CEBPA+KLF1"``), ``obs["control"]`` (boolean),
+    The cells have ``obs["perturbation"]`` (``"control"``, ``"KLF1"``, ``"CEBPA+KLF1"``), ``obs["control"]`` (boolean),
     ``obs["n_perturbed_genes"]`` and, where a column of its usual names is there, ``obs["batch"]`` (text). Columns of
     these names that hold something else are kept as ``"…_source"``. A view, where cells of a backed file are left out.
     """
@@ -130,9 +105,7 @@ def with_columns(obs: pd.DataFrame, columns: dict[str, pd.Series | NDArray]) -> 
 def use_gene_symbols(adata: AnnData) -> NDArray[np.bool_]:
     """Name genes by symbol where a column of var has these and the names are Ensembl ids, as in the files of GEARS.
 
-    Returns
-    -------
-    Which genes to keep: of those with the same symbol the first.
+    Returns which genes to keep: of those with the same symbol the first.
     """
     for name in SYMBOLS:
         if name in adata.var and adata.var_names.str.match(r"ENS[A-Z]*G\d").mean() > 0.5:
@@ -148,13 +121,7 @@ def use_gene_symbols(adata: AnnData) -> NDArray[np.bool_]:
 
 
 def label_column(adata: AnnData) -> str:
-    """Return the column of obs that holds the labels, by its usual names.
-
-    Raises
-    ------
-    ValueError
-        If there is none of these names.
-    """
+    """Return the column of obs that holds the labels, by its usual names; ValueError if there is none."""
     for name in COLUMNS:
         if name in adata.obs:
             return name
@@ -165,27 +132,11 @@ def label_column(adata: AnnData) -> str:
 
 
 def read_labels(adata: AnnData, *, perturbation_key: str | None = None, control: str | None = None) -> pd.Series:
-    """Return labels as scapp reads them.
+    """Return for each cell ``"control"``, a canonical label such as ``"CEBPA+KLF1"``, or None without a known perturbation.
 
-    Parameters
-    ----------
-    adata
-        Cells of a public file.
-    perturbation_key
-        Column of `obs`; found by its usual names if None.
-    control
-        Label of the control cells, besides the usual ones.
-
-    Returns
-    -------
-    For each cell ``"control"``, a canonical label such as ``"CEBPA+KLF1"``, or None for a cell without a known
-    perturbation. Genes that are joined by ``"_"`` are told apart where each part is a gene of the matrix or a
+    The column is found by its usual names if `perturbation_key` is None; `control` is a label of control cells besides the usual
+    ones. Genes that are joined by ``"_"`` are told apart where each part is a gene of the matrix or a
     perturbation by itself, or where ``obs["nperts"]`` counts as many.
-
-    Raises
-    ------
-    ValueError
-        If there is no such column.
     """
     if perturbation_key is not None and perturbation_key not in adata.obs:
         raise ValueError(

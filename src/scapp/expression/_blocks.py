@@ -34,22 +34,10 @@ class Block:
 class BlockTask:
     """Work to be done on the values of a block once they are read.
 
-    Attributes
-    ----------
-    source
-        Name of the matrix, for messages.
-    rows, columns
-        Where the block stands, among all cells and the measured genes.
-    order
-        Where each gene stands in this matrix; None if the order is the same.
-    measured
-        Which of these genes are taken; None if all.
-    totals
-        Total counts of the cells, by which they are normalised: True means those of the block itself, False none.
-    factor
-        By which logs of another base are brought to the natural one.
-    per_cell
-        Arrays with one value for each of its cells.
+    `source` names the matrix in messages. The block is at `rows` among all cells and at `columns` among the measured genes. `order`
+    is where each gene stands in this matrix (None if the order is the same), `measured` which of these genes are taken (None if
+    all). Cells are normalised by `totals`: True means those of the block itself, False none; `factor` brings logs of another base to
+    the natural one. `per_cell` are arrays with one value for each of its cells.
     """
 
     source: str
@@ -201,21 +189,10 @@ def _log_normalise(counts: Any, totals: NDArray[np.float64]) -> Any:
 
 
 class GroupSums:
-    """Sums over the cells of each group, of the expression x, of x squared, and of x times a reference.
+    """Sums over the cells of each group, of the expression x, of x squared, and of x times a reference profile of their batch.
 
-    Parameters
-    ----------
-    n_cells
-        Cells of each group, shape (n_groups,).
-    n_genes
-        How many genes there are.
-    reference
-        Reference profiles r, one for each batch, of shape (n_batches, n_genes), for the sums of x times r; optional.
-
-    Attributes
-    ----------
-    values, squares, products
-        The sums, float64 of shape (n_groups, n_genes); `products` is None without a reference.
+    `n_cells` has the cells of each group, `reference` one profile for each batch, of shape (n_batches, n_genes). `values`, `squares`
+    and `products` are the sums, float64 of shape (n_groups, n_genes); `products` is None without a reference.
     """
 
     def __init__(self, n_cells: NDArray[np.intp], n_genes: int, reference: NDArray[np.float64] | None = None) -> None:
@@ -289,21 +266,7 @@ def sum_groups(
     reference: NDArray[np.float64] | None = None,
     batches: NDArray[np.intp] | None = None,
 ) -> GroupSums:
-    """Sum over the cells of each group.
-
-    Parameters
-    ----------
-    expression
-        The cells.
-    groups
-        Group of each cell, from 0; -1 leaves the cell out. Shape (n_obs,).
-    n_groups
-        How many groups there are.
-    reference
-        Reference profiles, as in `GroupSums`; optional.
-    batches
-        Batch of each cell, shape (n_obs,); goes with `reference`.
-    """
+    """Sum over the cells of each group, 0 to `n_groups` - 1; -1 leaves a cell out. `batches` goes with `reference`; see `GroupSums`."""
     n_cells = np.bincount(groups[groups >= 0], minlength=n_groups)
     start = partial(GroupSums, n_cells, len(expression.genes), reference)
     return expression.add_up(start, groups, *([] if batches is None else [batches]), cells=groups >= 0)

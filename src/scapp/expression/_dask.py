@@ -34,13 +34,7 @@ class DaskSum:
         self._lock = Lock()
 
     def take(self) -> Accumulator:
-        """Return the sums and forget them.
-
-        Raises
-        ------
-        RuntimeError
-            If they were taken before.
-        """
+        """Return the sums and forget them; RuntimeError if they were taken before."""
         with self._lock:
             running, self._running = self._running, None
         if running is None:
@@ -60,14 +54,9 @@ class DaskSum:
 
 
 def add_up(start: Callable[[], Accumulator], jobs: Sequence[tuple[Any, BlockTask]]) -> Accumulator:
-    """Return the sums over blocks of Dask arrays, each a `Delayed` and what is to be done with its values.
+    """Return the sums over blocks of Dask arrays, at least one, each a `Delayed` and what is to be done with its values.
 
-    Parameters
-    ----------
-    start
-        Sums of no blocks; what it returns is added to.
-    jobs
-        The blocks, at least one.
+    `start` returns the sums of no blocks, which are added to.
     """
     from dask.delayed import Delayed
     from dask.task_spec import Task, TaskRef

@@ -53,22 +53,10 @@ class Scale(StrEnum):
 class Expression:
     """The measured expression of all cells, checked, and handed out in blocks on the scale log1p(CP10k).
 
-    Parameters
-    ----------
-    adata
-        Cells by genes, in memory or backed, a view or not. It is only read.
-    layer
-        Layer to read; `X` if None.
-    total_counts_key
-        Column of ``adata.obs`` with the total counts of each cell, for raw counts of a part of the genes. If None, the
-        total is taken over the measured genes of the matrix.
-    chunk_size
-        How many cells are read at a time (for CSC: genes that amount to as many values). If None, a block takes some
-        tens of megabytes, of a sparse matrix in memory hundreds; the chunks of a Dask array are its own, or joined up to this number.
-    sources
-        The matrices, one below the other, where they are not one matrix of `adata`.
-    inspect
-        Whether to look at all values now. If False, `add_up` does, and nothing else may be asked before.
+    `adata` (cells by genes, in memory or backed, a view or not) is only read. `total_counts_key` names the column of ``adata.obs``
+    with the total counts of each cell, for raw counts of a part of the genes; if None, the total is taken over the measured genes
+    of the matrix. `sources` are the matrices, one below the other, where they are not one matrix of `adata`. With `inspect` all
+    values are looked at now; without, `add_up` does it, and nothing else may be asked before.
 
     Raises
     ------
@@ -151,14 +139,9 @@ class Expression:
         )
 
     def blocks(self, cells: NDArray[np.bool_] | None = None, *, normalise: bool = True) -> Iterator[Block]:
-        """Return all blocks of the measured genes, on the scale log1p(CP10k).
+        """Return all blocks of the measured genes, on the scale log1p(CP10k) or, if `normalise` is False, with raw counts as they are.
 
-        Parameters
-        ----------
-        cells
-            If given, blocks without any of these cells are left out.
-        normalise
-            If False, raw counts are handed out as they are.
+        Blocks without any of `cells` are left out.
         """
         totals = False if self._totals is None or not normalise else self._totals
         for source in self._sources:
@@ -171,17 +154,9 @@ class Expression:
         """Sum over all blocks, on the scale log1p(CP10k).
 
         If the values were not looked at yet, they are in the same pass, on a guess of what the matrix holds. If the guess is
-        wrong there is a second pass. Matrices that are stored gene by gene are looked at before.
-
-        Parameters
-        ----------
-        sums
-            Gives sums over no cells, to which those of the blocks are added; it must be importable, so that it can be sent
-            to a cluster.
-        *per_cell
-            Arrays with one value for each cell; the sums get the values of a block together with it.
-        cells
-            Blocks without any of these cells may be left out.
+        wrong there is a second pass. Matrices that are stored gene by gene are looked at before. `sums` gives sums over no cells, to
+        which those of the blocks are added; it must be importable, so that it can be sent to a cluster. `per_cell` are arrays with one
+        value for each cell; the sums get the values of a block together with it. Blocks without any of `cells` may be left out.
         """
         if not self.inspected and any(source.by_genes for source in self._sources):
             self._look()

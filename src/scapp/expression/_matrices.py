@@ -74,13 +74,7 @@ class Source:
                 yield Piece(self._rows(rows.start, rows.stop), slice(0, n_vars), (rows, slice(0, n_vars)))
 
     def read(self, piece: Piece) -> Any:
-        """Return the values of a block.
-
-        Raises
-        ------
-        ValueError
-            If the file cannot be read there.
-        """
+        """Return the values of a block; ValueError if the file cannot be read there."""
         if is_dask(self.matrix):
             return piece.read.compute()
         if sparse.issparse(self.matrix) and not self.by_genes:
@@ -134,12 +128,7 @@ class Source:
 def get_matrix(adata: AnnData, layer: str | None, chunk_size: int | None = None, where: str = "") -> tuple[Any, str]:
     """Return `X` or a layer, as it is stored, and its name for messages.
 
-    Raises
-    ------
-    ValueError
-        If there is none, or the size of a chunk is below one.
-    TypeError
-        If it is of a kind that cannot be read by blocks.
+    ValueError if there is none, TypeError if it is of a kind that cannot be read by blocks.
     """
     name = ("adata.X" if layer is None else f"adata.layers[{layer!r}]") + where
     if chunk_size is not None and chunk_size < 1:

@@ -61,19 +61,10 @@ _BASES = {2.0: Transform.LOG2, 10.0: Transform.LOG10}
 class FoundScale:
     """Scale found for a matrix that holds fractions.
 
-    Parameters
-    ----------
-    transform
-        What was done to the counts; None if nothing tells.
-    told_by
-        ``"steps"``, ``"sums"``, ``"uns"`` or ``""``.
-    total
-        The sum to which each cell was normalised; NaN where cells have different sums over these genes.
-    largest_total
-        The largest sum of a cell over these genes, before the log.
-    step
-        The common step of all cells before the log, as of counts that were not normalised (times a constant); NaN where cells
-        have steps of their own.
+    `transform` is what was done to the counts, None if nothing tells, and `told_by` is ``"steps"``, ``"sums"``, ``"uns"`` or ``""``.
+    `total` is the sum to which each cell was normalised, NaN where cells have different sums over these genes; `largest_total` the
+    largest of these sums, before the log. `step` is the common step of all cells before the log, as of counts that were not
+    normalised (times a constant); NaN where cells have steps of their own.
     """
 
     transform: Transform | None
@@ -84,15 +75,7 @@ class FoundScale:
 
 
 def find_scale(cells: Sequence[NDArray[np.float64]], log1p: object = None) -> FoundScale:
-    """Tell what was done to the counts of cells.
-
-    Parameters
-    ----------
-    cells
-        Values that are not zero, of some cells.
-    log1p
-        ``adata.uns["log1p"]``, which scanpy writes; used where the values do not tell.
-    """
+    """Tell what was done to the counts of cells from their values that are not zero; where these do not tell, from ``uns["log1p"]``."""
     cells = [cell for cell in cells if len(cell)]
     distances = {transform: _distance_from_steps(cells, inverse) for transform, inverse in _INVERSES.items()}
     if distances[Transform.NONE] < SMALLEST_DISTANCE:

@@ -31,17 +31,7 @@ MIN_SINGLES = 4
 def effects_by_context(
     adata: AnnData, context_key: str, perturbation_key: str, effects_of: Callable[[AnnData], AnnData]
 ) -> AnnData:
-    """Compute the effects in each context, one below the other; see :func:`scapp.pp.pseudobulk`.
-
-    Parameters
-    ----------
-    adata
-        Cells of all contexts.
-    context_key, perturbation_key
-        Columns of ``adata.obs``.
-    effects_of
-        Turns the cells of one context into effects.
-    """
+    """Compute the effects in each context, one below the other; `effects_of` turns the cells of one context into effects."""
     if isinstance(context_key, str) and context_key == perturbation_key:
         raise ValueError(f"context_key and perturbation_key name the same column, {context_key!r}.")
     column = column_of_obs(adata, context_key, "context_key").astype(str)

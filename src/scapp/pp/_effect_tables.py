@@ -65,20 +65,9 @@ _LABEL = "perturbation of the table"
 class FoundEffects:
     """Effects as they were read, natural log, float64 of shape (n_rows, n_genes), NaN where there is none.
 
-    Parameters
-    ----------
-    labels, contexts
-        Label and context of each row; `contexts` is None where there is only one, and named by its column otherwise.
-    genes
-        Gene of each column.
-    lfc, lfc_se
-        Effects and standard errors; `lfc_se` is None where none are known.
-    record
-        How they were read.
-    var
-        What is known of the genes.
-    canonical
-        Whether labels are in their canonical form already.
+    `labels` and `contexts` are those of the rows; `contexts` is None where there is only one, and named by its column otherwise.
+    `lfc_se` is None where no standard errors are known. `record` is how they were read, `var` what is known of the genes, and
+    `canonical` whether labels are in their canonical form already.
     """
 
     labels: pd.Series
@@ -426,7 +415,7 @@ def _from_wide(table: pd.DataFrame, texts: list[str], options: Options) -> Found
     if not values.shape[1]:
         raise ValueError(
             f"Cannot tell which columns hold effects; the columns are {shorten(map(repr, table.columns), 12)}. Name those of a long "
-            "table with perturbation=…, gene=… and lfc=….",
+            "table with perturbation=…, gene=… and lfc=…."
         )
     names = names_of(table[labels_in], "label") if labels_in is not None else pd.Series(map(str, table.index))
     matrix = np.column_stack([_numbers(values[column], "lfc").to_numpy() for column in values.columns])
@@ -595,10 +584,7 @@ def compared(labels: pd.Series, options: Options) -> pd.Series:
 def without_control(label: str, control: Control) -> str:
     """Return the perturbation of a comparison with controls, such as ``"KLF1_vs_control"`` or ``"KLF1-control"``.
 
-    Raises
-    ------
-    ValueError
-        If it is the control that is compared with a perturbation, so that effects have the other sign.
+    ValueError if it is the control that is compared with a perturbation, so that effects have the other sign.
     """
     named = control if control is None or isinstance(control, str) else list(control)
 

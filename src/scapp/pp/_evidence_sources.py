@@ -33,16 +33,8 @@ LICENCES: Final = {"STRING": "CC BY 4.0", "Gene Ontology": "CC BY 4.0", "Reactom
 class SourceOptions:
     """Options that every source is read with.
 
-    Parameters
-    ----------
-    species
-        As the functions of `scapp.resources` call it.
-    local
-        Folder of files, from which everything is read then; None to use downloads.
-    download
-        Options of the downloads.
-    min_score
-        Combined score of STRING, below which edges are left out.
+    Everything is read from the folder `local`; where it is None, from downloads with the options `download`. Edges of STRING with a
+    combined score below `min_score` are left out.
     """
 
     species: str
@@ -53,17 +45,7 @@ class SourceOptions:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Networks and gene features by the key that they get.
-
-    Parameters
-    ----------
-    networks
-        Edges, as :func:`scapp.pp.add_network` takes them.
-    features
-        Gene features, as :func:`scapp.pp.add_gene_features` takes them.
-    parents
-        For annotations that are yet to be passed on: the terms and their parents.
-    """
+    """Networks and gene features by the key that they get; `parents` of terms, for annotations that are yet to be passed on."""
 
     networks: dict[str, Any] = field(default_factory=dict)
     features: dict[str, Any] = field(default_factory=dict)
@@ -71,15 +53,7 @@ class Evidence:
 
 
 def read_sources(names: Iterable[str], options: SourceOptions) -> Evidence:
-    """Read the named sources, from the folder or from downloads.
-
-    Raises
-    ------
-    ValueError
-        If the folder lacks a source or has several files for it, a file cannot be read, or the species has no such source.
-    ConnectionError
-        If a file cannot be downloaded.
-    """
+    """Read the named sources, from the folder or from downloads."""
     read = Evidence()
     for name in names:
         found = _READERS[name](options)
@@ -207,13 +181,7 @@ def _reactome(options: SourceOptions) -> Evidence:
 
 
 def _one_file(folder: Path, what: str, fits: Callable[[str], bool], suffixes: tuple[str, ...]) -> Path | None:
-    """Return the only file of the folder whose name in lower case, but for .gz or .zip, fits and ends so; None if none does.
-
-    Raises
-    ------
-    ValueError
-        If there are several.
-    """
+    """Return the only file of the folder whose name in lower case, but for .gz or .zip, fits and ends so; None if none does."""
     found = []
     for path in sorted(folder.iterdir()):
         name = path.name.lower().removesuffix(".gz").removesuffix(".zip")

@@ -347,12 +347,7 @@ def _from_network(
         )
         adjacency, names = adjacency[held][:, held], names[held]
     values = diffusion_embedding(adjacency, n_components, restart=restart, seed=seed)
-    params = {
-        "n_components": n_components,
-        "restart": restart,
-        "seed": seed,
-        "weight_column": table.weight_column,
-    }
+    params = {"n_components": n_components, "restart": restart, "seed": seed, "weight_column": table.weight_column}
     return _known_rows("network", list(names), values, params)
 
 

@@ -55,20 +55,10 @@ logger = logging.getLogger(__name__)
 class Calls:
     """Guides of cells.
 
-    Parameters
-    ----------
-    guides
-        Names of the guides.
-    assigned
-        Which guides are in which cells; boolean CSR of shape (n_cells, n_guides).
-    share
-        Share of a cell's guide counts that its guides hold together, NaN where that is not known; shape (n_cells,).
-    tied
-        Cells with several guides of which it is not known which counts; shape (n_cells,).
-    thresholds
-        The fewest counts at which each guide is assigned, NaN where there are none; shape (n_guides,).
-    not_fitted
-        Guides whose counts do not show two components, so that `min_counts` decides alone.
+    `assigned`, a boolean CSR of shape (n_cells, n_guides), tells which of the `guides` are in which cells; `share` is that of a
+    cell's guide counts which its guides hold together, NaN where it is not known; `tied` are cells with several guides of which it is
+    not known which counts. `thresholds` are the fewest counts at which each guide is assigned, NaN where there are none, and
+    `not_fitted` the guides whose counts do not show two components, so that `min_counts` decides alone.
     """
 
     guides: list[str]
@@ -84,14 +74,7 @@ def calls_from_counts(
 ) -> Calls:
     """Assign guides by their counts; see :func:`scapp.pp.guides_to_perturbations`.
 
-    Parameters
-    ----------
-    guides
-        Cells by guides.
-    cells
-        Rows of `guides`, one for each cell asked; -1 for a cell that is not there.
-    layer, method, min_counts, seed
-        As there.
+    `cells` are rows of `guides`, one for each cell asked; -1 for a cell that is not there.
     """
     counts = _read_counts(guides, layer)
     rows = sparse.vstack([counts, sparse.csr_matrix((1, counts.shape[1]))], format="csr")[cells]
@@ -247,13 +230,7 @@ def _mixture_threshold(counts: NDArray[np.float64], seed: int) -> float:
 
 
 def check_cells(adata: AnnData, guides: AnnData) -> NDArray[np.intp]:
-    """Return the row of `guides` of each cell of `adata`, by name; -1 where it has none.
-
-    Raises
-    ------
-    ValueError
-        If names of cells are not unique, or no cell is in both.
-    """
+    """Return the row of `guides` of each cell of `adata`, by name, -1 where it has none; raise if no cell is in both."""
     for name, data in (("expression", adata), ("guide counts", guides)):
         if not data.obs_names.is_unique:
             twice = data.obs_names[data.obs_names.duplicated()].unique()
@@ -273,26 +250,8 @@ def check_cells(adata: AnnData, guides: AnnData) -> NDArray[np.intp]:
 def calls_from_table(adata: AnnData, guides: CallTable, *, sep: str, min_counts: float) -> tuple[Calls, int]:
     """Read calls from a long table; see :func:`scapp.pp.guides_to_perturbations`.
 
-    Parameters
-    ----------
-    adata
-        The cells that are asked for.
-    guides
-        One row per cell and guide, or a cell with its guides joined by `sep`; the path of such a table; or a mapping from
-        guide to cells.
-    sep
-        What joins the guides and counts of one row.
-    min_counts
-        Rows with fewer counts are left out, where the table has counts.
-
-    Returns
-    -------
-    The calls, and how many cells of adata the table does not hold.
-
-    Raises
-    ------
-    ValueError
-        If the columns cannot be told, counts are no numbers, or no cell of adata is in the table.
+    Returns the calls, and how many cells of adata the table does not hold. Rows with fewer than `min_counts` are left out, where the
+    table has counts.
     """
     table = _table(guides, adata.obs_names)
     cell, guide, count = _columns(table)

@@ -44,33 +44,11 @@ def read_targets(
     genes: Iterable[str] = (),
     measured: Iterable[str] = (),
 ) -> list[Genes]:
-    """Return the genes that each guide targets, without controls; see :func:`scapp.pp.guides_to_perturbations`.
+    """Return the genes that each guide targets, sorted, without controls (empty for a control guide).
 
-    Parameters
-    ----------
-    guides
-        Names of the guides.
-    targets
-        Column of `var`, mapping, regular expression, or a table of guides or its path.
-    var
-        Describes the guides; None where they are only known by name.
-    controls
-        Regular expressions of control guides or their targets.
-    control, sep
-        The label of controls, and what joins genes.
-    genes
-        Names that are genes although controls often have them.
-    measured
-        The genes of adata.
-
-    Returns
-    -------
-    One tuple of genes a guide, sorted; empty for a control.
-
-    Raises
-    ------
-    ValueError
-        If `targets` cannot be read, a guide has no target and is no control, or a target may be a gene or a control.
+    `targets`, `controls`, `control`, `sep` and `genes` are those of :func:`scapp.pp.guides_to_perturbations`. `var` describes the
+    guides, None where they are only known by name; `measured` are the genes of adata. ValueError if `targets` cannot be read, a
+    guide has no target and is no control, or a target may be a gene or a control.
     """
     if len(set(guides)) < len(guides):
         raise ValueError(
@@ -223,24 +201,11 @@ def names_a_file(value: object) -> bool:
 
 
 def read_library(targets: pd.DataFrame | PathLike, guides: list[str]) -> tuple[pd.Series, pd.Series, str]:
-    """Read a table of guides.
+    """Read a table of guides, one a row, with its name, its target and perhaps its type; or the path of such a table.
 
-    Parameters
-    ----------
-    targets
-        One row per guide, with its name, its target and perhaps its type; or the path of such a table.
-    guides
-        The guides that are asked for, by which the column of their names is found.
-
-    Returns
-    -------
-    The target of each guide (empty where there is none), its type (empty where there is none), both by its name, and where
-    the table comes from, for messages.
-
-    Raises
-    ------
-    ValueError
-        If the columns cannot be told, or a guide occurs twice with another target.
+    The column of the names is found by the `guides` that are asked for. Returns the target of each guide and its type, both by its
+    name and empty where there is none, and where the table comes from, for messages. ValueError if the columns cannot be told, or a
+    guide occurs twice with another target.
     """
     where = f"targets={str(targets)!r}" if is_path(targets) else "targets=…"
     table: pd.DataFrame = read_table(existing_file(targets)) if is_path(targets) else targets

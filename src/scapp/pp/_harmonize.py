@@ -284,17 +284,7 @@ class Naming:
         return found
 
     def plan(self, names: Iterable[str], perturbed: Iterable[str], on_collision: OnCollision) -> pd.DataFrame:
-        """Return the new name of each name, as the table of a report.
-
-        Parameters
-        ----------
-        names
-            Those of the genes that are there, once each.
-        perturbed
-            Names of perturbed genes; some of them may be among the names.
-        on_collision
-            As in :func:`harmonize_genes`.
-        """
+        """Return the new name of each name, and of perturbed genes that may be among them, as the table of a report."""
         names, perturbed = list(names), set(perturbed)
         every = list(dict.fromkeys([*names, *sorted(perturbed)]))
         self._check(every)

@@ -300,7 +300,7 @@ def _say_what_is_done(
     if few:
         warn_user(
             f"{len(few)} perturbation(s) with fewer than min_cells={min_cells} {what} are left out: {_name(few)}. "
-            "All are listed in uns['scapp']['pseudobulk']['dropped'].",
+            "All are listed in uns['scapp']['pseudobulk']['dropped']."
         )
 
 
@@ -350,10 +350,7 @@ def _assemble(
         layers={Key.layers.LFC: over_all_genes(effects.lfc), Key.layers.LFC_SE: over_all_genes(effects.lfc_se)},
         varm={key: adata.varm[key].copy() for key in adata.varm},
         varp={key: adata.varp[key].copy() for key in adata.varp},
-        uns={
-            Key.uns.SCAPP: {**uns, Key.uns.PSEUDOBULK: record},
-            Key.uns.N_CONTROL_CELLS: int(effects.n_cells[0]),
-        },
+        uns={Key.uns.SCAPP: {**uns, Key.uns.PSEUDOBULK: record}, Key.uns.N_CONTROL_CELLS: int(effects.n_cells[0])},
     )
 
 
@@ -388,17 +385,9 @@ def calculate_effects(
 ) -> Effects:
     """Calculate mean, log-fold-change and standard error of each perturbation; :func:`scapp.pp.pseudobulk` has the formulas.
 
-    Parameters
-    ----------
-    expression
-        The cells.
-    groups
-        Group of each cell: 0 for a control, from 1 the perturbation, -1 if it is left out. Shape (n_obs,).
-    n_groups
-        One more than there are perturbations.
-    batches
-        Batch of each cell, from 0, in which controls are matched; each batch with perturbed cells has two controls or
-        more. None if all cells are compared with all controls.
+    `groups`, of shape (n_obs,), are 0 for a control, from 1 to `n_groups` - 1 the perturbation, -1 for a cell that is left out. In
+    `batches`, numbered from 0, controls are matched; each batch with perturbed cells has two controls or more. None compares all
+    cells with all controls.
     """
     if batches is None:
         sums = sum_groups(expression, groups, n_groups)

@@ -20,12 +20,7 @@ from scapp._effect_columns import CONTEXTS, ERRORS, LN, LOG2, LOG10, LOGS, PERTU
 from scapp._genes import check_gene_names, check_layer, scapp_uns, shorten
 from scapp._keys import Key
 from scapp._labels import SEPARATOR
-from scapp._tables import (
-    PathLike,
-    is_path,
-    plain,
-    read_table,
-)
+from scapp._tables import PathLike, is_path, plain, read_table
 from scapp._training_effects import LARGEST_LFC
 from scapp._warn import warn_user
 from scapp.pp._effect_tables import (

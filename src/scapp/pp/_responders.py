@@ -27,27 +27,11 @@ JOINS = re.compile(r"[\s+_,;|&/:]+")
 def read_responders(
     adata: AnnData, responders_key: str, perturbations: list[Perturbation]
 ) -> tuple[NDArray[np.bool_], dict[Perturbation, float]]:
-    """Read which cells respond, and say how many do not.
+    """Return from which cells effects are calculated, controls included, and the share of each perturbation's cells that respond.
 
-    Parameters
-    ----------
-    adata
-        Cells.
-    responders_key
-        Column of ``adata.obs``: classes of Mixscape, or True and False. That of control cells is not asked.
-    perturbations
-        Perturbation of each cell, ``()`` for controls.
-
-    Returns
-    -------
-    Whether the effects are calculated from each cell, controls included, of shape (n_obs,); and the share of each
-    perturbation's cells that respond.
-
-    Raises
-    ------
-    ValueError
-        If there is no such column, perturbed cells have no value in it or one that says neither, or it names another perturbed
-        gene than the label of the cell.
+    The column of ``adata.obs`` holds classes of Mixscape, or True and False; that of control cells is not asked. ValueError if there
+    is no such column, perturbed cells have no value in it or one that says neither, or it names another perturbed gene than the label
+    of the cell.
     """
     if responders_key not in adata.obs:
         columns = shorten(map(repr, adata.obs.columns), 12) or "none"

@@ -122,7 +122,7 @@ def coexpression_network(
     if 2 / np.sqrt(cells.sum()) > min_correlation:
         warn_user(
             f"With {cells.sum()} control cells, correlations of {min_correlation} occur by chance (their standard "
-            f"deviation is {1 / np.sqrt(cells.sum()):.2g}). Raise min_correlation to {2 / np.sqrt(cells.sum()):.2g} or more.",
+            f"deviation is {1 / np.sqrt(cells.sum()):.2g}). Raise min_correlation to {2 / np.sqrt(cells.sum()):.2g} or more."
         )
     write_network(
         adata,

@@ -186,11 +186,7 @@ def gene_ontology(
 
 
 def _small_ontology(
-    annotations: Path,
-    parents: Path,
-    evidence: Sequence[str] | None,
-    exclude_evidence: Sequence[str],
-    propagate: bool,
+    annotations: Path, parents: Path, evidence: Sequence[str] | None, exclude_evidence: Sequence[str], propagate: bool
 ) -> pd.DataFrame:
     """Return annotations of the small tables, chosen and passed on as those of the Gene Ontology's files are."""
     table, lineage = read_table(annotations), read_table(parents)
@@ -385,16 +381,8 @@ def _described(
 class Ontology:
     """Terms of an ontology.
 
-    Parameters
-    ----------
-    version
-        As the file says it.
-    names, namespaces
-        Name and namespace of each term that is not obsolete.
-    current
-        The term that stands for one of another number (``alt_id``).
-    parents
-        Columns child, parent and relationship, such as ``"is_a"`` and ``"part_of"``.
+    `version` is as the file says it; `names` and `namespaces` are those of each term that is not obsolete; `current` has the term
+    that stands for one of another number (``alt_id``); `parents` the columns child, parent and relationship, such as ``"is_a"``.
     """
 
     version: str = ""
@@ -405,13 +393,7 @@ class Ontology:
 
 
 def read_obo(path: Path) -> Ontology:
-    """Read an OBO file, gzipped or not.
-
-    Raises
-    ------
-    ValueError
-        If it has no term, or cannot be read to its end.
-    """
+    """Read an OBO file, gzipped or not; ValueError if it has no term, or cannot be read to its end."""
     ontology = Ontology()
     edges = []
     for kind, stanza in _stanzas(path):

@@ -36,10 +36,7 @@ LAYER_NORM_EPS = 1e-5  # of torch.nn.LayerNorm
 
 @checked
 def read_geneformer(
-    path: PathLike,
-    token_dictionary: Vocabulary,
-    *,
-    ensembl_ids: pd.DataFrame | PathLike | None = None,
+    path: PathLike, token_dictionary: Vocabulary, *, ensembl_ids: pd.DataFrame | PathLike | None = None
 ) -> pd.DataFrame:
     """Read the input embedding of Geneformer's genes.
 

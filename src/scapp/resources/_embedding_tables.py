@@ -227,27 +227,11 @@ def to_frame(
     duplicates: Duplicates = "error",
     **attrs: Any,
 ) -> pd.DataFrame:
-    """Check names and vectors, and join them.
+    """Check names, one a row as in the file, and vectors of shape (n_names, n_dimensions), and join them.
 
-    Parameters
-    ----------
-    names
-        One name a row, as in the file. Special tokens, such as ``"<pad>"``, are left out and counted.
-    values
-        Numbers of shape (n_names, n_dimensions).
-    source, format
-        The file and what kind it is, for the messages and ``attrs``.
-    ensembl_ids
-        Table, or its path, with columns ``ensembl_id`` and ``symbol``; see :func:`_to_symbols`.
-    duplicates
-        What to do with a name that occurs more than once.
-    attrs
-        More to be noted in ``attrs``.
-
-    Raises
-    ------
-    ValueError
-        If the shapes disagree, a name is empty or occurs twice, or a value is not finite.
+    Special tokens, such as ``"<pad>"``, are left out and counted. `source` and `format`, the file and what kind it is, stand in the
+    messages and in ``attrs``, as do the further `attrs`. ValueError if the shapes disagree, a name is empty or occurs twice, or a
+    value is not finite.
     """
     values = np.asarray(values)
     names = [str(name).strip() for name in names]

@@ -39,13 +39,7 @@ def is_pie_folder(path: Path) -> bool:
 
 
 def from_pie_folder(folder: Path) -> GeneVectors:
-    """Read ``meta.json`` (keys, layout, provenance) and ``embeddings.npy``; of several tokens for one key, the mean.
-
-    Raises
-    ------
-    ValueError
-        If one of the files is missing, or they do not belong together.
-    """
+    """Read ``meta.json`` (keys, layout, provenance) and ``embeddings.npy``; of several tokens for one key, the mean."""
     meta = read_json(existing_file(folder / META), "description of the source")
     where = f"The folder {str(folder)!r}"
     keys = meta.get("keys") if isinstance(meta, dict) else None
@@ -91,13 +85,7 @@ def _one_array(path: Path) -> NDArray[Any]:
 
 
 def from_string_h5(file: Path, key: str | None) -> GeneVectors:
-    """Read STRING's embeddings of proteins (HDF5): of one species, or of the species `key` of all.
-
-    Raises
-    ------
-    ValueError
-        If the file is damaged or another, or has several species and `key` names none of them.
-    """
+    """Read STRING's embeddings of proteins (HDF5): of one species, or of the species `key` of all."""
     import h5py
 
     try:
@@ -139,11 +127,6 @@ def from_depmap(file: Path) -> GeneVectors:
 
     Each gene has its own mean taken off, so that the cosine of two genes is their correlation over the lines, and a missing
     value is that mean. Genes that are missing in most lines, or the same in all, are left out and logged.
-
-    Raises
-    ------
-    ValueError
-        If the file cannot be read to its end, or a value is no number.
     """
     with whole(file), open_bytes(file) as opened:
         table = pd.read_csv(opened, index_col=0, low_memory=False, float_precision="round_trip")

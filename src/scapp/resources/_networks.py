@@ -146,13 +146,7 @@ def from_table(
 
 
 def _are_annotations(table: pd.DataFrame) -> bool:
-    """Return whether a table holds annotations; raise if it may hold them as well as a network.
-
-    Raises
-    ------
-    ValueError
-        If it can be told neither by the names of its columns nor by what they hold.
-    """
+    """Return whether a table holds annotations; raise if neither the names of its columns nor what they hold tell."""
     if edge_ends(table) is not None or split_names_of_edges(table) is not None or matrix_as_edges(table) is not None:
         return False
     if table.shape[1] < 2:

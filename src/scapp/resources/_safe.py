@@ -41,15 +41,7 @@ def is_pickle(path: Path) -> bool:
 
 
 def refuse_pickle(path: Path, snippet: str) -> ValueError:
-    """Return the error for a pickle: what it is, and how to convert it once.
-
-    Parameters
-    ----------
-    path
-        The file.
-    snippet
-        Lines of Python that convert it.
-    """
+    """Return the error for a pickle: what it is, and the lines of Python (`snippet`) that convert it once."""
     lines = "\n".join(f"    {line}" for line in snippet.strip().splitlines())
     return ValueError(
         f"{str(path)!r} is a pickle, or holds one. Reading it would run any code that somebody put into it, so scapp does "
@@ -59,13 +51,7 @@ def refuse_pickle(path: Path, snippet: str) -> ValueError:
 
 
 def read_json(path: Path, what: str) -> Any:
-    """Read a JSON file.
-
-    Raises
-    ------
-    ValueError
-        If it is no JSON.
-    """
+    """Read a JSON file; `what` it is stands in the error if it is none."""
     try:
         with path.open(encoding="utf-8") as file:
             return json.load(file)
@@ -76,13 +62,7 @@ def read_json(path: Path, what: str) -> Any:
 
 
 def read_arrays(path: Path, snippet: str) -> NDArray | dict[str, NDArray]:
-    """Read the array of an npy file, or the arrays of an npz file by name.
-
-    Raises
-    ------
-    ValueError
-        If it is no such file, or incomplete, or holds pickled objects.
-    """
+    """Read the array of an npy file, or the arrays of an npz file by name; ValueError if it is none, incomplete, or holds pickled objects."""
     if is_pickle(path):
         raise refuse_pickle(path, snippet)
     try:
@@ -108,23 +88,11 @@ def read_tensor(path: Path, names: tuple[str, ...], *, inside: tuple[str, ...] =
 def read_tensors(
     path: Path, wanted: Mapping[str, tuple[str, ...]], *, inside: tuple[str, ...] = (), snippet: str
 ) -> dict[str, NDArray[np.float32]]:
-    """Read some tensors of a checkpoint of safetensors or of torch.
+    """Read some tensors of a checkpoint of safetensors or of torch, as float32.
 
-    Parameters
-    ----------
-    path
-        The checkpoint.
-    wanted
-        For each tensor, the names that it may have, the first being the published one. A prefix, as
-        ``"module."`` of a model that was trained on several devices, is passed over.
-    inside
-        Keys that lead to the tensors in a torch checkpoint which nests them.
-    snippet
-        Lines that convert a checkpoint which holds more than tensors.
-
-    Returns
-    -------
-    float32 arrays.
+    For each of the tensors, `wanted` has the names that it may have, the first being the published one. A prefix, as
+    ``"module."`` of a model that was trained on several devices, is passed over. `inside` are keys that lead to the tensors in a
+    torch checkpoint which nests them; `snippet` are lines that convert a checkpoint which holds more than tensors.
 
     Raises
     ------
