@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import IO, Any, TypeAlias, TypeGuard
 
@@ -51,40 +51,10 @@ LARGEST_SMALL = 2**30
 LARGEST_RATIO = 100
 
 
-class BoundedGzip(gzip.GzipFile):
-    """A gzip file that is not read beyond a hundred times its size: a few bytes can be packed to hold terabytes."""
-
-    def __init__(self, path: Path, fileobj: IO[bytes] | None = None) -> None:
-        super().__init__(path if fileobj is None else None, "rb", fileobj=fileobj)
-        self.path = path
-        self.largest = max(LARGEST_SMALL, LARGEST_RATIO * path.stat().st_size)
-
-    def read(self, size: int | None = -1) -> bytes:
-        """Read, in pieces where all is asked for."""
-        if size is not None and size >= 0:
-            return self._bounded(super().read(size))
-        pieces = []
-        while piece := self.read(2**20):
-            pieces.append(piece)
-        return b"".join(pieces)
-
-    def read1(self, size: int = -1) -> bytes:
-        """Read what can be read at once."""
-        return self._bounded(super().read1(size))
-
-    def readline(self, size: int | None = -1) -> bytes:
-        """Read one line."""
-        return self._bounded(super().readline(-1 if size is None else size))
-
-    def _bounded(self, data: bytes) -> bytes:
-        _check_unpacked(self.path, self.tell(), self.largest)
-        return data
-
-
 class _Bounded(io.RawIOBase):
-    """A stream of unpacked bytes, which is not read beyond the size that a packed table may have."""
+    """A stream of unpacked bytes, which is not read beyond the size that a packed table may have: a few can hold terabytes."""
 
-    def __init__(self, path: Path, file: IO[bytes]) -> None:
+    def __init__(self, path: Path, file: Any) -> None:
         self.path, self.file, self.n_read = path, file, 0
         self.largest = max(LARGEST_SMALL, LARGEST_RATIO * path.stat().st_size)
 
@@ -96,7 +66,11 @@ class _Bounded(io.RawIOBase):
         """Read as much as the buffer holds."""
         data = self.file.read(len(buffer))
         self.n_read += len(data)
-        _check_unpacked(self.path, self.n_read, self.largest)
+        if self.n_read > self.largest:
+            raise ValueError(
+                f"{str(self.path)!r} unpacks to more than {self.largest:,} bytes, over {LARGEST_RATIO} times its size, and was "
+                "not read on.\nExpected is a packed table.\nIf it is one, unpack it (`gunzip`) and pass the unpacked file."
+            )
         buffer[: len(data)] = data
         return len(data)
 
@@ -106,12 +80,9 @@ class _Bounded(io.RawIOBase):
         super().close()
 
 
-def _check_unpacked(path: Path, n_read: int, largest: int) -> None:
-    if n_read > largest:
-        raise ValueError(
-            f"{str(path)!r} unpacks to more than {largest:,} bytes, over {LARGEST_RATIO} times its size, and was not "
-            "read on.\nExpected is a packed table.\nIf it is one, unpack it (`gunzip`) and pass the unpacked file."
-        )
+def bounded(path: Path, unpacked: Any) -> IO[bytes]:
+    """Return a packed file, opened by its module, such that no more is read than a packed table may hold."""
+    return io.BufferedReader(_Bounded(path, unpacked), buffer_size=2**20)
 
 
 def open_bytes(path: Path) -> IO[bytes]:
@@ -119,21 +90,16 @@ def open_bytes(path: Path) -> IO[bytes]:
     with path.open("rb") as file:
         begin = file.read(6)
     if begin.startswith(b"\x1f\x8b"):
-        return BoundedGzip(path)  # type: ignore[return-value]
-    unpacked: Any = None
+        return bounded(path, gzip.open(path))
     if begin.startswith(b"BZh"):
-        unpacked = bz2.open(path)
-    elif begin == b"\xfd7zXZ\0":
-        unpacked = lzma.open(path)
-    elif begin.startswith(b"PK\x03\x04") and (member := _only_member(path)):
-        unpacked = zipfile.ZipFile(path).open(member)
-    return path.open("rb") if unpacked is None else io.BufferedReader(_Bounded(path, unpacked))
-
-
-def _only_member(path: Path) -> str:
-    """Return the name of the only file in a zip archive; empty if there are several, or it is an array of numpy."""
-    names = [name for name in _members(path) if not name.endswith("/") and not name.startswith("__MACOSX")]
-    return names[0] if len(names) == 1 and not names[0].endswith(".npy") else ""
+        return bounded(path, bz2.open(path))
+    if begin == b"\xfd7zXZ\0":
+        return bounded(path, lzma.open(path))
+    if begin.startswith(b"PK\x03\x04"):
+        names = [name for name in _members(path) if not name.endswith("/") and not name.startswith("__MACOSX")]
+        if len(names) == 1 and not names[0].endswith(".npy"):  # one array of numpy is no table
+            return bounded(path, zipfile.ZipFile(path).open(names[0]))
+    return path.open("rb")
 
 
 def _members(path: Path) -> list[str]:
@@ -195,7 +161,7 @@ def is_gmt(path: PathLike) -> bool:
 PARQUET = b"PAR1\x15"
 
 # How files begin that are no tables, and who reads them.
-_KINDS = {
+_KINDS: dict[bytes | tuple[bytes, ...], str] = {
     b"\x89HDF\r\n\x1a\n": "an HDF5 file (AnnData .h5ad, MuData .h5mu, 10x .h5 or loom), which anndata, mudata and scanpy read",
     b"PK\x03\x04": "a zip archive that is damaged or holds several files (npz, for example)",
     b"\x93NUMPY": "an array of numpy (.npy), which `numpy.load` reads",
@@ -206,14 +172,10 @@ _KINDS = {
     b"\x28\xb5\x2f\xfd": "packed by zstd: unpack it with `unzstd`",
     b"7z\xbc\xaf": "a 7z archive: unpack it",
     b"X\n\0\0": "an R object (.rds): write it in R with `write.csv`",
-    b"RDX2\n": "an R workspace (.RData): write its table in R with `write.csv`",
-    b"RDX3\n": "an R workspace (.RData): write its table in R with `write.csv`",
+    (b"RDX2\n", b"RDX3\n"): "an R workspace (.RData): write its table in R with `write.csv`",
     b"ARROW1": "a feather file, which `pd.read_feather` reads",
-    b"\x80\x03": "a pickle, which may run code and is not read",
-    b"\x80\x04": "a pickle, which may run code and is not read",
-    b"\x80\x05": "a pickle, which may run code and is not read",
-    b"*vertices": "a graph of Pajek, which `networkx.read_pajek` reads",
-    b"*Vertices": "a graph of Pajek, which `networkx.read_pajek` reads",
+    (b"\x80\x03", b"\x80\x04", b"\x80\x05"): "a pickle, which may run code and is not read",
+    (b"*vertices", b"*Vertices"): "a graph of Pajek, which `networkx.read_pajek` reads",
     b"digraph": "a graph in DOT, which `networkx.nx_pydot.read_dot` reads",
     b"{\\rtf": "a document (RTF)",
     b"{": "JSON: make a table of it, for example with `pd.json_normalize`",
@@ -222,8 +184,7 @@ _KINDS = {
     b"!gpa": "a file of annotations (GPAD or GPI): take the GAF, which `scapp.resources.from_gaf` reads",
     b"format-version:": "an ontology (OBO), for ontology=… of `scapp.resources.from_gaf`",
     b"%%MatrixMarket": "a sparse matrix without names, which `scipy.io.mmread` reads",
-    b"<!DOC": "a web page, as servers send where a file is not there",
-    b"<html": "a web page, as servers send where a file is not there",
+    (b"<!DOC", b"<html"): "a web page, as servers send where a file is not there",
 }
 
 
@@ -249,8 +210,17 @@ def read_table(path: PathLike, *, header: bool = True) -> pd.DataFrame:
     Without a `header` in the first line, columns are numbered from 0.
     """
     path = existing_file(path)
-    if kind := _binary_kind(path):
-        return _read_parquet(path) if kind == "parquet" else read_xlsx(path)
+    kind = _binary_kind(path)
+    if kind == "xlsx":
+        return read_xlsx(path)
+    if kind == "parquet":
+        try:
+            return pd.read_parquet(path)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"{str(path)!r} cannot be read as a parquet file: it is truncated, damaged or of another kind ({error}). Fetch "
+                "or write it again."
+            ) from error
     check_is_text(path)
     with whole(path):
         n_comments, lines = _first_lines(path)
@@ -258,8 +228,7 @@ def read_table(path: PathLike, *, header: bool = True) -> pd.DataFrame:
             raise ValueError(f"The file {str(path)!r} is empty, or its first line is.")
         separator = _separator(lines)
         if header:
-            check_header(path, _fields(lines[0], separator))
-            _check_no_title(path, lines)
+            _check_header(path, lines, separator)
     with whole(path), open_bytes(path) as file:
         table = pd.read_csv(
             file,
@@ -302,8 +271,18 @@ def _without_empty_rows(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _check_no_title(path: Path, lines: Sequence[str]) -> None:
-    """Raise if the first line is a title above the header: it has no separator, and all the others have."""
+MOST_NAMELESS = 1000
+
+
+def _check_header(path: Path, lines: Sequence[str], separator: str) -> None:
+    """Raise if the first line names hardly any column, or is a title: it has no separator, and all the others have."""
+    names = _fields(lines[0], separator)
+    n_nameless = len(names) - len(set(names))
+    if n_nameless > MOST_NAMELESS:  # pandas takes minutes to number thousands of columns of one name
+        raise ValueError(
+            f"{n_nameless:,} of the {len(names):,} columns in the first line of {str(path)!r} have no name of their own.\nExpected a "
+            "header with one name a column.\nRemove the line, or write the table again."
+        )
     below = [line for line in lines[1:] if line.strip()]
     for sep in "\t,;":
         if (
@@ -323,19 +302,6 @@ def _fields(line: str, separator: str) -> list[str]:
     return line.split() if separator == " " else line.split(separator)
 
 
-MOST_NAMELESS = 1000
-
-
-def check_header(path: Path, names: Sequence[str]) -> None:
-    """Raise if a header is no header: pandas takes minutes to number thousands of columns of one name."""
-    n_nameless = len(names) - len(set(names))
-    if n_nameless > MOST_NAMELESS:
-        raise ValueError(
-            f"{n_nameless:,} of the {len(names):,} columns in the first line of {str(path)!r} have no name of their own.\nExpected a "
-            "header with one name a column.\nRemove the line, or write the table again."
-        )
-
-
 def _separator(lines: Sequence[str]) -> str:
     """Return the first separator that cuts the header as it does the next line, or else the first in the header."""
     there = [sep for sep in "\t,;" if sep in lines[0]]
@@ -351,8 +317,6 @@ def _separator(lines: Sequence[str]) -> str:
 
 
 _DECIMAL_COMMA, _DECIMAL_POINT = (re.compile(rf"[-+]?\d+{point}\d+(?:[eE][-+]?\d+)?") for point in (",", r"\."))
-
-
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+")
 
 
@@ -374,15 +338,8 @@ def _first_lines(path: Path, n: int = 200) -> tuple[int, list[str]]:
     """
     with open_text(path) as file:
         lines = [line.rstrip("\r\n") for line in islice(file, n)]
-    said = re.compile(r"sep=.", re.IGNORECASE)  # Excel's line for itself
-    n_comments = next(
-        (
-            k
-            for k, line in enumerate(lines)
-            if line.strip(" ") and not line.startswith("#") and not said.fullmatch(line.strip())
-        ),
-        len(lines),
-    )
+    comment = re.compile(r" *|#.*|\s*sep=.\s*", re.IGNORECASE)  # "sep=;" is Excel's line for itself
+    n_comments = len(list(takewhile(comment.fullmatch, lines)))
     if n_comments and n_comments < len(lines) and lines[n_comments - 1].startswith("#"):
         separator = _separator(lines[n_comments:])
         above, below = _fields(lines[n_comments - 1], separator), _fields(lines[n_comments], separator)
@@ -391,6 +348,7 @@ def _first_lines(path: Path, n: int = 200) -> tuple[int, list[str]]:
     return n_comments, lines[n_comments:]
 
 
+_SIGN_WORDS = "+ - activation repression inhibition stimulation unknown +- ? up down".split()
 # Terms of ontologies and pathways by their ids.
 TERM_ID = re.compile(
     r"(?:GO|HP|MP|DOID|CHEBI|UBERON|CL|R-[A-Z]{3}|WP|hsa|mmu|KEGG|path)[:\-_]?\d+|[A-Z]+:\d{4,}|path:[a-z]{2,4}\d{5}"
@@ -407,10 +365,7 @@ def has_no_header(path: PathLike) -> bool:
     if _binary_kind(path):
         return False
     check_is_text(path)
-    with whole(path):
-        _, lines = _first_lines(path)
-    separator = _separator(lines) if lines else " "
-    rows = [[field.strip().strip('"') for field in _fields(line, separator)] for line in lines if line.strip()]
+    rows = _first_rows(path)
     if len(rows) < 2 or len(rows[0]) < 2:
         return False
     header, below = rows[0], [row for row in rows[1:] if len(row) == len(rows[0])]
@@ -418,7 +373,7 @@ def has_no_header(path: PathLike) -> bool:
         return False
     for k, name in enumerate(header):
         column = [row[k] for row in below]
-        for is_data in (_is_number, is_term, _is_sign_word):
+        for is_data in (_is_number, is_term, lambda text: text.lower() in _SIGN_WORDS):
             if (
                 is_data(name)
                 and all(map(is_data, column))
@@ -437,15 +392,20 @@ def begins_with_a_vector(path: PathLike) -> bool:
     path = existing_file(path)
     if _binary_kind(path):
         return False
-    with whole(path):
-        _, lines = _first_lines(path)
-    separator = _separator(lines) if lines else " "
-    rows = [[field.strip().strip('"') for field in _fields(line, separator)] for line in lines if line.strip()]
+    rows = _first_rows(path)
     if len(rows) < 2 or any(len(row) != len(rows[0]) or not all(map(_is_number, row[1:])) for row in rows[:3]):
         return False
     name, *numbers = rows[0]
     counted = [[str(k) for k in range(start, start + len(numbers))] for start in (0, 1)]
     return bool(numbers) and name != "" and not _is_number(name) and numbers not in counted
+
+
+def _first_rows(path: Path) -> list[list[str]]:
+    """Return the fields of the first lines of a text table, without those that are empty."""
+    with whole(path):
+        _, lines = _first_lines(path)
+    separator = _separator(lines) if lines else " "
+    return [[field.strip().strip('"') for field in _fields(line, separator)] for line in lines if line.strip()]
 
 
 def _is_matrix(header: list[str], below: list[list[str]]) -> bool:
@@ -464,32 +424,6 @@ def _is_number(text: str) -> bool:
 def is_term(text: str) -> bool:
     """Return whether text is the id of a term, or several joined by ";", "|" or ","."""
     return bool(text) and all(TERM_ID.fullmatch(part.strip()) is not None for part in re.split("[;|,]", text))
-
-
-def _is_sign_word(text: str) -> bool:
-    return text.lower() in (
-        "+",
-        "-",
-        "activation",
-        "repression",
-        "inhibition",
-        "stimulation",
-        "unknown",
-        "+-",
-        "?",
-        "up",
-        "down",
-    )
-
-
-def _read_parquet(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{str(path)!r} cannot be read as a parquet file: it is truncated, damaged or of another kind ({error}). Fetch or "
-            "write it again."
-        ) from error
 
 
 def to_numbers(column: pd.Series) -> pd.Series:

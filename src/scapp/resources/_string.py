@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import logging
 import zlib
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from scapp._checked import checked
 from scapp._download import RemoteFile, fetch, small_tables
 from scapp._provenance import check_columns, noted, taxon
 from scapp._settings import settings
-from scapp._tables import BoundedGzip, PathLike, is_gzipped, read_table
+from scapp._tables import PathLike, bounded, is_gzipped, read_table
 
 logger = logging.getLogger(__name__)
 
@@ -268,8 +269,8 @@ def _opened(path: Path, progress_bar: bool = False) -> Iterator[IO[bytes]]:
     )
     with bar as packed:
         if is_gzipped(path):
-            with BoundedGzip(path, packed) as file:
-                yield file  # type: ignore[misc]
+            with bounded(path, gzip.GzipFile(fileobj=packed)) as file:
+                yield file
         else:
             yield packed
 
