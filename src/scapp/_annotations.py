@@ -82,7 +82,9 @@ def read_annotations(annotations: Annotations, *, parents: pd.DataFrame | PathLi
         If an argument is something else.
     """
     if is_path(annotations):
-        annotations = read_gmt(annotations) if is_gmt(annotations) else read_pairs(annotations)
+        # The first line of a table may be a row of data.
+        path = annotations
+        annotations = read_gmt(path) if is_gmt(path) else read_table(path, header=not has_no_header(path))
     if isinstance(annotations, Mapping):
         annotations = _from_mapping(annotations)
     if not isinstance(annotations, pd.DataFrame):
@@ -103,29 +105,28 @@ def read_annotations(annotations: Annotations, *, parents: pd.DataFrame | PathLi
     return AnnotationTable(list(genes), all_terms, membership)
 
 
-def read_pairs(path: PathLike) -> pd.DataFrame:
-    """Read a table of annotations, whose first line may be a row of data; its columns are numbered then."""
-    return read_table(path, header=not has_no_header(path))
-
-
 def split_terms(gene: pd.Series, term: pd.Series) -> tuple[pd.Series, pd.Series]:
     """Split terms that are joined in one field, ``"GO:0000001;GO:0000002"``, one row per term; and genes likewise."""
-    join = joined_names(gene)
-    if join:
-        pairs = pd.DataFrame({"gene": gene.str.split(join), "term": term}).explode("gene", ignore_index=True)
-        pairs["gene"] = pairs["gene"].str.strip()
-        pairs = pairs[pairs["gene"] != ""]
-        logger.info("Genes joined by %r were split: %d rows became %d.", join, len(gene), len(pairs))
-        gene, term = pairs["gene"].rename(gene.name), pairs["term"].rename(term.name)
+    if join := joined_names(gene):
+        gene, term = _split("Genes", join, gene, term)
     for join in (";", "|", ","):
-        joined = term.astype(str).str.contains(join, regex=False)
-        if joined.any() and _are_ids(term[joined], join):
-            parts = pd.DataFrame({"gene": gene, "term": term.str.split(join)}).explode("term", ignore_index=True)
-            parts["term"] = parts["term"].str.strip()
-            parts = parts[parts["term"] != ""]
-            logger.info("Terms joined by %r were split: %d rows became %d.", join, len(gene), len(parts))
-            return parts["gene"].rename(gene.name), parts["term"].rename(term.name)
+        joined = term[term.astype(str).str.contains(join, regex=False)].head(1000)
+        parts = [part.strip() for value in joined for part in value.split(join) if part.strip()]
+        # Parts are ids, or joined by semicolons without any blank, as no name of a term is.
+        bare = join == ";" and not any(" " in value for value in joined)
+        if len(joined) and (bare or all(TERM_ID.fullmatch(part) for part in parts)):
+            term, gene = _split("Terms", join, term, gene)
+            break
     return gene, term
+
+
+def _split(what: str, join: str, names: pd.Series, others: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """Return names, of which several may stand in one field, one a row, and the other column beside them."""
+    pairs = pd.DataFrame({"name": names.str.split(join), "other": others}).explode("name", ignore_index=True)
+    pairs["name"] = pairs["name"].str.strip()
+    pairs = pairs[pairs["name"] != ""]
+    logger.info("%s joined by %r were split: %d rows became %d.", what, join, len(names), len(pairs))
+    return pairs["name"].rename(names.name), pairs["other"].rename(others.name)
 
 
 def joined_names(column: pd.Series) -> str:
@@ -138,14 +139,6 @@ def joined_names(column: pd.Series) -> str:
             if parts and all(_NAME.fullmatch(part) for part in parts) and any(not part.isdecimal() for part in parts):
                 return join
     return ""
-
-
-def _are_ids(terms: pd.Series, join: str) -> bool:
-    """Return whether the parts of terms are ids, or joined by semicolons without any blank, as no name of a term is."""
-    parts = [part.strip() for value in terms.head(1000) for part in value.split(join) if part.strip()]
-    if join == ";" and not any(" " in value for value in terms.head(1000)):
-        return True
-    return all(TERM_ID.fullmatch(part) is not None for part in parts)
 
 
 def read_gmt(path: PathLike) -> dict[str, list[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,110 +51,91 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("scapp", description=DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"scapp {scapp.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    demo = commands.add_parser(
-        "demo", help="the whole way on a simulated screen or on yours", description=DEMO,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+
+    def command(name: str, help: str, description: str, run: Callable[[argparse.Namespace], int]) -> Any:
+        formatter = argparse.RawDescriptionHelpFormatter
+        added = commands.add_parser(name, help=help, description=description, formatter_class=formatter)
+        added.set_defaults(run=run)
+        return added
+
+    demo = command("demo", "the whole way on a simulated screen or on yours", DEMO, _demo)
     _add_screen(demo)
-    demo.add_argument("--seed", type=int, default=0, help="of simulation and hold-out (default: 0)")
-    demo.add_argument("--output", type=Path, default=Path("scapp_demo"), metavar="FOLDER", help="default: scapp_demo")
-    demo.add_argument("--overwrite", action="store_true", help="replace the folder if it is there")
-    demo.set_defaults(run=_demo)
-    _add_report(commands)
-    _add_benchmark(commands)
+    add = demo.add_argument
+    add("--seed", type=int, default=0, help="of simulation and hold-out (default: 0)")
+    add("--output", type=Path, default=Path("scapp_demo"), metavar="FOLDER", help="default: scapp_demo")
+    add("--overwrite", action="store_true", help="replace the folder if it is there")
+
+    report = command("report", "one page about a screen, simulated or yours", REPORT, _report)
+    _add_screen(report)
+    add = report.add_argument
+    add("--kind", help="interference, activation, knockout, or a column with it, to judge efficacy")
+    add("--splits", type=int, default=2, metavar="N", help="how often perturbations are held out (2)")
+    add("--seed", type=int, default=0, help="of simulation and hold-out (default: 0)")
+    add("--output", type=Path, default=Path("scapp_report.html"), metavar="FILE", help="default: scapp_report.html")
+    add("--overwrite", action="store_true", help="replace the file if it is there")
+
+    _add_benchmark(command("benchmark", "methods side by side on effects that were held out", BENCHMARK, _benchmark))
     return parser
 
 
 def _add_screen(parser: argparse.ArgumentParser) -> None:
     """Add the options that say how a screen of the user is read."""
-    yours = parser.add_argument_group("your own screen")
-    yours.add_argument("--data", type=Path, metavar="FILE.h5ad", help="cells with controls, or effects")
-    yours.add_argument("--network", type=Path, metavar="EDGES.tsv", help="table of edges: source, target, weight")
-    yours.add_argument(
-        "--perturbation-key", default="perturbation", metavar="COLUMN", help="column of obs with the labels"
-    )
-    yours.add_argument(
-        "--control", default="control", metavar="LABEL", help="label of control cells; 'none' for effects"
-    )
-    yours.add_argument("--layer", metavar="LAYER", help="layer with the values; X if not given")
-    yours.add_argument("--batch-key", metavar="COLUMN", help="compare cells with the controls of their batch")
-    yours.add_argument("--sep", default="+", help="what joins the genes of a combination (default: +)")
-    yours.add_argument("--gene-aliases", type=Path, metavar="FILE", help="table alias_symbol, symbol for renamed genes")
+    add = parser.add_argument_group("your own screen").add_argument
+    add("--data", type=Path, metavar="FILE.h5ad", help="cells with controls, or effects")
+    add("--network", type=Path, metavar="EDGES.tsv", help="table of edges: source, target, weight")
+    add("--perturbation-key", default="perturbation", metavar="COLUMN", help="column of obs with the labels")
+    add("--control", default="control", metavar="LABEL", help="label of control cells; 'none' for effects")
+    add("--layer", metavar="LAYER", help="layer with the values; X if not given")
+    add("--batch-key", metavar="COLUMN", help="compare cells with the controls of their batch")
+    add("--sep", default="+", help="what joins the genes of a combination (default: +)")
+    add("--gene-aliases", type=Path, metavar="FILE", help="table alias_symbol, symbol for renamed genes")
 
 
-def _add_report(commands: Any) -> None:
-    parser = commands.add_parser(
-        "report", help="one page about a screen, simulated or yours", description=REPORT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    _add_screen(parser)
-    parser.add_argument("--kind", help="interference, activation, knockout, or a column with it, to judge efficacy")
-    parser.add_argument("--splits", type=int, default=2, metavar="N", help="how often perturbations are held out (2)")
-    parser.add_argument("--seed", type=int, default=0, help="of simulation and hold-out (default: 0)")
-    parser.add_argument(
-        "--output", type=Path, default=Path("scapp_report.html"), metavar="FILE", help="default: scapp_report.html"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
-    parser.set_defaults(run=_report)
+def _screen_options(args: argparse.Namespace) -> dict[str, Any]:
+    control = None if args.control.lower() == "none" else args.control
+    options = {"control": control, "aliases": args.gene_aliases}
+    return options | {name: getattr(args, name) for name in ("perturbation_key", "layer", "batch_key", "sep")}
 
 
-def _add_benchmark(commands: Any) -> None:
-    parser = commands.add_parser(
-        "benchmark", help="methods side by side on effects that were held out", description=BENCHMARK,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    what = parser.add_argument_group("what is predicted")
-    what.add_argument(
-        "--data",
-        type=Path,
-        metavar="FOLDER",
+def _add_benchmark(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("what is predicted").add_argument
+    add(
+        "--data", type=Path, metavar="FOLDER",
         help="the measured tasks, from a folder of their files; with --screen only its networks are read",
-    )
-    what.add_argument(
+    )  # fmt: skip
+    add(
         "--screen", action="append", default=[], metavar="NAME=FILE.h5ad",
         help="cells of norman_2019, adamson_2016, replogle_2022_k562_essential, replogle_2022_rpe1, or under any name",
     )  # fmt: skip
-    what.add_argument(
-        "--tasks", "--task", dest="task", nargs="+", metavar="TASK", help="only these tasks; 'all' for all"
-    )
-    what.add_argument("--network", type=Path, metavar="EDGES.tsv", help="network for --screen; else that of --data")
-    what.add_argument("--gene-aliases", type=Path, metavar="FILE", help="table alias_symbol, symbol for --network")
-    what.add_argument(
-        "--batch-key", metavar="COLUMN", help="of --screen: compare cells with the controls of their batch"
-    )
-    what.add_argument(
-        "--context-key",
-        metavar="COLUMN",
+    add("--tasks", "--task", dest="task", nargs="+", metavar="TASK", help="only these tasks; 'all' for all")
+    add("--network", type=Path, metavar="EDGES.tsv", help="network for --screen; else that of --data")
+    add("--gene-aliases", type=Path, metavar="FILE", help="table alias_symbol, symbol for --network")
+    add("--batch-key", metavar="COLUMN", help="of --screen: compare cells with the controls of their batch")
+    add(
+        "--context-key", metavar="COLUMN",
         help="of --screen: hold out one context after the other too, such as cell lines",
-    )
-    who = parser.add_argument_group("who predicts")
-    who.add_argument(
-        "--methods",
-        nargs="+",
-        metavar="NAME",
+    )  # fmt: skip
+    add = parser.add_argument_group("who predicts").add_argument
+    add(
+        "--methods", nargs="+", metavar="NAME",
         help="methods, or groups: core, baseline, app, ablation (default: baseline APP)",
-    )
-    who.add_argument(
+    )  # fmt: skip
+    add(
         "--embedding", action="append", default=[], metavar="NAME=FILE[:FORMAT]",
         help="a linear decoder on frozen gene embeddings",
     )  # fmt: skip
-    who.add_argument(
+    add(
         "--predictions", action="append", default=[], metavar="NAME[@TASK]=FILE", help="a method that was run elsewhere"
     )
-    how = parser.add_argument_group("how")
-    how.add_argument("--seeds", type=int, nargs="+", metavar="N", help="only these splits")
-    how.add_argument("--jobs", type=int, default=1, metavar="N", help="processes at a time (default: 1)")
-    how.add_argument("--quick", action="store_true", help="one split and the core methods: under two minutes")
-    how.add_argument("--no-resume", action="store_true", help="make predictions anew that are there already")
-    how.add_argument("--no-progress", action="store_true", help="no progress bar")
-    how.add_argument(
-        "--report", action="store_true", help="only read the scores of the folder, print and draw them anew"
-    )
-    how.add_argument("--list", action="store_true", help="list methods and tasks, and stop")
-    how.add_argument(
-        "--output", type=Path, default=Path("scapp_benchmark"), metavar="FOLDER", help="default: scapp_benchmark"
-    )
-    parser.set_defaults(run=_benchmark)
+    add = parser.add_argument_group("how").add_argument
+    add("--seeds", type=int, nargs="+", metavar="N", help="only these splits")
+    add("--jobs", type=int, default=1, metavar="N", help="processes at a time (default: 1)")
+    add("--quick", action="store_true", help="one split and the core methods: under two minutes")
+    add("--no-resume", action="store_true", help="make predictions anew that are there already")
+    add("--no-progress", action="store_true", help="no progress bar")
+    add("--report", action="store_true", help="only read the scores of the folder, print and draw them anew")
+    add("--list", action="store_true", help="list methods and tasks, and stop")
+    add("--output", type=Path, default=Path("scapp_benchmark"), metavar="FOLDER", help="default: scapp_benchmark")
 
 
 def _benchmark(args: argparse.Namespace) -> int:
@@ -173,10 +154,8 @@ def _report(args: argparse.Namespace) -> int:
     console = Console()
     begin = time.perf_counter()
     path = make_report(
-        args.data, args.network, output=args.output, perturbation_key=args.perturbation_key,
-        control=None if args.control.lower() == "none" else args.control, layer=args.layer, batch_key=args.batch_key,
-        sep=args.sep, aliases=args.gene_aliases, kind=args.kind, n_splits=args.splits, seed=args.seed,
-        overwrite=args.overwrite, tell=console.print,
+        args.data, args.network, output=args.output, kind=args.kind, n_splits=args.splits, seed=args.seed,
+        overwrite=args.overwrite, tell=console.print, **_screen_options(args),
     )  # fmt: skip
     console.print(f"Wrote {path} ({time.perf_counter() - begin:.0f} s in all)", soft_wrap=True)
     return 0
@@ -200,11 +179,7 @@ def _demo(args: argparse.Namespace) -> int:
         if args.data is None:
             screen = demo.simulated_screen(args.seed, console.print)
         else:
-            control = None if args.control.lower() == "none" else args.control
-            screen = demo.screen_of(
-                args.data, args.network, console.print, perturbation_key=args.perturbation_key, control=control,
-                layer=args.layer, batch_key=args.batch_key, sep=args.sep, aliases=args.gene_aliases,
-            )  # fmt: skip
+            screen = demo.screen_of(args.data, args.network, console.print, **_screen_options(args))
         console.print("Training on the perturbations that are not held out …")
         model, predicted, scores = demo.train_and_score(screen, seed=args.seed)
         _print_scores(console, scores)
@@ -221,11 +196,8 @@ def _print_scores(console: Console, scores: pd.DataFrame) -> None:
         console.print("Fewer than five perturbations of each kind: nothing was held out, so there is nothing to score.")
         return
     table = Table(title="Held-out perturbations, mean over perturbations")
-    table.add_column("held out")
-    table.add_column("n", justify="right")
-    table.add_column("method")
-    table.add_column("L2 (less is better)", justify="right")
-    table.add_column("Pearson delta (more is better)", justify="right")
+    for name in ("held out", "n", "method", "L2 (less is better)", "Pearson delta (more is better)"):
+        table.add_column(name, justify="left" if name in ("held out", "method") else "right")
     for kind, rows in scores.groupby("kind", sort=False):
         best = rows.groupby("method")["l2"].mean().idxmin()
         for method, part in rows.groupby("method", sort=False):

@@ -19,71 +19,26 @@ LONGEST_NAME = 100
 # Words of a name may be joined by these, or not at all.
 _JOINS = r"[\s_.\-:/#()*\[\]{}'\"%]"
 _JOIN, _SPLIT = rf"{_JOINS}*", rf"{_JOINS}+"
-# What says that nothing was perturbed.
-_CORE = [
-    rf"non{_JOIN}targ(?:et(?:ing|ed|s)?)?",
-    rf"not?{_JOIN}target(?:ing|ed|s)?",
-    rf"no{_JOIN}site",
-    rf"non{_JOIN}(?:gene|genes|genic|genomic|cutting|cutter)",
-    rf"(?:cutting|non{_JOIN}coding|no{_JOIN}guide){_JOIN}controls?",
-    rf"un{_JOIN}target(?:ed|ing)",
-    rf"inter{_JOIN}genic",
-    rf"safe{_JOIN}(?:targeting|targeted|targets|target|harbou?rs?|sites?|loc(?:us|i)|cutting|cutters?|guides?)",
-    "safe",
-    "nt[cg]s?",
-    "nt",
-    "negative",
-    "neg",
-    "controls?",
-    "ctrls?",
-    "cntrls?",
-    "ctl",
-    r"(?:con|contr|ctr)(?!\d)",
-    r"random(?:i[sz]ed)?",
-    rf"olfactory(?:{_JOIN}receptors?)?",
-    "scrambled?",
-    "scrmbl?",
-    "scr",
-    "aavs1",
-    "rosa26",
-    rf"un{_JOIN}perturbed",
-    rf"no(?:ne?|t)?{_JOIN}perturb(?:ed|ation)",
-    rf"un{_JOIN}(?:treated|transduced|transfected|infected|edited|modified|stimulated)",
-    rf"no{_JOIN}(?:treatment|drug|edit|ko|plasmid|vector|virus|cas9|crispr|transduction|knock{_JOIN}(?:out|down))",
-    rf"non{_JOIN}(?:treated|transduced|transfected|infected)",
-    rf"mock(?:{_JOIN}(?:infected|transduced|transfected|treated))?",
-    r"veh(?:icle)?(?!\d)",
-    "dmso",
-    r"pbs(?!\d)",
-    *("saline", "water", "h2o", "baseline", "basal", "parental"),
-    rf"(?:[dk]?d?cas9{_JOIN})?(?:cas9|dcas9|krab|vpr|vp64){_JOIN}(?:only|alone)",
-    rf"d?cas9(?:{_JOIN}krab)?",
-    rf"wild{_JOIN}type",
-    r"wt(?!\d)",
-    rf"(?:empty{_JOIN})?vector",
-    r"vec(?!\d)",
-    r"ev(?!\d)",
-    r"nc(?!\d|_?rna)",
-    rf"dummy{_JOIN}(?:guides?)?",
-    "(?:sh|si|sg)?lacz",
-    rf"(?:firefly|renilla){_JOIN}(?:luciferase|luc)?",
-    "luciferase",
-    r"[frhn]?luc2?(?!\d)",
-    "(?:e?[gbyr]|ec)fp2?",
-    *("mcherry", "tdtomato", "dsred2?", "mneon(?:green)?", "venus"),
-]
+# What says that nothing was perturbed; "~" is what may join its words.
+_CORE = r"""non~targ(?:et(?:ing|ed|s)?)? not?~target(?:ing|ed|s)? no~site non~(?:gene|genes|genic|genomic|cutting|cutter)
+    (?:cutting|non~coding|no~guide)~controls? un~target(?:ed|ing) inter~genic
+    safe~(?:targeting|targeted|targets|target|harbou?rs?|sites?|loc(?:us|i)|cutting|cutters?|guides?) safe
+    nt[cg]s? nt negative neg controls? ctrls? cntrls? ctl (?:con|contr|ctr)(?!\d) random(?:i[sz]ed)? olfactory(?:~receptors?)?
+    scrambled? scrmbl? scr aavs1 rosa26
+    un~perturbed no(?:ne?|t)?~perturb(?:ed|ation) un~(?:treated|transduced|transfected|infected|edited|modified|stimulated)
+    no~(?:treatment|drug|edit|ko|plasmid|vector|virus|cas9|crispr|transduction|knock~(?:out|down))
+    non~(?:treated|transduced|transfected|infected) mock(?:~(?:infected|transduced|transfected|treated))?
+    veh(?:icle)?(?!\d) dmso pbs(?!\d) saline water h2o baseline basal parental
+    (?:[dk]?d?cas9~)?(?:cas9|dcas9|krab|vpr|vp64)~(?:only|alone) d?cas9(?:~krab)? wild~type wt(?!\d)
+    (?:empty~)?vector vec(?!\d) ev(?!\d) nc(?!\d|_?rna) dummy~(?:guides?)? (?:sh|si|sg)?lacz
+    (?:firefly|renilla)~(?:luciferase|luc)? luciferase [frhn]?luc2?(?!\d)
+    (?:e?[gbyr]|ec)fp2? mcherry tdtomato dsred2? mneon(?:green)? venus""".replace("~", _JOIN).split()
 # What stands before and after it. Short prefixes need something between, lest a symbol be read as one.
 _BEFORE = [
-    *(
-        f"{word}{_JOIN}"
-        for word in ("sgrna", "grna", "crrna", "sirna", "shrna", "guides?", "sg", r"\d++x", "human", "mouse")
-    ),
-    *(f"{word}{_JOIN}" for word in ("one", "two", "three", "lib", "library", "cas9", "crispr[ia]?", "the")),
+    f"{word}{_JOIN}"
+    for word in r"""sgrna grna crrna sirna shrna guides? sg \d++x human mouse one two three lib library cas9 crispr[ia]? the""".split()
 ]
-_BEFORE_SHORT = [
-    f"{word}{_SPLIT}"
-    for word in ("g", "si", "sh", "sc", "p", "hs", "mm", "h", "m", "or", r"\d++", r"chr(?:\d++|[xym])")
-]
+_BEFORE_SHORT = [f"{word}{_SPLIT}" for word in r"g si sh sc p hs mm h m or \d++ chr(?:\d++|[xym])".split()]
 _AFTER = [
     *r"\d++x? sgrnas? grnas? crrnas? sirnas? shrnas? guides? sg rnas? sequences? seq oligos? human mouse for sites?".split(),
     *r"loc(?:us|i) regions? pool lib(?:rary)? group cells? vector plasmid samples?".split(),

@@ -105,7 +105,11 @@ def fetch(
     path = data_folder(folder) / file.name
     for place in _places(path.parent, file.name):
         if place.is_file():
-            _check_present(place, file)
+            if file.known_hash and not pooch.hashes.hash_matches(str(place), file.known_hash):
+                raise WrongFileError(
+                    f"The file {str(place)!r} is not the published {file.name!r}: its hash is not {file.known_hash}. Move it "
+                    "away, so that it is downloaded anew, or name another folder with folder=…."
+                )
             return place
     _check_folder(path.parent)
     mirror = base_url or os.environ.get(URL_VARIABLE)
@@ -115,12 +119,8 @@ def fetch(
             f"is named with folder=… or ${DIR_VARIABLE}."
         )
     url = f"{mirror.rstrip('/')}/{file.name}" if mirror else file.url
-    downloader = Downloader(
-        file,
-        progress_bar=progress_bar,
-        timeout=TIMEOUT if timeout is None else timeout,
-        retries=RETRIES if retries is None else retries,
-    )
+    seconds, tries = TIMEOUT if timeout is None else timeout, RETRIES if retries is None else retries
+    downloader = Downloader(file, progress_bar, seconds, tries)
     logger.info("Downloading %s from %s.", file.name, url)
     of_pooch = pooch.get_logger()  # which names folders, and recommends a hash that nobody has published
     level = of_pooch.level
@@ -186,16 +186,6 @@ def _check_folder(folder: Path) -> None:
         )
 
 
-def _check_present(path: Path, file: RemoteFile) -> None:
-    import pooch
-
-    if file.known_hash and not pooch.hashes.hash_matches(str(path), file.known_hash):
-        raise WrongFileError(
-            f"The file {str(path)!r} is not the published {file.name!r}: its hash is not {file.known_hash}. Move it away, so "
-            "that it is downloaded anew, or name another folder with folder=…."
-        )
-
-
 def _mend(file: RemoteFile) -> str:
     return (
         f"try again, fetch {file.url} by other means and name its folder with folder=… or ${DIR_VARIABLE}, or name a mirror "
@@ -203,15 +193,14 @@ def _mend(file: RemoteFile) -> str:
     )
 
 
+@dataclass(frozen=True)
 class Downloader:
     """Streams a file to disk for pooch; a transfer that breaks goes on where it stopped, if the server can."""
 
-    def __init__(self, file: RemoteFile, *, progress_bar: bool, timeout: float, retries: int) -> None:
-        self.file = file
-        self.name = file.name
-        self.progress_bar = progress_bar
-        self.timeout = timeout
-        self.retries = retries
+    file: RemoteFile
+    progress_bar: bool
+    timeout: float
+    retries: int
 
     def __call__(self, url: str, output_file: str, pooch: Any, check_only: bool = False) -> None:
         """Download `url` to `output_file`, in the manner that pooch asks for."""
@@ -231,7 +220,11 @@ class Downloader:
                 failed += 1
                 status = getattr(error.response, "status_code", None)
                 if failed > self.retries or (status is not None and status not in _TRY_AGAIN):
-                    raise ConnectionError(self._failed(url, error, tries)) from error
+                    times = "1 try" if tries == 1 else f"{tries} tries"
+                    raise ConnectionError(
+                        f"{self.file.name!r} could not be downloaded from {url} in {times}: {_reason(error)} "
+                        f"Nothing was kept. You can {_mend(self.file)}"
+                    ) from error
                 logger.warning("%s: %s Trying again (%d of %d).", url, _reason(error), failed, self.retries)
                 time.sleep(PAUSE * 2 ** (failed - 1))
         self._check_content(url, path)
@@ -251,7 +244,7 @@ class Downloader:
             response.raise_for_status()
             if "text/html" in response.headers.get("Content-Type", ""):
                 raise WrongFileError(
-                    f"{url} answered with a web page instead of {self.name!r}: an error page, or one to log in to. "
+                    f"{url} answered with a web page instead of {self.file.name!r}: an error page, or one to log in to. "
                     f"You can {_mend(self.file)}"
                 )
             self._write(response, path, have if resumed else 0)
@@ -266,13 +259,10 @@ class Downloader:
         unpacked = self._unpacked_on_the_way(response)
         total = have + int(length) if length and not unpacked else None
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-        with (
-            Progress(
-                *columns, console=Console(stderr=True), disable=not self.progress_bar or settings.is_silent
-            ) as bar,
-            path.open("ab" if have else "wb") as out,
-        ):
-            task = bar.add_task(self.name, total=total, completed=have)
+        silent = not self.progress_bar or settings.is_silent
+        progress = Progress(*columns, console=Console(stderr=True), disable=silent)
+        with progress as bar, path.open("ab" if have else "wb") as out:
+            task = bar.add_task(self.file.name, total=total, completed=have)
             try:
                 for chunk in response.iter_content(CHUNK):
                     out.write(chunk)
@@ -288,7 +278,7 @@ class Downloader:
     def _unpacked_on_the_way(self, response: requests.Response) -> bool:
         """Return whether a server compresses although it was asked not to; one that calls a .gz file compressed text sends the file."""
         encoding = response.headers.get("Content-Encoding", "identity").lower()
-        if encoding == "gzip" and self.name.endswith(".gz"):
+        if encoding == "gzip" and self.file.name.endswith(".gz"):
             response.raw.headers.pop("Content-Encoding", None)  # so that nothing unpacks it
             return False
         return encoding != "identity"
@@ -298,37 +288,22 @@ class Downloader:
         with path.open("rb") as file:
             head = file.read(256)
         wanted = self.file.header.encode()
-        kind = Path(self.name).suffix
-        fits = (
-            bool(head)
-            and head.startswith(_MAGIC_BYTES.get(kind, (b"",)))
-            and not head.lstrip().lower().startswith(_HTML_PREFIXES)
-        )
+        kind = Path(self.file.name).suffix
+        is_page = head.lstrip().lower().startswith(_HTML_PREFIXES)
+        fits = bool(head) and not is_page and head.startswith(_MAGIC_BYTES.get(kind, (b"",)))
         if fits and kind == ".gz":
             try:
-                head = _unpacked(path, 256)
+                with gzip.open(path) as unpacked:
+                    head = unpacked.read(256)
+                    while unpacked.read(CHUNK):  # to its end, to see that it is whole
+                        pass
             except (OSError, EOFError):
                 fits = False
         if not fits or not head.startswith(wanted):
             raise WrongFileError(
-                f"{url} sent something else than {self.name!r}: it begins with {head[:60]!r}"
+                f"{url} sent something else than {self.file.name!r}: it begins with {head[:60]!r}"
                 f"{f' and not with {self.file.header!r}' if fits else ''}. It was removed. You can {_mend(self.file)}"
             )
-
-    def _failed(self, url: str, error: Exception, tries: int) -> str:
-        return (
-            f"{self.name!r} could not be downloaded from {url} in {tries} {'try' if tries == 1 else 'tries'}: {_reason(error)} "
-            f"Nothing was kept. You can {_mend(self.file)}"
-        )
-
-
-def _unpacked(path: Path, n: int) -> bytes:
-    """Return the first bytes of a gzip file, which is read to its end to see that it is whole."""
-    with gzip.open(path) as file:
-        head = file.read(n)
-        while file.read(CHUNK):
-            pass
-    return head
 
 
 def _reason(error: Exception) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scapp._tables import find_column, plain, to_numbers
+from scapp._tables import find_column, plain, text_of, to_numbers
 
 # Column names in lower case. OmniPath's symbols come before its UniProt ids, which are also called source and target.
 ENDS = {
@@ -102,8 +103,7 @@ def edge_ends(table: pd.DataFrame) -> tuple[str, str] | None:
         source, target = find_column(table, [first]), find_column(table, [second])
         if source is not None and target is not None:
             return source, target
-    found = _by_roles(table)
-    return None if found is None else found[:2]
+    return _by_roles(table)
 
 
 def ends_are_directed(ends: tuple[object, object]) -> bool:
@@ -125,12 +125,16 @@ def _rest(name: str, role: str) -> str | None:
     return None
 
 
-def _by_roles(table: pd.DataFrame) -> tuple[str, str, bool] | None:
+def _by_roles(table: pd.DataFrame) -> tuple[str, str] | None:
+    def holds_numbers(column: object) -> bool:
+        values = table[column]
+        return isinstance(values, pd.Series) and pd.api.types.is_float_dtype(values.dtype)
+
     columns = {
         name: column
         for spelled in (_words, plain)  # "SymbolA" is "symbol_a" where no column is called so
         for column in reversed(list(table.columns))
-        if (name := spelled(column)) and not _holds_numbers(table, column)
+        if (name := spelled(column)) and not holds_numbers(column)
     }
     for first, second, directed in _ROLES:
         symmetric = len(first) == 1
@@ -139,18 +143,12 @@ def _by_roles(table: pd.DataFrame) -> tuple[str, str, bool] | None:
         for rest in sorted(set(sources) & set(targets), key=lambda rest: ("symbol" not in rest, len(rest))):
             if sources[rest] == targets[rest] or (symmetric and not any(word in rest for word in _SYMMETRIC)):
                 continue
-            return sources[rest], targets[rest], directed
+            return sources[rest], targets[rest]
         if symmetric:
             continue
-        for one in _KINDS:  # "regulator" beside "gene_name"
-            for other in _KINDS:
-                if (
-                    one in sources
-                    and other in targets
-                    and sources[one] != targets[other]
-                    and (directed or one or other)
-                ):
-                    return sources[one], targets[other], directed
+        for one, other in product(_KINDS, _KINDS):  # "regulator" beside "gene_name"
+            if one in sources and other in targets and sources[one] != targets[other] and (directed or one or other):
+                return sources[one], targets[other]
     return None
 
 
@@ -159,41 +157,25 @@ def _words(column: object) -> str:
     return plain(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", re.sub(r"^\d+:", "", str(column))))
 
 
-def _holds_numbers(table: pd.DataFrame, column: object) -> bool:
-    values = table[column]
-    return isinstance(values, pd.Series) and pd.api.types.is_float_dtype(values.dtype)
-
-
 def weight_column(table: pd.DataFrame) -> str | None:
     """Return the column of the weights of edges, by its usual names; None if there is none."""
     column = find_column(table, WEIGHTS)
-    if column is not None and not isinstance(table[column], pd.Series):
-        return column  # there twice, which is refused later
-    if (
-        column is not None
-        and not pd.api.types.is_numeric_dtype(table[column].dtype)
-        and (table[column].astype(str).str.strip() == "-").mean() > _MOST
-    ):
-        column = None  # BioGRID's scores, which few studies give
-    if column is not None and plain(column) == "mor" and read_signs(table[column]) is not None:
-        return (
-            column
-            if np.isfinite(to_numbers(table[column])).all()
-            else find_column(table.drop(columns=[column]), WEIGHTS)
-        )
+    if column is not None and isinstance(table[column], pd.Series):  # else there twice, which is refused later
+        values = table[column]
+        numeric = pd.api.types.is_numeric_dtype(values.dtype)
+        if not numeric and (values.astype(str).str.strip() == "-").mean() > _MOST:
+            column = None  # BioGRID's scores, which few studies give
+        elif plain(column) == "mor" and read_signs(values) is not None and not np.isfinite(to_numbers(values)).all():
+            return find_column(table.drop(columns=[column]), WEIGHTS)
     if column is not None:
         return column
-    names = [
-        name
-        for name in _NUMBERS
-        if (found := find_column(table, [name])) is not None and np.isfinite(to_numbers(table[found])).all()
-    ]
-    return find_column(table, names[:1])
+    found = (find_column(table, [name]) for name in _NUMBERS)
+    return next((name for name in found if name is not None and np.isfinite(to_numbers(table[name])).all()), None)
 
 
 def read_signs(column: pd.Series) -> NDArray[np.float64] | None:
     """Return 1, -1 or 0 for each value of a column, or None if most of them are no signs."""
-    text = column.astype(object).where(column.notna(), "").astype(str).str.strip().str.lower().str.strip("'\"")
+    text = text_of(column).str.lower().str.strip("'\"")
     known = {value: _sign(value) for value in text.unique()}
     signs = text.map(known).to_numpy(dtype=np.float64)
     told = np.isfinite(signs)
@@ -222,11 +204,9 @@ def find_signs(table: pd.DataFrame, used: Iterable[object]) -> Signs | None:
         up, down = (_flags(table[column]) for column in (stimulation, inhibition))
         return Signs(np.where(up == down, 0.0, np.where(up, 1.0, -1.0)), f"{stimulation}, {inhibition}")
     columns = {plain(column): column for column in reversed(list(table.columns)) if column not in left_out}
-    direction = columns.get("direction")
-    words = (
-        direction is not None and table[direction].astype(str).str.contains("[A-Za-z]").all()
-    )  # "-" is no direction, and no sign
-    for name in (*SIGNS, *(["direction"] if words else [])):
+    if "direction" in columns and not table[columns["direction"]].astype(str).str.contains("[A-Za-z]").all():
+        del columns["direction"]  # "-" is no direction, and no sign
+    for name in (*SIGNS, "direction"):
         if name in columns and (signs := read_signs(table[columns[name]])) is not None:
             return Signs(signs, str(columns[name]))
     return None
@@ -254,14 +234,7 @@ def all_directed(table: pd.DataFrame) -> bool:
 
 
 def _flags(column: pd.Series) -> NDArray[np.bool_]:
-    text = column.astype(object).where(column.notna(), "").astype(str).str.strip().str.lower()
-    return text.isin(["1", "1.0", "true", "yes", "t", "y"]).to_numpy()
-
-
-def unread(table: pd.DataFrame, used: Iterable[object]) -> tuple[str, ...]:
-    """Return the columns that were not read."""
-    left_out = {str(column) for column in used if column is not None}
-    return tuple(str(column) for column in table.columns if str(column) not in left_out)
+    return text_of(column).str.lower().isin(["1", "1.0", "true", "yes", "t", "y"]).to_numpy()
 
 
 def split_names_of_edges(table: pd.DataFrame) -> pd.DataFrame | None:
@@ -306,9 +279,6 @@ def matrix_as_edges(table: pd.DataFrame) -> pd.DataFrame | None:
     one, other = np.array(rows, dtype=object)[i], np.array(columns, dtype=object)[j]
     source, target = (other, one) if regulators_in_columns else (one, other)
     edges = pd.DataFrame({"source": source, "target": target, "weight": numbers[i, j]})
-    if square:
-        order = [columns.index(name) for name in rows]
-        edges.attrs["directed"] = not np.array_equal(numbers[:, order], numbers[:, order].T)
-    else:
-        edges.attrs["directed"] = True
+    ordered = numbers[:, [columns.index(name) for name in rows]] if square else numbers
+    edges.attrs["directed"] = not square or not np.array_equal(ordered, ordered.T)
     return edges

@@ -17,7 +17,6 @@ from scipy import sparse
 from scapp._annotations import joined_names
 from scapp._edge_columns import (
     ENDS,
-    Signs,
     all_directed,
     edge_ends,
     ends_are_directed,
@@ -26,7 +25,6 @@ from scapp._edge_columns import (
     read_signs,
     split_names_of_edges,
     tells_regulation,
-    unread,
     weight_column,
     weights_are_signs,
 )
@@ -84,11 +82,6 @@ class EdgeTable:
     sign_column: str = ""
     n_without_sign: int = 0
     unread: tuple[str, ...] = ()
-
-
-def looks_like_edges(table: pd.DataFrame) -> bool:
-    """Return whether the columns of a table have the usual names of the two ends of an edge."""
-    return edge_ends(table) is not None
 
 
 def read_edges(
@@ -271,30 +264,34 @@ def _from_table(
     )
     if weight is not None:
         _check_weights(edges, values.to_numpy(), table[weight].astype(object).to_numpy(), f" (in {weight!r})")
-    signs = None if (edges["weight"] < 0).any() else find_signs(table, [*ends, weight])
-    if signs is not None:
-        edges["weight"] *= np.where(signs.values < 0, -1.0, 1.0)
+    signs = _give_signs(edges, table, [*ends, weight])
     # A sign is that of a regulation, which goes one way.
     regulated = (
-        signs is not None
+        bool(signs)
         or ends_are_directed(ends)
         or all_directed(table)
         or tells_regulation(table, [*ends, weight])
         or weights_are_signs(ends, edges["weight"].to_numpy())
     )
     directed = attrs.get("directed", regulated)  # scapp.resources says it
-    return EdgeTable(
-        edges,
-        bool(directed),
-        "" if weight is None else str(weight),
-        sign_column="" if signs is None else signs.column,
-        n_without_sign=0 if signs is None else int((signs.values == 0).sum()),
-        unread=unread(table[[column for column in table.columns if column in given]], _used(ends, weight, signs)),
-    )
+    rest = _unread([column for column in table.columns if column in given], [*ends, weight], signs)
+    return EdgeTable(edges, bool(directed), "" if weight is None else str(weight), unread=rest, **signs)
 
 
-def _used(ends: Sequence[object], weight: object, signs: Signs | None) -> list[object]:
-    return [*ends, weight, *([] if signs is None else [signs.column, *signs.column.split(", ")])]
+def _give_signs(edges: pd.DataFrame, table: pd.DataFrame, used: Sequence[object]) -> dict[str, Any]:
+    """Give edges without negative weights the signs that their table tells, and return what is to be noted of these."""
+    signs = None if (edges["weight"] < 0).any() else find_signs(table, used)
+    if signs is None:
+        return {}
+    edges["weight"] *= np.where(signs.values < 0, -1.0, 1.0)
+    return {"sign_column": signs.column, "n_without_sign": int((signs.values == 0).sum())}
+
+
+def _unread(columns: Iterable[object], used: Iterable[object], signs: Mapping[str, Any]) -> tuple[str, ...]:
+    read = {str(column) for column in used if column is not None}
+    if told := signs.get("sign_column"):
+        read |= {told, *told.split(", ")}
+    return tuple(str(column) for column in columns if str(column) not in read)
 
 
 def unknown_ends(table: pd.DataFrame) -> str:
@@ -379,17 +376,9 @@ def _from_graph(graph: networkx.Graph, weight: str | None) -> EdgeTable:
     names_of_nodes = _names_of_nodes(graph)
     for end in ("source", "target"):
         edges[end] = names_of(edges[end].map(names_of_nodes) if names_of_nodes else edges[end], "node")
-    signs = None if (edges["weight"] < 0).any() else find_signs(table, [attribute])
-    if signs is not None:
-        edges["weight"] *= np.where(signs.values < 0, -1.0, 1.0)
-    return EdgeTable(
-        edges,
-        bool(graph.is_directed()),
-        str(attribute) if weighted else "",
-        sign_column="" if signs is None else signs.column,
-        n_without_sign=0 if signs is None else int((signs.values == 0).sum()),
-        unread=unread(table, _used([], attribute if weighted else None, signs)),
-    )
+    signs = _give_signs(edges, table, [attribute])
+    rest = _unread(table.columns, [attribute] if weighted else [], signs)
+    return EdgeTable(edges, bool(graph.is_directed()), str(attribute) if weighted else "", unread=rest, **signs)
 
 
 def _names_of_nodes(graph: networkx.Graph) -> dict[Any, str]:

@@ -7,10 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy import stats
 
 from scapp._genes import shorten
 from scapp._tables import find_column, plain
@@ -90,7 +87,6 @@ _OF_ONE = (
     re.compile(rf"(?P<label>.+?)[\s_.:(\[]+(?P<what>{_WHATS})[)\]]?", re.IGNORECASE),
     re.compile(rf"(?P<what>{_WHATS})[\s_.:(\[]+(?P<label>.+?)[)\]]?", re.IGNORECASE),
 )
-LARGEST_Z = 37.0  # of the smallest p-value that a double holds
 
 
 @dataclass(frozen=True)
@@ -126,24 +122,15 @@ def find_columns(table: pd.DataFrame, given: dict[str, str | None]) -> EffectCol
     lfc = lfc or find_like(table, _LIKE_LFC, [*named, se])
     if lfc is None and find_column(table, ["se_b"]) is not None:
         lfc = find_column(table, ["b"], named)  # sleuth
-    # The measured gene comes first where its name is clear: "target_gene" may be either.
-    clear = GENES[: GENES.index("variable") + 1]
+    # In GENES the measured gene comes first where its name is clear: "target_gene" may be either.
     perturbation = given["perturbation"] or (
         find_column(table, PERTURBATIONS[: PERTURBATIONS.index("intervention")], [*named, lfc])
         or find_like(table, _LIKE_PERTURBATION, [*named, lfc, se])
         or find_column(table, PERTURBATIONS, [*named, lfc])
     )
-    gene = (
-        given["gene"]
-        or find_column(table, clear, [*named, lfc, perturbation])
-        or find_column(table, GENES, [*named, lfc, perturbation])
-    )
+    gene = given["gene"] or find_column(table, GENES, [*named, lfc, perturbation])
     gene = gene or find_like(table, _LIKE_GENE, [*named, lfc, se, perturbation])
-    statistic, squared = given["statistic"], False
-    if statistic is None:
-        statistic = find_column(table, STATISTICS, [*named, gene, perturbation])
-        if statistic is None:
-            statistic = find_column(table, SQUARES, [*named, gene, perturbation])
+    statistic = given["statistic"] or find_column(table, [*STATISTICS, *SQUARES], [*named, gene, perturbation])
     squared = statistic is not None and plain(statistic) in SQUARES
     p_value = given["p_value"] or find_column(table, P_VALUES, named)
     if statistic is not None and not squared and not given["statistic"] and p_value is not None and lfc is not None:
@@ -243,29 +230,3 @@ def base_of(name: object, columns: Sequence[object] = ()) -> tuple[str, str]:
         if re.search(pattern, word):
             return base, f"the name {name!r}"
     return "", ""
-
-
-def errors_of(
-    lfc: NDArray[np.float64],
-    *,
-    statistic: NDArray[np.float64] | None = None,
-    squared: bool = False,
-    p_value: NDArray[np.float64] | None = None,
-    freedom: NDArray[np.float64] | None = None,
-) -> NDArray[np.float64]:
-    """Return standard errors from effects and their statistic (z or t, or its square) or two-sided p-values.
-
-    A p-value is read as that of a normal statistic, or of Student's with `freedom` degrees of freedom. Where effect or statistic
-    are zero nothing is known, and the standard error is NaN.
-    """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        if statistic is not None:
-            size = np.sqrt(np.maximum(statistic, 0)) if squared else np.abs(statistic)
-        elif p_value is not None:
-            half = p_value / 2
-            size = stats.norm.isf(half) if freedom is None else stats.t.isf(half, freedom)
-            size = np.where(p_value == 0, LARGEST_Z, size)
-        else:
-            raise AssertionError
-        errors = np.abs(lfc) / size
-    return np.where((size > 0) & (np.abs(lfc) > 0) & np.isfinite(errors), errors, np.nan)

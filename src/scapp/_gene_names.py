@@ -16,7 +16,7 @@ from scapp._controls import Control
 from scapp._effects import label_column
 from scapp._genes import shorten
 from scapp._labels import SEPARATOR, parse_labels, perturbed_genes
-from scapp._tables import PathLike, find_column, is_path, read_table
+from scapp._tables import PathLike, find_column, is_path, read_table, text_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -89,31 +89,20 @@ class NameTables:
         if isinstance(aliases, NameTables) and ensembl is None:
             return aliases
         tables = cls()
-        single = aliases is None or not isinstance(aliases, Sequence) or is_path(aliases)
-        sources: Iterable = ([] if aliases is None else [aliases]) if single else aliases  # type: ignore[assignment]
-        for source in sources:
+        several = isinstance(aliases, Sequence) and not is_path(aliases)
+        for source in aliases if several else [] if aliases is None else [aliases]:  # type: ignore[union-attr]
             tables._add(source)
         if ensembl is not None:
-            tables._add_ensembl(ensembl)
+            if isinstance(ensembl, Mapping | pd.Series):
+                ensembl = pd.DataFrame(ensembl.items(), columns=["ensembl_id", "symbol"])
+            before = len(tables.found["ensembl"])
+            tables._add(ensembl)
+            if len(tables.found["ensembl"]) == before:
+                raise ValueError(
+                    "The table of Ensembl ids needs the columns 'ensembl_id' and 'symbol', with ids such as "
+                    "'ENSG00000105610'. Rename its columns."
+                )
         return tables
-
-    @property
-    def empty(self) -> bool:
-        """True if there is nothing to look names up in."""
-        return not (self.official or self.given)
-
-    @property
-    def only_given(self) -> bool:
-        """True if the only known names are those that the user gave symbols for; there may be few."""
-        return self.official <= set(self.given.values())
-
-    def ids_by_symbol(self) -> dict[str, set[str]]:
-        """Return the Ensembl ids of each symbol."""
-        ids: dict[str, set[str]] = {}
-        for name, symbols in self.found["ensembl"].items():
-            for symbol in symbols:
-                ids.setdefault(symbol, set()).add(name)
-        return ids
 
     def meaning(self, name: str) -> Meaning:
         """Return what a name stands for; an official symbol stands for itself, whatever else is called by it."""
@@ -126,10 +115,9 @@ class NameTables:
         if previous or alias:
             return Meaning(tuple(sorted(previous | alias)), "previous" if previous else "alias")
         id_ = ENSEMBL_ID.match(name)
-        if id_ and id_[1] in self.found["ensembl"]:
-            return Meaning(tuple(sorted(self.found["ensembl"][id_[1]])), "ensembl")
-        if name in self.found["entrez"]:
-            return Meaning(tuple(sorted(self.found["entrez"][name])), "entrez")
+        for rule, known in (("ensembl", id_[1] if id_ else ""), ("entrez", name)):
+            if known in self.found[rule]:
+                return Meaning(tuple(sorted(self.found[rule][known])), rule)
         bare = PREFIX.sub("", name)
         if bare != name:
             return self.meaning(bare)._replace(rule="prefix")
@@ -166,38 +154,24 @@ class NameTables:
         symbols = _text(source[symbol])
         self.official |= set(symbols[symbols != ""])
         for rule, column in columns.items():
-            self._add_column(rule, _text(source[column]), symbols)
-
-    def _add_ensembl(self, source: AliasTable) -> None:
-        if isinstance(source, Mapping | pd.Series):
-            source = pd.DataFrame(source.items(), columns=["ensembl_id", "symbol"])
-        before = len(self.found["ensembl"])
-        self._add(source)
-        if len(self.found["ensembl"]) == before:
-            raise ValueError(
-                "The table of Ensembl ids needs the columns 'ensembl_id' and 'symbol', with ids such as "
-                "'ENSG00000105610'. Rename its columns."
-            )
-
-    def _add_column(self, rule: str, names: pd.Series, symbols: pd.Series) -> None:
-        if names.str.contains("|", regex=False).any():
-            names = names.str.strip('"').str.split("|").explode().str.strip()
-            symbols = symbols.loc[names.index]
-        known = self.found[rule]
-        for name, symbol in zip(names, symbols, strict=True):
-            if rule == "ensembl":
-                id_ = ENSEMBL_ID.match(name)
-                name = id_[1] if id_ else ""
-            if name and symbol and name != symbol:
-                known.setdefault(name, set()).add(symbol)
+            names, of = _text(source[column]), symbols
+            if names.str.contains("|", regex=False).any():
+                names = names.str.strip('"').str.split("|").explode().str.strip()
+                of = symbols.loc[names.index]
+            for name, symbol in zip(names, of, strict=True):
+                if rule == "ensembl":
+                    id_ = ENSEMBL_ID.match(name)
+                    name = id_[1] if id_ else ""
+                if name and symbol and name != symbol:
+                    self.found[rule].setdefault(name, set()).add(symbol)
 
 
 def _text(column: pd.Series) -> pd.Series:
-    """Return a column as stripped text, empty where nothing is."""
+    """Return a column as text, numbered anew."""
     column = column.reset_index(drop=True)
     if pd.api.types.is_float_dtype(column.dtype):  # whole numbers with some missing
         column = column.astype("Int64")
-    return column.astype(object).where(column.notna(), "").astype(str).str.strip()
+    return text_of(column)
 
 
 @dataclass(frozen=True)
@@ -218,11 +192,6 @@ class NameMatch:
     def n_genes(self) -> int:
         """Genes of adata that were found."""
         return len(np.unique(self.gene))
-
-    @property
-    def n_genes_by_alias(self) -> int:
-        """Genes of adata that were found by another name than their own."""
-        return self.n_genes - len(np.unique(self.gene[self.how == BY_SYMBOL]))
 
     def best_names(self, n_genes: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return for each gene of adata the number of the one name that fits best: its own, its official symbol, or its only alias.
@@ -324,7 +293,8 @@ def likely_reason(var_names: Sequence[str], names: Sequence[str], what: str, var
     One of `var_columns`, the columns of ``adata.var``, may hold symbols.
     """
     ours, theirs = kind_of(var_names), kind_of(names)
-    if {ours, theirs} == {_MOUSE, _HUMAN}:
+    symbols = (_MOUSE, _HUMAN)
+    if {ours, theirs} == set(symbols):
         return (
             f"One is of another species, it seems: adata has {ours}, the {what} {theirs}. Take the {what} of the species of adata (the "
             f"functions of scapp.resources have organism={'mouse' if ours == _MOUSE else 'human'!r}), or map one side to "
@@ -333,7 +303,23 @@ def likely_reason(var_names: Sequence[str], names: Sequence[str], what: str, var
     if ours == theirs == "Ensembl ids" and _species(var_names) != _species(names):
         return f"These are Ensembl ids of two species. Take the {what} of the species of adata."
     if ours != theirs and ours and theirs:
-        return f"adata has {ours}, the {what} has {theirs}. {_mend(ours, theirs, what, var_columns)}"
+        side, kind = ("adata", ours) if ours not in symbols else (what, theirs)
+        column = next((name for name in var_columns if "symbol" in name.lower() or "name" in name.lower()), None)
+        if side == "adata" and column is not None:
+            mend = f"Symbols may be in adata.var[{column!r}]: `adata.var_names = adata.var[{column!r}].astype(str)`."
+        elif "protein ids" in kind:
+            mend = (
+                "scapp.resources.string reads STRING's files and names proteins by the symbol of their gene; or pass STRING's table "
+                "of names with it: aliases='….protein.info….txt.gz'."
+            )
+        else:
+            tables = {
+                "Ensembl ids": ("ensembl=table", ", a table of ensembl_id and symbol"),
+                "Entrez ids": ("aliases=table", ", a table of entrez and symbol"),
+            }
+            option, of = tables.get(kind, ("aliases={name: symbol, …}", ""))
+            mend = f"Bring them to symbols with `scapp.pp.harmonize_genes({side}, {option})`{of}."
+        return f"adata has {ours}, the {what} has {theirs}. {mend}"
     upper = {name.upper() for name in var_names}
     if len({name.upper() for name in names} & upper) >= 0.01 * min(len(upper), len(names)):
         return (
@@ -345,24 +331,6 @@ def likely_reason(var_names: Sequence[str], names: Sequence[str], what: str, var
         f"with `scapp.pp.harmonize_genes(adata, aliases=…)` and `scapp.pp.harmonize_genes({what}, aliases=…)`, or map one "
         "side to the other with aliases={name: symbol, …}."
     )
-
-
-def _mend(ours: str, theirs: str, what: str, var_columns: Sequence[str]) -> str:
-    symbols = (_MOUSE, _HUMAN)
-    side, kind = ("adata", ours) if ours not in symbols else (what, theirs)
-    column = next((name for name in var_columns if "symbol" in name.lower() or "name" in name.lower()), None)
-    if side == "adata" and column is not None:
-        return f"Symbols may be in adata.var[{column!r}]: `adata.var_names = adata.var[{column!r}].astype(str)`."
-    if kind == "Ensembl ids":
-        return f"Bring them to symbols with `scapp.pp.harmonize_genes({side}, ensembl=table)`, a table of ensembl_id and symbol."
-    if kind == "Entrez ids":
-        return f"Bring them to symbols with `scapp.pp.harmonize_genes({side}, aliases=table)`, a table of entrez and symbol."
-    if "protein ids" in kind:
-        return (
-            "scapp.resources.string reads STRING's files and names proteins by the symbol of their gene; or pass STRING's table of "
-            "names with it: aliases='….protein.info….txt.gz'."
-        )
-    return f"Bring them to symbols with `scapp.pp.harmonize_genes({side}, aliases={{name: symbol, …}})`."
 
 
 def _species(names: Sequence[str]) -> str:

@@ -110,26 +110,22 @@ def _mend_type(label: object) -> str:
 
 def _drop_control(tokens: list[str], control: Control, sep: str, known: Collection[str]) -> list[str]:
     """Return the tokens without controls, each of which may be several tokens in a row."""
-    longest = max(LONGEST_CONTROL, *(1 + name.count(sep) for name in named_controls(control) or ("",)))
+    named = named_controls(control)
+    longest = max(LONGEST_CONTROL, *(1 + name.count(sep) for name in named or ("",)))
     genes: list[str] = []
     rest = tokens
     while rest:
-        lengths = range(min(longest, len(rest)), 0, -1)
-        dropped = next(
-            (n for n in lengths if sep.join(rest[:n]) not in known and _is_control(rest[:n], control, sep)), 0
-        )
-        dropped = 0 if rest[0] in known else dropped
+        dropped = 0
+        for n in range(0 if rest[0] in known else min(longest, len(rest)), 0, -1):
+            name = sep.join(rest[:n])
+            may_be = name not in known and (n == 1 or name in named or is_control_of_parts(name))
+            if may_be and is_control(name, control):
+                dropped = n
+                break
         if not dropped:
             genes.append(rest[0])
         rest = rest[dropped or 1 :]
     return genes
-
-
-def _is_control(tokens: list[str], control: Control, sep: str) -> bool:
-    name = sep.join(tokens)
-    if len(tokens) > 1 and name not in named_controls(control) and not is_control_of_parts(name):
-        return False
-    return is_control(name, control)
 
 
 def parse_labels(
@@ -223,14 +219,9 @@ def check_control(labels: Iterable[str], control: Control, *, sep: str = SEPARAT
             f"{sum(kept.values()):,} observations are taken as perturbed, although their labels look like those of controls: "
             f"{show_counts(kept)}. If they are controls, name them with control=[{', '.join(map(repr, names))}, …]."
         )
-    known = set(genes)
-    dropped = {
-        token.strip(): 0
-        for label in counts
-        if sep in label
-        for token in label.split(sep)
-        if not complete and token.strip() in known and doubtful(token.strip()) and token.strip() not in names
-    }
+    known = set(genes).difference(names)
+    combined = (token.strip() for label in counts if sep in label for token in label.split(sep))
+    dropped = dict.fromkeys(token for token in combined if not complete and token in known and doubtful(token))
     if dropped:
         warn_user(
             f"{', '.join(map(repr, dropped))} in combinations was dropped as the name of a control, but is a gene of adata as "
@@ -246,9 +237,7 @@ def count_labels(labels: Iterable[str]) -> dict[str, int]:
 
 def show_counts(counts: Mapping[str, int], n: int = 5) -> str:
     """Return names with their counts for a message, the most frequent first."""
-    first = sorted(counts, key=lambda name: -counts[name])
-    more = f" and {len(first) - n} more" if len(first) > n else ""
-    return ", ".join(f"{name!r} ({counts[name]:,})" for name in first[:n]) + more
+    return shorten([f"{name!r} ({counts[name]:,})" for name in sorted(counts, key=lambda name: -counts[name])], n)
 
 
 def _sort_controls(
@@ -328,23 +317,16 @@ def check_known(perturbations: Iterable[Perturbation], nodes: Sequence[str]) -> 
         return
     described = []
     for gene in unknown[:5]:
-        like = [*_rejoined(gene, known), *near_matches(gene, nodes)][:3]
+        # Where another join cuts the name into known genes, the same with the usual one.
+        cut = ([part.strip() for part in gene.split(join)] for join in JOINS)
+        rejoined = [SEPARATOR.join(parts) for parts in cut if len(parts) > 1 and known.issuperset(parts)][:1]
+        like = [*rejoined, *near_matches(gene, nodes)][:3]
         described.append(f"{gene!r}" + (f" (did you mean {' or '.join(map(repr, like))}?)" if like else ""))
-    more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
     raise ValueError(
-        f"{len(unknown)} perturbed gene(s) are not among the {len(known)} genes: {', '.join(described)}{more}. "
+        f"{len(unknown)} perturbed gene(s) are not among the {len(known)} genes: {shorten([*described, *unknown[5:]])}. "
         "Correct the names, or add the genes with `adata = scapp.pp.add_unmeasured_genes(adata, genes=[...])` "
         "before the network is added and the model is set up."
     )
-
-
-def _rejoined(label: str, known: Collection[str]) -> list[str]:
-    """Return a label with its genes joined as usual, where another join cuts it into known genes."""
-    for join in JOINS:
-        parts = [part.strip() for part in label.split(join)]
-        if len(parts) > 1 and all(part in known for part in parts):
-            return [SEPARATOR.join(parts)]
-    return []
 
 
 def near_matches(name: str, choices: Iterable[str], n: int = 3) -> list[str]:
@@ -378,7 +360,12 @@ def read_perturbations(
     check_labels(labels, adata.var_names, perturbation_key=perturbation_key, control=control, sep=sep)
     perturbations = parse_labels(labels, control=control, sep=sep, genes=adata.var_names)
     if control is None:
-        _warn_of_controls(labels)
+        doubted = {label: n for label, n in count_labels(labels).items() if recognised(label) and doubtful(label)}
+        if doubted:
+            warn_user(
+                f"{show_counts(doubted)} is taken as a perturbed gene, although controls often have this name. If it is a control, "
+                "leave it out of the effects."
+            )
     elif not (effects_allowed and is_effects(perturbations)):
         check_control(labels, control, sep=sep, genes=adata.var_names)
     return perturbations
@@ -410,10 +397,8 @@ def check_labels(
 def _check_missing(counts: Mapping[str, int], known: set[str], key: str, sep: str) -> None:
     missing = {}
     for label, n in counts.items():
-        parts = label.split(sep) if sep and sep in label else [label]
-        if (label not in known and missing_kind(label)) or any(
-            part.strip() and part.strip() not in known and missing_kind(part) for part in parts
-        ):
+        parts = map(str.strip, label.split(sep)) if sep else ()
+        if any(missing_kind(part) for part in (label, *filter(None, parts)) if part not in known):
             missing[label] = n
     if missing:
         raise ValueError(
@@ -455,9 +440,9 @@ def _check_separator(tokens: Mapping[str, int], known: set[str], control: Contro
         for token, n in tokens.items():
             parts = [part.strip() for part in token.split(join)]
             controls = [recognised(part) or is_control(part, control) for part in parts]
-            if len(parts) > 1 and all(parts) and not all(controls):
-                if all(part in genes or one for part, one in zip(parts, controls, strict=True)):
-                    joined[token] = n
+            known_parts = all(part in genes or one for part, one in zip(parts, controls, strict=True))
+            if len(parts) > 1 and all(parts) and known_parts and not all(controls):
+                joined[token] = n
         if joined:
             _refuse_join(joined, join, sep)
     written = {token: n for token, n in tokens.items() if LIST_AS_TEXT.fullmatch(token)}
@@ -468,15 +453,11 @@ def _check_separator(tokens: Mapping[str, int], known: set[str], control: Contro
         )
     by_join: dict[str, dict[str, int]] = {}
     for token, n in tokens.items():
-        joins = [found[0] for found in OTHER_JOIN.finditer(token)]
-        parts = [part.strip() for part in OTHER_JOIN.split(token)]
-        if (
-            joins
-            and all(parts)
-            and all(part in known or recognised(part) for part in parts)
-            and joins[0].strip() not in JOINS
-        ):
-            by_join.setdefault(joins[0], {})[token] = n
+        other = OTHER_JOIN.search(token)
+        if other is not None and other[0].strip() not in JOINS:
+            parts = [part.strip() for part in OTHER_JOIN.split(token)]
+            if all(part and (part in known or recognised(part)) for part in parts):
+                by_join.setdefault(other[0], {})[token] = n
     for join, joined in by_join.items():
         if any(part in known for token in joined for part in token.split(join)):
             _refuse_join(joined, join, sep)
@@ -534,16 +515,6 @@ def _warn_of_guides(tokens: Mapping[str, int], known: set[str], key: str) -> Non
 def _pattern(guide: str) -> str:
     prefix = "sg" if re.match(r"sg[A-Z]", guide) else ""
     return f"r'{prefix}([^_]+)_.+'" if "_" in guide else f"r'{prefix}(.+?)[.\\-# ]?\\d*'"
-
-
-def _warn_of_controls(labels: pd.Series) -> None:
-    """Warn of effects whose label is a usual name of controls and is taken as a gene."""
-    kept = {label: n for label, n in count_labels(labels).items() if recognised(label) and doubtful(label)}
-    if kept:
-        warn_user(
-            f"{show_counts(kept)} is taken as a perturbed gene, although controls often have this name. If it is a control, "
-            "leave it out of the effects."
-        )
 
 
 def is_effects(perturbations: list[Perturbation]) -> bool:

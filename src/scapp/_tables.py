@@ -446,6 +446,11 @@ def to_number(value: object) -> float:
         return np.nan
 
 
+def text_of(column: pd.Series) -> pd.Series:
+    """Return a column as text without spaces around it, empty where there is none."""
+    return column.astype(object).where(column.notna(), "").astype(str).str.strip()
+
+
 def plain(column: object) -> str:
     """Return a column name as it is compared: ``"#Gene symbol"``, ``"gene.symbol"`` and ``"gene_symbol"`` are one.
 

@@ -11,7 +11,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from scapp._effects import fill_own_targets
-from scapp._genes import check_gene_names, measured_mask, shorten
+from scapp._genes import check_gene_names, check_layer, measured_mask, shorten
 from scapp._keys import Key
 from scapp._labels import SEPARATOR, Perturbation, format_label, read_perturbations
 from scapp._warn import warn_user
@@ -84,12 +84,8 @@ def read_effects(
     perturbations = read_perturbations(effects, perturbation_key=perturbation_key, control=None, sep=sep)
     check_gene_names(effects)
     _check_perturbations(perturbations, perturbation_key)
-    if layer is not None and layer not in effects.layers:
-        layers = shorten(repr(key) for key in effects.layers if isinstance(key, str)) or "none"
-        raise ValueError(
-            f"adata has no layer {layer!r}; its layers are {layers}. Calculate effects with "
-            "`scapp.pp.pseudobulk(adata)`, or name the layer of log-fold-changes with layer=…."
-        )
+    mend = "Calculate effects with `scapp.pp.pseudobulk(adata)`, or name the layer of log-fold-changes with layer=…."
+    check_layer(effects, layer, mend)
     if layer is None and effects.X is None:
         raise ValueError("adata.X is empty. Name the layer of log-fold-changes with layer=….")
     measured = measured_mask(effects)

@@ -23,7 +23,7 @@ from scapp._controls import doubtful, is_control, looks_like_control, missing_ki
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._labels import format_label, parse_labels, show_counts
-from scapp._tables import to_numbers
+from scapp._tables import text_of, to_numbers
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ def read_labels(adata: AnnData, *, perturbation_key: str | None = None, control:
             f"{shorten(map(repr, adata.obs.columns), 12) or 'none'}."
         )
     column = adata.obs[perturbation_key or label_column(adata)]
-    raw = column.astype(object).where(column.notna(), "").astype(str).str.strip()
+    raw = text_of(column)
     n_cells = raw.value_counts(sort=False)
     distinct = {
         label: None if missing_kind(label) else PLASMID.sub("", label).removesuffix("_only") for label in n_cells.index

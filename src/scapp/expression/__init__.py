@@ -6,6 +6,6 @@ loops, ``_dask`` where the blocks live); ``_scale`` tells what the values are; `
 
 from scapp.expression._blocks import TARGET_SUM, sum_groups
 from scapp.expression._expression import Expression, Scale
-from scapp.expression._matrices import Source, get_matrix
+from scapp.expression._matrices import Source, get_matrix, in_memory
 
-__all__ = ["TARGET_SUM", "Expression", "Scale", "Source", "get_matrix", "sum_groups"]
+__all__ = ["TARGET_SUM", "Expression", "Scale", "Source", "get_matrix", "in_memory", "sum_groups"]

@@ -150,6 +150,15 @@ def get_matrix(adata: AnnData, layer: str | None, chunk_size: int | None = None,
     return matrix, name
 
 
+def in_memory(matrix: Any) -> Any:
+    """Return an array as it is, or read: one on disk, a lazy one, or an annotation of these."""
+    for method in ("to_memory", "compute"):
+        if hasattr(matrix, method):
+            return getattr(matrix, method)()
+    on_disk = isinstance(matrix, h5py.Dataset) or _is_a(matrix, "zarr", "Array")
+    return matrix[()] if on_disk else matrix
+
+
 def _cells_of(matrix: sparse.csr_matrix, rows: slice) -> sparse.csr_matrix:
     """Return some cells of a matrix in memory, without a copy of their values."""
     ends = matrix.indptr[rows.start : rows.stop + 1]

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import stats
 
 from scapp._controls import Control, is_control, missing_kind
 from scapp._effect_columns import (
     CONTEXTS,
     FOLDS,
     GENES,
-    LARGEST_Z,
     LIKE_TEST,
     LN,
     LOG2,
@@ -28,7 +28,6 @@ from scapp._effect_columns import (
     base_of,
     by_perturbation,
     columns_by_perturbation,
-    errors_of,
     find_columns,
 )
 from scapp._genes import shorten
@@ -42,13 +41,13 @@ from scapp._tables import (
     names_of,
     plain,
     read_table,
+    text_of,
     to_numbers,
 )
 from scapp._warn import warn_user
 
 logger = logging.getLogger(__name__)
 
-FACTORS = {"e": 1.0, "2": float(np.log(2)), "10": float(np.log(10))}
 # Far more rows than columns are genes by perturbations, it seems.
 MANY_ROWS, MUCH_LONGER = 1000, 5
 _MISSING = {"", "na", "nan", "n/a", "none", "null", "<na>", "-", "#n/a", "."}
@@ -59,11 +58,12 @@ _VERSUS = re.compile(
     re.IGNORECASE,
 )
 _LABEL = "perturbation of the table"
+LARGEST_Z = 37.0  # of the smallest p-value that a double holds
 
 
 @dataclass
 class FoundEffects:
-    """Effects as they were read, natural log, float64 of shape (n_rows, n_genes), NaN where there is none.
+    """Effects as they were read, in logs of ``record["base"]``, float64 of shape (n_rows, n_genes), NaN where there is none.
 
     `labels` and `contexts` are those of the rows; `contexts` is None where there is only one, and named by its column otherwise.
     `lfc_se` is None where no standard errors are known. `record` is how they were read, `var` what is known of the genes, and
@@ -220,7 +220,7 @@ def _numbers(column: pd.Series, what: str | None = None) -> pd.Series:
     """Return a column as numbers, NaN where it says that there is none; raise if `what` is given and other text is there."""
     if pd.api.types.is_numeric_dtype(column.dtype):
         return column.astype(np.float64)
-    text = column.astype(object).where(column.notna(), "").astype(str).str.strip()
+    text = text_of(column)
     numbers = to_numbers(text)
     absent = text.str.lower().isin(_MISSING)
     if (
@@ -277,8 +277,8 @@ def from_long(table: pd.DataFrame, options: Options) -> FoundEffects:
         record["lfc_se"] = source
     frame = pd.DataFrame({"label": label.to_numpy(), "gene": gene.to_numpy()})
     frame["context"] = "" if context is None else context.to_numpy()
-    frame["lfc"] = values * FACTORS[base]
-    frame["lfc_se"] = np.nan if errors is None else errors * FACTORS[base]
+    frame["lfc"] = values
+    frame["lfc_se"] = np.nan if errors is None else errors
     return _pivot(frame, None if context is None else context.name, errors is not None, record, options)
 
 
@@ -305,16 +305,10 @@ def _pivot(
     lfc, lfc_se = (np.full((len(pairs), len(genes)), np.nan) for _ in range(2))
     lfc[rows, columns] = frame["lfc"]
     lfc_se[rows, columns] = frame["lfc_se"]
-    contexts = None if context_key is None else pairs["context"].rename(context_key).reset_index(drop=True)
-    return FoundEffects(
-        labels=pairs["label"].reset_index(drop=True),
-        contexts=contexts,
-        genes=pd.Index(genes),
-        lfc=lfc,
-        lfc_se=lfc_se if with_errors else None,
-        record=record,
-        canonical=True,
-    )
+    pairs = pairs.reset_index(drop=True)
+    contexts = None if context_key is None else pairs["context"].rename(context_key)
+    errors = lfc_se if with_errors else None
+    return FoundEffects(pairs["label"], contexts, pd.Index(genes), lfc, errors, record, canonical=True)
 
 
 def told_base(name: object, columns: Sequence[object] | pd.Index, options: Options) -> tuple[str, str]:
@@ -352,7 +346,8 @@ def _errors(
                 f"{found.statistic!r} holds negative values, expected F or chi-squared. Name another with statistic=…."
             )
         root = "the root of " if found.squared else ""
-        return errors_of(lfc, statistic=values, squared=found.squared), f"the effect and {root}{found.statistic!r}"
+        size = np.sqrt(values) if found.squared else np.abs(values)
+        return _errors_of(lfc, size), f"the effect and {root}{found.statistic!r}"
     if found.p_value is not None:
         p = _numbers(table[found.p_value], "p_value").to_numpy()
         if ((p < 0) | (p > 1)).any():
@@ -366,13 +361,21 @@ def _errors(
                 "these standard errors may be too large or too small. Name z, t or standard errors with statistic=… or "
                 "lfc_se=… if you have them."
             )
-        return errors_of(lfc, p_value=p, freedom=student), f"the effect and {found.p_value!r}"
+        size = stats.norm.isf(p / 2) if student is None else stats.t.isf(p / 2, student)
+        return _errors_of(lfc, np.where(p == 0, LARGEST_Z, size)), f"the effect and {found.p_value!r}"
     if found.adjusted is not None:
         warn_user(
             f"The table has adjusted p-values alone ({found.adjusted!r}), from which standard errors do not follow. The effects have "
             "none; name p-values, z or t, or standard errors with p_value=…, statistic=… or lfc_se=…."
         )
     return None, ""
+
+
+def _errors_of(lfc: NDArray[np.float64], size: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return standard errors from effects and the size of their z or t; NaN where one is zero, which tells nothing."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        errors = np.abs(lfc) / size
+    return np.where((size > 0) & (np.abs(lfc) > 0) & np.isfinite(errors), errors, np.nan)
 
 
 def check_errors(errors: NDArray[np.float64], where: str) -> None:
@@ -398,7 +401,7 @@ def _context(
         return None
     candidates = [column for column in table.columns if plain(column) in CONTEXTS and column not in used]
     for column in sorted(candidates, key=lambda column: CONTEXTS.index(plain(column))):
-        values = table[column].astype(object).where(table[column].notna(), "").astype(str).str.strip()
+        values = text_of(table[column])
         if (
             values.nunique() > 1
             and (values != "").all()
@@ -440,15 +443,7 @@ def _from_wide(table: pd.DataFrame, texts: list[str], options: Options) -> Found
     if genes_in_rows:
         names, header = pd.Series(header), names.tolist()
         matrix, errors = matrix.T, None if errors is None else errors.T
-    factor = FACTORS[base]
-    return FoundEffects(
-        compared(names, options),
-        contexts,
-        pd.Index(header),
-        matrix * factor,
-        None if errors is None else errors * factor,
-        record,
-    )
+    return FoundEffects(compared(names, options), contexts, pd.Index(header), matrix, errors, record)
 
 
 def _label_columns(table: pd.DataFrame, texts: list[str], options: Options) -> tuple[str | None, str | None]:

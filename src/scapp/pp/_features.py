@@ -18,7 +18,8 @@ from scipy.sparse.csgraph import connected_components
 from scapp import resources
 from scapp._annotations import read_annotations
 from scapp._checked import checked
-from scapp._edges import looks_like_edges, read_edges
+from scapp._edge_columns import edge_ends
+from scapp._edges import read_edges
 from scapp._feature_tables import load_features, read_feature_table
 from scapp._gene_names import GeneMatcher, perturbed_genes_in
 from scapp._genes import check_gene_names, check_key_added, check_no_view, shorten
@@ -285,7 +286,7 @@ def _load(path: Path) -> Any:
 def recognise_features(features: Any) -> Kind:
     """Return what features are, by their form; see :func:`scapp.pp.add_gene_features`."""
     if isinstance(features, pd.DataFrame):
-        if looks_like_edges(features):
+        if edge_ends(features) is not None:
             return "network"
         numeric = [pd.api.types.is_numeric_dtype(dtype) for dtype in features.dtypes]
         if all(numeric) or (not numeric[0] and all(numeric[1:]) and len(numeric) > 1):

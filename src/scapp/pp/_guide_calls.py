@@ -16,7 +16,7 @@ from scapp._controls import missing_kind
 from scapp._genes import shorten
 from scapp._labels import column_of_obs
 from scapp._tables import PathLike, find_column, is_path, names_of, read_table, to_numbers
-from scapp.expression import get_matrix
+from scapp.expression import get_matrix, in_memory
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -174,11 +174,8 @@ def _numbers(adata: AnnData, key: str, argument: str, sep: str, called: NDArray[
 def _read_counts(guides: AnnData, layer: str | None) -> sparse.csr_matrix:
     matrix, name = get_matrix(guides, layer)
     name = name.replace("adata", "guides", 1)
-    for in_memory in ("to_memory", "compute"):  # on disk, or a Dask array
-        if hasattr(matrix, in_memory):
-            matrix = getattr(matrix, in_memory)()
     # A copy, with its own indices too: what follows sorts in place, and these are the user's.
-    counts = sparse.csr_matrix(matrix[()] if not sparse.issparse(matrix) else matrix, dtype=np.float64, copy=True)
+    counts = sparse.csr_matrix(in_memory(matrix), dtype=np.float64, copy=True)
     counts.sum_duplicates()
     bad = ~np.isfinite(counts.data) | (counts.data < 0) | (counts.data != np.rint(counts.data))
     if bad.any():

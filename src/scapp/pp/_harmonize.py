@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -273,26 +274,28 @@ class Naming:
     @cached_property
     def _by_excel(self) -> dict[str, set[str]]:
         """Return the symbols of each date or number that a spreadsheet makes of a name."""
-        found: dict[str, set[str]] = {}
-        for symbol in self.tables.official:
-            for form in made_by_excel(symbol):
-                found.setdefault(form, set()).add(symbol)
-        for rule in ("previous", "alias"):
-            for name, symbols in self.tables.found[rule].items():
-                for form in made_by_excel(name):
-                    found.setdefault(form, set()).update(symbols)
-        return found
+        official = ((symbol, {symbol}) for symbol in self.tables.official)
+        named = chain(official, *(self.tables.found[rule].items() for rule in ("previous", "alias")))
+        return _grouped((form, symbol) for name, of in named for form in made_by_excel(name) for symbol in of)
+
+    @cached_property
+    def _by_upper(self) -> dict[str, set[str]]:
+        return _grouped((symbol.upper(), symbol) for symbol in self.tables.official if self.ignore_case)
+
+    @cached_property
+    def _ids(self) -> dict[str, set[str]]:
+        """Return the Ensembl ids of each symbol."""
+        return _grouped((symbol, id_) for id_, symbols in self.tables.found["ensembl"].items() for symbol in symbols)
 
     def plan(self, names: Iterable[str], perturbed: Iterable[str], on_collision: OnCollision) -> pd.DataFrame:
         """Return the new name of each name, and of perturbed genes that may be among them, as the table of a report."""
         names, perturbed = list(names), set(perturbed)
         every = list(dict.fromkeys([*names, *sorted(perturbed)]))
         self._check(every)
-        by_upper = self._by_upper()
         self._present.update(self.tables.to_official(name) for name in every)
-        ids = self.tables.ids_by_symbol() if self.target == "ensembl" else {}
-        found = {name: self._look_up(name, by_upper, ids) for name in every}
-        self._check_known(every, found)
+        found = {name: self._look_up(name) for name in every}
+        if self.tables.official:
+            self._check_known(every, [rule for _, rule, _ in found.values()])
         groups = defaultdict(list)
         for name, (new, _, _) in found.items():
             groups[new].append(name)
@@ -318,15 +321,14 @@ class Naming:
             rows.append((name, new, rule, candidates, name in perturbed, name in collided))
         return pd.DataFrame(rows, columns=COLUMNS, dtype=object).astype(dict.fromkeys(FLAGS, np.bool_))
 
-    def _look_up(self, name: str, by_upper: dict[str, set[str]], ids: dict[str, set[str]]) -> tuple[str, str, str]:
+    def _look_up(self, name: str) -> tuple[str, str, str]:
         """Return the new name, the rule, and the candidates."""
         if self.target == "ensembl" and (id_ := ENSEMBL_ID.match(PREFIX.sub("", name))):
             bare = id_[1]
             return bare, "official" if bare == name else "version", ""
-        meaning = self.tables.meaning(name)
-        symbols, rule = meaning.symbols, meaning.rule
+        symbols, rule = self.tables.meaning(name)
         if not symbols and self.ignore_case:
-            symbols, rule = tuple(sorted(by_upper.get(PREFIX.sub("", name).upper(), ()))), "case"
+            symbols, rule = tuple(sorted(self._by_upper.get(PREFIX.sub("", name).upper(), ()))), "case"
         if not symbols and (form := excel_form(name)):
             symbols, rule = tuple(sorted(self._by_excel.get(form, ()))), "excel"
             # What is there under its own name was not changed by the spreadsheet.
@@ -340,17 +342,10 @@ class Naming:
             return name, "ambiguous", ", ".join(symbols)
         if self.target == "symbol":
             return symbols[0], rule, ""
-        own = sorted(ids.get(symbols[0], ()))
+        own = sorted(self._ids.get(symbols[0], ()))
         if len(own) != 1:
             return name, "ambiguous" if own else "unknown", ", ".join(own)
         return own[0], "symbol" if rule == "official" else rule, ""
-
-    def _by_upper(self) -> dict[str, set[str]]:
-        by_upper: dict[str, set[str]] = {}
-        if self.ignore_case:
-            for symbol in self.tables.official:
-                by_upper.setdefault(symbol.upper(), set()).add(symbol)
-        return by_upper
 
     def _check(self, names: Sequence[str]) -> None:
         genomes = sorted({match[1] for name in names if (match := PREFIX.match(name))})
@@ -364,18 +359,17 @@ class Naming:
                 "No table says which Ensembl ids these names have. Pass ensembl=…, a table with the columns 'ensembl_id' and "
                 "'symbol'."
             )
-        if self.tables.empty and not genomes and self.target == "symbol":
+        if not self.tables.official and not genomes and self.target == "symbol":
             raise ValueError(
                 "There is nothing to look the names up in. Pass aliases=… (for example scapp.resources.hgnc()) or, for "
                 "Ensembl ids, ensembl=…."
             )
 
-    def _check_known(self, names: Sequence[str], found: dict[str, tuple[str, str, str]]) -> None:
-        if self.tables.empty:
-            return
-        rules = [rule for _, rule, _ in found.values()]
+    def _check_known(self, names: Sequence[str], rules: list[str]) -> None:
         n_known = len(rules) - rules.count("unknown")
-        if n_known < (1 if self.tables.only_given else max(HARDLY_ANY * len(names), 1)):
+        # Of names that the user gave symbols for there may be few.
+        only_given = self.tables.official <= set(self.tables.given.values())
+        if n_known < (1 if only_given else max(HARDLY_ANY * len(names), 1)):
             raise ValueError(
                 f"Only {n_known} of the {len(names)} names are known to the tables. Names: {shorten(names, 4)} "
                 f"({kind_of(names) or 'of no known kind'}). Symbols of the tables: {shorten(sorted(self.tables.official), 4)}. "
@@ -387,6 +381,13 @@ class Naming:
                 f"({shorten(names, 4)}): they look like genes of another species, and human KLF1 is not mouse Klf1. Pass "
                 "tables of that species, or map the genes to orthologues first."
             )
+
+
+def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
+    grouped = defaultdict(set)
+    for one, other in pairs:
+        grouped[one].add(other)
+    return grouped
 
 
 def _harmonize_table(

@@ -12,7 +12,7 @@ from scipy import sparse
 
 from scapp._checked import checked
 from scapp._edges import read_edges
-from scapp._gene_names import GeneMatcher, NameMatch, perturbed_genes_in
+from scapp._gene_names import BY_SYMBOL, GeneMatcher, NameMatch, perturbed_genes_in
 from scapp._genes import check_gene_names, check_key_added, check_no_view
 from scapp._keys import Key
 from scapp._labels import SEPARATOR
@@ -278,7 +278,7 @@ def add_network(
         perturbed=perturbed,
         directed=directed,
         n_genes_matched=match.n_genes,
-        n_genes_by_alias=match.n_genes_by_alias,
+        n_genes_by_alias=match.n_genes - len(np.unique(match.gene[match.how == BY_SYMBOL])),
         weight_column=table.weight_column,
         sign_column=table.sign_column,
         n_without_sign=table.n_without_sign,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -23,9 +24,9 @@ from scapp._labels import SEPARATOR
 from scapp._tables import PathLike, is_path, plain, read_table
 from scapp._training_effects import LARGEST_LFC
 from scapp._warn import warn_user
+from scapp.expression import in_memory
 from scapp.pp._effect_tables import (
     CLEARLY,
-    FACTORS,
     FoundEffects,
     Options,
     canonical,
@@ -47,18 +48,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".tab", ".parquet", ".xlsx")
-NAMES_OF_BASES = {"e": "natural logs", "2": "log2", "10": "log10"}
-BASES = {
-    "e": "e",
-    "ln": "e",
-    "natural": "e",
-    "2": "2",
-    "2.0": "2",
-    "log2": "2",
-    "10": "10",
-    "10.0": "10",
-    "log10": "10",
-}
+FACTORS = {"e": 1.0, "2": float(np.log(2)), "10": float(np.log(10))}
+BASES = {"e": ("e", "ln", "natural"), "2": ("2", "2.0", "log2"), "10": ("10", "10.0", "log10")}
 # So many effects are not all of one sign.
 MANY_VALUES = 50
 
@@ -175,16 +166,7 @@ def read_effects(
             "effects must be a DataFrame, an AnnData, the path of a table, an AnnData or a folder of tables, or a mapping from "
             f"perturbations to tables, found {type(effects).__name__}."
         )
-    read = _assemble(found, options, perturbation_key, fill_value)
-    record = read.uns[Key.uns.SCAPP][Key.uns.EFFECTS]
-    logger.info(
-        "%d perturbations by %d genes: %s; %s.",
-        read.n_obs,
-        read.n_vars,
-        record["normalisation"],
-        f"standard errors from {record['lfc_se']}" if "lfc_se" in record else "no standard errors",
-    )
-    return read
+    return _assemble(found, options, perturbation_key, fill_value)
 
 
 def _base(base: object) -> str:
@@ -193,7 +175,8 @@ def _base(base: object) -> str:
     number = float(base) if isinstance(base, int | float | np.number) and not isinstance(base, bool) else None
     if number is not None and np.isclose(number, np.e):
         return "e"
-    found = BASES.get(str(number if number is not None else base).lower())
+    name = str(number if number is not None else base).lower()
+    found = next((found for found, names in BASES.items() if name in names), None)
     if found is None:
         raise ValueError(f"base must be 'e', 2 or 10, the base of the logarithm of the effects, found {base!r}.")
     return found
@@ -227,17 +210,11 @@ def _labels_of(stems: list[str]) -> list[str]:
     stems = [without_control(stem, None) for stem in stems]
     if len(stems) < 2:
         return stems
-    parts = [re.split(r"([_.\- ]+)", stem) for stem in stems]
-    begin = 0
-    while all(len(part) > begin + 2 and part[begin : begin + 2] == parts[0][begin : begin + 2] for part in parts):
-        begin += 2
-    parts = [part[begin:] for part in parts]
-    end = 0
-    while all(
-        len(part) > end + 2 and part[len(part) - end - 2 :] == parts[0][len(parts[0]) - end - 2 :] for part in parts
-    ):
-        end += 2
-    return ["".join(part[: len(part) - end]) for part in parts]
+    parts = [re.split(r"([_.\- ]+)", stem) for stem in stems]  # words, and what joins them
+    for _ in ("begin", "end"):
+        n_shared = min(len(os.path.commonprefix(parts)), min(map(len, parts)) - 1) // 2 * 2
+        parts = [part[n_shared:][::-1] for part in parts]
+    return ["".join(part) for part in parts]
 
 
 def _from_anndata(adata: AnnData, options: Options) -> FoundEffects:
@@ -250,19 +227,17 @@ def _from_anndata(adata: AnnData, options: Options) -> FoundEffects:
         layer = next((layers[name] for name in [*LOG2, *LN, *LOG10, *LOGS] if name in layers), None)
     if layer is None and "rank_genes_groups" in adata.uns:
         return from_long(_ranked_by_scanpy(adata), options)
-    key = options.columns["perturbation"] or next(
-        (column for column in adata.obs for name in PERTURBATIONS if plain(column) == name), None
-    )
-    if key is not None and key not in adata.obs:
-        raise ValueError(
-            f"adata.obs has no column {key!r}; it has {shorten(map(repr, adata.obs.columns), 12) or 'none'}."
-        )
+    there = shorten(map(repr, adata.obs.columns), 12) or "none"
+    key = options.columns["perturbation"] or next((c for c in adata.obs if plain(c) in PERTURBATIONS), None)
+    for column in (key, options.context_key):
+        if column is not None and column not in adata.obs:
+            raise ValueError(f"adata.obs has no column {column!r}; it has {there}.")
     labels = adata.obs_names.to_series() if key is None else adata.obs[key]
     names = pd.Series(["" if pd.isna(label) else str(label).strip() for label in labels])
     if key is None and adata.n_obs and names.str.isdecimal().all():
         raise ValueError(
             "The rows of adata are numbered, and no column of adata.obs has a usual name of perturbations. Name theirs with "
-            f"perturbation=…; there are {shorten(map(repr, adata.obs.columns), 12) or 'none'}."
+            f"perturbation=…; there are {there}."
         )
     of_rows, of_columns = shares_of_genes(names, adata.var_names, options.sep)
     # Few genes may be measured of many perturbed ones: whoever names the perturbations knows where they are.
@@ -271,13 +246,9 @@ def _from_anndata(adata: AnnData, options: Options) -> FoundEffects:
             "The rows of adata are genes, it seems, and its columns perturbations. Expected the other way round: pass `adata.T.copy()`, "
             "or rows='perturbations' if they are not."
         )
-    contexts = options.context_key or next(
-        (column for column in adata.obs if plain(column) in CONTEXTS and column != key), None
-    )
     matrix = adata.X if layer is None else adata.layers[layer]
     if matrix is None:
         raise ValueError("adata.X is empty (None). Name the layer of the effects with layer=….")
-    values = _dense(matrix)
     if not options.base and layer == Key.layers.LFC:
         base, told = "e", "the layer 'lfc', in which scapp keeps natural logs"
     elif not options.base and layer is None and Key.uns.EFFECTS in record:
@@ -297,33 +268,16 @@ def _from_anndata(adata: AnnData, options: Options) -> FoundEffects:
         errors = _dense(adata.layers[errors_in])
         check_errors(errors, f"adata.layers[{errors_in!r}]")
         read["lfc_se"] = repr(errors_in)
-    context = None
-    if contexts is not None and (options.context_key is not None or names.duplicated().any()):
-        if contexts not in adata.obs:
-            raise ValueError(
-                f"adata.obs has no column {contexts!r}; it has {shorten(map(repr, adata.obs.columns), 12) or 'none'}."
-            )
-        context = pd.Series(adata.obs[contexts].astype(str).to_numpy(), name=contexts)
-    factor = FACTORS[base]
-    return FoundEffects(
-        compared(names, options),
-        context,
-        adata.var_names,
-        values * factor,
-        None if errors is None else errors * factor,
-        read,
-        adata.var,
-    )
+    context = options.context_key
+    if context is None and names.duplicated().any():
+        context = next((column for column in adata.obs if plain(column) in CONTEXTS and column != key), None)
+    contexts = None if context is None else pd.Series(adata.obs[context].astype(str).to_numpy(), name=context)
+    return FoundEffects(compared(names, options), contexts, adata.var_names, _dense(matrix), errors, read, adata.var)
 
 
 def _dense(matrix: Any) -> NDArray[np.float64]:
-    for method in ("to_memory", "compute"):
-        if hasattr(matrix, method):
-            matrix = getattr(matrix, method)()
-    return np.array(
-        matrix.toarray() if sparse.issparse(matrix) else matrix[()] if hasattr(matrix, "id") else matrix,
-        dtype=np.float64,
-    )
+    matrix = in_memory(matrix)
+    return np.array(matrix.toarray() if sparse.issparse(matrix) else matrix, dtype=np.float64)
 
 
 def _ranked_by_scanpy(adata: AnnData) -> pd.DataFrame:
@@ -343,7 +297,9 @@ def _ranked_by_scanpy(adata: AnnData) -> pd.DataFrame:
 
 
 def _assemble(found: FoundEffects, options: Options, perturbation_key: str, fill_value: float | None) -> AnnData:
-    """Check what was read, and put it into an AnnData."""
+    """Check what was read, and put it into an AnnData as natural logs."""
+    factor = FACTORS[found.record["base"]]
+    found.lfc = found.lfc * factor
     _check_values(found)
     names = dict(zip(found.labels, found.labels, strict=True))
     if not found.canonical:
@@ -374,21 +330,15 @@ def _assemble(found: FoundEffects, options: Options, perturbation_key: str, fill
         )
     labels = kept["label"].tolist()
     index = [f"{label} ({context})" for label, context in kept.itertuples(index=False)] if contexts else labels
-    obs = pd.DataFrame(
-        {
-            perturbation_key: np.array(labels, dtype=object),
-            Key.obs.N_PERTURBED_GENES: [label.count(SEPARATOR) + 1 for label in labels],
-        },
-        index=pd.Index(index, dtype=object),
-    )
-    told = found.record["told_by"]
-    from_base = f" from {NAMES_OF_BASES[found.record['base']]}" if found.record["base"] != "e" else ""
+    obs = pd.DataFrame({perturbation_key: np.array(labels, dtype=object)}, index=pd.Index(index, dtype=object))
+    obs[Key.obs.N_PERTURBED_GENES] = [label.count(SEPARATOR) + 1 for label in labels]
+    from_base = f" from log{found.record['base']}" if found.record["base"] != "e" else ""
     record: dict[str, Any] = {
         "perturbation_key": perturbation_key,
         "control": None,
         "layer": Key.layers.LFC,
         "sep": SEPARATOR,
-        "normalisation": f"natural logs{from_base} (told by {told})",
+        "normalisation": f"natural logs{from_base} (told by {found.record['told_by']})",
         **{name: value for name, value in found.record.items() if name != "told_by"},
     }
     if fill_value is not None:
@@ -400,7 +350,7 @@ def _assemble(found: FoundEffects, options: Options, perturbation_key: str, fill
         record |= {"context_key": context_key, "contexts": np.array(contexts, dtype=object)}
     layers = {Key.layers.LFC: lfc}
     if found.lfc_se is not None:
-        errors, n_filled = _fill_errors(found.lfc_se[rows], np.isfinite(lfc))
+        errors, n_filled = _fill_errors(found.lfc_se[rows] * factor, np.isfinite(lfc))
         layers[Key.layers.LFC_SE] = errors.astype(np.float32)
         if n_filled:
             record["n_lfc_se_filled"] = n_filled
@@ -408,11 +358,15 @@ def _assemble(found: FoundEffects, options: Options, perturbation_key: str, fill
                 f"{n_filled:,} of {lfc.size:,} effects have no standard error, where the effect or its statistic is zero or missing; the "
                 "median of the gene over the other perturbations stands for it."
             )
-    var = pd.DataFrame(index=pd.Index(found.genes.astype(str).to_numpy(dtype=object)))
-    if found.var is not None:
-        var = found.var.copy()
+    names_only = pd.DataFrame(index=pd.Index(found.genes.astype(str).to_numpy(dtype=object)))
+    var = names_only if found.var is None else found.var.copy()
     read = AnnData(X=lfc.copy(), obs=obs, var=var, layers=layers, uns={Key.uns.SCAPP: {Key.uns.EFFECTS: record}})
     check_gene_names(read)
+    logger.info(
+        "%d perturbations by %d genes: %s; %s.",
+        *(read.n_obs, read.n_vars, record["normalisation"]),
+        f"standard errors from {record['lfc_se']}" if "lfc_se" in record else "no standard errors",
+    )
     return read
 
 

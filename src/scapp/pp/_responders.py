@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from scapp._genes import shorten
-from scapp._labels import Perturbation, format_label
+from scapp._labels import Perturbation, column_of_obs, format_label
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -34,10 +34,7 @@ def read_responders(
     of the cell.
     """
     if responders_key not in adata.obs:
-        columns = shorten(map(repr, adata.obs.columns), 12) or "none"
-        raise ValueError(
-            f"adata.obs has no column {responders_key!r}. Name one of its columns with responders_key=…: {columns}."
-        )
+        column_of_obs(adata, responders_key, "responders_key")  # raises, with the columns that there are
     column = adata.obs[responders_key]
     perturbed = np.array([genes != () for genes in perturbations], dtype=bool)
     missing = int(column[perturbed].isna().sum())

@@ -19,7 +19,7 @@ from scapp._genes import check_gene_names, shorten
 from scapp._keys import Key
 from scapp._labels import near_matches
 from scapp._tables import PathLike, is_path
-from scapp.expression import Source, get_matrix
+from scapp.expression import Source, get_matrix, in_memory
 
 logger = logging.getLogger(__name__)
 
@@ -147,19 +147,14 @@ def _with_annotation_in_memory(adata: AnnData) -> AnnData:
         X=adata.X,
         layers={key: adata.layers[key] for key in adata.layers if isinstance(key, str)},
         uns={key: _in_memory(adata.uns[key]) for key in NOTED if key in adata.uns},
-        varm={key: _in_memory(adata.varm[key]) for key in adata.varm},
-        varp={key: _in_memory(adata.varp[key]) for key in adata.varp},
-        **{slot: frame if isinstance(frame, pd.DataFrame) else frame.to_memory() for slot, frame in frames.items()},
+        varm={key: in_memory(adata.varm[key]) for key in adata.varm},
+        varp={key: in_memory(adata.varp[key]) for key in adata.varp},
+        **{slot: in_memory(frame) for slot, frame in frames.items()},
     )
 
 
 def _in_memory(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _in_memory(part) for key, part in value.items()}
-    for method in ("compute", "to_memory"):
-        if hasattr(value, method):
-            return getattr(value, method)()
-    return value
+    return {key: _in_memory(part) for key, part in value.items()} if isinstance(value, dict) else in_memory(value)
 
 
 def _order(first: AnnData, other: AnnData, name: str, first_name: str) -> np.ndarray | None:
