@@ -130,29 +130,16 @@ def norman_2019_effects(*, folder: Folder = None, base_url: str | None = None, p
     >>> scapp.pp.add_network(effects, scapp.resources.string())
     """
     path = fetch(NORMAN_EFFECTS, folder=folder, base_url=base_url, progress_bar=progress_bar)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in _EFFECT_ARRAYS}
-    except (KeyError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise ValueError(_unreadable(path, error)) from error
+    arrays = _readable(path, _effect_arrays)
     labels = [str(label) for name in ("sing_labels", "doub_labels") for label in arrays[name]]
     perturbations = parse_labels(labels, control=None)
     lfc = np.vstack([arrays["lfc_s"], arrays["lfc_d"]])
     names = [format_label(genes) for genes in perturbations]
-    obs = pd.DataFrame(
-        {
-            Key.obs.PERTURBATION: names,
-            Key.obs.CONTROL: False,
-            Key.obs.N_PERTURBED_GENES: [len(genes) for genes in perturbations],
-            "both_singles_measured": np.concatenate(
-                [np.ones(len(arrays["sing_labels"]), dtype=bool), arrays["comp_ok"]]
-            ),
-        },
-        index=names,
-    )
-    return AnnData(
-        lfc, obs=obs, var=pd.DataFrame(index=arrays["genes_hvg"].astype(str)), layers={Key.layers.LFC: lfc.copy()}
-    )
+    obs = pd.DataFrame({Key.obs.PERTURBATION: names, Key.obs.CONTROL: False}, index=names)
+    obs[Key.obs.N_PERTURBED_GENES] = [len(genes) for genes in perturbations]
+    obs["both_singles_measured"] = np.concatenate([np.ones(len(arrays["sing_labels"]), dtype=bool), arrays["comp_ok"]])
+    var = pd.DataFrame(index=arrays["genes_hvg"].astype(str))
+    return AnnData(lfc, obs=obs, var=var, layers={Key.layers.LFC: lfc.copy()})
 
 
 @checked
@@ -375,8 +362,7 @@ def papalexi_2021(
         logger.warning(
             "No hash of %s is published, so that it cannot be checked. To be told when it changes, pass "
             "known_hash='sha256:%s'.",
-            path.name,
-            pooch.file_hash(str(path)),
+            *(path.name, pooch.file_hash(str(path))),
         )
     rna = tidy(mdata.mod["rna"], perturbation_key="gene_target")
     # Cells that are left out are left out of all modalities, since scvi-tools wants these paired.
@@ -466,12 +452,17 @@ def _cells(file: RemoteFile, folder: Folder, base_url: str | None, progress_bar:
     return tidy(_readable(path, lambda path: load_h5ad(path, backed="r" if backed else None)))
 
 
+def _effect_arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in _EFFECT_ARRAYS}
+
+
 def _readable(path: Path, read: Callable[[Path], _Read]) -> _Read:
+    # What numpy, mudata and h5py raise of damaged files.
+    errors = (OSError, KeyError, TypeError, ValueError, EOFError, zlib.error, zipfile.BadZipFile)
     try:
         return read(path)
-    except (OSError, KeyError, TypeError, ValueError) as error:  # mudata and h5py raise any of these
-        raise ValueError(_unreadable(path, error)) from error
-
-
-def _unreadable(path: Path, error: Exception) -> str:
-    return f"{str(path)!r} cannot be read ({error}). Move it away, so that it is downloaded anew."
+    except errors as error:
+        raise ValueError(
+            f"{str(path)!r} cannot be read ({error}). Move it away, so that it is downloaded anew."
+        ) from error

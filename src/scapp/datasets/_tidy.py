@@ -120,17 +120,6 @@ def use_gene_symbols(adata: AnnData) -> NDArray[np.bool_]:
     return ~repeated
 
 
-def label_column(adata: AnnData) -> str:
-    """Return the column of obs that holds the labels, by its usual names; ValueError if there is none."""
-    for name in COLUMNS:
-        if name in adata.obs:
-            return name
-    raise ValueError(
-        f"adata.obs has none of the columns {', '.join(COLUMNS)} that usually hold the perturbations; it has "
-        f"{shorten(map(repr, adata.obs.columns), 12) or 'none'}. Name it with perturbation_key=…."
-    )
-
-
 def read_labels(adata: AnnData, *, perturbation_key: str | None = None, control: str | None = None) -> pd.Series:
     """Return for each cell ``"control"``, a canonical label such as ``"CEBPA+KLF1"``, or None without a known perturbation.
 
@@ -138,13 +127,16 @@ def read_labels(adata: AnnData, *, perturbation_key: str | None = None, control:
     ones. Genes that are joined by ``"_"`` are told apart where each part is a gene of the matrix or a
     perturbation by itself, or where ``obs["nperts"]`` counts as many.
     """
+    there = shorten(map(repr, adata.obs.columns), 12) or "none"
     if perturbation_key is not None and perturbation_key not in adata.obs:
+        raise ValueError(f"adata.obs has no column {perturbation_key!r} of perturbations; it has {there}.")
+    key = perturbation_key or next((name for name in COLUMNS if name in adata.obs), None)
+    if key is None:
         raise ValueError(
-            f"adata.obs has no column {perturbation_key!r} of perturbations; it has "
-            f"{shorten(map(repr, adata.obs.columns), 12) or 'none'}."
+            f"adata.obs has none of the columns {', '.join(COLUMNS)} that usually hold the perturbations; it has "
+            f"{there}. Name it with perturbation_key=…."
         )
-    column = adata.obs[perturbation_key or label_column(adata)]
-    raw = text_of(column)
+    raw = text_of(adata.obs[key])
     n_cells = raw.value_counts(sort=False)
     distinct = {
         label: None if missing_kind(label) else PLASMID.sub("", label).removesuffix("_only") for label in n_cells.index
@@ -167,38 +159,33 @@ def read_labels(adata: AnnData, *, perturbation_key: str | None = None, control:
     for label, name in distinct.items():
         if name is None:
             read[label] = None
-        elif CONTROL_CONSTRUCT.match(name) or means_control(name):
-            read[label] = CONTROL
-            controls[name] = controls.get(name, 0) + int(n_cells[label])
-        else:
+            continue
+        perturbed: set[str] = set()
+        if not (CONTROL_CONSTRUCT.match(name) or means_control(name)):
             parts = _parts(name, known, counted.get(label))
             if len(parts) == 1 and "_" in parts[0] and parts[0] not in known:
                 whole.append(parts[0])
             perturbed = {part for part in parts if not means_control(part)}
-            read[label] = format_label(perturbed) if perturbed else CONTROL
-            if not perturbed:
-                controls[name] = controls.get(name, 0) + int(n_cells[label])
+        if not perturbed:
+            controls[name] = controls.get(name, 0) + int(n_cells[label])
+        read[label] = format_label(perturbed) if perturbed else CONTROL
     if whole:
         logger.warning(
             "%d label(s) hold '_' and were taken as the name of one gene each, since their parts are not all known: %s.",
             len(whole),
             shorten(whole),
         )
-    _say_controls(controls, {name: int(n_cells[label]) for label, name in read.items() if name})
-    return raw.map(read)
-
-
-def _say_controls(controls: dict[str, int], labels: dict[str, int]) -> None:
-    """Log which labels were read as controls, and which were not although they resemble them."""
     if set(controls) - {CONTROL}:
         logger.info("Read as controls: %s.", show_counts(controls, 12))
+    taken = {name: int(n_cells[label]) for label, name in read.items() if name}
     if not controls:
         logger.warning(
-            "No cell was read as a control. The labels are %s. Name the control with control=….", show_counts(labels)
+            "No cell was read as a control. The labels are %s. Name the control with control=….", show_counts(taken)
         )
-    alike = {name: n for name, n in labels.items() if name != CONTROL and looks_like_control(name)}
+    alike = {name: n for name, n in taken.items() if name != CONTROL and looks_like_control(name)}
     if alike:
         logger.warning("Read as perturbed, although the labels look like those of controls: %s.", show_counts(alike))
+    return raw.map(read)
 
 
 def _counted(raw: pd.Series, obs: pd.DataFrame) -> dict[str, int]:

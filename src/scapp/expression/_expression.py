@@ -99,19 +99,14 @@ class Expression:
         """A sentence for the user if the logged values are not those of counts per 10,000; otherwise None."""
         if self.scale is Scale.COUNTS or self.found is None:
             return None
-        # The largest value alone is a bound: a gene may hold all counts of a cell.
-        total = (
-            self.found.total if np.isfinite(self.found.total) else max(np.expm1(self.largest * self.factor), TARGET_SUM)
-        )
-        if (
-            1 / FAR_FROM_TARGET
-            <= total / TARGET_SUM
-            <= (FAR_FROM_TARGET if np.isfinite(self.found.total) else 1 + 1e-2)
-        ):
+        if np.isfinite(self.found.total):
+            total, far, more = self.found.total, FAR_FROM_TARGET, ""
+        else:  # the largest value alone is a bound: a gene may hold all counts of a cell
+            total, far, more = max(np.expm1(self.largest * self.factor), TARGET_SUM), 1 + 1e-2, " or more"
+        if 1 / FAR_FROM_TARGET <= total / TARGET_SUM <= far:
             return None
-        many = f"{total:,.0f}" if np.isfinite(self.found.total) else f"{total:,.0f} or more"
         return (
-            f"{self.name} holds logs of counts per {many} and not per {TARGET_SUM:,}: these are logs on another scale. They are "
+            f"{self.name} holds logs of counts per {total:,.0f}{more} and not per {TARGET_SUM:,}: these are logs on another scale. They are "
             "taken as they are, and so are the effects; effects on the usual scale need "
             "`sc.pp.normalize_total(adata, target_sum=1e4)` and `sc.pp.log1p(adata)` from the counts."
         )
@@ -123,12 +118,12 @@ class Expression:
             return None
         larger = {}
         for key in self._adata.obs:
-            if str(key).lower() not in TOTALS or not pd.api.types.is_numeric_dtype(self._adata.obs[key].dtype):
-                continue
-            totals = self._adata.obs[key].to_numpy(dtype=np.float64)
-            if np.isfinite(totals).all() and (totals >= self._totals * (1 - 1e-6)).all():
-                larger[key] = float(np.median(totals / self._totals))
-        larger = {key: ratio for key, ratio in larger.items() if ratio > MUCH_LARGER}
+            column = self._adata.obs[key]
+            if str(key).lower() in TOTALS and pd.api.types.is_numeric_dtype(column.dtype):
+                totals = column.to_numpy(dtype=np.float64)
+                ratio = float(np.median(totals / self._totals))
+                if np.isfinite(totals).all() and (totals >= self._totals * (1 - 1e-6)).all() and ratio > MUCH_LARGER:
+                    larger[key] = ratio
         if not larger:
             return None
         key = max(larger, key=lambda name: larger[name])
@@ -193,7 +188,7 @@ class Expression:
             return Scale.LOG_NORMALISED, False, TO_NATURAL.get(found.transform, 1.0)  # type: ignore[arg-type]
         if self._total_counts_key is None:
             return Scale.COUNTS, True, 1.0
-        return Scale.COUNTS, self._column_of_totals().to_numpy(dtype=np.float64), 1.0
+        return Scale.COUNTS, self._column_of_totals(), 1.0
 
     def _run(
         self,
@@ -260,7 +255,7 @@ class Expression:
             self.found = self._recognise_log(findings)
             self.factor = TO_NATURAL[self.found.transform]  # type: ignore[index]
         if self.scale is Scale.COUNTS:
-            self._totals = self._check_totals(self._adata, findings.totals, self._total_counts_key)
+            self._totals = self._check_totals(findings.totals)
         elif self._total_counts_key is not None:
             raise ValueError(
                 f"total_counts_key={self._total_counts_key!r} is used to normalise raw counts, but {self.name} holds "
@@ -373,10 +368,9 @@ class Expression:
         brought = "" if self.factor == 1 else ", which is brought to the natural one"
         return f"{self.name} holds the {self.found.transform}{total}{brought} (told by {told[self.found.told_by]})."
 
-    def _check_totals(
-        self, adata: AnnData, sums: NDArray[np.float64], total_counts_key: str | None
-    ) -> NDArray[np.float64]:
-        if total_counts_key is None:
+    def _check_totals(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        adata = self._adata
+        if self._total_counts_key is None:
             empty = int((sums == 0).sum())
             if empty:
                 raise ValueError(
@@ -386,25 +380,25 @@ class Expression:
                     "of each cell over all genes with total_counts_key=…."
                 )
             return sums
-        totals = self._column_of_totals().to_numpy(dtype=np.float64)
+        totals = self._column_of_totals()
         wrong = ~np.isfinite(totals) | (totals <= 0) | (totals < sums)
         if wrong.any():
             raise ValueError(
-                f"adata.obs[{total_counts_key!r}] cannot be the total counts: in {wrong.sum()} of the {adata.n_obs} "
+                f"adata.obs[{self._total_counts_key!r}] cannot be the total counts: in {wrong.sum()} of the {adata.n_obs} "
                 f"cells it is zero, infinite or less than the sum of the counts in {self.name}, as in the cell "
                 f"{adata.obs_names[wrong][0]!r} ({totals[wrong][0]:.4g}, sum {sums[wrong][0]:.4g}). Name the right "
                 "column, or leave total_counts_key out."
             )
         return totals
 
-    def _column_of_totals(self) -> pd.Series:
+    def _column_of_totals(self) -> NDArray[np.float64]:
         assert self._total_counts_key is not None
         column = column_of_obs(self._adata, self._total_counts_key, "total_counts_key")
         if not pd.api.types.is_numeric_dtype(column.dtype):
             raise ValueError(
                 f"adata.obs[{self._total_counts_key!r}] must hold total counts, found dtype {column.dtype}."
             )
-        return column
+        return column.to_numpy(dtype=np.float64)
 
 
 def _cells(findings: MatrixSummary, source: Source) -> list[NDArray[np.float64]]:

@@ -147,12 +147,8 @@ def add_evidence(
         effects = effects.copy()
     check_no_view(effects, "scapp.pp.add_evidence")
     check_gene_names(effects)
-    options = SourceOptions(
-        species=species,
-        local=check_folder(local),
-        download={"folder": cache_dir, "base_url": base_url, "progress_bar": progress_bar},
-        min_score=min_score,
-    )
+    download = {"folder": cache_dir, "base_url": base_url, "progress_bar": progress_bar}
+    options = SourceOptions(species, check_folder(local), download, min_score)
     chosen = check_sources(sources, options)
     own = Evidence(_named(networks, "networks", "edges"), _named(features, "features", "table"))
     if not (chosen or own.networks or own.features):
@@ -164,19 +160,21 @@ def add_evidence(
     scratch = AnnData(obs=effects.obs.copy(), var=effects.var.copy())
     with nullcontext() if logger.isEnabledFor(logging.DEBUG) else hushed(*READERS):
         tables = NameTables.read(read_aliases(options) if isinstance(aliases, str) and aliases == "auto" else aliases)
-        matching: dict[str, Any] = {
-            "aliases": tables,
-            "perturbation_key": perturbation_key,
-            "control": control,
-            "sep": sep,
-        }
+        matching: dict[str, Any] = {"aliases": tables, "perturbation_key": perturbation_key}
+        matching |= {"control": control, "sep": sep}
         reduced = {"min_genes": min_genes, "max_genes": max_genes, "n_components": n_components}
         recommended = read_sources(chosen, options)
         _check_keys(own, recommended)
         added = _add_all(scratch, recommended, own, matching, reduced, progress_bar)
     evidence = _merged(effects, added)
     evidence |= _uncovered(scratch, effects, evidence, perturbed)
-    _move(scratch, effects, evidence)
+    for slot in ("varp", "varm"):  # nothing can fail from here on
+        for key, values in getattr(scratch, slot).items():
+            getattr(effects, slot)[key] = values
+    reports = effects.uns.setdefault(Key.uns.SCAPP, {})
+    for group, held in scratch.uns[Key.uns.SCAPP].items():
+        reports.setdefault(group, {}).update(held)
+    reports[Key.uns.EVIDENCE] = evidence
     logger.info("%s", _summary(added, evidence, perturbed))
     return effects if copy else None
 
@@ -224,47 +222,31 @@ def _add_all(
     networks, features = recommended.networks | own.networks, recommended.features | own.features
     added: dict[str, dict[str, dict[str, Any]]] = {Key.uns.NETWORKS: {}, Key.uns.GENE_FEATURES: {}}
     steps = [(key, True) for key in networks] + [(key, False) for key in features]
-    console = Console(stderr=True)
-    for key, is_network in track(
-        steps, description="Evidence", console=console, disable=not progress_bar or settings.is_silent
-    ):
+    silent = not progress_bar or settings.is_silent
+    for key, is_network in track(steps, description="Evidence", console=Console(stderr=True), disable=silent):
         if is_network:
-            found = _add_one_network(scratch, key, networks, matching, may_be_empty=key in recommended.networks)
-            if found is not None:
-                added[Key.uns.NETWORKS][key] = found
+            edges = networks[key]
+            try:
+                add_network(scratch, edges, key_added=key, **matching)
+            except ValueError as error:
+                if key not in recommended.networks or key == Key.varp.NETWORK:
+                    raise
+                # Screens of few genes may have none in a channel; if they are of other genes, the combined network says so.
+                logger.warning("No edge of STRING's channel %r joins genes of these effects: %s", key, error)
+                continue
+            found = report(scratch, "network", key)
+            held = {"n_genes": found.n_genes - found.n_isolated, "n_edges": found.n_edges}
+            added[Key.uns.NETWORKS][key] = _origin(edges) | held
         else:
-            options = matching | {"parents": recommended.parents.get(key)}
-            added[Key.uns.GENE_FEATURES][key] = _add_features(scratch, key, features[key], options, reduced)
+            origin = _origin(features[key])
+            loaded = load_features(features[key]) if is_path(features[key]) else features[key]
+            options = reduced if recognise_features(loaded) == "annotations" else {}
+            options = options | matching | {"parents": recommended.parents.get(key)}
+            add_gene_features(scratch, loaded, key_added=key, **options)
+            found = report(scratch, "gene_features", key)
+            held = {"n_genes": found.n_genes_with_features, "n_features": found.n_features}
+            added[Key.uns.GENE_FEATURES][key] = origin | held
     return added
-
-
-def _add_one_network(
-    scratch: AnnData, key: str, networks: dict[str, Any], matching: dict[str, Any], *, may_be_empty: bool
-) -> dict[str, Any] | None:
-    """Add a network and return what it holds; None for a channel of STRING without an edge between these genes."""
-    edges = networks[key]
-    try:
-        add_network(scratch, edges, key_added=key, **matching)
-    except ValueError as error:
-        if not may_be_empty or key == Key.varp.NETWORK:
-            raise
-        # Screens of few genes may have none in a channel; if they are of other genes, the combined network says so.
-        logger.warning("No edge of STRING's channel %r joins genes of these effects: %s", key, error)
-        return None
-    found = report(scratch, "network", key)
-    return _origin(edges) | {"n_genes": found.n_genes - found.n_isolated, "n_edges": found.n_edges}
-
-
-def _add_features(
-    scratch: AnnData, key: str, features: Any, matching: dict[str, Any], reduced: dict[str, Any]
-) -> dict[str, Any]:
-    """Add gene features, annotations reduced, and return what they hold."""
-    origin = _origin(features)
-    loaded = load_features(features) if is_path(features) else features
-    options = reduced if recognise_features(loaded) == "annotations" else {}
-    add_gene_features(scratch, loaded, key_added=key, **options, **matching)
-    found = report(scratch, "gene_features", key)
-    return origin | {"n_genes": found.n_genes_with_features, "n_features": found.n_features}
 
 
 def _origin(given: object) -> dict[str, str]:
@@ -282,7 +264,7 @@ def _merged(effects: AnnData, added: dict[str, dict[str, dict[str, Any]]]) -> di
         (Key.uns.GENE_FEATURES, Key.uns.GENE_FEATURES_KEYS, effects.varm),
     ):
         kept = [key for key in before.get(keys, ()) if key in slot and key not in added[group]]
-        merged[keys] = _text([*kept, *added[group]])
+        merged[keys] = np.array([*kept, *added[group]], dtype=object)
         merged[group] = {key: before[group][key] for key in kept} | added[group]
     return merged
 
@@ -298,27 +280,14 @@ def _uncovered(
     for key in evidence[Key.uns.GENE_FEATURES_KEYS]:
         values = np.asarray(scratch.varm[key] if key in scratch.varm else effects.varm[key])
         known |= np.isfinite(values).any(axis=1)
-    with_evidence, genes = set(effects.var_names[known]), set(effects.var_names)
-    return {
-        "perturbed_genes_without_evidence": _text([gene for gene in perturbed if gene not in with_evidence]),
-        "perturbed_genes_not_in_var": _text([gene for gene in perturbed if gene not in genes]),
+    missing = {
+        "perturbed_genes_without_evidence": set(effects.var_names[known]),
+        "perturbed_genes_not_in_var": set(effects.var_names),
     }
-
-
-def _text(names: Sequence[str]) -> np.ndarray:
-    return np.array(names, dtype=object)
-
-
-def _move(scratch: AnnData, effects: AnnData, evidence: dict[str, Any]) -> None:
-    """Take over all that was added; nothing here can fail."""
-    for key in scratch.varp:
-        effects.varp[key] = scratch.varp[key]
-    for key in scratch.varm:
-        effects.varm[key] = scratch.varm[key]
-    reports = effects.uns.setdefault(Key.uns.SCAPP, {})
-    for group, added in scratch.uns[Key.uns.SCAPP].items():
-        reports.setdefault(group, {}).update(added)
-    reports[Key.uns.EVIDENCE] = evidence
+    return {
+        name: np.array([gene for gene in perturbed if gene not in genes], dtype=object)
+        for name, genes in missing.items()
+    }
 
 
 def _summary(added: dict[str, dict[str, dict[str, Any]]], evidence: dict[str, Any], perturbed: Sequence[str]) -> str:

@@ -55,8 +55,7 @@ class Evidence:
 def read_sources(names: Iterable[str], options: SourceOptions) -> Evidence:
     """Read the named sources, from the folder or from downloads."""
     read = Evidence()
-    for name in names:
-        found = _READERS[name](options)
+    for found in (_READERS[name](options) for name in names):
         read.networks.update(found.networks)
         read.features.update(found.features)
         read.parents.update(found.parents)
@@ -109,9 +108,10 @@ def _local_string(folder: Path, options: SourceOptions) -> pd.DataFrame:
     number = taxon(options.species)
     links = _one_file(folder, "STRING links", lambda name: name.startswith(f"{number}.protein.links"), TABLE_SUFFIXES)
     if links is not None:
-        info = _one_file(folder, "STRING names", lambda name: name.startswith(f"{number}.protein.info"), TABLE_SUFFIXES)
-        if info is None:
-            raise _missing(folder, "names of STRING's proteins", f"{number}.protein.info.v12.0.txt.gz")
+        missing = ("names of STRING's proteins", f"{number}.protein.info.v12.0.txt.gz")
+        info = _the_file(
+            folder, "STRING names", lambda name: name.startswith(f"{number}.protein.info"), TABLE_SUFFIXES, missing
+        )
         return resources.string(
             organism=options.species,
             min_score=options.min_score,  # type: ignore[arg-type]
@@ -119,9 +119,10 @@ def _local_string(folder: Path, options: SourceOptions) -> pd.DataFrame:
             info_file=info,
             progress_bar=options.download["progress_bar"],
         )
-    path = _one_file(folder, "STRING", lambda name: "string" in name and "protein.info" not in name, TABLE_SUFFIXES)
-    if path is None:
-        raise _missing(folder, "STRING", "string*.tsv.gz")
+    path = _the_file(
+        folder, "STRING", lambda name: "string" in name and "protein.info" not in name, TABLE_SUFFIXES,
+        ("STRING", "string*.tsv.gz"),
+    )  # fmt: skip
     edges = resources.from_table(path, name="STRING", licence=LICENCES["STRING"])
     strong = edges["weight"] >= options.min_score
     if not strong.any():
@@ -148,21 +149,20 @@ def _go(options: SourceOptions) -> Evidence:
     folder = options.local
     if folder is None:
         return Evidence(features={"go": resources.gene_ontology(organism=options.species, **options.download)})
-    gaf = _one_file(folder, "GO annotations", lambda name: name.endswith(".gaf"), (".gaf",))
+    gaf = _one_file(folder, "GO annotations", lambda name: True, (".gaf",))
     if gaf is not None:
-        ontology = _one_file(folder, "the Gene Ontology", lambda name: True, (".obo",))
-        if ontology is None:
-            raise _missing(folder, "the ontology, to pass GO annotations on to broader terms", "go-basic.obo")
+        missing = ("the ontology, to pass GO annotations on to broader terms", "go-basic.obo")
+        ontology = _the_file(folder, "the Gene Ontology", lambda name: True, (".obo",), missing)
         table = resources.gene_ontology(organism=options.species, file=gaf, ontology_file=ontology)
         return Evidence(features={"go": table})
-    path = _one_file(
-        folder, "GO annotations", lambda name: "gene2go" in name or "go_annotation" in name, TABLE_SUFFIXES
+    path = _the_file(
+        folder, "GO annotations", lambda name: "gene2go" in name or "go_annotation" in name, TABLE_SUFFIXES,
+        ("GO annotations", "gene2go*.tsv.gz or *.gaf.gz"),
+    )  # fmt: skip
+    missing = ("the parents of GO terms, to pass annotations on to them", "go*parents*.tsv.gz")
+    parents = _the_file(
+        folder, "parents of GO terms", lambda name: "go" in name and "parent" in name, TABLE_SUFFIXES, missing
     )
-    if path is None:
-        raise _missing(folder, "GO annotations", "gene2go*.tsv.gz or *.gaf.gz")
-    parents = _one_file(folder, "parents of GO terms", lambda name: "go" in name and "parent" in name, TABLE_SUFFIXES)
-    if parents is None:
-        raise _missing(folder, "the parents of GO terms, to pass annotations on to them", "go*parents*.tsv.gz")
     annotations = _described(read_table(path), "Gene Ontology", path)
     return Evidence(features={"go": annotations}, parents={"go": read_table(parents)})
 
@@ -170,9 +170,8 @@ def _go(options: SourceOptions) -> Evidence:
 def _reactome(options: SourceOptions) -> Evidence:
     if options.local is None:
         return Evidence(features={"reactome": resources.reactome(organism=options.species, **options.download)})
-    path = _one_file(options.local, "Reactome", lambda name: "reactome" in name, (".gmt",))
-    if path is None:
-        raise _missing(options.local, "Reactome gene sets", "reactome*.gmt.gz")
+    missing = ("Reactome gene sets", "reactome*.gmt.gz")
+    path = _the_file(options.local, "Reactome", lambda name: "reactome" in name, (".gmt",), missing)
     if options.species == "human":
         sets = resources.reactome(file=path)
     else:
@@ -195,12 +194,19 @@ def _one_file(folder: Path, what: str, fits: Callable[[str], bool], suffixes: tu
     return found[0] if found else None
 
 
-def _missing(folder: Path, what: str, pattern: str) -> ValueError:
-    held = sorted(path.name for path in folder.iterdir())
-    return ValueError(
-        f"{str(folder)!r} has no file for {what}, which is named like {pattern}; it holds {shorten(held, 8) or 'nothing'}. "
-        "Put the file there, leave the source out with sources=[…], or pass local=None to download it."
-    )
+def _the_file(
+    folder: Path, what: str, fits: Callable[[str], bool], suffixes: tuple[str, ...], missing: tuple[str, str]
+) -> Path:
+    """Return the only such file, or raise with what is missing and how it is called."""
+    path = _one_file(folder, what, fits, suffixes)
+    if path is None:
+        held = sorted(path.name for path in folder.iterdir())
+        raise ValueError(
+            f"{str(folder)!r} has no file for {missing[0]}, which is named like {missing[1]}; it holds "
+            f"{shorten(held, 8) or 'nothing'}. Put the file there, leave the source out with sources=[…], or pass local=None to "
+            "download it."
+        )
+    return path
 
 
 def _described(table: pd.DataFrame, source: str, path: Path) -> pd.DataFrame:

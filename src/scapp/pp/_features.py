@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -176,101 +176,58 @@ def add_gene_features(
     check_gene_names(adata)
     check_key_added(key_added)
     perturbed = perturbed_genes_in(adata, perturbation_key, control, sep)
+    if n_components is not None and (not isinstance(n_components, int | np.integer) or n_components < 1):
+        raise ValueError(f"n_components must be a positive whole number or None, found {n_components!r}.")
     matcher = GeneMatcher(adata.var_names, aliases)
-    source = read_features(
-        features,
-        check_genes=lambda genes: matcher.check_some_match(matcher.match(genes), "features", adata.var.columns),
-        kind=kind,
-        var_names=adata.var_names,
-        n_components=n_components,
-        parents=parents,
-        min_genes=min_genes,
-        max_genes=max_genes,
-        restart=restart,
-        seed=seed,
-    )
-    match = matcher.match(source.genes)
+
+    def check_genes(genes: Sequence[str]) -> None:
+        """Raise before the long work begins, if the genes of the source are others than those of the data."""
+        matcher.check_some_match(matcher.match(genes), "features", adata.var.columns)
+
+    given = _load(Path(features)) if is_path(features) else features
+    kind = recognise_features(given) if kind == "auto" else kind
+    if parents is not None and kind != "annotations":
+        raise ValueError(f"parents=… passes annotations on to broader terms, but the features are of kind {kind!r}.")
+    params: dict[str, Any] = {"n_components": n_components or N_COMPONENTS, "seed": seed}
+    values: NDArray[Any]
+    if kind == "table":
+        genes, values = read_feature_table(given)
+        check_genes(genes)
+        if n_components is None:
+            params = {}
+        else:
+            values = truncated_svd(values - values.mean(axis=0), n_components, seed=seed)
+    elif kind == "network":
+        genes, profiles, weights_from = _diffusion_profiles(given, adata.var_names, restart, check_genes, **params)
+        genes, values = _known_rows(genes, profiles)
+        params |= {"restart": restart, "weight_column": weights_from}
+    else:
+        annotations = read_annotations(given, parents=parents)
+        check_genes(annotations.genes)
+        weights = tf_idf(annotations.with_term_sizes(min_genes, max_genes).membership)
+        genes, values = _known_rows(annotations.genes, truncated_svd(weights, **params))
+        params |= {"propagated": parents is not None, "min_genes": min_genes, "max_genes": max_genes}
+
+    match = matcher.match(genes)
     row, tied = match.best_names(adata.n_vars)
     found = row >= 0
-    values = np.full((adata.n_vars, source.values.shape[1]), np.nan, dtype=np.float32)
-    values[found] = source.values[row[found]]
+    vectors = np.full((adata.n_vars, values.shape[1]), np.nan, dtype=np.float32)
+    vectors[found] = values[row[found]]
     with_features = set(adata.var_names[found])
-
     report = GeneFeaturesReport(
         key=key_added,
-        kind=source.kind,
+        kind=kind,
         n_features=values.shape[1],
         n_genes=adata.n_vars,
         n_genes_with_features=int(found.sum()),
-        n_genes_by_alias=sum(
-            source.genes[i] != gene for i, gene in zip(row[found], adata.var_names[found], strict=True)
-        ),
-        n_genes_in_source=len(source.genes),
+        n_genes_by_alias=sum(genes[i] != gene for i, gene in zip(row[found], adata.var_names[found], strict=True)),
+        n_genes_in_source=len(genes),
         perturbed_genes_without_features=tuple(gene for gene in perturbed if gene not in with_features),
         ambiguous_names=(*match.ambiguous, *adata.var_names[tied]),
     )
-    adata.varm[key_added] = values
-    report.store(adata, source.params | {"origin": origin_of(features)})
+    adata.varm[key_added] = vectors
+    report.store(adata, params | {"origin": origin_of(features)})
     return adata if copy else None
-
-
-@dataclass(frozen=True)
-class FeatureSource:
-    """Features of genes: unique names, finite float32 values of shape (n_genes, n_features), how they came about."""
-
-    kind: Kind
-    genes: list[str]
-    values: NDArray[np.float32]
-    params: dict[str, Any] = field(default_factory=dict)
-
-
-def read_features(
-    features: Features,
-    *,
-    kind: Kind | Literal["auto"],
-    var_names: Sequence[str],
-    n_components: int | None,
-    parents: pd.DataFrame | PathLike | None,
-    min_genes: int,
-    max_genes: int | None,
-    restart: float,
-    seed: int,
-    check_genes: Callable[[Sequence[str]], None] = lambda genes: None,
-) -> FeatureSource:
-    """Read features, and reduce annotations and networks to vectors; see :func:`scapp.pp.add_gene_features`.
-
-    `check_genes` is called with the genes of the source before the long work begins, and raises if they are others than those
-    of the data.
-    """
-    if n_components is not None and (not isinstance(n_components, int | np.integer) or n_components < 1):
-        raise ValueError(f"n_components must be a positive whole number or None, found {n_components!r}.")
-    if is_path(features):
-        features = _load(Path(features))
-    kind = recognise_features(features) if kind == "auto" else kind
-    if parents is not None and kind != "annotations":
-        raise ValueError(f"parents=… passes annotations on to broader terms, but the features are of kind {kind!r}.")
-    if kind == "table":
-        genes, table = read_feature_table(features)
-        check_genes(genes)
-        if n_components is None:
-            return FeatureSource("table", genes, table.astype(np.float32))
-        values = truncated_svd(table - table.mean(axis=0), n_components, seed=seed)
-        return FeatureSource("table", genes, values, {"n_components": n_components, "seed": seed})
-    n_components = n_components or N_COMPONENTS
-    if kind == "network":
-        return _from_network(features, var_names, n_components, restart, seed, check_genes)
-    annotations = read_annotations(features, parents=parents)
-    check_genes(annotations.genes)
-    weights = tf_idf(annotations.with_term_sizes(min_genes, max_genes).membership)
-    params = {
-        "n_components": n_components,
-        "propagated": parents is not None,
-        "min_genes": min_genes,
-        "max_genes": max_genes,
-        "seed": seed,
-    }
-    values = truncated_svd(weights, n_components, seed=seed)
-    return _known_rows("annotations", annotations.genes, values, params)
 
 
 def _load(path: Path) -> Any:
@@ -320,14 +277,15 @@ def recognise_features(features: Any) -> Kind:
     )
 
 
-def _from_network(
+def _diffusion_profiles(
     edges: Any,
     var_names: Sequence[str],
-    n_components: int,
     restart: float,
-    seed: int,
     check_genes: Callable[[Sequence[str]], None],
-) -> FeatureSource:
+    n_components: int,
+    seed: int,
+) -> tuple[list[str], NDArray, str]:
+    """Return the genes of a network, their profiles, and where the weights of its edges come from."""
     table = read_edges(edges, var_names=var_names)
     n_edges = len(table.edges)
     ends, names = pd.factorize(pd.concat([table.edges["source"], table.edges["target"]]), sort=True)
@@ -341,18 +299,13 @@ def _from_network(
         logger.warning(
             "%d of the %d genes of the network lie in parts that are joined to no other and hold less than %g %% of the "
             "genes. They get no features, as each such part would take one of the %d components.",
-            (~held).sum(),
-            len(names),
-            100 * SMALLEST_COMPONENT,
-            n_components,
+            *((~held).sum(), len(names), 100 * SMALLEST_COMPONENT, n_components),
         )
         adjacency, names = adjacency[held][:, held], names[held]
-    values = diffusion_embedding(adjacency, n_components, restart=restart, seed=seed)
-    params = {"n_components": n_components, "restart": restart, "seed": seed, "weight_column": table.weight_column}
-    return _known_rows("network", list(names), values, params)
+    return list(names), diffusion_embedding(adjacency, n_components, restart=restart, seed=seed), table.weight_column
 
 
-def _known_rows(kind: Kind, genes: list[str], values: NDArray, params: dict[str, Any]) -> FeatureSource:
+def _known_rows(genes: list[str], values: NDArray) -> tuple[list[str], NDArray]:
     """Leave out the genes of which the decomposition holds nothing.
 
     The rows keep their lengths: stretching all to one would blow up the genes of which it holds little, which made
@@ -361,5 +314,4 @@ def _known_rows(kind: Kind, genes: list[str], values: NDArray, params: dict[str,
     keep = np.linalg.norm(values, axis=1) > SMALLEST_LENGTH
     if not keep.any():
         raise ValueError("The decomposition is empty: no term or edge distinguishes one gene from another.")
-    kept = [gene for gene, held in zip(genes, keep, strict=True) if held]
-    return FeatureSource(kind, kept, values[keep].astype(np.float32), params)
+    return [gene for gene, held in zip(genes, keep, strict=True) if held], values[keep]

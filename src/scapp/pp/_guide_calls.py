@@ -35,11 +35,11 @@ SMALLEST_VARIANCE = 0.25
 # Fitting is quick for a small library, and says nothing then.
 SHOW_PROGRESS_FROM = 200
 # Usual names of columns of tables of calls, in the order in which they are looked for.
-CELLS = [
-    *"""cell_barcode barcode_cell cell_id cellid cell cbc cell_name cb bc_wells barcode index obs_names
-    unnamed:_0""".split(),
-    "",
-]
+CELLS = (
+    """cell_barcode barcode_cell cell_id cellid cell cbc cell_name cb bc_wells barcode index obs_names
+    unnamed:_0""".split()
+    + [""]
+)
 GUIDES = """guide_identity feature_call guide_id guide guides sgrna_id sgrna sgrnas grna_id grna sgid
     sgid_ab protospacer_id protospacer guide_name guide_call
     assigned_guide assignment feature_id feature barcode""".split()
@@ -70,7 +70,7 @@ class Calls:
 
 
 def calls_from_counts(
-    guides: AnnData, *, cells: NDArray[np.intp], layer: str | None, method: Method, min_counts: float, seed: int
+    guides: AnnData, cells: NDArray[np.intp], layer: str | None, method: Method, min_counts: float, seed: int
 ) -> Calls:
     """Assign guides by their counts; see :func:`scapp.pp.guides_to_perturbations`.
 
@@ -98,7 +98,7 @@ def calls_from_counts(
 
 
 def calls_from_obs(
-    adata: AnnData, key: str, *, sep: str, counts_key: str | None, total_counts_key: str | None, min_counts: float
+    adata: AnnData, key: str, sep: str, counts_key: str | None, total_counts_key: str | None, min_counts: float
 ) -> Calls:
     """Read calls from a column of obs; see :func:`scapp.pp.guides_to_perturbations`."""
     if key not in adata.obs:
@@ -244,7 +244,7 @@ def check_cells(adata: AnnData, guides: AnnData) -> NDArray[np.intp]:
     return rows
 
 
-def calls_from_table(adata: AnnData, guides: CallTable, *, sep: str, min_counts: float) -> tuple[Calls, int]:
+def calls_from_table(adata: AnnData, guides: CallTable, sep: str, min_counts: float) -> tuple[Calls, int]:
     """Read calls from a long table; see :func:`scapp.pp.guides_to_perturbations`.
 
     Returns the calls, and how many cells of adata the table does not hold. Rows with fewer than `min_counts` are left out, where the
@@ -339,13 +339,13 @@ def read_calls(guides: CallTable, cells: pd.Index) -> AnnData | pd.DataFrame:
 def _table(guides: CallTable, cells: pd.Index) -> pd.DataFrame:
     if is_path(guides):
         return read_table(guides)
-    if isinstance(guides, Mapping) and all(isinstance(value, str) for value in guides.values()):
-        if not set(guides.values()) & set(cells):  # from a cell to its guide
-            return pd.DataFrame(list(guides.items()), columns=["cell", "guide"], dtype=object)
     if isinstance(guides, Mapping):
-        pairs = [
-            (cell, guide) for guide, cells in guides.items() for cell in ([cells] if isinstance(cells, str) else cells)
-        ]
+        values = list(guides.values())
+        if all(isinstance(value, str) for value in values) and not set(values) & set(cells):
+            pairs = list(guides.items())  # from a cell to its guide
+        else:
+            of_guides = [(guide, [of] if isinstance(of, str) else of) for guide, of in guides.items()]
+            pairs = [(cell, guide) for guide, of in of_guides for cell in of]
         return pd.DataFrame(pairs, columns=["cell", "guide"], dtype=object)
     if not isinstance(guides, pd.DataFrame):
         raise TypeError(f"guides must be a table of calls, found {type(guides).__name__}.")

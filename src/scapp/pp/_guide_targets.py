@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 Genes: TypeAlias = tuple[str, ...]
 # Usual names of columns of libraries of guides, in the order in which they are looked for.
-LIBRARY_GUIDES = [
-    *"""guide_id guide sgrna_id sgrna grna_id grna sgid guide_name id name sgrna_name protospacer_id
-    feature_id unnamed:_0 index""".split(),
-    "",
-]
+LIBRARY_GUIDES = (
+    """guide_id guide sgrna_id sgrna grna_id grna sgid guide_name id name sgrna_name protospacer_id
+    feature_id unnamed:_0 index""".split()
+    + [""]
+)
 TARGETS = """intended_target_name target_gene_name target_gene_symbol target_gene gene_symbol gene_target
     grna_target gene_name symbol gene target targets intended_target target_name target_gene_id""".split()
 TYPES = "type guide_type target_type guide_class class category targeting".split()
@@ -36,13 +36,12 @@ logger = logging.getLogger(__name__)
 def read_targets(
     guides: Sequence[str],
     targets: Targets,
-    *,
     var: pd.DataFrame | None,
     controls: str | Iterable[str],
     control: str,
     sep: str,
-    genes: Iterable[str] = (),
-    measured: Iterable[str] = (),
+    genes: Iterable[str],
+    measured: Iterable[str],
 ) -> list[Genes]:
     """Return the genes that each guide targets, sorted, without controls (empty for a control guide).
 
@@ -59,25 +58,46 @@ def read_targets(
     if isinstance(targets, pd.DataFrame) or (
         names_a_file(targets) and (var is None or not isinstance(targets, str) or targets not in var)
     ):
-        column, kinds, _ = read_library(targets, list(guides))
+        targets, kinds = read_library(targets, list(guides))
         types = [str(kinds.get(guide, "")) for guide in guides]
-        targets = column
     named = _name_targets(guides, targets, var)
-    controls = [controls] if isinstance(controls, str) else list(controls)
-    genes = {genes} if isinstance(genes, str) else set(genes)
-    judge = _Judge([_compile(pattern, "controls") for pattern in controls], control, genes, set(measured))
+    patterns = [_compile(one, "controls") for one in ([controls] if isinstance(controls, str) else controls)]
+    genes, measured = {genes} if isinstance(genes, str) else set(genes), set(measured)
+    undecided: set[str] = set()
+
+    def is_control(name: str) -> bool:
+        if name in genes or not name:
+            return False
+        if name == control or any(pattern.fullmatch(name) for pattern in patterns):
+            return True
+        if not recognised(name) or (doubtful(name) and patterns):  # which tell all controls whose names are not clear
+            return False
+        if doubtful(name) and name in measured:
+            undecided.add(name)
+        return True
+
+    def is_control_guide(guide: str, target: str) -> bool:
+        if is_control(target) or any(pattern.fullmatch(guide) for pattern in patterns):
+            return True
+        return recognised(guide) and target not in genes and target not in measured and not doubtful(target)
 
     found: list[Genes] = []
     unknown = []
     for guide, target, kind in zip(guides, named, types, strict=True):
-        if judge.by_type(kind) or judge.is_control_guide(guide, target):
+        if recognised(kind) or is_control_guide(guide, target):
             found.append(())
             continue
         targeted = [gene.strip() for gene in target.split(sep)]
         if not all(targeted):
             unknown.append(guide)
-        found.append(tuple(sorted({gene for gene in targeted if not judge(gene)})))
-    judge.check(guides, named)
+        found.append(tuple(sorted({gene for gene in targeted if not is_control(gene)})))
+    if undecided:
+        names = sorted(undecided)
+        raise ValueError(
+            f"{shorten(map(repr, names))}, the target of {sum(target in undecided for target in named)} of the {len(guides)} guides, "
+            f"is a usual name of controls and a gene of adata as well. Say which is meant: controls={names!r}, or genes={names!r} "
+            "for the gene."
+        )
     if unknown:
         raise ValueError(
             f"{len(unknown)} of the {len(guides)} guides have no target gene by targets=…: {shorten(unknown)}. Name "
@@ -90,71 +110,27 @@ def read_targets(
             f"{len(kept)} targets are taken for genes, although they look like controls: {shorten(map(repr, kept))}. If they "
             f"are controls, pass controls={kept[:3]!r}; if they are genes, genes={kept[:3]!r}."
         )
-    by_kind = {kind: types.count(kind) for kind in dict.fromkeys(types) if judge.by_type(kind)}
+    by_kind = [f"{kind!r} ({types.count(kind)})" for kind in dict.fromkeys(types) if recognised(kind)]
     if by_kind:
-        logger.info("Control guides by their type: %s.", ", ".join(f"{kind!r} ({n})" for kind, n in by_kind.items()))
+        logger.info("Control guides by their type: %s.", ", ".join(by_kind))
     return found
-
-
-class _Judge:
-    """Tell controls among names of guides and targets, and collect the names that cannot be told."""
-
-    def __init__(self, patterns: Sequence[re.Pattern[str]], control: str, genes: set[str], measured: set[str]) -> None:
-        self._patterns, self._control, self._genes, self._measured = patterns, control, genes, measured
-        self._undecided: set[str] = set()
-
-    def __call__(self, name: str) -> bool:
-        if name in self._genes or not name:
-            return False
-        if name == self._control or any(pattern.fullmatch(name) for pattern in self._patterns):
-            return True
-        if not recognised(name):
-            return False
-        if not doubtful(name):
-            return True
-        if self._patterns:  # these tell all controls whose names are not clear
-            return False
-        if name in self._measured:
-            self._undecided.add(name)
-        return True
-
-    def by_type(self, kind: str) -> bool:
-        """Return whether a type of guides, as a library names it, is that of controls."""
-        return bool(kind) and recognised(kind)
-
-    def is_control_guide(self, guide: str, target: str) -> bool:
-        """Return whether a guide is a control by its name or its target."""
-        if self(target):
-            return True
-        if any(pattern.fullmatch(guide) for pattern in self._patterns):
-            return True
-        return (
-            recognised(guide)
-            and target not in self._genes
-            and not (target and doubtful(target))
-            and (target not in self._measured)
-        )
-
-    def check(self, guides: Sequence[str], targets: Sequence[str]) -> None:
-        """Raise if some names are those of a gene of adata and of controls as well."""
-        if not self._undecided:
-            return
-        names = sorted(self._undecided)
-        n = sum(target in self._undecided for target in targets)
-        raise ValueError(
-            f"{shorten(map(repr, names))}, the target of {n} of the {len(guides)} guides, is a usual name of controls and a gene "
-            f"of adata as well. Say which is meant: controls={names!r}, or genes={names!r} for the gene."
-        )
 
 
 def _name_targets(guides: Sequence[str], targets: Targets, var: pd.DataFrame | None) -> list[str]:
     """Return the target of each guide as it is written, "" where there is none."""
+    if isinstance(targets, str) and var is not None and targets in var:
+        targets = var[targets]
     if isinstance(targets, str):
-        if var is not None and targets in var:
-            targets = var[targets]
-        else:
-            columns = None if var is None else (shorten(map(repr, var.columns), 12) or "none")
-            return _by_pattern(guides, targets, columns)
+        pattern = _compile(targets, "targets")
+        if not pattern.groups:
+            columns = "" if var is None else (shorten(map(repr, var.columns), 12) or "none")
+            where = f"no column of the guides' var, which has {columns}, and " if columns else ""
+            raise ValueError(
+                f"targets={targets!r} is {where}no regular expression with a group for the gene. Pass a column, a mapping "
+                r"from guide to gene, or for example targets=r'(.+)_\d+', which finds KLF1 in KLF1_2."
+            )
+        matches = (pattern.fullmatch(guide) for guide in guides)
+        return ["" if match is None else (match[1] or "").strip() for match in matches]
     if not isinstance(targets, Mapping | pd.Series):
         raise TypeError(
             "targets must be a column of the guides' var, a mapping from guide to gene, a regular expression or a table of guides, found "
@@ -170,18 +146,6 @@ def _name_targets(guides: Sequence[str], targets: Targets, var: pd.DataFrame | N
 
 def _twice(names: pd.Index) -> str:
     return shorten(names[names.duplicated()].unique())
-
-
-def _by_pattern(guides: Sequence[str], pattern: str, columns: str | None) -> list[str]:
-    compiled = _compile(pattern, "targets")
-    if not compiled.groups:
-        where = "" if columns is None else f"no column of the guides' var, which has {columns}, and "
-        raise ValueError(
-            f"targets={pattern!r} is {where}no regular expression with a group for the gene. Pass a column, a mapping "
-            r"from guide to gene, or for example targets=r'(.+)_\d+', which finds KLF1 in KLF1_2."
-        )
-    matches = (compiled.fullmatch(guide) for guide in guides)
-    return ["" if match is None else (match[1] or "").strip() for match in matches]
 
 
 def _compile(pattern: str, argument: str) -> re.Pattern[str]:
@@ -200,12 +164,11 @@ def names_a_file(value: object) -> bool:
     return value.lower().removesuffix(".gz").endswith(SUFFIXES) or Path(value).expanduser().is_file()
 
 
-def read_library(targets: pd.DataFrame | PathLike, guides: list[str]) -> tuple[pd.Series, pd.Series, str]:
+def read_library(targets: pd.DataFrame | PathLike, guides: list[str]) -> tuple[pd.Series, pd.Series]:
     """Read a table of guides, one a row, with its name, its target and perhaps its type; or the path of such a table.
 
     The column of the names is found by the `guides` that are asked for. Returns the target of each guide and its type, both by its
-    name and empty where there is none, and where the table comes from, for messages. ValueError if the columns cannot be told, or a
-    guide occurs twice with another target.
+    name and empty where there is none. ValueError if the columns cannot be told, or a guide occurs twice with another target.
     """
     where = f"targets={str(targets)!r}" if is_path(targets) else "targets=…"
     table: pd.DataFrame = read_table(existing_file(targets)) if is_path(targets) else targets
@@ -245,7 +208,7 @@ def read_library(targets: pd.DataFrame | PathLike, guides: list[str]) -> tuple[p
         "Targets of guides: column %r, by the names in %r%s.", target, best, f", types in {kind!r}" if kind else ""
     )
     read = read.set_index("guide")
-    return read["target"], read["type"], where
+    return read["target"], read["type"]
 
 
 def _type(value: object, column: str) -> str:

@@ -252,36 +252,24 @@ def guides_to_perturbations(
     if guides is not None and not isinstance(guides, AnnData):
         guides = read_calls(guides, expression.obs_names)
     if guides is not None and not isinstance(guides, AnnData):
-        calls, n_not_counted = calls_from_table(expression, guides, sep=calls_sep, min_counts=min_counts)
+        calls, n_not_counted = calls_from_table(expression, guides, calls_sep, min_counts)
     elif calls_key is not None:
         _check_calls_options(calls_key, key_added, calls_sep, min_share, counts_key, total_counts_key)
-        calls = calls_from_obs(
-            expression,
-            calls_key,
-            sep=calls_sep,
-            counts_key=counts_key,
-            total_counts_key=total_counts_key,
-            min_counts=min_counts,
-        )
+        calls = calls_from_obs(expression, calls_key, calls_sep, counts_key, total_counts_key, min_counts)
     else:
         assert guides is not None
         cells = check_cells(expression, guides)
         n_not_counted = int((cells < 0).sum())
-        calls = calls_from_counts(guides, cells=cells, layer=layer, method=method, min_counts=min_counts, seed=seed)
+        calls = calls_from_counts(guides, cells, layer, method, min_counts, seed)
     var = guides.var if isinstance(guides, AnnData) else None
-    targeted = read_targets(
-        calls.guides,
-        targets,
-        var=var,
-        controls=controls,
-        control=control,
-        sep=sep,
-        genes=genes,
-        measured=expression.var_names,
-    )
+    targeted = read_targets(calls.guides, targets, var, controls, control, sep, genes, expression.var_names)
     obs = _label(calls, targeted, min_share, max_genes, max_guides, control, sep)
     if min_cells > 1:
-        _set_rare_apart(obs, min_cells)
+        perturbed = obs[Key.obs.GUIDE_STATUS] == PERTURBED
+        n_cells = obs.loc[perturbed, Key.obs.PERTURBATION].value_counts()
+        rare = perturbed & (obs[Key.obs.PERTURBATION].map(n_cells).astype(float) < min_cells)
+        obs.loc[rare, Key.obs.GUIDE_STATUS] = RARE
+        obs[Key.obs.PERTURBATION] = obs[Key.obs.PERTURBATION].mask(rare).cat.remove_unused_categories()
     from_counts = isinstance(guides, AnnData)
     report = _report(calls, targeted, obs, key_added, method if from_counts else "calls", n_not_counted, sep)
     if not report.n_perturbed + report.n_control:
@@ -298,11 +286,8 @@ def guides_to_perturbations(
     obs = obs.rename(columns={Key.obs.PERTURBATION: key_added})
     for column in obs.columns.drop([calls_key] if calls_key in obs else []):  # calls are the user's own
         expression.obs[column] = obs[column].to_numpy() if column == Key.obs.N_GUIDES else obs[column].array
-    params: dict[str, Any] = {
-        "method": method if from_counts else None,
-        "calls_key": calls_key,
-        "min_counts": min_counts,
-    }
+    used = method if from_counts else None
+    params: dict[str, Any] = {"method": used, "calls_key": calls_key, "min_counts": min_counts}
     params |= {"min_share": min_share, "max_genes": max_genes, "max_guides": max_guides, "control": control, "sep": sep}
     report.store(expression, params)
     return adata if copy else None
@@ -399,9 +384,7 @@ def _label(
             known[key] = GUIDE_SEPARATOR.join(calls.guides[guide] for guide in key), found
         name, found = known[key]
         names.append(name)
-        too_many = (max_genes is not None and len(found) > max_genes) or (
-            max_guides is not None and len(key) > max_guides
-        )
+        too_many = len(found) > (max_genes or np.inf) or len(key) > (max_guides or np.inf)  # both at least 1
         if tied or (key and (weak or too_many)):
             status.append(MANY)
         elif not key:
@@ -420,29 +403,15 @@ def _label(
     )
 
 
-def _set_rare_apart(obs: pd.DataFrame, min_cells: int) -> None:
-    perturbed = obs[Key.obs.GUIDE_STATUS] == PERTURBED
-    n_cells = obs[Key.obs.PERTURBATION].map(obs.loc[perturbed, Key.obs.PERTURBATION].value_counts()).astype(float)
-    rare = perturbed & (n_cells < min_cells)
-    obs.loc[rare, Key.obs.GUIDE_STATUS] = RARE
-    labels = obs[Key.obs.PERTURBATION].mask(rare)
-    obs[Key.obs.PERTURBATION] = labels.cat.remove_unused_categories()
-
-
 def _report(
     calls: Calls, genes: list[Genes], obs: pd.DataFrame, key: str, method: str, n_not_counted: int, sep: str
 ) -> GuidesReport:
     n = obs[Key.obs.GUIDE_STATUS].value_counts()
     perturbed = obs.loc[obs[Key.obs.GUIDE_STATUS] == PERTURBED, Key.obs.PERTURBATION]
     n_cells: NDArray[np.int64] = np.asarray(calls.assigned.sum(axis=0)).ravel().astype(np.int64)
-    table = pd.DataFrame(
-        {
-            "target": [format_label(found, sep=sep) for found in genes],
-            "n_cells": n_cells,
-            "threshold": calls.thresholds,
-        },
-        index=pd.Index(calls.guides, name="guide"),
-    )
+    targets = [format_label(found, sep=sep) for found in genes]
+    columns = {"target": targets, "n_cells": n_cells, "threshold": calls.thresholds}
+    table = pd.DataFrame(columns, index=pd.Index(calls.guides, name="guide"))
     return GuidesReport(
         key=key,
         method=method,

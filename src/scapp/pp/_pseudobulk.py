@@ -16,12 +16,11 @@ import pandas as pd
 from anndata import AnnData
 
 from scapp._checked import checked
-from scapp._controls import Control
 from scapp._genes import scapp_uns, shorten
 from scapp._keys import Key
 from scapp._labels import SEPARATOR, Perturbation, column_of_obs, format_label, read_perturbations
 from scapp._warn import warn_user
-from scapp.expression import TARGET_SUM, Expression, Scale, Source, sum_groups
+from scapp.expression import TARGET_SUM, Expression, Scale, sum_groups
 from scapp.pp._contexts import effects_by_context
 from scapp.pp._responders import read_responders
 from scapp.pp._screen_files import Screen, open_screen
@@ -151,86 +150,45 @@ def pseudobulk(
     >>> adata.obs["responds"] = True  # or responders_key="mixscape_class_global"
     >>> scapp.pp.pseudobulk(adata, responders_key="responds").obs["share_responding"]
     """
+    options: dict[str, Any] = {"control": control, "sep": sep, "layer": layer, "batch_key": batch_key}
+    options |= {"perturbation_key": perturbation_key, "total_counts_key": total_counts_key, "min_cells": min_cells}
+    options["responders_key"] = responders_key
     if context_key is not None:
         if not isinstance(adata, AnnData):
             raise TypeError(
                 "context_key=… takes one AnnData of cells, found files or several parts. Open the file first, for example with "
                 "`anndata.read_h5ad(path, backed='r')`, or calculate the effects of each context apart."
             )
-        one_context = partial(
-            pseudobulk,
-            perturbation_key=perturbation_key,
-            control=control,
-            sep=sep,
-            layer=layer,
-            batch_key=batch_key,
-            total_counts_key=total_counts_key,
-            responders_key=responders_key,
-            min_cells=min_cells,
-            on_few_cells=on_few_cells,
-            chunk_size=chunk_size,
-        )
+        one_context = partial(pseudobulk, **options, on_few_cells=on_few_cells, chunk_size=chunk_size)
         return effects_by_context(adata, context_key, perturbation_key, one_context)
     if min_cells < 2:
         raise ValueError(f"min_cells must be at least 2, found {min_cells}: a standard error needs two cells.")
     with open_screen(adata, layer=layer, chunk_size=chunk_size) as screen:
-        return _pseudobulk(
-            screen.adata,
-            screen.sources,
-            perturbation_key=perturbation_key,
-            control=control,
-            sep=sep,
-            layer=layer,
-            batch_key=batch_key,
-            total_counts_key=total_counts_key,
-            responders_key=responders_key,
-            min_cells=min_cells,
-            on_few_cells=on_few_cells,
+        adata = screen.adata
+        perturbations = read_perturbations(
+            adata, perturbation_key=perturbation_key, control=control, sep=sep, effects_allowed=False
         )
+        used, shares = np.ones(len(perturbations), dtype=bool), None
+        if responders_key is not None:
+            used, shares = read_responders(adata, responders_key, perturbations)
+        n_cells = dict.fromkeys(perturbations, 0) | Counter(itertools.compress(perturbations, used))
+        what = "cells" if responders_key is None else "responding cells"
+        kept, few = _split_by_cells(n_cells, what, min_cells=min_cells, drop=on_few_cells == "drop")
+        group = {(): 0, **{genes: i for i, genes in enumerate(kept, start=1)}}
+        groups = np.where(used, [group.get(genes, -1) for genes in perturbations], -1).astype(np.intp)
+        batches = None if batch_key is None else _read_batches(adata, batch_key, groups)
+        expression = Expression(adata, total_counts_key=total_counts_key, sources=screen.sources, inspect=False)
+        effects = calculate_effects(expression, groups, len(kept) + 1, batches)
+        _say_what_is_done(expression, few, what, min_cells, total_counts_key)
+        _warn_of_other_features(adata.var[expression.measured])
 
-
-def _pseudobulk(
-    adata: AnnData,
-    sources: list[Source],
-    *,
-    perturbation_key: str,
-    control: Control,
-    sep: str,
-    layer: str | None,
-    batch_key: str | None,
-    total_counts_key: str | None,
-    responders_key: str | None,
-    min_cells: int,
-    on_few_cells: str,
-) -> AnnData:
-    perturbations = read_perturbations(
-        adata, perturbation_key=perturbation_key, control=control, sep=sep, effects_allowed=False
-    )
-    used, shares = np.ones(len(perturbations), dtype=bool), None
-    if responders_key is not None:
-        used, shares = read_responders(adata, responders_key, perturbations)
-    n_cells = dict.fromkeys(perturbations, 0) | Counter(itertools.compress(perturbations, used))
-    what = "cells" if responders_key is None else "responding cells"
-    kept, few = _split_by_cells(n_cells, what, min_cells=min_cells, drop=on_few_cells == "drop")
-    group = {(): 0, **{genes: i for i, genes in enumerate(kept, start=1)}}
-    groups = np.where(used, [group.get(genes, -1) for genes in perturbations], -1).astype(np.intp)
-    batches = None if batch_key is None else _read_batches(adata, batch_key, groups)
-    expression = Expression(adata, total_counts_key=total_counts_key, sources=sources, inspect=False)
-    effects = calculate_effects(expression, groups, len(kept) + 1, batches)
-    _say_what_is_done(expression, few, what, min_cells, total_counts_key)
-    _warn_of_other_features(adata.var[expression.measured])
-
-    options: dict[str, Any] = {"control": control, "sep": sep, "layer": layer, "batch_key": batch_key}
-    options |= {"perturbation_key": perturbation_key, "total_counts_key": total_counts_key, "min_cells": min_cells}
-    options["responders_key"] = responders_key
-    record = {
-        **{name: value for name, value in options.items() if value is not None},
-        "input": expression.scale.value,
-        "dropped": pd.DataFrame(
-            {Key.obs.PERTURBATION: list(map(format_label, few)), Key.obs.N_CELLS: np.array(list(few.values()), int)}
-        ),
-    }
-    result = _assemble(adata, expression, effects, kept, groups, perturbation_key, record)
+        dropped = {
+            Key.obs.PERTURBATION: list(map(format_label, few)),
+            Key.obs.N_CELLS: np.array(list(few.values()), int),
+        }
+        record = {name: value for name, value in options.items() if value is not None}
+        record |= {"input": expression.scale.value, "dropped": pd.DataFrame(dropped)}
+        result = _assemble(adata, expression, effects, kept, groups, perturbation_key, record)
     if shares is not None:
         result.obs[Key.obs.SHARE_RESPONDING] = [shares[genes] for genes in kept]
     return result

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import h5py
@@ -93,31 +92,25 @@ def _open(screen: Any, layer: str | None, opened: ExitStack) -> AnnData:
     if isinstance(screen, AnnData):
         return _with_annotation_in_memory(screen)
     if not is_path(screen):
-        raise TypeError(f"Expected an AnnData, or the path of one, found {type(screen).__name__}.{_mend_type(screen)}")
+        mend = ""
+        if isinstance(screen, pd.DataFrame):
+            mend = " Make one of counts, cells by genes, and their labels: `anndata.AnnData(counts, obs=labels)`."
+        elif isinstance(getattr(screen, "mod", None), Mapping):
+            mend = f" Pass the modality with the expression, such as mdata[{next(iter(screen.mod), 'rna')!r}]."
+        raise TypeError(f"Expected an AnnData, or the path of one, found {type(screen).__name__}.{mend}")
     path = path_of_anndata(screen)
     with named(path):
-        store = _store(path, opened)
+        if path.is_dir():
+            import zarr
+
+            store: Any = zarr.open_group(str(path), mode="r")
+        else:
+            store = opened.enter_context(h5py.File(path, "r"))
         if isinstance(store.get("obs"), h5py.Dataset):
             # Before version 0.7, anndata wrote tables as one array, which it alone reads.
             logger.info("%s was written by anndata below 0.7: it is read into memory.", path.name)
             return read_h5ad(path)
         return _read(store, layer)
-
-
-def _mend_type(screen: Any) -> str:
-    if isinstance(screen, pd.DataFrame):
-        return " Make one of counts, cells by genes, and their labels: `anndata.AnnData(counts, obs=labels)`."
-    if isinstance(getattr(screen, "mod", None), Mapping):
-        return f" Pass the modality with the expression, such as mdata[{next(iter(screen.mod), 'rna')!r}]."
-    return ""
-
-
-def _store(path: Path, opened: ExitStack) -> Any:
-    if path.is_dir():
-        import zarr
-
-        return zarr.open_group(str(path), mode="r")
-    return opened.enter_context(h5py.File(path, "r"))
 
 
 def _read(store: Any, layer: str | None) -> AnnData:

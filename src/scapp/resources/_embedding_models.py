@@ -142,13 +142,8 @@ def read_scfoundation(checkpoint: PathLike, gene_list: GeneList) -> pd.DataFrame
     """
     file = existing_file(checkpoint)
     names = _read_gene_list(gene_list)
-    keys = ("gene", "state_dict")
-    values = read_tensor(
-        file,
-        (SCFOUNDATION,),
-        inside=keys,
-        snippet=_resave(file, SCFOUNDATION, at="".join(f"[{key!r}]" for key in keys)),
-    )
+    snippet = _resave(file, SCFOUNDATION, at="['gene']['state_dict']")
+    values = read_tensor(file, (SCFOUNDATION,), inside=("gene", "state_dict"), snippet=snippet)
     if len(values) != len(names) + SCFOUNDATION_EXTRA:
         raise ValueError(
             f"{str(file)!r} has {len(values)} rows, that is {len(values) - SCFOUNDATION_EXTRA} genes and "
@@ -286,12 +281,9 @@ def _rows(vocabulary: dict[str, int], n_rows: int, checkpoint: Path, *, what: st
 
 
 def _read_gene_list(gene_list: GeneList) -> list[str]:
-    if isinstance(gene_list, str | os.PathLike):
-        return _read_gene_file(existing_file(gene_list))
-    return [str(name) for name in gene_list]
-
-
-def _read_gene_file(file: Path) -> list[str]:
+    if not isinstance(gene_list, str | os.PathLike):
+        return [str(name) for name in gene_list]
+    file = existing_file(gene_list)
     if is_pickle(file):
         raise refuse_pickle(
             file,
@@ -299,7 +291,12 @@ def _read_gene_file(file: Path) -> list[str]:
             f"open({file.stem + '.txt'!r}, 'w').write('\\n'.join(pickle.load(open({file.name!r}, 'rb'))))",
         )
     if file.suffix == ".h5ad":
-        return _var_names(file)
+        import anndata as ad
+
+        try:
+            return ad.read_h5ad(file, backed="r").var_names.astype(str).tolist()
+        except (OSError, KeyError, ValueError) as error:
+            raise ValueError(f"{str(file)!r} cannot be read as h5ad ({error}). Is it complete?") from error
     if file.suffix == ".json":
         names = read_json(file, "gene list")
         if not isinstance(names, list):
@@ -322,15 +319,6 @@ def _read_gene_file(file: Path) -> list[str]:
             raise ValueError(f"The column {number!r} of {str(file)!r} should number the genes from 0, each once.")
         table = table.assign(**{number: rows}).sort_values(number)
     return [str(name) for name in table[column]]
-
-
-def _var_names(file: Path) -> list[str]:
-    import anndata as ad
-
-    try:
-        return ad.read_h5ad(file, backed="r").var_names.astype(str).tolist()
-    except (OSError, KeyError, ValueError) as error:
-        raise ValueError(f"{str(file)!r} cannot be read as h5ad ({error}). Is it complete?") from error
 
 
 def _layer_norm(
@@ -456,14 +444,13 @@ def _recognise(path: Path) -> Format:
             "the model with format=…, or pass a file."
         )
     suffix = existing_file(path).suffix.lower()
-    by_suffix: dict[str, Format] = {".ckpt": "scfoundation", ".npy": "scbert"}
     if path.name == "best_model.pt":
         return "scgpt"
-    if suffix in (".safetensors", ".bin"):
-        return "geneformer"
     if suffix in (".pt", ".pth"):
         raise ValueError(
             f"{str(path)!r} could be the checkpoint of any model. Name it with format=…: "
             f"{', '.join(map(repr, get_args(Format)))}. (A table is read from {FORMATS}.)"
         )
+    by_suffix: dict[str, Format] = {".ckpt": "scfoundation", ".npy": "scbert"}
+    by_suffix |= {".safetensors": "geneformer", ".bin": "geneformer"}
     return by_suffix.get(suffix, "table")

@@ -14,11 +14,18 @@ import pandas as pd
 from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._tables import PathLike, existing_file, find_column, is_path, read_table, to_numbers
-from scapp.resources._gene_vectors import from_depmap, from_pie_folder, from_string_h5, is_depmap, is_pie_folder
+from scapp.resources._gene_vectors import (
+    GeneVectors,
+    from_depmap,
+    from_pie_folder,
+    from_string_h5,
+    is_depmap,
+    is_pie_folder,
+)
 from scapp.resources._safe import is_pickle, read_arrays, read_json, refuse_pickle
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
 Duplicates = Literal["error", "first", "mean"]
 TEXT = (".csv", ".tsv", ".txt", ".tab")
@@ -84,42 +91,39 @@ def read_embedding_table(
     """
     file = Path(path).expanduser()
     is_folder = is_pie_folder(file)
-    suffix = "" if is_folder else _suffix(existing_file(file))
+    suffix = ""
+    if not is_folder:
+        existing_file(file)
+        suffix = (Path(file.stem) if file.suffix.lower() == ".gz" else file).suffix.lower()
     if key is not None and suffix not in (".h5ad", *HDF5):
         raise ValueError(f"key={key!r} names an array of varm, but {str(file)!r} is no h5ad file. Leave it out.")
-    options: dict[str, Any] = {"source": file, "ensembl_ids": ensembl_ids, "duplicates": duplicates}
+    format = suffix.lstrip(".")
     if is_folder:
-        found = from_pie_folder(file)
-        return to_frame(found.names, found.values, format="pie", **options, **found.attrs)
-    if suffix in HDF5:
-        found = from_string_h5(file, key)
-        return to_frame(found.names, found.values, format="string", **options, **found.attrs)
-    if suffix == ".csv" and not is_pickle(file) and is_depmap(file):
-        found = from_depmap(file)
-        return to_frame(found.names, found.values, format="depmap", **options, **found.attrs)
-    if suffix in (".npz", ".npy"):
-        names, values = _from_arrays(file)
+        format, found = "pie", from_pie_folder(file)
+    elif suffix in HDF5:
+        format, found = "string", from_string_h5(file, key)
+    elif suffix == ".csv" and not is_pickle(file) and is_depmap(file):
+        format, found = "depmap", from_depmap(file)
+    elif suffix in (".npz", ".npy"):
+        found = _from_arrays(file)
     elif is_pickle(file):
         raise refuse_pickle(file, PICKLED_MAPPING.format(name=file.name, new=file.stem + ".npz"))
     elif suffix == ".h5ad":
-        names, values = _from_h5ad(file, key)
+        found = _from_h5ad(file, key)
     elif suffix == ".json":
-        names, values = _from_json(file)
+        found = _from_json(file)
     elif suffix == ".parquet" or suffix in TEXT:
-        names, values = _from_columns(file)
+        found = _from_columns(file)
     else:
         raise ValueError(
             f"{str(file)!r} is of no known format. Tables of embeddings are read from {FORMATS}; published models by "
             "read_geneformer, read_scgpt, read_scfoundation, read_scbert and read_genept."
         )
-    return to_frame(names, values, format=suffix.lstrip("."), **options)
+    options: dict[str, Any] = {"source": file, "ensembl_ids": ensembl_ids, "duplicates": duplicates}
+    return to_frame(found.names, found.values, format=format, **options, **found.attrs)
 
 
-def _suffix(file: Path) -> str:
-    return (Path(file.stem) if file.suffix.lower() == ".gz" else file).suffix.lower()
-
-
-def _from_arrays(file: Path) -> tuple[list[str], ArrayLike]:
+def _from_arrays(file: Path) -> GeneVectors:
     arrays = read_arrays(
         file,
         "import numpy as np\n"
@@ -138,10 +142,10 @@ def _from_arrays(file: Path) -> tuple[list[str], ArrayLike]:
         raise ValueError(
             f"{str(file)!r} must hold one array of gene names (text) and one matrix with as many rows, found {found}."
         )
-    return arrays[names[0]].astype(str).tolist(), arrays[matrices[0]]
+    return GeneVectors(arrays[names[0]].astype(str).tolist(), arrays[matrices[0]])
 
 
-def _from_h5ad(file: Path, key: str | None) -> tuple[list[str], ArrayLike]:
+def _from_h5ad(file: Path, key: str | None) -> GeneVectors:
     import anndata as ad
     from scipy import sparse
 
@@ -149,20 +153,15 @@ def _from_h5ad(file: Path, key: str | None) -> tuple[list[str], ArrayLike]:
         adata = ad.read_h5ad(file)
     except (OSError, KeyError, ValueError) as error:
         raise ValueError(f"{str(file)!r} cannot be read as h5ad ({error}). Is it complete?") from error
-    if key is None:
-        if adata.X is None:
-            raise ValueError(
-                f"{str(file)!r} has no X. Name an array of varm with key=…: {shorten(adata.varm) or 'none'}."
-            )
-        values = adata.X.toarray() if sparse.issparse(adata.X) else np.asarray(adata.X)
-        return adata.obs_names.astype(str).tolist(), values
-    if key not in adata.varm:
+    if key is None and adata.X is None:
+        raise ValueError(f"{str(file)!r} has no X. Name an array of varm with key=…: {shorten(adata.varm) or 'none'}.")
+    if key is not None and key not in adata.varm:
         raise ValueError(f"{str(file)!r} has no varm[{key!r}]; its keys are {shorten(adata.varm, 10) or 'none'}.")
-    values = adata.varm[key]
-    return adata.var_names.astype(str).tolist(), values.toarray() if sparse.issparse(values) else np.asarray(values)
+    names, values = (adata.obs_names, adata.X) if key is None else (adata.var_names, adata.varm[key])
+    return GeneVectors(names.astype(str).tolist(), values.toarray() if sparse.issparse(values) else np.asarray(values))
 
 
-def _from_json(file: Path) -> tuple[list[str], ArrayLike]:
+def _from_json(file: Path) -> GeneVectors:
     found = read_json(file, "embedding")
     if not isinstance(found, Mapping):
         raise ValueError(f"{str(file)!r} should map genes to vectors, found a {type(found).__name__}.")
@@ -174,10 +173,10 @@ def _from_json(file: Path) -> tuple[list[str], ArrayLike]:
             f"{str(file)!r} should map each gene to a vector, all of one length. {len(odd)} of {len(found)} differ from "
             f"the usual {usual}: {shorten(f'{name!r} ({lengths[name]})' for name in odd)}."
         )
-    return list(found), _numbers(pd.DataFrame(list(found.values()), index=list(found)), file)
+    return GeneVectors(list(found), _numbers(pd.DataFrame(list(found.values()), index=list(found)), file))
 
 
-def _from_columns(file: Path) -> tuple[list[str], ArrayLike]:
+def _from_columns(file: Path) -> GeneVectors:
     try:
         table = read_table(file)
     except (OSError, UnicodeDecodeError, EOFError, pd.errors.ParserError) as error:
@@ -199,10 +198,10 @@ def _from_columns(file: Path) -> tuple[list[str], ArrayLike]:
                 f"The first column of {str(file)!r}, {table.index.name!r}, should name the genes, found numbers: "
                 f"{shorten(table.index, 3)}."
             )
-    return table.index.astype(str).tolist(), _numbers(table, file)
+    return GeneVectors(table.index.astype(str).tolist(), _numbers(table, file))
 
 
-def _numbers(table: pd.DataFrame, file: Path) -> ArrayLike:
+def _numbers(table: pd.DataFrame, file: Path) -> NDArray[np.float64]:
     """Return the values as numbers, or an error that shows which are none."""
     values: Any = table.apply(to_numbers) if table.shape[1] else table
     bad = values.isna().to_numpy()
@@ -246,7 +245,16 @@ def to_frame(
     attrs = {"source": str(source), "format": format, **attrs, "n_special_tokens": int((~gene).sum())}
     kept = [name for name, is_gene in zip(names, gene, strict=True) if is_gene]
     values = values[gene].astype(np.float32)
-    _check(kept, values, source)
+    if not kept:
+        raise ValueError(f"{str(source)!r} holds no gene.")
+    if empty := kept.count(""):
+        raise ValueError(f"{empty} of the {len(kept)} gene names of {str(source)!r} are empty.")
+    bad = ~np.isfinite(values).all(axis=1)
+    if bad.any():
+        raise ValueError(
+            f"The vectors of {int(bad.sum())} gene(s) of {str(source)!r} hold NaN, infinite values or values too large for "
+            f"float32: {shorten(np.array(kept, dtype=object)[bad])}. Leave these genes out of the file."
+        )
     index, values, n_repeated = _without_duplicates(pd.Index(kept, dtype=object), values, duplicates, source)
     frame = pd.DataFrame(values, index=index, columns=pd.RangeIndex(values.shape[1]))
     frame.attrs = {**attrs, "n_repeated_names": n_repeated}
@@ -254,20 +262,6 @@ def to_frame(
         frame = _to_symbols(frame, ensembl_ids, source)
     frame.index.name = "gene"
     return frame
-
-
-def _check(names: list[str], values: NDArray[np.float32], source: Path) -> None:
-    if not names:
-        raise ValueError(f"{str(source)!r} holds no gene.")
-    empty = sum(not name for name in names)
-    if empty:
-        raise ValueError(f"{empty} of the {len(names)} gene names of {str(source)!r} are empty.")
-    bad = ~np.isfinite(values).all(axis=1)
-    if bad.any():
-        raise ValueError(
-            f"The vectors of {int(bad.sum())} gene(s) of {str(source)!r} hold NaN, infinite values or values too large for "
-            f"float32: {shorten(np.array(names, dtype=object)[bad])}. Leave these genes out of the file."
-        )
 
 
 def _without_duplicates(

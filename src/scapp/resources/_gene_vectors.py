@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -30,7 +32,7 @@ class GeneVectors(NamedTuple):
 
     names: list[str]
     values: NDArray[Any]
-    attrs: dict[str, Any]
+    attrs: Mapping[str, Any] = MappingProxyType({})
 
 
 def is_pie_folder(path: Path) -> bool:

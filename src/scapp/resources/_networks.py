@@ -40,14 +40,8 @@ GENES = "gene gene_symbol symbol gene_name hgnc_symbol gene_id ensembl_id entrez
 TERMS = """term go go_id goid go_term term_id pathway pathway_id pathway_name gene_set geneset set gs_name annotation category class
     ontology_id kegg reactome complex module cluster family""".split()
 # Kinds of names that terms do not have.
-OF_GENES = {
-    "STRING's protein ids",
-    "Ensembl protein ids",
-    "Ensembl transcript ids",
-    "Ensembl ids",
-    "Entrez ids",
-    "UniProt accessions",
-}
+OF_GENES = {"STRING's protein ids", "Ensembl ids", "Entrez ids", "UniProt accessions"}
+OF_GENES |= {"Ensembl protein ids", "Ensembl transcript ids"}
 
 _HGNC = RemoteFile(
     "hgnc_complete_set.txt",
@@ -113,10 +107,9 @@ def from_table(
         If `table` is something else.
     """
     path = existing_file(table) if is_path(table) else None
+    annotated = gene is not None or term is not None
     if path is not None:
-        named = [source, target, weight]
-        by_name = gene is not None or term is not None
-        table = read_table(path) if by_name else read_edge_file(path, named)
+        table = read_table(path) if annotated else read_edge_file(path, [source, target, weight])
     if isinstance(table, list) and table and all(isinstance(edge, list | tuple) for edge in table):
         table = table_of(table)
     if not isinstance(table, pd.DataFrame):
@@ -127,11 +120,7 @@ def from_table(
     attrs = table.attrs
     table = table.reset_index(drop=pd.api.types.is_numeric_dtype(table.index.dtype))
     table.attrs = attrs
-    given = gene is not None or term is not None or source is not None or target is not None
-    annotated = gene is not None or term is not None
-    if not given and weight is None and _are_annotations(table):
-        annotated = True
-    if annotated:
+    if annotated or (source is None and target is None and weight is None and _are_annotations(table)):
         read = _annotations(table, gene, term, parents)
         directed = None
     else:
@@ -182,11 +171,9 @@ def _edges(
     if min_weight is not None and not min_weight >= 0:
         raise ValueError(f"min_weight bounds the magnitude and must not be negative, found {min_weight!r}.")
     read = read_edges(table, var_names=[], source=source, target=target, weight=weight)
-    if len(read.edges) == len(table):
-        others = [column for column in read.unread if column in table and column not in read.edges.columns]
-        edges = read.edges.join(table[others])
-    else:
-        edges = read.edges  # of a matrix
+    edges = read.edges
+    if len(edges) == len(table):  # and not those of a matrix
+        edges = edges.join(table[[column for column in read.unread if column in table and column not in edges]])
     if min_weight is not None:
         magnitude = edges["weight"].abs()
         edges = edges[magnitude >= min_weight]
@@ -209,7 +196,11 @@ def _annotations(
         named = find_column(table, GENES), find_column(table, TERMS)
         members = members_column(table)
         if members is not None:
-            gene, term = members, named[1] if named[1] not in (None, members) else _names_of_sets(table, members)
+            gene, term = members, named[1]
+            if term in (None, members):  # the first column of text that tells the rows apart
+                others = (table[column] for column in table.columns if column != members)
+                texts = (column for column in others if not np.isfinite(to_numbers(column)).all())
+                term = next((column.name for column in texts if column.is_unique), None)
         elif None not in named and named[0] != named[1]:
             gene, term = named
         else:
@@ -228,14 +219,6 @@ def _annotations(
     if parents is None:
         return pairs.drop_duplicates(ignore_index=True)
     return read_annotations(pairs, parents=parents).pairs()
-
-
-def _names_of_sets(table: pd.DataFrame, members: str) -> str | None:
-    """Return the first column of text that tells the rows apart."""
-    others = [
-        column for column in table.columns if column != members and not np.isfinite(to_numbers(table[column])).all()
-    ]
-    return next((column for column in others if table[column].is_unique), None)
 
 
 def _check_header(table: pd.DataFrame) -> None:

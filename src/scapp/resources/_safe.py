@@ -104,30 +104,6 @@ def read_tensors(
     """
     if path.suffix.lower() == ".safetensors":
         return _from_safetensors(path, wanted)
-    return _from_torch(path, wanted, inside, snippet)
-
-
-def _from_safetensors(path: Path, wanted: Mapping[str, tuple[str, ...]]) -> dict[str, NDArray[np.float32]]:
-    try:
-        from safetensors import SafetensorError, safe_open
-    except ImportError as error:
-        raise ImportError(
-            f"{str(path)!r} is read by the package safetensors: `pip install 'scapp[embeddings]'`."
-        ) from error
-    try:
-        # Through torch, as numpy has no bfloat16.
-        with safe_open(path, framework="pt") as file:
-            found = {key: _pick(list(file.keys()), names, path) for key, names in wanted.items()}
-            return {key: _to_numpy(file.get_tensor(name)) for key, name in found.items()}
-    except SafetensorError as error:
-        raise ValueError(
-            f"{str(path)!r} cannot be read as safetensors ({error}). Is it complete? Download it again."
-        ) from error
-
-
-def _from_torch(
-    path: Path, wanted: Mapping[str, tuple[str, ...]], inside: tuple[str, ...], snippet: str
-) -> dict[str, NDArray[np.float32]]:
     import torch
 
     if tuple(map(int, str(torch.__version__).split(".")[:2])) < SAFE_TORCH:
@@ -160,6 +136,24 @@ def _from_torch(
         raise ValueError(f"{str(path)!r} should hold tensors by name, found {_described(checkpoint)}.")
     tensors = {str(name): value for name, value in checkpoint.items() if isinstance(value, torch.Tensor)}
     return {key: _to_numpy(tensors[_pick(list(tensors), names, path)]) for key, names in wanted.items()}
+
+
+def _from_safetensors(path: Path, wanted: Mapping[str, tuple[str, ...]]) -> dict[str, NDArray[np.float32]]:
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError as error:
+        raise ImportError(
+            f"{str(path)!r} is read by the package safetensors: `pip install 'scapp[embeddings]'`."
+        ) from error
+    try:
+        # Through torch, as numpy has no bfloat16.
+        with safe_open(path, framework="pt") as file:
+            found = {key: _pick(list(file.keys()), names, path) for key, names in wanted.items()}
+            return {key: _to_numpy(file.get_tensor(name)) for key, name in found.items()}
+    except SafetensorError as error:
+        raise ValueError(
+            f"{str(path)!r} cannot be read as safetensors ({error}). Is it complete? Download it again."
+        ) from error
 
 
 def _pick(found: list[str], names: tuple[str, ...], path: Path) -> str:

@@ -106,15 +106,19 @@ def string(
     links = _file(number, "links.detailed", version, "protein1 protein2 ")
     info = _file(number, "info", version, "#string_protein_id\t")
     as_published = number == 9606 and set(channels) == set(NO_TEXTMINING) and version == "12.0"
-    small = None
     if as_published and min_score >= _SMALL_FROM:
-        small = small_tables([_SMALL], instead_of=links, local=file, folder=folder)
-    if small:
-        return _read_small(small[0], min_score)
+        if small := small_tables([_SMALL], instead_of=links, local=file, folder=folder):
+            return _read_small(small[0], min_score)
     links_path, info_path = fetch(links, local=file, **options), fetch(info, local=info_file, **options)
     names = _read_names(info_path, number)
     found = _read_links(links_path, number, channels, min_score, progress_bar)
-    _check_named(found, names, info_path, links_path)
+    proteins = pd.unique(found[["protein1", "protein2"]].to_numpy(dtype=object).ravel())
+    n_named = int(pd.Index(proteins).isin(names.index).sum())
+    if 2 * n_named < len(proteins):  # such edges would fit no gene
+        raise ValueError(
+            f"Only {n_named} of the {len(proteins)} proteins of {str(links_path)!r} have a name in {str(info_path)!r}. Take both "
+            "files of one version and species."
+        )
     edges = _named(found, names, channels)
     if edges.empty:
         raise ValueError(
@@ -226,17 +230,6 @@ def _read_links(path: Path, number: int, channels: list[str], min_score: int, pr
             strong = (weight >= min_score) & (weight > 0)
             kept.append(block[strong].assign(weight=weight[strong]))
     return pd.concat(kept, ignore_index=True) if kept else pd.DataFrame(columns=["protein1", "protein2", "weight"])
-
-
-def _check_named(links: pd.DataFrame, names: pd.Series, info_path: Path, links_path: Path) -> None:
-    """Raise if most proteins have no name: such edges would fit no gene."""
-    proteins = pd.unique(links[["protein1", "protein2"]].to_numpy(dtype=object).ravel())
-    n_named = int(pd.Index(proteins).isin(names.index).sum())
-    if 2 * n_named < len(proteins):
-        raise ValueError(
-            f"Only {n_named} of the {len(proteins)} proteins of {str(links_path)!r} have a name in {str(info_path)!r}. Take both "
-            "files of one version and species."
-        )
 
 
 def _named(links: pd.DataFrame, names: pd.Series, channels: list[str]) -> pd.DataFrame:
