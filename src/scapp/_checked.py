@@ -50,6 +50,10 @@ def _is_pair(value: Any) -> bool:
     return isinstance(value, Sequence | np.ndarray) and len(value) == 2 and all(map(_is_number, value))
 
 
+def _is_among(allowed: tuple, value: Any) -> bool:
+    return any(type(value) is type(choice) and value == choice for choice in allowed)
+
+
 def _named(name: str) -> Callable[[Any], bool]:
     """Return a check by the name of a class, which need not be imported for it."""
     return lambda value: any(base.__name__ == name for base in type(value).__mro__)
@@ -101,16 +105,14 @@ def checked(function: Any = None, /, *, own: Sequence[str] = ()) -> Any:
     if function is None:
         return functools.partial(checked, own=own)
     signature = inspect.signature(function)
+    # The public name: the module without private parts.
+    parts = [part for part in function.__module__.split(".") if not part.startswith("_")]
+    public = ".".join([*parts, re.sub(r"\w+Mixin\.", "APP.", function.__qualname__.replace(".__init__", ""))])
     kinds: dict[str, list[Kind]] = {}
     for name, parameter in signature.parameters.items():
         single = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-        if (
-            name not in own
-            and single
-            and isinstance(parameter.annotation, str)
-            and (found := _read(parameter.annotation, function))
-        ):
-            kinds[name] = found
+        if name not in own and single and isinstance(parameter.annotation, str):
+            kinds[name] = _read(parameter.annotation, function)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -121,10 +123,10 @@ def checked(function: Any = None, /, *, own: Sequence[str] = ()) -> Any:
         except TypeError:
             return function(*args, **kwargs)  # which says what is missing or not known
         for name, value in given.items():
-            if name in kinds and not any(kind.holds(value) for kind in kinds[name]):
+            if kinds.get(name) and not any(kind.holds(value) for kind in kinds[name]):
                 unknown = isinstance(value, str) and any(kind.choices for kind in kinds[name])
                 error = ValueError if unknown or (isinstance(value, float) and math.isnan(value)) else TypeError
-                raise error(_message(_called(function), name, value, kinds[name]))
+                raise error(_message(public, name, value, kinds[name]))
         return function(*args, **kwargs)
 
     return call
@@ -145,45 +147,26 @@ def _read(annotation: str, function: Callable[..., Any]) -> list[Kind]:
     """Return what an annotation allows; nothing if a part of it is of a richer type."""
     found = []
     for part in re.split(r"\s*\|\s*(?![^\[]*\])", annotation):
-        kind = (
-            _KINDS.get(part)
-            or (_MAPPING if part.startswith(("Mapping[", "dict[")) else None)
-            or _choices(part, function)
-        )
-        if kind is None:
+        literal: Any = getattr(inspect.unwrap(function), "__globals__", {}).get(part)
+        if part.startswith("Literal["):
+            literal = eval(part, {"Literal": Literal})
+        if part in _KINDS:
+            found.append(_KINDS[part])
+        elif part.startswith(("Mapping[", "dict[")):
+            found.append(_MAPPING)
+        elif get_origin(literal) is Literal:
+            allowed = get_args(literal)
+            found.append(Kind(" or ".join(map(repr, allowed)), functools.partial(_is_among, allowed), allowed))
+        else:
             return []
-        found.append(kind)
     return found
 
 
-def _choices(part: str, function: Callable[..., Any]) -> Kind | None:
-    """Return what a literal allows."""
-    space = getattr(inspect.unwrap(function), "__globals__", {})
-    literal: Any = space.get(part)
-    if part.startswith("Literal["):
-        literal = eval(part, {"Literal": Literal})
-    if get_origin(literal) is not Literal:
-        return None
-    allowed = get_args(literal)
-    return Kind(" or ".join(map(repr, allowed)), lambda value: _among(value, allowed), allowed)
-
-
-def _among(value: Any, allowed: tuple) -> bool:
-    return any(type(value) is type(choice) and value == choice for choice in allowed)
-
-
-def _called(function: Callable[..., Any]) -> str:
-    """Return the public name of a function: its module without private parts."""
-    public = [part for part in function.__module__.split(".") if not part.startswith("_")]
-    return ".".join([*public, re.sub(r"\w+Mixin\.", "APP.", function.__qualname__.replace(".__init__", ""))])
-
-
 def _message(call: str, name: str, value: Any, kinds: Sequence[Kind]) -> str:
-    shown = (
-        re.sub(r"\s+", " ", repr(value)) if isinstance(value, str | int | float | bool | list | tuple | dict) else ""
-    )
-    shown = f" {shown[:LONGEST_SHOWN]}{'…' if len(shown) > LONGEST_SHOWN else ''}" if shown else ""
-    found = "None" if value is None else f"{type(value).__name__}{shown}"
+    found = "None" if value is None else type(value).__name__
+    if isinstance(value, str | int | float | bool | list | tuple | dict):
+        shown = re.sub(r"\s+", " ", repr(value))
+        found += f" {shown[:LONGEST_SHOWN]}{'…' if len(shown) > LONGEST_SHOWN else ''}"
     if call.endswith("setup_anndata") and found == "MuData":
         found = "MuData; for a MuData there is setup_mudata"
     choices = [repr(choice) for kind in kinds for choice in kind.choices]

@@ -102,19 +102,17 @@ def hold_out(effects: ad.AnnData, seed: int) -> dict[str, list[str]]:
     parsed = dict(zip(effects.obs_names, parse_labels(effects.obs_names, control=None), strict=True))
     singles = [name for name, genes in parsed.items() if len(genes) == 1]
     combinations = [name for name, genes in parsed.items() if len(genes) > 1]
-    held: dict[str, list[str]] = {}
-    unseen = _a_fifth(singles, rng)
+
+    def a_fifth(names: list[str]) -> list[str]:
+        if len(names) < MIN_PERTURBATIONS:
+            return []
+        return sorted(rng.choice(names, size=max(1, len(names) // 5), replace=False).tolist())
+
+    unseen = a_fifth(singles)
     genes = set(perturbed_genes(parsed[name] for name in unseen))
     left_out = [name for name in combinations if genes & set(parsed[name])]
     rest = [name for name in combinations if name not in set(left_out)]
-    held[KINDS[0]], held[KINDS[1]], held["left out"] = _a_fifth(rest, rng), unseen, left_out
-    return held
-
-
-def _a_fifth(names: list[str], rng: np.random.Generator) -> list[str]:
-    if len(names) < MIN_PERTURBATIONS:
-        return []
-    return sorted(rng.choice(names, size=max(1, len(names) // 5), replace=False).tolist())
+    return {KINDS[0]: a_fifth(rest), KINDS[1]: unseen, "left out": left_out}
 
 
 def train_and_score(screen: Screen, *, seed: int, progress_bar: bool = True) -> tuple[APP, ad.AnnData, pd.DataFrame]:
@@ -154,17 +152,10 @@ def _scores(predicted: ad.AnnData, train: ad.AnnData, held: dict[str, list[str]]
         observed = predicted[names].layers[Key.layers.LFC][:, measured]
         for method, adata in lfc.items():
             values = adata.layers[Key.layers.PREDICTED_LFC][:, measured]
-            rows.append(
-                pd.DataFrame(
-                    {
-                        "kind": kind,
-                        "method": method,
-                        "perturbation": names,
-                        "l2": metrics.l2(values, observed, genes=scored),
-                        "pearson_delta": metrics.pearson_delta(values, observed, genes=scored),
-                    }
-                )
-            )
+            part = pd.DataFrame({"kind": kind, "method": method, "perturbation": names})
+            part["l2"] = metrics.l2(values, observed, genes=scored)
+            part["pearson_delta"] = metrics.pearson_delta(values, observed, genes=scored)
+            rows.append(part)
     if not rows:
         return pd.DataFrame(columns=["kind", "method", "perturbation", "l2"])
     table = pd.concat(rows, ignore_index=True)

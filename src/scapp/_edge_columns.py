@@ -34,23 +34,13 @@ ENDS = {
     ("row", "column"): "",
     ("row", "col"): "",
 }
-# What the ends are called, where the rest of both names is the same: "parent_symbol" and "child_symbol"; and whether this says
-# that the edge has a direction.
+# What the ends are called, where the rest of both names is the same: "parent_symbol" and "child_symbol". Those with ">" say that the
+# edge has a direction.
 _ROLES = [
-    *[(first, "target", True) for first in ("regulator", "tf", "transcription_factor", "effector")],
-    *[(first, "gene", True) for first in ("regulator", "tf", "transcription_factor")],
-    ("source", "target", False),
-    ("parent", "child", True),
-    ("upstream", "downstream", True),
-    ("ligand", "receptor", True),
-    ("kinase", "substrate", True),
-    ("from", "to", False),
-    ("head", "tail", False),
-    ("cause", "effect", True),
-    ("1", "2", False),
-    ("a", "b", False),
-    ("i", "j", False),
-    ("x", "y", False),
+    re.split("([>-])", ends)
+    for ends in """regulator>target tf>target transcription_factor>target effector>target regulator>gene tf>gene
+    transcription_factor>gene source-target parent>child upstream>downstream ligand>receptor kinase>substrate from-to head-tail
+    cause>effect 1-2 a-b i-j x-y""".split()
 ]
 # Of a name, what says of which kind a column is.
 _KINDS = ["", *"gene symbol gene_symbol genesymbol name gene_name genename node protein id gene_id".split()]
@@ -109,7 +99,9 @@ def edge_ends(table: pd.DataFrame) -> tuple[str, str] | None:
 def ends_are_directed(ends: tuple[object, object]) -> bool:
     """Return whether the names of two ends say that the edge goes from the first to the second."""
     first = plain(ends[0])
-    return first == "regulatorygene" or any(directed and _rest(first, role) is not None for role, _, directed in _ROLES)
+    return first == "regulatorygene" or any(
+        arrow == ">" and _rest(first, role) is not None for role, arrow, _ in _ROLES
+    )
 
 
 def _rest(name: str, role: str) -> str | None:
@@ -136,7 +128,7 @@ def _by_roles(table: pd.DataFrame) -> tuple[str, str] | None:
         for column in reversed(list(table.columns))
         if (name := spelled(column)) and not holds_numbers(column)
     }
-    for first, second, directed in _ROLES:
+    for first, arrow, second in _ROLES:
         symmetric = len(first) == 1
         sources = {rest: column for name, column in columns.items() if (rest := _rest(name, first)) is not None}
         targets = {rest: column for name, column in columns.items() if (rest := _rest(name, second)) is not None}
@@ -147,7 +139,12 @@ def _by_roles(table: pd.DataFrame) -> tuple[str, str] | None:
         if symmetric:
             continue
         for one, other in product(_KINDS, _KINDS):  # "regulator" beside "gene_name"
-            if one in sources and other in targets and sources[one] != targets[other] and (directed or one or other):
+            if (
+                one in sources
+                and other in targets
+                and sources[one] != targets[other]
+                and (arrow == ">" or one or other)
+            ):
                 return sources[one], targets[other]
     return None
 

@@ -34,16 +34,23 @@ def read_xlsx(path: Path) -> pd.DataFrame:
 
 
 def _rows(archive: zipfile.ZipFile) -> list[list[object]]:
-    name = _first_sheet(archive)
+    def root(name: str) -> ElementTree.Element:
+        with archive.open(name) as file:
+            return ElementTree.parse(file).getroot()
+
+    sheet = next(root("xl/workbook.xml").iter(f"{_MAIN}sheet"), None)
+    if sheet is None:
+        raise KeyError("there is no sheet")
+    targets = {relation.get("Id"): relation.get("Target", "") for relation in root("xl/_rels/workbook.xml.rels")}
+    target = targets[sheet.get(_RELATION)]
     for part in archive.infolist():
         if part.file_size > LARGEST_SHEET:
             raise KeyError(f"its part {part.filename} is larger than {LARGEST_SHEET:,} bytes")
     shared: list[str] = []
     if "xl/sharedStrings.xml" in archive.namelist():
-        with archive.open("xl/sharedStrings.xml") as file:
-            shared = [_text(item) for item in ElementTree.parse(file).getroot().iter(f"{_MAIN}si")]
+        shared = [_text(item) for item in root("xl/sharedStrings.xml").iter(f"{_MAIN}si")]
     rows: list[list[object]] = []
-    with archive.open(name) as file:
+    with archive.open(target.lstrip("/") if target.startswith("/") else f"xl/{target}") as file:
         for _, element in ElementTree.iterparse(file):
             if element.tag != f"{_MAIN}row":
                 continue
@@ -56,17 +63,6 @@ def _rows(archive: zipfile.ZipFile) -> list[list[object]]:
                 rows.append(row)
             element.clear()
     return rows
-
-
-def _first_sheet(archive: zipfile.ZipFile) -> str:
-    with archive.open("xl/workbook.xml") as file:
-        sheet = next(ElementTree.parse(file).getroot().iter(f"{_MAIN}sheet"), None)
-    if sheet is None:
-        raise KeyError("there is no sheet")
-    with archive.open("xl/_rels/workbook.xml.rels") as file:
-        targets = {relation.get("Id"): relation.get("Target", "") for relation in ElementTree.parse(file).getroot()}
-    target = targets[sheet.get(_RELATION)]
-    return target.lstrip("/") if target.startswith("/") else f"xl/{target}"
 
 
 def _column(reference: str, following: int) -> int:

@@ -205,7 +205,16 @@ def simulated_perturb_seq(
     )
     adata = AnnData(X=counts.draw(rng, rates, cells, batch), obs=obs, var=pd.DataFrame(index=pd.Index(genes)))
 
-    effects = _true_effects(counts.expected_log_expression(rates), changes, labels, types, in_screen, genes)
+    expected = counts.expected_log_expression(rates)
+    layers = {Key.layers.LFC: expected[1:] - expected[0], "rate_change": changes}
+    effects = AnnData(
+        X=expected[1:].astype(np.float32),
+        obs=pd.DataFrame({Key.obs.PERTURBATION: np.array(labels, dtype=object)}, index=pd.Index(labels)),
+        var=pd.DataFrame({Key.var.CONTROL_MEAN: expected[0]}, index=pd.Index(genes)),
+        layers={name: values.astype(np.float32) for name, values in layers.items()},
+    )
+    effects.obs["perturbation_type"] = pd.Categorical(types)
+    effects.obs["in_screen"] = in_screen
     effects.obs[Key.obs.N_PERTURBED_GENES] = [len(p) for p in perturbations]
     kinds = [network.kind(p) if interaction_strength else "none" for p in pairs]
     truth = _describe(network, effects, kinds, labels[n_regulators:], genes)
@@ -220,30 +229,6 @@ def _perturbation_type(network: PlantedNetwork, perturbation: tuple[int, ...]) -
     if len(directions) > 1:
         return "mixed"
     return "knock-down" if directions == {-1} else "activation"
-
-
-def _true_effects(
-    expected: np.ndarray,
-    changes: np.ndarray,
-    labels: list[str],
-    types: list[str],
-    in_screen: np.ndarray,
-    genes: np.ndarray,
-) -> AnnData:
-    obs = pd.DataFrame(
-        {
-            Key.obs.PERTURBATION: np.array(labels, dtype=object),
-            "perturbation_type": pd.Categorical(types),
-            "in_screen": in_screen,
-        },
-        index=pd.Index(labels),
-    )
-    layers = {
-        Key.layers.LFC: (expected[1:] - expected[0]).astype(np.float32),
-        "rate_change": changes.astype(np.float32),
-    }
-    var = pd.DataFrame({Key.var.CONTROL_MEAN: expected[0]}, index=pd.Index(genes))
-    return AnnData(X=expected[1:].astype(np.float32), obs=obs, var=var, layers=layers)
 
 
 def _describe(

@@ -52,12 +52,8 @@ def effects_by_context(
     of_controls = {
         key: np.column_stack([part.var[key] for part in parts]) for key in (Key.varm.CONTROL_MEAN, Key.varm.CONTROL_VAR)
     }
-    record = {
-        **records[0],
-        "context_key": context_key,
-        "contexts": np.array(contexts, dtype=object),
-        "dropped": pd.concat(dropped, ignore_index=True),
-    }
+    record = {**records[0], "context_key": context_key, "contexts": np.array(contexts, dtype=object)}
+    record["dropped"] = pd.concat(dropped, ignore_index=True)
     return AnnData(
         X=np.vstack([part.X for part in parts]),
         obs=obs,
@@ -221,17 +217,8 @@ def add_effects_as_features(
     values = _lfc(effects, layer)[singles]
     genes = [perturbations[i][0] for i in singles]
     table = pd.DataFrame(_signatures(values, genes, effects.var_names, n_components, seed), index=genes)
-    return add_gene_features(
-        adata,
-        table,
-        key_added=key_added,
-        kind="table",
-        aliases=aliases,
-        perturbation_key=perturbation_key,
-        control=control,
-        sep=sep,
-        copy=copy,
-    )
+    names = {"aliases": aliases, "perturbation_key": perturbation_key, "control": control, "sep": sep}
+    return add_gene_features(adata, table, key_added=key_added, kind="table", copy=copy, **names)  # type: ignore[arg-type]
 
 
 def _lfc(effects: AnnData, layer: str) -> NDArray[np.float64]:
@@ -274,10 +261,8 @@ def _check_another_screen(
     adata: AnnData, effects: AnnData, perturbations: list[Perturbation], perturbation_key: str, layer: str, sep: str
 ) -> None:
     """Raise if some effects are those of `adata` itself."""
-    if (
-        label_column(adata, perturbation_key) not in adata.obs
-        or layer not in adata.layers
-        or layer not in effects.layers
+    if label_column(adata, perturbation_key) not in adata.obs or not (
+        layer in adata.layers and layer in effects.layers
     ):
         return
     own = read_perturbations(adata, perturbation_key=perturbation_key, control=None, sep=sep)

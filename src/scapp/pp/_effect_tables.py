@@ -129,10 +129,9 @@ def from_table(table: pd.DataFrame, options: Options) -> FoundEffects:
     if not len(table) or not table.shape[1]:
         raise ValueError("The table of effects is empty.")
     if not isinstance(table.index, pd.RangeIndex):
-        usual = "index" if "index" not in table else "row_names"
-        name = (
-            table.index.name if isinstance(table.index.name, str) and table.index.name not in table.columns else usual
-        )
+        name = table.index.name
+        if not isinstance(name, str) or name in table.columns:
+            name = "index" if "index" not in table else "row_names"
         if isinstance(table.index, pd.MultiIndex):
             table = table.reset_index()
         elif not pd.api.types.is_numeric_dtype(table.index.dtype):
@@ -145,14 +144,13 @@ def from_table(table: pd.DataFrame, options: Options) -> FoundEffects:
         raise ValueError(
             f"{len(twice)} columns of the table occur twice: {shorten(twice)}. Rename or drop all but one of each."
         )
-    given = {
-        **options.columns,
-        "lfc_se": options.lfc_se if isinstance(options.lfc_se, str) and options.lfc_se in table else None,
-    }
+    errors_in = options.lfc_se if isinstance(options.lfc_se, str) and options.lfc_se in table else None
+    given = {**options.columns, "lfc_se": errors_in}
     for argument, column in given.items():
         if column is not None:
             check_column(table, column, argument)
     found = find_columns(table, given)
+    columns = shorten(map(repr, table.columns), 12)
     texts = [column for column in table.columns if _is_text(table[column])]
     named = any(options.columns[name] is not None for name in ("gene", "lfc"))
     numbers = table.shape[1] - len(texts)
@@ -167,12 +165,11 @@ def from_table(table: pd.DataFrame, options: Options) -> FoundEffects:
     if named or is_named_long or (is_long and len({found.gene, found.perturbation} & set(texts)) == 2):
         return from_long(table, options)
     if found.lfc is not None and plain(found.lfc) in {*LOG2, *LN, *LOG10, *LOGS} and numbers < 12 and len(texts) >= 1:
-        if found.perturbation is None or found.gene is None:
+        if None in (found.perturbation, found.gene):
             what = "perturbations" if found.perturbation is None else "genes"
             raise ValueError(
-                f"This is a long table with effects in {found.lfc!r}, but its {what} have no usual name; its columns are "
-                f"{shorten(map(repr, table.columns), 12)}. Name them with perturbation=… and gene=…; the table of one perturbation "
-                "is passed as {'KLF1': table}."
+                f"This is a long table with effects in {found.lfc!r}, but its {what} have no usual name; its columns are {columns}. "
+                "Name them with perturbation=… and gene=…; the table of one perturbation is passed as {'KLF1': table}."
             )
     folds = find_column(table, FOLDS)
     if folds is not None and found.gene is not None:
@@ -181,21 +178,17 @@ def from_table(table: pd.DataFrame, options: Options) -> FoundEffects:
             f"`table.assign(lfc=np.log(table[{folds!r}]))`, and pass base='e'."
         )
     others = found.statistic or found.p_value
+    z_may_stand = f"; z may stand for them where nothing else is known, with lfc={others!r}, base='e'."
     if found.lfc is None and None not in (found.gene, found.perturbation, others) and len(texts) >= 2:
         raise ValueError(
-            f"The table has {others!r} but no effects under a usual name; its columns are {shorten(map(repr, table.columns), 12)}. Name "
-            "the effects with lfc=…"
-            + (
-                f"; z may stand for them where nothing else is known, with lfc={others!r}, base='e'."
-                if found.statistic
-                else "."
-            )
+            f"The table has {others!r} but no effects under a usual name; its columns are {columns}. Name the "
+            f"effects with lfc=…{z_may_stand if found.statistic else '.'}"
         )
     tests = [column for column in table.columns if LIKE_TEST.fullmatch(plain(column))]
     if tests and numbers < 12:
         raise ValueError(
             f"This is a long table of tests (with {tests[0]!r}), but which columns hold perturbations, genes and effects cannot be told; "
-            f"its columns are {shorten(map(repr, table.columns), 12)}. Name them with perturbation=…, gene=… and lfc=…."
+            f"its columns are {columns}. Name them with perturbation=…, gene=… and lfc=…."
         )
     return _from_wide(table, texts, options)
 
@@ -223,9 +216,8 @@ def _numbers(column: pd.Series, what: str | None = None) -> pd.Series:
     text = text_of(column)
     numbers = to_numbers(text)
     absent = text.str.lower().isin(_MISSING)
-    if (
-        commas := text[numbers.isna() & ~absent].str.fullmatch(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
-    ).any() and commas.all():
+    commas = text[numbers.isna() & ~absent].str.fullmatch(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
+    if len(commas) and commas.all():
         numbers = numbers.fillna(to_numbers(text.str.replace(",", ".", regex=False)))
     wrong = numbers.isna() & ~absent
     if what is not None and wrong.any():
@@ -238,11 +230,11 @@ def _numbers(column: pd.Series, what: str | None = None) -> pd.Series:
 
 
 def from_long(table: pd.DataFrame, options: Options) -> FoundEffects:
-    se_column = options.lfc_se
+    se_column, columns = options.lfc_se, shorten(map(repr, table.columns), 12)
     if se_column is not None and not (isinstance(se_column, str) and se_column in table):
+        given_as = se_column if isinstance(se_column, str) else type(se_column).__name__
         raise ValueError(
-            f"lfc_se names the column of standard errors of a long table, found {se_column if isinstance(se_column, str) else type(se_column).__name__!r}; "
-            f"the columns are {shorten(map(repr, table.columns), 12)}."
+            f"lfc_se names the column of standard errors of a long table, found {given_as!r}; the columns are {columns}."
         )
     given = {**options.columns, "lfc_se": se_column if isinstance(se_column, str) else None}
     for argument, column in given.items():
@@ -252,8 +244,7 @@ def from_long(table: pd.DataFrame, options: Options) -> FoundEffects:
     for argument, column in (("perturbation", found.perturbation), ("gene", found.gene), ("lfc", found.lfc)):
         if column is None:
             raise ValueError(
-                f"Cannot tell the column of the {argument}; the columns are {shorten(map(repr, table.columns), 12)}. Name it with "
-                f"{argument}=…."
+                f"Cannot tell the column of the {argument}; the columns are {columns}. Name it with {argument}=…."
             )
     used = [found.perturbation, found.gene, found.lfc, found.se, found.statistic, found.p_value]
     check_single(table, used)
@@ -279,15 +270,7 @@ def from_long(table: pd.DataFrame, options: Options) -> FoundEffects:
     frame["context"] = "" if context is None else context.to_numpy()
     frame["lfc"] = values
     frame["lfc_se"] = np.nan if errors is None else errors
-    return _pivot(frame, None if context is None else context.name, errors is not None, record, options)
-
-
-def _pivot(
-    frame: pd.DataFrame, context_key: object, with_errors: bool, record: dict[str, Any], options: Options
-) -> FoundEffects:
-    """Bring effects one below the other into a matrix."""
-    names = canonical(frame["label"], frame["gene"], options)
-    frame["label"] = frame["label"].map(names)
+    frame["label"] = frame["label"].map(canonical(frame["label"], frame["gene"], options))
     frame = frame[frame["label"].notna()].drop_duplicates()
     if frame.empty:
         raise ValueError("No perturbation is left: all labels are controls.")
@@ -301,14 +284,14 @@ def _pivot(
         )
     rows = frame.groupby(["label", "context"], sort=False).ngroup().to_numpy()
     pairs = frame[["label", "context"]].drop_duplicates()
-    columns, genes = pd.factorize(frame["gene"])
+    places, genes = pd.factorize(frame["gene"])
     lfc, lfc_se = (np.full((len(pairs), len(genes)), np.nan) for _ in range(2))
-    lfc[rows, columns] = frame["lfc"]
-    lfc_se[rows, columns] = frame["lfc_se"]
+    lfc[rows, places] = frame["lfc"]
+    lfc_se[rows, places] = frame["lfc_se"]
     pairs = pairs.reset_index(drop=True)
-    contexts = None if context_key is None else pairs["context"].rename(context_key)
-    errors = lfc_se if with_errors else None
-    return FoundEffects(pairs["label"], contexts, pd.Index(genes), lfc, errors, record, canonical=True)
+    contexts = None if context is None else pairs["context"].rename(context.name)
+    matrices = (lfc, None if errors is None else lfc_se)
+    return FoundEffects(pairs["label"], contexts, pd.Index(genes), *matrices, record, canonical=True)
 
 
 def told_base(name: object, columns: Sequence[object] | pd.Index, options: Options) -> tuple[str, str]:
@@ -402,11 +385,8 @@ def _context(
     candidates = [column for column in table.columns if plain(column) in CONTEXTS and column not in used]
     for column in sorted(candidates, key=lambda column: CONTEXTS.index(plain(column))):
         values = text_of(table[column])
-        if (
-            values.nunique() > 1
-            and (values != "").all()
-            and not pairs.assign(context=values.to_numpy()).duplicated().any()
-        ):
+        twice = pairs.assign(context=values.to_numpy()).duplicated()
+        if values.nunique() > 1 and (values != "").all() and not twice.any():
             return values.rename(column)
     return None
 

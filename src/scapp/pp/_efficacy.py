@@ -141,21 +141,18 @@ def check_efficacy(
             "several contexts. Calculate effects with `scapp.pp.pseudobulk`, or take one context with "
             "`scapp.pp.select_context`."
         )
-    has_errors = Key.layers.LFC_SE in effects.layers
-    if not has_errors and not min_change > 0:
+    if Key.layers.LFC_SE not in effects.layers and not min_change > 0:
         raise ValueError(
             "There are no standard errors in effects.layers['lfc_se'], so say how large a change must be with "
             "min_change=…, for example 0.2."
         )
     kinds = _kinds_of_targets(effects, perturbations, kind)
-    table = _targets(effects, perturbations, kinds, layer, has_errors)
+    table = _targets(effects, perturbations, kinds, layer)
     table["status"] = pd.Categorical(_judge(table, n_errors, min_change), categories=STATUS)
 
     # The weakest target of each perturbation: those that were not measured last.
     intended = table["lfc"] * table["kind"].map(DIRECTION).astype(float)
-    order = pd.DataFrame({"row": table["row"], "intended": intended}).sort_values(
-        ["row", "intended"], na_position="last"
-    )
+    order = table.assign(intended=intended).sort_values(["row", "intended"], na_position="last")
     weakest = table.loc[order.groupby("row").head(1).index]
     table["kind"] = table["kind"].astype("category")
     labels = [format_label(genes) for genes in perturbations]
@@ -183,10 +180,9 @@ def _kinds_of_targets(effects: AnnData, perturbations: list[Perturbation], kind:
     if kind not in effects.obs:
         known = perturbation_type(kind)
         if known is None:
-            columns = shorten(map(repr, effects.obs.columns), 12) or "none"
             raise ValueError(
                 f"kind={kind!r} is neither 'knockout', 'interference' nor 'activation', nor a column of effects.obs, "
-                f"which has {columns}."
+                f"which has {shorten(map(repr, effects.obs.columns), 12) or 'none'}."
             )
         return [(known,) * len(genes) for genes in perturbations]
     column = [perturbation_type(name) for name in effects.obs[kind]]
@@ -207,11 +203,7 @@ def _kinds_of_targets(effects: AnnData, perturbations: list[Perturbation], kind:
 
 
 def _targets(
-    effects: AnnData,
-    perturbations: list[Perturbation],
-    kinds: list[tuple[str, ...]],
-    layer: str | None,
-    has_errors: bool,
+    effects: AnnData, perturbations: list[Perturbation], kinds: list[tuple[str, ...]], layer: str | None
 ) -> pd.DataFrame:
     check_layer(effects, layer, "Name the log-fold-changes with layer=….", "effects")
     pairs = [(i, gene, k) for i, genes in enumerate(perturbations) for gene, k in zip(genes, kinds[i], strict=True)]
@@ -228,7 +220,7 @@ def _targets(
         return found
 
     table["lfc"] = read(effects.X if layer is None else effects.layers[layer])
-    table["se"] = read(effects.layers[Key.layers.LFC_SE]) if has_errors else np.nan
+    table["se"] = read(effects.layers[Key.layers.LFC_SE]) if Key.layers.LFC_SE in effects.layers else np.nan
     table["share"] = table["share_se"] = np.nan
     if Key.var.CONTROL_MEAN in effects.var:
         mean = np.full(len(table), np.nan)

@@ -92,45 +92,35 @@ def read_aliases(options: SourceOptions) -> pd.DataFrame | None:
 
 
 def _string(options: SourceOptions) -> Evidence:
-    if options.local is None:
-        edges = resources.string(
-            organism=options.species,
-            min_score=options.min_score,  # type: ignore[arg-type]
-            **options.download,
+    folder, number, files, path = options.local, taxon(options.species), options.download, None
+    if folder is not None:
+        links = _one_file(
+            folder, "STRING links", lambda name: name.startswith(f"{number}.protein.links"), TABLE_SUFFIXES
         )
+        if links is not None:
+            missing = ("names of STRING's proteins", f"{number}.protein.info.v12.0.txt.gz")
+            info = _the_file(
+                folder, "STRING names", lambda name: name.startswith(f"{number}.protein.info"), TABLE_SUFFIXES, missing
+            )
+            files = {"file": links, "info_file": info, "progress_bar": files["progress_bar"]}
+        else:
+            missing = ("STRING", "string*.tsv.gz")
+            path = _the_file(
+                folder, "STRING", lambda name: "string" in name and "protein.info" not in name, TABLE_SUFFIXES, missing
+            )
+    if path is None:
+        edges = resources.string(organism=options.species, min_score=options.min_score, **files)  # type: ignore[arg-type]
     else:
-        edges = _local_string(options.local, options)
+        edges = resources.from_table(path, name="STRING", licence=LICENCES["STRING"])
+        strong = edges["weight"] >= options.min_score
+        if not strong.any():
+            raise ValueError(
+                f"No edge of {path.name!r} has a score of min_score={options.min_score:g} or more; the largest is "
+                f"{edges['weight'].max():g}. Lower min_score."
+            )
+        edges = _described(edges[strong], "STRING", path)
     found = {channel: _channel(edges, names) for channel, names in CHANNELS.items()}
     return Evidence({key: table for key, table in found.items() if table is not None} | {Key.varp.NETWORK: edges})
-
-
-def _local_string(folder: Path, options: SourceOptions) -> pd.DataFrame:
-    number = taxon(options.species)
-    links = _one_file(folder, "STRING links", lambda name: name.startswith(f"{number}.protein.links"), TABLE_SUFFIXES)
-    if links is not None:
-        missing = ("names of STRING's proteins", f"{number}.protein.info.v12.0.txt.gz")
-        info = _the_file(
-            folder, "STRING names", lambda name: name.startswith(f"{number}.protein.info"), TABLE_SUFFIXES, missing
-        )
-        return resources.string(
-            organism=options.species,
-            min_score=options.min_score,  # type: ignore[arg-type]
-            file=links,
-            info_file=info,
-            progress_bar=options.download["progress_bar"],
-        )
-    path = _the_file(
-        folder, "STRING", lambda name: "string" in name and "protein.info" not in name, TABLE_SUFFIXES,
-        ("STRING", "string*.tsv.gz"),
-    )  # fmt: skip
-    edges = resources.from_table(path, name="STRING", licence=LICENCES["STRING"])
-    strong = edges["weight"] >= options.min_score
-    if not strong.any():
-        raise ValueError(
-            f"No edge of {path.name!r} has a score of min_score={options.min_score:g} or more; the largest is "
-            f"{edges['weight'].max():g}. Lower min_score."
-        )
-    return _described(edges[strong], "STRING", path)
 
 
 def _channel(edges: pd.DataFrame, names: list[str]) -> pd.DataFrame | None:

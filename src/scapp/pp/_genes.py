@@ -103,19 +103,11 @@ def select_genes(
     selected.var[Key.var.HIGHLY_VARIABLE] = reason == "highly variable"
     selected.var[Key.var.SELECTED_AS] = pd.Categorical(reason, categories=REASONS)
     counts = {why: int((reason == why).sum()) for why in REASONS}
-    selected.uns[Key.uns.SCAPP] = {
-        **copy.deepcopy(dict(scapp_uns(adata))),
-        Key.uns.SELECT_GENES: {
-            "n_top_genes": n_top_genes,
-            **{f"n_{why.replace(' ', '_')}": n for why, n in counts.items()},
-        },
-    }
+    record = {"n_top_genes": n_top_genes} | {f"n_{why.replace(' ', '_')}": n for why, n in counts.items()}
+    selected.uns[Key.uns.SCAPP] = {**copy.deepcopy(dict(scapp_uns(adata))), Key.uns.SELECT_GENES: record}
     logger.info(
-        "%d of %d genes: %d highly variable%s%s.",
-        selected.n_vars,
-        adata.n_vars,
-        counts["highly variable"],
-        f", {counts['perturbed']} more kept because they were perturbed",
+        "%d of %d genes: %d highly variable, %d more kept because they were perturbed%s.",
+        *(selected.n_vars, adata.n_vars, counts["highly variable"], counts["perturbed"]),
         f", {counts['unmeasured']} that were not measured" if counts["unmeasured"] else "",
     )
     return selected
@@ -265,10 +257,7 @@ def add_unmeasured_genes(
     if missing:
         logger.info(
             "%d genes added that were not measured (%d of the %d perturbed genes): %s.",
-            len(missing),
-            len(set(missing).intersection(perturbed)),
-            len(perturbed),
-            shorten(missing),
+            *(len(missing), len(set(missing).intersection(perturbed)), len(perturbed), shorten(missing)),
         )
     return result
 

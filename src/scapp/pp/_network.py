@@ -235,9 +235,8 @@ def add_network(
     matcher.check_some_match(match, "network", adata.var.columns)
 
     rows, columns, values, same_name = _by_gene(table.edges, match)
-    n_outside = len(table.edges) - int(
-        table.edges[["source", "target"]].isin([match.names[i] for i in match.name]).all(axis=1).sum()
-    )
+    known = table.edges[["source", "target"]].isin([match.names[i] for i in match.name])
+    n_outside = int((~known.all(axis=1)).sum())
 
     loop = (rows == columns) | same_name
     weak = (np.abs(values) < (min_weight or 0)) | (values == 0)
@@ -253,15 +252,11 @@ def add_network(
     if duplicates == "error":
         _check_no_repeats(rows, columns, adata.var_names)
     n_contradicting = _count_contradictions(rows, columns, values) if keep_sign else 0
-    n_duplicates = len(rows) - _count_pairs(rows, columns, directed)
-    adjacency = edges_to_csr(
-        rows,
-        columns,
-        values if keep_sign else np.abs(values),
-        n_nodes=adata.n_vars,
-        directed=directed,
-        duplicates=duplicates,
-    )
+    ends = np.vstack([rows, columns])
+    pairs = np.unique(ends if directed else np.sort(ends, axis=0), axis=1)
+    n_duplicates = len(rows) - pairs.shape[1]
+    values = values if keep_sign else np.abs(values)
+    adjacency = edges_to_csr(rows, columns, values, n_nodes=adata.n_vars, directed=directed, duplicates=duplicates)
     if adjacency.nnz == 0:
         raise ValueError("No edge is left: the weights of repeated edges cancel. Pass duplicates='max'.")
     n_before = _count_edges(adjacency, directed=directed)
@@ -270,6 +265,13 @@ def add_network(
     if scale:
         adjacency = scale_weights(adjacency)
 
+    params: dict[str, Any] = {
+        "keep_sign": keep_sign,
+        "scale": scale,
+        "min_weight": min_weight,
+        "self_loops": self_loops,
+    }
+    params |= {"duplicates": duplicates, "top_k": top_k, "origin": origin_of(edges)}
     write_network(
         adata,
         adjacency,
@@ -292,15 +294,7 @@ def add_network(
         n_pruned=n_before - _count_edges(adjacency, directed=directed),
         n_names=len(names),
         ambiguous_names=match.ambiguous,
-        params={
-            "keep_sign": keep_sign,
-            "scale": scale,
-            "min_weight": min_weight,
-            "self_loops": self_loops,
-            "duplicates": duplicates,
-            "top_k": top_k,
-            "origin": origin_of(edges),
-        },
+        params=params,
     )
     return adata if copy else None
 
@@ -335,13 +329,6 @@ def _count_contradictions(rows: NDArray, columns: NDArray, values: NDArray) -> i
         return 0
     signs = pd.DataFrame({"row": rows, "column": columns, "up": values > 0}).drop_duplicates()
     return int(signs.duplicated(["row", "column"]).sum())
-
-
-def _count_pairs(rows: NDArray, columns: NDArray, directed: bool) -> int:
-    ends = np.vstack([rows, columns])
-    if not directed:
-        ends = np.sort(ends, axis=0)
-    return int(np.unique(ends, axis=1).shape[1])
 
 
 def write_network(

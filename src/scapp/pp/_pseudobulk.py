@@ -246,9 +246,7 @@ def _say_what_is_done(
         over = f"adata.obs[{total_counts_key!r}]" if total_counts_key else f"{len(expression.genes)} measured genes"
         logger.info(
             "%s holds raw counts: each cell is normalised to %s counts (total: %s) and log1p is taken.",
-            expression.name,
-            f"{TARGET_SUM:,}",
-            over,
+            *(expression.name, f"{TARGET_SUM:,}", over),
         )
     else:
         logger.info("%s", expression.say_scale())

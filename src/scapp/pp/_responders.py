@@ -62,11 +62,13 @@ def read_responders(
         logger.info(
             "%d of %d perturbed cells do not respond by adata.obs[%r] and are left out; the share that responds is least for %s "
             "(%.0f %%).",
-            int(perturbed.sum() - responds.sum()),
-            int(perturbed.sum()),
-            responders_key,
-            format_label(least),
-            100 * shares[least],
+            *(
+                perturbed.sum() - responds.sum(),
+                perturbed.sum(),
+                responders_key,
+                format_label(least),
+                100 * shares[least],
+            ),
         )
     return responds | ~perturbed, shares
 

@@ -110,11 +110,9 @@ def coexpression_network(
     measured = np.flatnonzero(expression.measured)
     nodes = measured[varies]
     network = nearest_neighbors(
-        lambda part: standardised[:, part].T @ standardised,
-        len(nodes),
-        n_neighbors=n_neighbors,
+        lambda part: standardised[:, part].T @ standardised, len(nodes), n_neighbors=n_neighbors,
         min_similarity=min_correlation,
-    )
+    )  # fmt: skip
     if network.nnz == 0:
         raise ValueError(
             f"No two genes correlate by {min_correlation} or more in the {cells.sum()} control cells. Lower min_correlation."
@@ -124,6 +122,7 @@ def coexpression_network(
             f"With {cells.sum()} control cells, correlations of {min_correlation} occur by chance (their standard "
             f"deviation is {1 / np.sqrt(cells.sum()):.2g}). Raise min_correlation to {2 / np.sqrt(cells.sum()):.2g} or more."
         )
+    params = {"control": control, "layer": layer, "n_neighbors": n_neighbors}
     write_network(
         adata,
         _embed(network, nodes, adata.n_vars),
@@ -134,14 +133,7 @@ def coexpression_network(
         n_genes_by_alias=0,
         weight_column=f"{method} correlation",
         constant_genes=tuple(adata.var_names[measured[~varies]]),
-        params={
-            "control": control,
-            "layer": layer,
-            "n_neighbors": n_neighbors,
-            "min_correlation": min_correlation,
-            "method": method,
-            "n_control_cells": int(cells.sum()),
-        },
+        params=params | {"min_correlation": min_correlation, "method": method, "n_control_cells": int(cells.sum())},
     )
     return adata if copy else None
 
@@ -220,16 +212,15 @@ def similarity_network(
     weights = tf_idf(table.with_term_sizes(min_genes, max_genes).membership)[row[nodes]].astype(np.float32)
     transposed = weights.T.tocsr()
     network = nearest_neighbors(
-        lambda part: (weights[part] @ transposed).toarray(),
-        len(nodes),
-        n_neighbors=n_neighbors,
+        lambda part: (weights[part] @ transposed).toarray(), len(nodes), n_neighbors=n_neighbors,
         min_similarity=min_similarity,
-    )
+    )  # fmt: skip
     if network.nnz == 0:
         raise ValueError(
             f"No two of the {len(nodes)} annotated genes of adata are similar by min_similarity={min_similarity} or more. "
             f"Lower it, or let broader terms count: max_genes={max_genes}."
         )
+    params = {"n_neighbors": n_neighbors, "min_similarity": min_similarity, "min_genes": min_genes}
     write_network(
         adata,
         _embed(network, nodes, adata.n_vars),
@@ -237,19 +228,11 @@ def similarity_network(
         kind="similarity",
         perturbed=perturbed,
         n_genes_matched=len(nodes),
-        n_genes_by_alias=sum(
-            table.genes[i] != gene for i, gene in zip(row[nodes], adata.var_names[nodes], strict=True)
-        ),
+        n_genes_by_alias=int((np.array(table.genes, dtype=object)[row[nodes]] != adata.var_names[nodes]).sum()),
         weight_column="tf-idf cosine",
         n_names=len(table.genes),
         ambiguous_names=(*match.ambiguous, *adata.var_names[tied]),
-        params={
-            "n_neighbors": n_neighbors,
-            "min_similarity": min_similarity,
-            "min_genes": min_genes,
-            "max_genes": max_genes,
-            "propagated": parents is not None,
-        },
+        params=params | {"max_genes": max_genes, "propagated": parents is not None},
     )
     return adata if copy else None
 

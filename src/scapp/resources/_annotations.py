@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pandas as pd
 
@@ -21,17 +21,12 @@ logger = logging.getLogger(__name__)
 ASPECTS: Final = {"BP": "biological_process", "MF": "molecular_function", "CC": "cellular_component"}
 _LETTERS: Final = {"P": "BP", "F": "MF", "C": "CC"}
 _GO = "https://current.geneontology.org"
-_GAF = {
-    "human": "goa_human",
-    "mouse": "mgi",
-    "rat": "rgd",
-    "zebrafish": "zfin",
-    "fly": "fb",
-    "worm": "wb",
-    "yeast": "sgd",
-}
+_GENE_ONTOLOGY: Final[dict[str, Any]] = {"source": "Gene Ontology", "licence": "CC BY 4.0"}
+_GAF = {"human": "goa_human", "mouse": "mgi", "rat": "rgd", "zebrafish": "zfin"}
+_GAF |= {"fly": "fb", "worm": "wb", "yeast": "sgd"}
 _OBO = RemoteFile("go-basic.obo", f"{_GO}/ontology/go-basic.obo", header="format-version")
 _REACTOME = RemoteFile("ReactomePathways.gmt.zip", "https://reactome.org/download/current/ReactomePathways.gmt.zip")
+_NUMBERED = r"R-[A-Z]{3}-\d+$"
 _SMALL_REACTOME = "reactome_2024-04.gmt.gz"
 _SMALL_GO = ["gene2go_human_2022-09.tsv.gz", "go_dag_parents.tsv.gz"]
 # Columns of a GAF file.
@@ -98,14 +93,13 @@ def reactome(
     """
     taxon(organism, ("human",))
     small = small_tables([_SMALL_REACTOME], instead_of=_REACTOME, local=file, folder=folder)
-    path = (
-        small[0] if small else fetch(_REACTOME, local=file, folder=folder, base_url=base_url, progress_bar=progress_bar)
-    )
+    options: dict[str, Any] = {"folder": folder, "base_url": base_url, "progress_bar": progress_bar}
+    path = small[0] if small else fetch(_REACTOME, local=file, **options)
     table = _sets(path)
     # The official file puts the name of a pathway first and its number second; others have them the other way round.
-    if not table["term"].str.match(r"R-[A-Z]{3}-\d+$").mean() > 0.5:
+    if not table["term"].str.match(_NUMBERED).mean() > 0.5:
         table = table.rename(columns={"term": "description", "description": "term"})[["gene", "term", "description"]]
-    if not table["term"].str.match(r"R-[A-Z]{3}-\d+$").mean() > 0.5:
+    if not table["term"].str.match(_NUMBERED).mean() > 0.5:
         raise ValueError(
             f"{str(path)!r} has no pathways of Reactome, which are numbered as in 'R-HSA-73843'; the first is "
             f"{table['term'].iloc[0]!r}. Read other gene sets with scapp.resources.from_gmt."
@@ -166,20 +160,16 @@ def gene_ontology(
         small = small_tables(_SMALL_GO, instead_of=gaf, local=file, folder=folder)
         if small:
             return _small_ontology(small[0], small[1], evidence, exclude_evidence, propagate)
-    paths = [
-        fetch(remote, local=local, folder=folder, base_url=base_url, progress_bar=progress_bar)
-        for remote, local in ((gaf, file), (_OBO, ontology_file))
-    ]
+    options: dict[str, Any] = {"folder": folder, "base_url": base_url, "progress_bar": progress_bar}
     table = from_gaf(
-        paths[0],
-        ontology=paths[1],
+        fetch(gaf, local=file, **options),
+        ontology=fetch(_OBO, local=ontology_file, **options),
         aspects=aspects,
         evidence=evidence,
         exclude_evidence=exclude_evidence,
         propagate=propagate,
         relations=relations,
-        source="Gene Ontology",
-        licence="CC BY 4.0",
+        **_GENE_ONTOLOGY,
     )
     table.attrs |= {"organism": organism, "url": gaf.url}
     return table
@@ -201,16 +191,8 @@ def _small_ontology(
         raise ValueError(f"No annotation of {str(annotations)!r} is left; change evidence= or exclude_evidence=.")
     if propagate:
         pairs = read_annotations(pairs, parents=lineage).pairs()
-    return noted(
-        pairs,
-        source="Gene Ontology",
-        licence="CC BY 4.0",
-        version="",
-        path=annotations,
-        organism="human",
-        propagated=propagate,
-        file=annotations.name,
-    )
+    about: dict[str, Any] = {"path": annotations, "organism": "human", "propagated": propagate}
+    return noted(pairs, version="", file=annotations.name, **about, **_GENE_ONTOLOGY)
 
 
 @checked
@@ -280,7 +262,13 @@ def from_gaf(
         terms = read_obo(existing_file(ontology))
         if propagate:
             _check_relations(relations, terms, existing_file(ontology))
-        annotations = _current(annotations, terms)
+        current = annotations["term"].map(lambda term: terms.current.get(term, term))
+        known = current.isin(set(terms.names))
+        if not known.all():
+            logger.info(
+                "Left out %d annotation(s) with terms that the ontology has not, or calls obsolete.", (~known).sum()
+            )
+        annotations = annotations.assign(term=current)[known]
     if annotations.empty:
         raise ValueError(
             f"No annotation of {str(path)!r} is left. The codes of evidence there are "
@@ -351,16 +339,6 @@ def _read_gaf(path: Path) -> tuple[pd.DataFrame, str]:
             rows.append([fields[i].strip() for i in (_SYMBOL, _QUALIFIER, _TERM, _EVIDENCE, _ASPECT)])
     table = pd.DataFrame(rows, columns=["gene", "qualifier", "term", "evidence", "aspect"], dtype=object)
     return table[table["gene"] != ""], generated
-
-
-def _current(annotations: pd.DataFrame, ontology: Ontology) -> pd.DataFrame:
-    terms = annotations["term"].map(lambda term: ontology.current.get(term, term))
-    known = terms.isin(set(ontology.names))
-    if not known.all():
-        logger.info(
-            "Left out %d annotation(s) with terms that the ontology has not, or calls obsolete.", (~known).sum()
-        )
-    return annotations.assign(term=terms)[known]
 
 
 def _described(

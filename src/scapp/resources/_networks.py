@@ -288,12 +288,5 @@ def hgnc(
         check_columns(path, header, _HGNC_COLUMNS, "HGNC's complete set", "Download it again.")
         with open_bytes(path) as packed:
             table = pd.read_csv(packed, sep="\t", dtype=str, na_filter=False, usecols=_HGNC_COLUMNS)
-    return noted(
-        table[_HGNC_COLUMNS].copy(),
-        source="HGNC",
-        licence="CC0 1.0",
-        version="",
-        path=path,
-        url=_HGNC.url,
-        organism="human",
-    )
+    table, url = table[_HGNC_COLUMNS].copy(), _HGNC.url
+    return noted(table, source="HGNC", licence="CC0 1.0", version="", path=path, url=url, organism="human")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import pandas as pd
@@ -75,11 +75,8 @@ def collectri(
     else:
         remote = _COLLECTRI
         small = small_tables([_SMALL_COLLECTRI], instead_of=remote, local=file, folder=folder)
-        path = (
-            small[0]
-            if small
-            else fetch(remote, local=file, folder=folder, base_url=base_url, progress_bar=progress_bar)
-        )
+        options: dict[str, Any] = {"folder": folder, "base_url": base_url, "progress_bar": progress_bar}
+        path = small[0] if small else fetch(remote, local=file, **options)
         edges = read_table(path)
         check_columns(path, edges.columns, ["source", "target", "weight"], "CollecTRI's table", _OTHERS)
         weight = read_edges(edges, var_names=[]).edges["weight"]
@@ -89,10 +86,7 @@ def collectri(
         source="CollecTRI",
         licence="CC BY 4.0 (Zenodo record 8192729); the repository of the authors is under GPL-3",
         version="Zenodo 8192729" if remote is _COLLECTRI and path.name == remote.name and file is None else "",
-        path=path,
-        url=remote.url,
-        directed=True,
-        organism=organism,
+        **_about(path, remote, organism),
     )
 
 
@@ -152,11 +146,8 @@ def dorothea(
         source="DoRothEA through OmniPath",
         licence=f"as the resources allow for {license} use; DoRothEA itself is under GPL-3",
         version="",
-        path=path,
-        url=remote.url,
-        directed=True,
-        organism=organism,
         levels=levels,
+        **_about(path, remote, organism),
     )
 
 
@@ -219,12 +210,13 @@ def omnipath(
         source="OmniPath",
         licence=f"as the resources allow for {license} use; they are named in the column 'sources'",
         version="",
-        path=path,
-        url=remote.url,
-        directed=True,
-        organism=organism,
         datasets=chosen,
+        **_about(path, remote, organism),
     )
+
+
+def _about(path: Path, remote: RemoteFile, organism: str) -> dict[str, Any]:
+    return {"path": path, "url": remote.url, "directed": True, "organism": organism}
 
 
 def _query(datasets: str, organism: str, license: str, **options: str) -> RemoteFile:

@@ -31,6 +31,7 @@ CHANNELS: Final = (
 NO_TEXTMINING: Final = CHANNELS[:-1]
 # The probability that two proteins chosen at random interact; every channel holds it, and a combination must hold it once.
 PRIOR: Final = 0.041
+_STRING: Final[dict[str, Any]] = {"source": "STRING", "licence": "CC BY 4.0", "directed": False}
 _ROWS = 1_000_000
 _HOST = "https://stringdb-downloads.org/download"
 # A table of human edges with symbols, the lowest score in it, and what its columns are called here.
@@ -124,18 +125,8 @@ def string(
         raise ValueError(
             f"No pair has a score of min_score={min_score} or more in {', '.join(channels)}. Lower min_score."
         )
-    return noted(
-        edges,
-        source="STRING",
-        licence="CC BY 4.0",
-        version=version,
-        path=links_path,
-        url=links.url,
-        directed=False,
-        organism=organism,
-        channels=list(channels),
-        min_score=min_score,
-    )
+    about: dict[str, Any] = {"path": links_path, "url": links.url, "organism": organism, "channels": list(channels)}
+    return noted(edges, version=version, min_score=min_score, **about, **_STRING)
 
 
 def _read_small(path: Path, min_score: int) -> pd.DataFrame:
@@ -148,18 +139,9 @@ def _read_small(path: Path, min_score: int) -> pd.DataFrame:
     edges = table[table["combined_score"] >= min_score].rename(columns=_SMALL_COLUMNS)
     if edges.empty:
         raise ValueError(f"No pair of {str(path)!r} has a score of min_score={min_score} or more. Lower min_score.")
-    return noted(
-        edges.reset_index(drop=True),
-        source="STRING",
-        licence="CC BY 4.0",
-        version="12.0",
-        path=path,
-        directed=False,
-        organism="human",
-        channels=[name for name in CHANNELS if name in edges],
-        min_score=min_score,
-        file=path.name,
-    )
+    about: dict[str, Any] = {"path": path, "organism": "human", "min_score": min_score, "file": path.name}
+    channels = [name for name in CHANNELS if name in edges]
+    return noted(edges.reset_index(drop=True), version="12.0", channels=channels, **about, **_STRING)
 
 
 def check_score(min_score: float) -> None:
@@ -197,18 +179,12 @@ def _checked(channels: Sequence[str]) -> list[str]:
 
 
 def _read_names(path: Path, number: int) -> pd.Series:
-    _check_head(path, number, "\t", ["#string_protein_id", "preferred_name"])
+    columns = ["#string_protein_id", "preferred_name"]
+    _check_head(path, number, "\t", columns)
     with _reading(path), _opened(path) as file:
         # Descriptions of proteins hold quotation marks that are no quotes of the table.
-        table = pd.read_csv(
-            file,
-            sep="\t",
-            usecols=["#string_protein_id", "preferred_name"],
-            dtype=str,
-            na_filter=False,
-            quoting=csv.QUOTE_NONE,
-        )
-    return pd.Series(table["preferred_name"].to_numpy(), index=table["#string_protein_id"])
+        table = pd.read_csv(file, sep="\t", usecols=columns, dtype=str, na_filter=False, quoting=csv.QUOTE_NONE)
+    return pd.Series(table[columns[1]].to_numpy(), index=table[columns[0]])
 
 
 def _read_links(path: Path, number: int, channels: list[str], min_score: int, progress_bar: bool) -> pd.DataFrame:
@@ -217,15 +193,11 @@ def _read_links(path: Path, number: int, channels: list[str], min_score: int, pr
     kept = []
     dtype = {"protein1": str, "protein2": str} | dict.fromkeys(channels, np.int16)
     with _reading(path), _opened(path, progress_bar) as file:
-        for block in pd.read_csv(
-            file,
-            sep=" ",
-            usecols=list(dtype),
-            dtype=dtype,
-            na_filter=False,
-            chunksize=_ROWS,
+        blocks = pd.read_csv(
+            file, sep=" ", usecols=list(dtype), dtype=dtype, na_filter=False, chunksize=_ROWS,
             float_precision="round_trip",
-        ):
+        )  # fmt: skip
+        for block in blocks:
             weight = combined_score(block[channels].to_numpy())
             strong = (weight >= min_score) & (weight > 0)
             kept.append(block[strong].assign(weight=weight[strong]))
@@ -234,10 +206,8 @@ def _read_links(path: Path, number: int, channels: list[str], min_score: int, pr
 
 def _named(links: pd.DataFrame, names: pd.Series, channels: list[str]) -> pd.DataFrame:
     """Return pairs by name, once each: the file lists them in both directions."""
-    ends = np.sort(
-        np.column_stack([links[end].map(names).fillna(links[end]).astype(str) for end in ("protein1", "protein2")]),
-        axis=1,
-    )
+    called = [links[end].map(names).fillna(links[end]).astype(str) for end in ("protein1", "protein2")]
+    ends = np.sort(np.column_stack(called), axis=1)
     edges = pd.DataFrame({"source": ends[:, 0], "target": ends[:, 1]}, dtype=object)
     edges = edges.assign(**{name: links[name].to_numpy() for name in ("weight", *channels)})
     edges = edges.sort_values("weight", ascending=False, kind="stable")
