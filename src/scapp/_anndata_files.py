@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import h5py
 
@@ -21,12 +21,6 @@ _OTHER_FILES = {
 }
 
 
-def _check_is_anndata(store: Any, path: Path) -> None:
-    for group, (kind, reader) in _OTHER_FILES.items():
-        if group in store and not ("obs" in store and "var" in store and group != "mod"):
-            raise ValueError(f"{str(path)!r} is {kind}, where an AnnData is expected. Read it with {reader}.")
-
-
 def path_of_anndata(given: PathLike) -> Path:
     """Return the path of an h5ad file or a zarr folder, ``~`` for the home folder; ValueError if it is none, or is of another kind."""
     if "://" in str(given):
@@ -38,7 +32,9 @@ def path_of_anndata(given: PathLike) -> Path:
         _say_what_it_is(path)
     else:
         with named(path), h5py.File(path, "r") as store:
-            _check_is_anndata(store, path)
+            for group, (kind, reader) in _OTHER_FILES.items():
+                if group in store and not ("obs" in store and "var" in store and group != "mod"):
+                    raise ValueError(f"{str(path)!r} is {kind}, where an AnnData is expected. Read it with {reader}.")
     return path
 
 

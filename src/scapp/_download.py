@@ -111,7 +111,12 @@ def fetch(
                     "away, so that it is downloaded anew, or name another folder with folder=…."
                 )
             return place
-    _check_folder(path.parent)
+    exists = next(folder for folder in path.parents if folder.exists())
+    if not exists.is_dir():
+        raise NotADirectoryError(
+            errno.ENOTDIR,
+            f"{str(exists)!r} is a file, and the folder of files was expected. Name its folder with folder=… or ${DIR_VARIABLE}.",
+        )
     mirror = base_url or os.environ.get(URL_VARIABLE)
     if mirror and not mirror.lower().startswith(("http://", "https://")):
         raise ValueError(
@@ -174,16 +179,6 @@ def small_tables(
 def _places(folder: Path, name: str) -> list[Path]:
     """Return where a file may be: someone's collection may be sorted into folders, such as networks/."""
     return [folder / name, *sorted(folder.glob(f"*/{name}"))]
-
-
-def _check_folder(folder: Path) -> None:
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    if not folder.is_dir():
-        raise NotADirectoryError(
-            errno.ENOTDIR,
-            f"{str(folder)!r} is a file, and the folder of files was expected. Name its folder with folder=… or ${DIR_VARIABLE}.",
-        )
 
 
 def _mend(file: RemoteFile) -> str:

@@ -148,12 +148,10 @@ def table_of(edges: Mapping[Any, Any] | Iterable[Any]) -> pd.DataFrame:
     else:
         rows = [tuple(edge) if isinstance(edge, list | tuple) else (edge,) for edge in edges]
     lengths = {len(row) for row in rows}
-    if not lengths <= {2, 3} or len(lengths) > 1 or any(not isinstance(name, str) for row in rows for name in row[:2]):
-        wrong = next(
-            (row for row in rows if len(row) not in (2, 3) or not all(isinstance(x, str) for x in row[:2])), rows[:2]
-        )
+    wrong = [row for row in rows if len(row) not in (2, 3) or not all(isinstance(name, str) for name in row[:2])]
+    if wrong or len(lengths) > 1:
         raise ValueError(
-            f"Edges given as a {type(edges).__name__} hold {wrong!r}.\nExpected pairs of names, ('KLF1', 'HBB'), or triples with a "
+            f"Edges given as a {type(edges).__name__} hold {wrong[0] if wrong else rows[:2]!r}.\nExpected pairs of names, ('KLF1', 'HBB'), or triples with a "
             "weight, ('KLF1', 'HBB', 0.5), all of one length; or a dictionary from a gene to its targets."
         )
     names = ["source", "target", "weight"][: lengths.pop() if lengths else 2]
@@ -173,8 +171,13 @@ def read_edge_file(path: PathLike, columns: Sequence[str | int | None] = ()) -> 
         )
     if name.endswith((".graphml", ".gml")):
         return _read_graph(existing_file(path), name)
-    if name.endswith(".sif"):
-        return _read_sif(existing_file(path))
+    if name.endswith(".sif"):  # Cytoscape's simple interaction format: a node, a relation, and one node or more
+        rows: list[tuple[str, str, str]] = []
+        with whole(file := existing_file(path)), open_text(file) as lines:
+            for line in lines:
+                fields = [part.strip() for part in line.split("\t" if "\t" in line else None) if part.strip()]
+                rows.extend((fields[0], fields[1], other) for other in fields[2:])
+        return pd.DataFrame(rows, columns=["source", "interaction", "target"], dtype=object)
     by_position = any(isinstance(column, int) and not isinstance(column, bool) for column in columns)
     if by_position or has_no_header(path):
         return _without_header(path, by_position)
@@ -221,16 +224,6 @@ def _read_graph(path: Path, name: str) -> networkx.Graph:
             f"{str(path)!r} cannot be read as {'GraphML' if name.endswith('.graphml') else 'GML'} ({error}). Write it again, for "
             "example with `networkx.write_graphml`, or pass a table of edges."
         ) from error
-
-
-def _read_sif(path: Path) -> pd.DataFrame:
-    """Read Cytoscape's simple interaction format: a node, a relation, and one node or more."""
-    rows: list[tuple[str, str, str]] = []
-    with whole(path), open_text(path) as file:
-        for line in file:
-            fields = [field.strip() for field in (line.split("\t") if "\t" in line else line.split()) if field.strip()]
-            rows.extend((fields[0], fields[1], other) for other in fields[2:])
-    return pd.DataFrame(rows, columns=["source", "interaction", "target"], dtype=object)
 
 
 def _from_table(
@@ -341,9 +334,8 @@ def is_effects_table(table: pd.DataFrame) -> bool:
     """Return whether a table holds differential expression, by the names of its columns."""
     effects = find_column(table, [*LOG2, *LN, *LOG10, "lfc", "logfc", "log_fc", "log_fold_change"])
     tests = find_column(table, [*P_VALUES, *ADJUSTED, *ERRORS, *STATISTICS])
-    return effects is not None and (
-        tests is not None or find_column(table, ["perturbation", "perturbed_gene"]) is not None
-    )
+    perturbed = find_column(table, ["perturbation", "perturbed_gene"])
+    return effects is not None and (tests is not None or perturbed is not None)
 
 
 def _from_matrix(matrix: sparse.spmatrix | np.ndarray, var_names: Sequence[str]) -> EdgeTable:
@@ -409,12 +401,9 @@ def _check_weights(edges: pd.DataFrame, weights: np.ndarray, given: np.ndarray, 
             f"{ends[i][0]} -> {ends[i][1]}: {'nothing' if isinstance(given[i], str) and not given[i] else given[i]}"
             for i in np.flatnonzero(bad)[:3]
         )
-        commas = all(isinstance(value, str) and re.fullmatch(r"-?\d+,\d+", value.strip()) for value in given[bad])
+        mend = "Give them a weight, leave them out, or choose another column with weight='…'."
+        if all(isinstance(value, str) and re.fullmatch(r"-?\d+,\d+", value.strip()) for value in given[bad]):
+            mend = "These are decimal commas: read the file with `pd.read_csv(path, sep=…, decimal=',')`."
         raise ValueError(
-            f"{bad.sum()} of {len(bad)} edges have a weight that is missing, infinite or not a number{where}, the first: {first}. "
-            + (
-                "These are decimal commas: read the file with `pd.read_csv(path, sep=…, decimal=',')`."
-                if commas
-                else "Give them a weight, leave them out, or choose another column with weight='…'."
-            )
+            f"{bad.sum()} of {len(bad)} edges have a weight that is missing, infinite or not a number{where}, the first: {first}. {mend}"
         )

@@ -194,7 +194,8 @@ def simulated_perturb_seq(
     first = np.searchsorted(cells, cells)
     batch = (np.arange(len(cells)) - first) % n_batches
     labels = [SEPARATOR.join(genes[network.regulators[list(p)]]) for p in perturbations]
-    types = [_perturbation_type(network, p) for p in perturbations]
+    names = {(-1,): "knock-down", (1,): "activation", (-1, 1): "mixed"}
+    types = [names[tuple(sorted(set(network.direction[list(p)].tolist())))] for p in perturbations]
     obs = pd.DataFrame(
         {
             Key.obs.PERTURBATION: pd.Categorical(np.array([CONTROL, *labels], dtype=object)[cells]),
@@ -222,13 +223,6 @@ def simulated_perturb_seq(
         # A generator of its own, so that the expression is the same with and without.
         return with_guides(np.random.default_rng([seed, line, 1]), adata, CONTROL), truth
     return adata, truth
-
-
-def _perturbation_type(network: PlantedNetwork, perturbation: tuple[int, ...]) -> str:
-    directions = set(network.direction[list(perturbation)].tolist())
-    if len(directions) > 1:
-        return "mixed"
-    return "knock-down" if directions == {-1} else "activation"
 
 
 def _describe(

@@ -62,8 +62,15 @@ class BlockTask:
         totals = own_totals if self.totals is True else self.totals
         if totals is None or isinstance(totals, bool):
             return block if self.factor == 1 else Block(block.rows, block.columns, block.values * self.factor)
+        counts = block.values
+        # The numbers of sc.pp.normalize_total and sc.pp.log1p, in float64; scanpy takes no totals from outside.
         with np.errstate(all="ignore"):  # what cannot be normalised is an error at the end of the pass
-            return Block(block.rows, block.columns, _log_normalise(block.values, totals))
+            scale = TARGET_SUM / totals
+            if not sparse.issparse(counts):
+                return Block(block.rows, block.columns, np.log1p(counts * scale[:, None]))
+            data = np.log1p(counts.data * np.repeat(scale, np.diff(counts.indptr)))
+        values = sparse.csr_matrix((data, counts.indices, counts.indptr), shape=counts.shape)
+        return Block(block.rows, block.columns, values)
 
 
 @dataclass
@@ -179,15 +186,6 @@ def _to_float64(values: Any) -> Any:
     return values
 
 
-def _log_normalise(counts: Any, totals: NDArray[np.float64]) -> Any:
-    # The numbers of sc.pp.normalize_total and sc.pp.log1p, in float64; scanpy takes no totals from outside.
-    scale = TARGET_SUM / totals
-    if not sparse.issparse(counts):
-        return np.log1p(counts * scale[:, None])
-    data = np.log1p(counts.data * np.repeat(scale, np.diff(counts.indptr)))
-    return sparse.csr_matrix((data, counts.indices, counts.indptr), shape=counts.shape)
-
-
 class GroupSums:
     """Sums over the cells of each group, of the expression x, of x squared, and of x times a reference profile of their batch.
 
@@ -228,7 +226,11 @@ class GroupSums:
                 *(nothing if part is None else part for part in (self._reference, self.products)),
             )
         elif (groups >= 0).any():
-            present, indicator = _indicator(groups)
+            # Which cells belong to each group that occurs, so that one product sums over the cells of each.
+            cells = np.flatnonzero(groups >= 0)
+            present, group = np.unique(groups[cells], return_inverse=True)
+            shape = (len(present), len(groups))
+            indicator = sparse.csr_matrix((np.ones(len(cells)), (group, cells)), shape=shape)
             parts = [x, x**2]
             if self._reference is not None:
                 parts.append(x * self._reference[:, block.columns][batches[0]])
@@ -270,11 +272,3 @@ def sum_groups(
     n_cells = np.bincount(groups[groups >= 0], minlength=n_groups)
     start = partial(GroupSums, n_cells, len(expression.genes), reference)
     return expression.add_up(start, groups, *([] if batches is None else [batches]), cells=groups >= 0)
-
-
-def _indicator(groups: NDArray[np.intp]) -> tuple[NDArray[np.intp], sparse.csr_matrix]:
-    """Return the groups that occur, and which cells belong to each, so that one product sums over the cells of each group."""
-    cells = np.flatnonzero(groups >= 0)
-    present, group = np.unique(groups[cells], return_inverse=True)
-    ones = np.ones(len(cells))
-    return present, sparse.csr_matrix((ones, (group, cells)), shape=(len(present), len(groups)))

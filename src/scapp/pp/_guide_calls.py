@@ -84,7 +84,10 @@ def calls_from_counts(
     thresholds = np.full(len(names), float(min_counts))
     not_fitted: tuple[str, ...] = ()
     if method == "mixture":
-        fitted = _mixture_thresholds(rows, seed)
+        by_guide, columns = rows.tocsc(), range(len(names))
+        shown = columns if len(names) < SHOW_PROGRESS_FROM else track(columns, description="Mixtures of guide counts")
+        counts_of = (by_guide.data[slice(*by_guide.indptr[guide : guide + 2])] for guide in shown)
+        fitted = np.array([_mixture_threshold(counts, seed) for counts in counts_of])
         not_fitted = tuple(np.array(names, dtype=object)[np.isnan(fitted)])
         thresholds = np.fmax(fitted, thresholds)
     held = _keep(rows, rows.data >= thresholds[rows.indices])
@@ -104,7 +107,8 @@ def calls_from_obs(
     if key not in adata.obs:
         column_of_obs(adata, key, "calls_key")  # raises, with the columns that there are
     sep = _join_of((str(call) for call in adata.obs[key].dropna().unique()), sep)
-    lists = [_split(call, sep) for call in adata.obs[key]]
+    calls = ([] if pd.isna(call) else map(str.strip, str(call).split(sep)) for call in adata.obs[key])
+    lists = [list(dict.fromkeys(filter(None, guides))) for guides in calls]
     distinct = {guide for guides in lists for guide in guides}
     several = {guide for guide in distinct if missing_kind(guide) == "several"}
     absent = several | {guide for guide in distinct if is_no_guide(guide)}
@@ -140,12 +144,6 @@ def calls_from_obs(
 def is_no_guide(call: str) -> bool:
     """Return whether a call says that no guide was found; ``"negative"`` is not a negative control here."""
     return missing_kind(call) == "missing" or call.strip().lower() == "negative"
-
-
-def _split(call: object, sep: str) -> list[str]:
-    if pd.isna(call):
-        return []
-    return list(dict.fromkeys(guide for part in str(call).split(sep) if (guide := part.strip())))
 
 
 def _numbers(adata: AnnData, key: str, argument: str, sep: str, called: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -192,14 +190,6 @@ def _keep(matrix: sparse.csr_matrix, which: NDArray[np.bool_]) -> sparse.csr_mat
     kept.data[~which] = 0
     kept.eliminate_zeros()
     return kept
-
-
-def _mixture_thresholds(counts: sparse.csr_matrix, seed: int) -> NDArray[np.float64]:
-    by_guide = counts.tocsc()
-    columns: Any = range(counts.shape[1])
-    if counts.shape[1] >= SHOW_PROGRESS_FROM:
-        columns = track(columns, description="Mixtures of guide counts")
-    return np.array([_mixture_threshold(by_guide.data[slice(*by_guide.indptr[g : g + 2])], seed) for g in columns])
 
 
 def _mixture_threshold(counts: NDArray[np.float64], seed: int) -> float:

@@ -419,7 +419,12 @@ def _write(adata: AnnData, report: GeneNamesReport, perturbation_key: str | None
     new_names = pd.Index([new_name[name] for name in adata.var_names], name=adata.var_names.name)
     if perturbation_key is not None and perturbation_key in adata.obs:
         labels = adata.obs[perturbation_key]
-        new_label = {label: _rename_label(str(label), new_name, control, sep) for label in labels.dropna().unique()}
+        new_label = {}
+        for label in labels.dropna().unique():
+            genes = parse_label(str(label), control=control, sep=sep)
+            new_genes = [new_name[gene] for gene in genes]
+            # A label whose genes keep their names stays; else it is the canonical one of the new names.
+            new_label[label] = str(label) if new_genes == list(genes) else format_label(new_genes, sep=sep)
         renamed = labels.astype(object).map(new_label)
         if isinstance(labels.dtype, pd.CategoricalDtype):
             # In the order that they have, which colours in uns may follow, and with those that no observation has.
@@ -433,13 +438,6 @@ def _write(adata: AnnData, report: GeneNamesReport, perturbation_key: str | None
         adata.var[Key.var.ORIGINAL_NAME] = adata.var_names.to_numpy(dtype=object)
     adata.var_names = new_names
     report.store(adata)
-
-
-def _rename_label(label: str, new_name: dict[str, str], control: Control, sep: str) -> str:
-    """Return the label as it is if its genes keep their names, else the canonical label of the new ones."""
-    genes = parse_label(label, control=control, sep=sep)
-    renamed = [new_name[gene] for gene in genes]
-    return label if renamed == list(genes) else format_label(renamed, sep=sep)
 
 
 def excel_form(name: str) -> str:

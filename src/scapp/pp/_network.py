@@ -251,7 +251,10 @@ def add_network(
         )
     if duplicates == "error":
         _check_no_repeats(rows, columns, adata.var_names)
-    n_contradicting = _count_contradictions(rows, columns, values) if keep_sign else 0
+    n_contradicting = 0
+    if keep_sign and (values < 0).any():
+        signs = pd.DataFrame({"row": rows, "column": columns, "up": values > 0}).drop_duplicates()
+        n_contradicting = int(signs.duplicated(["row", "column"]).sum())
     ends = np.vstack([rows, columns])
     pairs = np.unique(ends if directed else np.sort(ends, axis=0), axis=1)
     n_duplicates = len(rows) - pairs.shape[1]
@@ -321,14 +324,6 @@ def _check_no_repeats(rows: NDArray, columns: NDArray, var_names: pd.Index) -> N
             f"{len(repeated)} edges are listed more than once (after matching of aliases), the first: {first}. "
             "Remove the repeats, or pass duplicates='max', 'mean' or 'sum'."
         )
-
-
-def _count_contradictions(rows: NDArray, columns: NDArray, values: NDArray) -> int:
-    """Return how many edges are listed with both signs."""
-    if not (values < 0).any():
-        return 0
-    signs = pd.DataFrame({"row": rows, "column": columns, "up": values > 0}).drop_duplicates()
-    return int(signs.duplicated(["row", "column"]).sum())
 
 
 def write_network(

@@ -58,7 +58,14 @@ def open_screen(
         parts = [_open(s, layer, opened) for s in given]
         for part in parts:
             check_gene_names(part)
-            _check_cell_names(part)
+            repeated = part.obs_names.duplicated()
+            if repeated.any():  # they would count twice, if they are copies
+                raise ValueError(
+                    f"{int(repeated.sum())} of the {part.n_obs} cells have the name of a cell before them: "
+                    f"{shorten(part.obs_names[repeated].unique())}. If they are copies, leave them out with "
+                    "`adata = adata[~adata.obs_names.duplicated()].copy()`; if they are different cells, give them names of their "
+                    "own with `adata.obs_names_make_unique()`."
+                )
         where = [f" of {name}" if several or is_path(given[0]) else "" for name in names]
         matrices = [get_matrix(p, layer, chunk_size, w) for p, w in zip(parts, where, strict=True)]
         orders = [None, *(_order(parts[0], p, n, names[0]) for p, n in zip(parts[1:], names[1:], strict=True))]
@@ -74,18 +81,6 @@ def open_screen(
                     "Write it again with the genes in that order, or stored by cells (CSR)."
                 )
         yield OpenScreen(parts[0] if len(parts) == 1 else _joined(parts, names), sources)
-
-
-def _check_cell_names(adata: AnnData) -> None:
-    """Raise if cells share a name: they would count twice, if they are copies."""
-    if not adata.obs_names.is_unique:
-        repeated = adata.obs_names.duplicated()
-        raise ValueError(
-            f"{int(repeated.sum())} of the {adata.n_obs} cells have the name of a cell before them: "
-            f"{shorten(adata.obs_names[repeated].unique())}. If they are copies, leave them out with "
-            "`adata = adata[~adata.obs_names.duplicated()].copy()`; if they are different cells, give them names of their own "
-            "with `adata.obs_names_make_unique()`."
-        )
 
 
 def _open(screen: Any, layer: str | None, opened: ExitStack) -> AnnData:
