@@ -190,9 +190,16 @@ def check_control(labels: Iterable[str], control: Control, *, sep: str = SEPARAT
     found, others, kept = _sort_controls(counts, control, sep)
     complete = not isinstance(control, str)  # a list names all controls
     if not found:
-        raise ValueError(
-            f"No observation is labelled {_or(names)}, the control. {_mend_control(counts, others | kept, names)}"
-        )
+        if alike := others | kept:
+            mend = f"These labels look like controls: {show_counts(alike)}. Pass control={_as_list(_short(alike))}."
+        else:
+            like = near_matches(names[0], counts) if names else []
+            hint = f" Similar labels: {', '.join(map(repr, like))}." if like else ""
+            mend = (
+                f"The labels are {', '.join(map(repr, list(counts)[:5]))}{', …' if len(counts) > 5 else ''}.{hint} Name the control "
+                "label with control=…, or, if the observations are log-fold-changes already, pass control=None."
+            )
+        raise ValueError(f"No observation is labelled {_or(names)}, the control. {mend}")
     if others and not complete:
         raise ValueError(
             f"Beside {sum(found.values()):,} observations labelled {_or(names)}, {sum(others.values()):,} have names that "
@@ -257,19 +264,6 @@ def _sort_controls(
         elif any(looks_like_control(token) and not is_control(token, control) for token in tokens):
             kept[label] = n
     return found, others, kept
-
-
-def _mend_control(counts: Mapping[str, int], alike: Mapping[str, int], names: tuple[str, ...]) -> str:
-    if alike:
-        return f"These labels look like controls: {show_counts(alike)}. Pass control={_as_list(_short(alike))}."
-    distinct = list(counts)
-    like = near_matches(names[0], distinct) if names else []
-    hint = f" Similar labels: {', '.join(map(repr, like))}." if like else ""
-    first = ", ".join(map(repr, distinct[:5]))
-    return (
-        f"The labels are {first}{', …' if len(distinct) > 5 else ''}.{hint} Name the control label with control=…, "
-        "or, if the observations are log-fold-changes already, pass control=None."
-    )
 
 
 def _short(labels: Iterable[str]) -> list[str]:
@@ -357,10 +351,20 @@ def read_perturbations(
         raise TypeError(f"Expected an AnnData, found {type(adata).__name__}.")
     perturbation_key, control = label_column(adata, perturbation_key), control_label(adata, control)
     labels = column_of_obs(adata, perturbation_key, "perturbation_key")
-    check_labels(labels, adata.var_names, perturbation_key=perturbation_key, control=control, sep=sep)
+    counts, known, names = count_labels(labels), set(adata.var_names), named_controls(control)
+    _check_missing({label: n for label, n in counts.items() if label not in names}, known, perturbation_key, sep)
+    if sep:  # else `parse_labels` raises
+        tokens: dict[str, int] = {}
+        for label, n in counts.items():
+            for token in map(str.strip, label.split(sep)):
+                if token and token not in known and not is_control(token, control) and not is_control(label, control):
+                    tokens[token] = tokens.get(token, 0) + n
+        _check_guides(counts, tokens, perturbation_key, sep)
+        _check_separator(tokens, known, control, sep)
+        _warn_of_guides(tokens, known, perturbation_key)
     perturbations = parse_labels(labels, control=control, sep=sep, genes=adata.var_names)
     if control is None:
-        doubted = {label: n for label, n in count_labels(labels).items() if recognised(label) and doubtful(label)}
+        doubted = {label: n for label, n in counts.items() if recognised(label) and doubtful(label)}
         if doubted:
             warn_user(
                 f"{show_counts(doubted)} is taken as a perturbed gene, although controls often have this name. If it is a control, "
@@ -369,29 +373,6 @@ def read_perturbations(
     elif not (effects_allowed and is_effects(perturbations)):
         check_control(labels, control, sep=sep, genes=adata.var_names)
     return perturbations
-
-
-def check_labels(
-    labels: pd.Series, genes: Iterable[str], *, perturbation_key: str, control: Control, sep: str = SEPARATOR
-) -> None:
-    """Raise if labels are missing values written as text, or use another separator; warn of names of guides.
-
-    The error names the labels, their counts, and the call that mends them. `genes` are those of adata, by which parts of labels are known.
-    """
-    counts = count_labels(labels)
-    known = set(genes)
-    names = named_controls(control)
-    _check_missing({label: n for label, n in counts.items() if label not in names}, known, perturbation_key, sep)
-    if not sep:
-        return  # an error of its own
-    tokens: dict[str, int] = {}
-    for label, n in counts.items():
-        for token in map(str.strip, label.split(sep)):
-            if token and token not in known and not is_control(token, control) and not is_control(label, control):
-                tokens[token] = tokens.get(token, 0) + n
-    _check_guides(counts, tokens, known, perturbation_key, sep)
-    _check_separator(tokens, known, control, sep)
-    _warn_of_guides(tokens, known, perturbation_key)
 
 
 def _check_missing(counts: Mapping[str, int], known: set[str], key: str, sep: str) -> None:
@@ -408,20 +389,18 @@ def _check_missing(counts: Mapping[str, int], known: set[str], key: str, sep: st
         )
 
 
-def _check_guides(counts: Mapping[str, int], tokens: Mapping[str, int], known: set[str], key: str, sep: str) -> None:
+def _check_guides(counts: Mapping[str, int], tokens: Mapping[str, int], key: str, sep: str) -> None:
     """Raise if the separator cuts the names of guides or conditions in two."""
-    condition = {label: n for label, n in counts.items() if "+" in label and GEARS_CONDITION.fullmatch(label)}
+    condition = [label for label in counts if "+" in label and GEARS_CONDITION.fullmatch(label)]
     if condition:
         raise ValueError(
             f"Labels such as {shorten(map(repr, condition), 2)} name the cell line and the number of genes as well, as GEARS "
             f"does in 'condition_name'. Pass perturbation_key='condition', or leave these parts out of adata.obs[{key!r}]."
         )
-    stranded = {label: n for label, n in counts.items() if GUIDE_WITH_STRAND.fullmatch(label)}
-    numbers = [token for token in tokens if token.isdecimal()]
+    stranded = [label for label in counts if GUIDE_WITH_STRAND.fullmatch(label)]
+    numbers = {token for token in tokens if token.isdecimal()}
     if stranded or (numbers and len(numbers) < len(tokens)):
-        of = stranded or {
-            label: n for label, n in counts.items() if set(map(str.strip, label.split(sep))) & set(numbers)
-        }
+        of = stranded or [label for label in counts if not numbers.isdisjoint(map(str.strip, label.split(sep)))]
         raise ValueError(
             f"Labels such as {shorten(map(repr, of), 2)} are names of guides, it seems, which sep={sep!r} cuts: "
             f"{'strands' if stranded else 'numbers'} are no genes. Label the cells with `scapp.pp.guides_to_perturbations(adata, "
@@ -498,10 +477,12 @@ def _warn_of_guides(tokens: Mapping[str, int], known: set[str], key: str) -> Non
     }
     if guides:
         example = next(iter(guides))
+        prefix = "sg" if re.match(r"sg[A-Z]", example) else ""
+        pattern = f"r'{prefix}([^_]+)_.+'" if "_" in example else f"r'{prefix}(.+?)[.\\-# ]?\\d*'"
         warn_user(
             f"{len(guides)} labels look like names of guides, each of which is taken as a perturbation of its own: "
             f"{show_counts(guides)}. To join the guides of a gene, label the cells with "
-            f"`scapp.pp.guides_to_perturbations(adata, calls_key={key!r}, targets={_pattern(example)}, key_added='target')`."
+            f"`scapp.pp.guides_to_perturbations(adata, calls_key={key!r}, targets={pattern}, key_added='target')`."
         )
     others = {token: gene for token, gene in others.items() if token not in guides}
     if others:
@@ -510,11 +491,6 @@ def _warn_of_guides(tokens: Mapping[str, int], known: set[str], key: str) -> Non
             f"{len(others)} labels are not genes of adata, but seem to mean some of them: {shown}. If so, write the names of the genes alone into "
             f"adata.obs[{key!r}], for example with `adata.obs[{key!r}].replace({dict(list(others.items())[:2])!r})`."
         )
-
-
-def _pattern(guide: str) -> str:
-    prefix = "sg" if re.match(r"sg[A-Z]", guide) else ""
-    return f"r'{prefix}([^_]+)_.+'" if "_" in guide else f"r'{prefix}(.+?)[.\\-# ]?\\d*'"
 
 
 def is_effects(perturbations: list[Perturbation]) -> bool:

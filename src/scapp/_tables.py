@@ -64,7 +64,7 @@ class _Bounded(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Read as much as the buffer holds."""
-        data = self.file.read(len(buffer))
+        data = self.file.read1(len(buffer))  # what is whole of a truncated file
         self.n_read += len(data)
         if self.n_read > self.largest:
             raise ValueError(
@@ -126,10 +126,7 @@ def open_text(path: Path) -> IO[str]:
     return io.TextIOWrapper(open_bytes(path), encoding=encoding_of(path))
 
 
-_BROKEN = (
-    *(EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zipfile.BadZipFile, UnicodeError, pd.errors.ParserError),
-    OSError,
-)
+_BROKEN = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, UnicodeError, pd.errors.ParserError)
 
 
 @contextmanager

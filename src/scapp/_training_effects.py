@@ -60,10 +60,9 @@ class TrainingEffects:
             if values is not None:
                 layers[name] = np.full(self.source.shape, np.nan, dtype=np.float32)
                 layers[name][:, measured] = values
-        obs = pd.DataFrame(
-            {Key.obs.N_PERTURBED_GENES: [len(genes) for genes in self.perturbations], **self.depth},
-            index=pd.Index(self.labels, dtype=object),
-        )
+        n_genes = [len(genes) for genes in self.perturbations]
+        names = pd.Index(self.labels, dtype=object)
+        obs = pd.DataFrame({Key.obs.N_PERTURBED_GENES: n_genes, **self.depth}, index=names)
         return AnnData(obs=obs, var=self.source.var.copy(), layers=layers)
 
 

@@ -168,11 +168,12 @@ class Expression:
 
     @property
     def _no_findings(self) -> Callable[[], MatrixSummary]:
+        n_obs = [source.shape[0] for source in self._sources]
         rows = [
-            source.begin + np.linspace(0, source.shape[0] - 1, N_SAMPLED).astype(np.intp) for source in self._sources
+            s.begin + np.linspace(0, n - 1, N_SAMPLED).astype(np.intp)
+            for s, n in zip(self._sources, n_obs, strict=True)
         ]
-        sampled = np.unique(np.concatenate(rows))
-        return partial(MatrixSummary.none, sum(source.shape[0] for source in self._sources), len(self.genes), sampled)
+        return partial(MatrixSummary.none, sum(n_obs), len(self.genes), np.unique(np.concatenate(rows)))
 
     def _look(self) -> None:
         self._conclude(self._run(partial(Accumulator.begin, self._no_findings, None), (), None, False))
@@ -231,19 +232,17 @@ class Expression:
             if cells is not None and not cells[rows].any():
                 continue
             measured = self.measured[columns]
-            yield (
-                piece,
-                BlockTask(
-                    source=source.name,
-                    rows=rows,
-                    columns=slice(int(position[columns.start]), int(position[columns.stop])),
-                    order=source.order,
-                    measured=None if measured.all() else measured,
-                    totals=totals if isinstance(totals, bool) else _of_cells(totals, rows),
-                    factor=self.factor,
-                    per_cell=tuple(_of_cells(values, rows) for values in per_cell),
-                ),
+            task = BlockTask(
+                source=source.name,
+                rows=rows,
+                columns=slice(int(position[columns.start]), int(position[columns.stop])),
+                order=source.order,
+                measured=None if measured.all() else measured,
+                totals=totals if isinstance(totals, bool) else _of_cells(totals, rows),
+                factor=self.factor,
+                per_cell=tuple(_of_cells(values, rows) for values in per_cell),
             )
+            yield piece, task
 
     def _conclude(self, running: Accumulator) -> None:
         findings = running.findings
@@ -313,41 +312,37 @@ class Expression:
 
     def _check_log(self, name: str, found: FoundScale, largest: float) -> None:
         normalise = "`sc.pp.normalize_total(adata, target_sum=1e4)` and `sc.pp.log1p(adata)`"
-        sums = (
-            f"each cell sums to {found.total:,.4g}" if np.isfinite(found.total) else "by the steps between its values"
-        )
+        normalised, stepped = np.isfinite(found.total), np.isfinite(found.step)
+        sums = f"each cell sums to {found.total:,.4g}" if normalised else "by the steps between its values"
+        layer = f"layer=…{self._raw_hint()}"
         if found.transform is None and largest <= LARGEST_LOG:
             raise ValueError(
                 f"What {name} holds cannot be told: neither whole numbers, nor logs of counts in any base (by the steps between the "
-                "values of a cell and by the sums of cells), nor is there uns['log1p']. Name the layer of the counts with layer=…"
-                f"{self._raw_hint()}; if these are natural logs of counts per 10,000 plus one, say so by `adata.uns['log1p'] = {{'base': None}}`."
+                "values of a cell and by the sums of cells), nor is there uns['log1p']. Name the layer of the counts with "
+                f"{layer}; if these are natural logs of counts per 10,000 plus one, say so by `adata.uns['log1p'] = {{'base': None}}`."
             )
         if found.transform is None or found.transform is Transform.NONE:
-            what = f"counts times {found.step:.4g}" if np.isfinite(found.step) else "values that were normalised"
-            how = (
-                sums
-                if found.transform is not None and not np.isfinite(found.step)
-                else f"values as large as {largest:.4g}"
-            )
+            what = f"counts times {found.step:.4g}" if stepped else "values that were normalised"
+            how = f"values as large as {largest:.4g}" if found.transform is None or stepped else sums
             raise ValueError(
                 f"{name} holds fractions: {what}, it seems, but not logged ({how}). Name the layer of the raw counts with "
-                f"layer=…{self._raw_hint()}, or call {normalise} first. If these are counts that were estimated or corrected, "
+                f"{layer}, or call {normalise} first. If these are counts that were estimated or corrected, "
                 "round them to whole numbers."
             )
         if found.transform not in TO_NATURAL:
             raise ValueError(
                 f"{name} holds the {found.transform} of normalised counts ({sums}), expected raw counts or log1p of normalised "
-                f"ones. Name the layer of the counts with layer=…{self._raw_hint()}."
+                f"ones. Name the layer of the counts with {layer}."
             )
-        if np.isfinite(found.step) and not np.isfinite(found.total):
+        if stepped and not normalised:
             raise ValueError(
                 f"{name} holds the {found.transform} of counts that were not normalised: all cells have the same steps, and their "
-                f"sums differ. Name the layer of the counts with layer=…{self._raw_hint()}, or call {normalise} on the counts."
+                f"sums differ. Name the layer of the counts with {layer}, or call {normalise} on the counts."
             )
         if found.told_by != "uns" and (0 < found.largest_total < LARGEST_SHARE or found.total < SMALLEST_TOTAL):
             raise ValueError(
                 f"{name} holds the {found.transform} of shares: before the log, cells sum to {found.largest_total:.3g} at most, where "
-                f"counts per 10,000 are expected. Call {normalise} on the counts, or name their layer with layer=…{self._raw_hint()}."
+                f"counts per 10,000 are expected. Call {normalise} on the counts, or name their layer with {layer}."
             )
 
     def _raw_hint(self) -> str:
@@ -360,13 +355,9 @@ class Expression:
         if self.found is None:
             return f"{self.name} holds raw counts (whole numbers)."
         told = {"steps": "the steps between the values of a cell", "sums": "the sums of cells", "uns": "uns['log1p']"}
-        total = (
-            f" of counts per {self.found.total:,.0f} plus one"
-            if np.isfinite(self.found.total)
-            else " of normalised counts"
-        )
+        per = f"counts per {self.found.total:,.0f} plus one" if np.isfinite(self.found.total) else "normalised counts"
         brought = "" if self.factor == 1 else ", which is brought to the natural one"
-        return f"{self.name} holds the {self.found.transform}{total}{brought} (told by {told[self.found.told_by]})."
+        return f"{self.name} holds the {self.found.transform} of {per}{brought} (told by {told[self.found.told_by]})."
 
     def _check_totals(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         adata = self._adata

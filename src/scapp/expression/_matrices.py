@@ -7,7 +7,7 @@ where it is stored gene by gene, by blocks of genes.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -62,11 +62,13 @@ class Source:
 
     def pieces(self) -> Iterator[Piece]:
         """Return all blocks, in order."""
-        if is_dask(self.matrix):
-            yield from self._chunks()
-            return
         n_obs, n_vars = self.shape
-        if self.by_genes:
+        if is_dask(self.matrix):
+            ends = [np.concatenate([[0], np.cumsum(sizes)]).tolist() for sizes in self.matrix.chunks]
+            blocks = self.matrix.to_delayed()
+            for i, j in np.ndindex(blocks.shape):
+                yield Piece(self._rows(*ends[0][i : i + 2]), slice(*ends[1][j : j + 2]), blocks[i, j])
+        elif self.by_genes:
             for columns in _parts(n_vars, self._block_length(n_vars, n_obs)):
                 yield Piece(self._rows(0, n_obs), columns, (slice(0, n_obs), columns))
         else:
@@ -115,14 +117,6 @@ class Source:
 
     def _rows(self, start: int, stop: int) -> slice:
         return slice(self.begin + start, self.begin + stop)
-
-    def _chunks(self) -> Iterator[Piece]:
-        rows, columns = (np.concatenate([[0], np.cumsum(sizes)]) for sizes in self.matrix.chunks)
-        blocks = self.matrix.to_delayed()
-        for i, j in np.ndindex(blocks.shape):
-            yield Piece(
-                self._rows(int(rows[i]), int(rows[i + 1])), slice(int(columns[j]), int(columns[j + 1])), blocks[i, j]
-            )
 
 
 def get_matrix(adata: AnnData, layer: str | None, chunk_size: int | None = None, where: str = "") -> tuple[Any, str]:
@@ -185,18 +179,14 @@ def _in_order(matrix: Any, chunk_size: int | None, name: str) -> Any:
         raise ValueError(f"The shape of {name} is not known, {matrix.shape}. Call `X.compute_chunk_sizes()` first.")
     if len(matrix.chunks[0]) == 1:
         return matrix
-    return matrix.rechunk({0: _joined(matrix.chunks[0], chunk_size or 1), 1: -1})
-
-
-def _joined(sizes: Sequence[int], length: int) -> tuple[int, ...]:
-    """Return sizes of chunks after neighbours are joined, up to a length."""
-    joined = [sizes[0]]
-    for size in sizes[1:]:
-        if joined[-1] + size <= length:
+    first, *others = matrix.chunks[0]
+    joined = [first]
+    for size in others:
+        if joined[-1] + size <= (chunk_size or 1):
             joined[-1] += size
         else:
             joined.append(size)
-    return tuple(joined)
+    return matrix.rechunk({0: tuple(joined), 1: -1})
 
 
 def _parts(length: int, size: int) -> list[slice]:

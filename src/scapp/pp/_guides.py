@@ -246,8 +246,17 @@ def guides_to_perturbations(
     if copy:
         adata = adata.copy()
     expression, guides = _modalities(adata, guides, calls_key, expression_modality, guide_modality)
+    check_key_added(key_added)
+    if not sep:
+        raise ValueError("sep must not be empty: it joins the genes of a combination; the usual one is '+'.")
+    if key_added in (Key.obs.GUIDES, Key.obs.N_GUIDES, Key.obs.GUIDE_STATUS):
+        raise ValueError(f"key_added={key_added!r} is the name of another column that is written. Choose another.")
+    if not 0 <= min_share <= 1:
+        raise ValueError(f"min_share must be from 0 to 1, found {min_share}.")
     numbers = {"min_counts": min_counts, "max_genes": max_genes, "max_guides": max_guides, "min_cells": min_cells}
-    _check_options(min_share, numbers, key_added, sep)
+    for name, number in numbers.items():
+        if number is not None and number < 1:
+            raise ValueError(f"{name} must be at least 1, found {number}.")
     n_not_counted = 0
     if guides is not None and not isinstance(guides, AnnData):
         guides = read_calls(guides, expression.obs_names)
@@ -329,19 +338,6 @@ def _modalities(
         )
     check_no_view(data, "scapp.pp.guides_to_perturbations")
     return data, guides
-
-
-def _check_options(min_share: float, numbers: dict[str, int | None], key_added: str, sep: str) -> None:
-    check_key_added(key_added)
-    if not sep:
-        raise ValueError("sep must not be empty: it joins the genes of a combination; the usual one is '+'.")
-    if key_added in (Key.obs.GUIDES, Key.obs.N_GUIDES, Key.obs.GUIDE_STATUS):
-        raise ValueError(f"key_added={key_added!r} is the name of another column that is written. Choose another.")
-    if not 0 <= min_share <= 1:
-        raise ValueError(f"min_share must be from 0 to 1, found {min_share}.")
-    for name, value in numbers.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, found {value}.")
 
 
 def _check_calls_options(

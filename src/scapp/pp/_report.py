@@ -43,16 +43,9 @@ class Report(ABC):
         super().__init_subclass__(**kwargs)
         cls._kinds[what] = cls
 
-    @property
-    def _is_keyed(self) -> bool:
-        return hasattr(self, "key")
-
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that an h5ad file can hold."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {
-            name: np.array(value, dtype=object) if isinstance(value, tuple) else value for name, value in values.items()
-        }
+        return _plain({field.name: getattr(self, field.name) for field in fields(self)})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -81,17 +74,18 @@ class Report(ABC):
         """Put the report, with the parameters that led to it, into ``adata.uns["scapp"]``, and log it once."""
         entry: dict[str, Any] = self.to_dict()
         if params is not None:
-            given = {
-                name: np.array(value, dtype=object) if isinstance(value, list | tuple) else value
-                for name, value in params.items()
-                if value is not None
-            }
-            entry = {"report": entry, "params": given}
-        if self._is_keyed:
-            scapp_entry(adata, self._group)[self.key] = entry  # type: ignore[attr-defined]
+            given = {name: value for name, value in params.items() if value is not None}
+            entry = {"report": entry, "params": _plain(given)}
+        if hasattr(self, "key"):
+            scapp_entry(adata, self._group)[self.key] = entry
         else:
             adata.uns.setdefault(Key.uns.SCAPP, {})[self._group] = entry
         logging.getLogger(type(self).__module__).info("%s", self)
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values with lists of names as arrays, which a file can hold."""
+    return {name: np.array(x, dtype=object) if isinstance(x, list | tuple) else x for name, x in values.items()}
 
 
 def listed(*lists: tuple[str, Iterable[str]], n: int = 10) -> Iterable[str]:
