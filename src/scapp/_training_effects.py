@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from numpy.typing import NDArray
 from scipy import sparse
 
 from scapp._effects import fill_own_targets
@@ -15,9 +16,6 @@ from scapp._genes import check_gene_names, check_layer, measured_mask, shorten
 from scapp._keys import Key
 from scapp._labels import SEPARATOR, Perturbation, format_label, read_perturbations
 from scapp._warn import warn_user
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 # Natural log-fold-changes are of the order of one.
 LARGEST_LFC = 50.0

@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
 
 from scapp._genes import measured_mask, shorten
 from scapp._labels import column_of_obs
@@ -22,10 +24,6 @@ from scapp._warn import warn_user
 from scapp.expression._blocks import TARGET_SUM, Accumulator, Block, BlockTask, MatrixSummary, Sums
 from scapp.expression._matrices import Piece, Source, get_matrix, is_dask
 from scapp.expression._scale import N_SAMPLED, TO_NATURAL, FoundScale, Transform, find_scale
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-    from numpy.typing import NDArray
 
 # No log of a count of molecules in a cell comes near this, whatever the base and the library size it is scaled to.
 LARGEST_LOG = 20.0

@@ -10,18 +10,16 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import h5py
 import numpy as np
+from anndata import AnnData
 from anndata.abc import CSCDataset, CSRDataset
+from numpy.typing import NDArray
 from scipy import sparse
 
 from scapp._genes import check_layer
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-    from numpy.typing import NDArray
 
 # Stored values in a block: tens of megabytes, in memory hundreds. Sparse ones come with an index, and are summed faster in large blocks:
 # the more so the more cells of a perturbation are in one. What is in memory already needs no copy of its index.

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from numpy.typing import NDArray
 from scipy import sparse
 
 from scapp._checked import checked
 from scapp._effects import label_column
+from scapp._gene_names import Aliases
 from scapp._genes import check_gene_names, check_layer, measured_mask, scapp_uns, shorten
 from scapp._keys import Key
 from scapp._labels import SEPARATOR, Perturbation, column_of_obs, is_effects, read_perturbations
 from scapp.graph import truncated_svd
 from scapp.pp._features import add_gene_features
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from scapp._gene_names import Aliases
 
 N_COMPONENTS = 32
 MIN_SINGLES = 4

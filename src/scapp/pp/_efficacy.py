@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
 from scipy import sparse
 
 from scapp._checked import checked
@@ -16,11 +18,6 @@ from scapp._genes import check_gene_names, check_layer, check_no_view, measured_
 from scapp._keys import Key
 from scapp._labels import SEPARATOR, Perturbation, format_label, is_effects, read_perturbations
 from scapp.pp._report import Report
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-    from numpy.typing import NDArray
-
 
 WORKED, UNCLEAR, OPPOSITE, NOT_MEASURED = STATUS = ("worked", "unclear", "opposite", "not measured")
 

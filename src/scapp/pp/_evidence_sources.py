@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import pandas as pd
 
@@ -13,10 +13,7 @@ from scapp import resources
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._provenance import noted, taxon
-from scapp._tables import find_column, is_path, read_table
-
-if TYPE_CHECKING:
-    from scapp._tables import PathLike
+from scapp._tables import PathLike, find_column, is_path, read_table
 
 # Kinds of evidence of STRING and the columns that hold them: in its files, in its web exports, in tables made of these.
 CHANNELS: Final = {

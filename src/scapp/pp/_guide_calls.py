@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
 from rich.progress import track
 from scipy import sparse
 
@@ -17,10 +19,6 @@ from scapp._genes import shorten
 from scapp._labels import column_of_obs
 from scapp._tables import PathLike, find_column, is_path, names_of, read_table, to_numbers
 from scapp.expression import get_matrix, in_memory
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-    from numpy.typing import NDArray
 
 CallTable: TypeAlias = pd.DataFrame | PathLike | Mapping[str, Any]
 Method = Literal["mixture", "threshold", "maximum"]

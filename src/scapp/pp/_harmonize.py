@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -19,15 +19,21 @@ from scapp._checked import checked
 from scapp._controls import Control
 from scapp._edge_columns import edge_ends
 from scapp._effects import label_column
-from scapp._gene_names import ENSEMBL_ID, HARDLY_ANY, PREFIX, NameTables, kind_of, perturbed_genes_in
+from scapp._gene_names import (
+    ENSEMBL_ID,
+    HARDLY_ANY,
+    PREFIX,
+    Aliases,
+    AliasTable,
+    NameTables,
+    kind_of,
+    perturbed_genes_in,
+)
 from scapp._genes import check_gene_names, check_no_view, shorten
 from scapp._keys import Key
 from scapp._labels import SEPARATOR, format_label, parse_label
 from scapp._tables import check_column, check_single, find_column, names_of
 from scapp.pp._report import Report, listed
-
-if TYPE_CHECKING:
-    from scapp._gene_names import Aliases, AliasTable
 
 logger = logging.getLogger(__name__)
 

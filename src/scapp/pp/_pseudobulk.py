@@ -9,11 +9,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from numpy.typing import NDArray
 
 from scapp._checked import checked
 from scapp._genes import scapp_uns, shorten
@@ -24,9 +25,6 @@ from scapp.expression import TARGET_SUM, Expression, Scale, sum_groups
 from scapp.pp._contexts import effects_by_context
 from scapp.pp._responders import read_responders
 from scapp.pp._screen_files import Screen, open_screen
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 logger = logging.getLogger(__name__)
 FEATURE_TYPES, GENE_EXPRESSION = "feature_types", "Gene Expression"  # as Cell Ranger names them

@@ -6,17 +6,15 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 
 from scapp._checked import checked
 from scapp._genes import scapp_entry, scapp_uns, shorten
 from scapp._keys import Key
-
-if TYPE_CHECKING:
-    from anndata import AnnData
 
 What = Literal["network", "gene_features", "gene_names", "guides", "efficacy"]
 _READERS: dict[str, Callable[[Any], Any]] = {

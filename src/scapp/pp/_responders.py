@@ -5,17 +5,14 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
 
 from scapp._genes import shorten
 from scapp._labels import Perturbation, column_of_obs, format_label
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-    from numpy.typing import NDArray
 
 logger = logging.getLogger(__name__)
 # Mixscape ends its classes with the type of perturbation, "KO" unless it was told another, or "NP" for non-perturbed.

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
 from scipy import sparse, stats
 
-from scapp._annotations import read_annotations
+from scapp._annotations import Annotations, read_annotations
 from scapp._checked import checked
-from scapp._gene_names import GeneMatcher, perturbed_genes_in
+from scapp._gene_names import Aliases, GeneMatcher, perturbed_genes_in
 from scapp._genes import check_gene_names, check_key_added, check_no_view
 from scapp._keys import Key
 from scapp._labels import SEPARATOR, perturbed_genes, read_perturbations
+from scapp._tables import PathLike
 from scapp._warn import warn_user
 from scapp.expression import Expression
 from scapp.graph import nearest_neighbors, tf_idf
 from scapp.pp._network import write_network
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from anndata import AnnData
-    from numpy.typing import NDArray
-
-    from scapp._annotations import Annotations
-    from scapp._gene_names import Aliases
-    from scapp._tables import PathLike
 
 MIN_CELLS = 10
 

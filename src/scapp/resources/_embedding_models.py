@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from scapp._checked import checked
 from scapp._genes import shorten
@@ -16,9 +17,6 @@ from scapp._tables import PathLike, existing_file, find_column, is_path, read_ta
 from scapp.resources._embedding_tables import FORMATS, PICKLED_MAPPING, Duplicates, read_embedding_table, to_frame
 from scapp.resources._gene_vectors import is_pie_folder
 from scapp.resources._safe import is_pickle, read_arrays, read_json, read_tensor, read_tensors, refuse_pickle
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 Vocabulary: TypeAlias = Mapping[str, int] | PathLike
 GeneList: TypeAlias = Iterable[str] | PathLike

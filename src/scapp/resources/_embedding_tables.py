@@ -6,10 +6,11 @@ import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from scapp._checked import checked
 from scapp._genes import shorten
@@ -23,9 +24,6 @@ from scapp.resources._gene_vectors import (
     is_pie_folder,
 )
 from scapp.resources._safe import is_pickle, read_arrays, read_json, refuse_pickle
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 Duplicates = Literal["error", "first", "mean"]
 TEXT = (".csv", ".tsv", ".txt", ".tab")

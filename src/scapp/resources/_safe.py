@@ -12,14 +12,12 @@ import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scapp._genes import shorten
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 PICKLE_SUFFIXES = frozenset({".pkl", ".pickle", ".p", ".joblib"})
 # Below 2.6, torch.load(weights_only=True) can be made to run code (CVE-2025-32434).
