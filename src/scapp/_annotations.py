@@ -86,7 +86,14 @@ def read_annotations(annotations: Annotations, *, parents: pd.DataFrame | PathLi
         path = annotations
         annotations = read_gmt(path) if is_gmt(path) else read_table(path, header=not has_no_header(path))
     if isinstance(annotations, Mapping):
-        annotations = _from_mapping(annotations)
+        for term, genes in annotations.items():
+            if isinstance(genes, str) or not isinstance(genes, Iterable):
+                what = "text" if isinstance(genes, str) else type(genes).__name__
+                raise TypeError(
+                    f"The mapping must give a list of genes for each term, found the {what} {genes!r} for {term!r}."
+                )
+        listed = [(gene, term) for term, genes in annotations.items() for gene in genes]
+        annotations = pd.DataFrame(listed, columns=["gene", "term"], dtype=object)
     if not isinstance(annotations, pd.DataFrame):
         raise TypeError(
             "annotations must be a DataFrame (gene, term, …), a mapping from term to genes, or the path of a table or GMT "
@@ -177,17 +184,6 @@ def gene_sets(path: Path) -> Iterator[tuple[str, str, list[str]]]:
             f"The second field of a set in {str(path)!r} is taken as its description, but {len(taken)} of {len(descriptions)} are genes of "
             f"other sets, such as {min(taken)!r}. If the file has no descriptions, put an empty field behind each name."
         )
-
-
-def _from_mapping(sets: Mapping[str, Iterable[str]]) -> pd.DataFrame:
-    for term, genes in sets.items():
-        if isinstance(genes, str) or not isinstance(genes, Iterable):
-            what = "text" if isinstance(genes, str) else type(genes).__name__
-            raise TypeError(
-                f"The mapping must give a list of genes for each term, found the {what} {genes!r} for {term!r}."
-            )
-    pairs = [(gene, term) for term, genes in sets.items() for gene in genes]
-    return pd.DataFrame(pairs, columns=["gene", "term"], dtype=object)
 
 
 def _first_two(table: pd.DataFrame, argument: str, what: str) -> tuple[pd.Series, pd.Series]:

@@ -251,7 +251,12 @@ class Downloader:
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
         length = response.headers.get("Content-Length")
-        unpacked = self._unpacked_on_the_way(response)
+        # A server may compress although it was asked not to; one that calls a .gz file compressed text sends the file.
+        encoding = response.headers.get("Content-Encoding", "identity").lower()
+        sends_file = encoding == "gzip" and self.file.name.endswith(".gz")
+        if sends_file:
+            response.raw.headers.pop("Content-Encoding", None)  # so that nothing unpacks it
+        unpacked = encoding != "identity" and not sends_file
         total = have + int(length) if length and not unpacked else None
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
         silent = not self.progress_bar or settings.is_silent
@@ -269,14 +274,6 @@ class Downloader:
                 raise
         if total is not None and have < total:
             raise requests.exceptions.ConnectionError(f"the transfer ended after {have:,} of {total:,} bytes.")
-
-    def _unpacked_on_the_way(self, response: requests.Response) -> bool:
-        """Return whether a server compresses although it was asked not to; one that calls a .gz file compressed text sends the file."""
-        encoding = response.headers.get("Content-Encoding", "identity").lower()
-        if encoding == "gzip" and self.file.name.endswith(".gz"):
-            response.raw.headers.pop("Content-Encoding", None)  # so that nothing unpacks it
-            return False
-        return encoding != "identity"
 
     def _check_content(self, url: str, path: Path) -> None:
         """Refuse what is not of the kind of the file, since not every file has a published hash."""

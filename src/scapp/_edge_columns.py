@@ -173,7 +173,8 @@ def weight_column(table: pd.DataFrame) -> str | None:
 def read_signs(column: pd.Series) -> NDArray[np.float64] | None:
     """Return 1, -1 or 0 for each value of a column, or None if most of them are no signs."""
     text = text_of(column).str.lower().str.strip("'\"")
-    known = {value: _sign(value) for value in text.unique()}
+    of = ((_UNKNOWN, 0.0), (_POSITIVE, 1.0), (_NEGATIVE, -1.0))
+    known = {value: next((sign for pattern, sign in of if pattern.fullmatch(value)), np.nan) for value in text.unique()}
     signs = text.map(known).to_numpy(dtype=np.float64)
     told = np.isfinite(signs)
     if not len(signs) or told.mean() <= _MOST or not (np.abs(signs[told]) == 1).any():
@@ -181,13 +182,6 @@ def read_signs(column: pd.Series) -> NDArray[np.float64] | None:
     if set(known) <= {"1", "1.0", "", "0", "0.0"} and "1" in {value[:1] for value in known}:
         return None  # flags: all one, or one and zero
     return np.nan_to_num(signs)
-
-
-def _sign(value: str) -> float:
-    for pattern, sign in ((_UNKNOWN, 0.0), (_POSITIVE, 1.0), (_NEGATIVE, -1.0)):
-        if pattern.fullmatch(value):
-            return sign
-    return np.nan
 
 
 def find_signs(table: pd.DataFrame, used: Iterable[object]) -> Signs | None:

@@ -187,7 +187,19 @@ def check_control(labels: Iterable[str], control: Control, *, sep: str = SEPARAT
     """
     counts = count_labels(labels)
     names = named_controls(control)
-    found, others, kept = _sort_controls(counts, control, sep)
+    # Labels that are named controls, those with other usual names of controls, and those that resemble them.
+    found: dict[str, int] = {}
+    others: dict[str, int] = {}
+    kept: dict[str, int] = {}
+    for label, n in counts.items():
+        tokens = [token.strip() for token in label.split(sep)]
+        if parse_label(label, control=control, sep=sep) == ():
+            named = is_named(label, control) or all(is_named(token, control) for token in tokens)
+            (found if named else others)[label] = n
+        elif len(tokens) == 1 and recognised(label):
+            others[label] = n  # where a list names all controls
+        elif any(looks_like_control(token) and not is_control(token, control) for token in tokens):
+            kept[label] = n
     complete = not isinstance(control, str)  # a list names all controls
     if not found:
         if alike := others | kept:
@@ -245,25 +257,6 @@ def count_labels(labels: Iterable[str]) -> dict[str, int]:
 def show_counts(counts: Mapping[str, int], n: int = 5) -> str:
     """Return names with their counts for a message, the most frequent first."""
     return shorten([f"{name!r} ({counts[name]:,})" for name in sorted(counts, key=lambda name: -counts[name])], n)
-
-
-def _sort_controls(
-    counts: Mapping[str, int], control: Control, sep: str
-) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
-    """Return the labels that are named controls, those with other usual names of controls, and those that resemble them."""
-    found: dict[str, int] = {}
-    others: dict[str, int] = {}
-    kept: dict[str, int] = {}
-    for label, n in counts.items():
-        tokens = [token.strip() for token in label.split(sep)]
-        if parse_label(label, control=control, sep=sep) == ():
-            named = is_named(label, control) or all(is_named(token, control) for token in tokens)
-            (found if named else others)[label] = n
-        elif len(tokens) == 1 and recognised(label):
-            others[label] = n  # where a list names all controls
-        elif any(looks_like_control(token) and not is_control(token, control) for token in tokens):
-            kept[label] = n
-    return found, others, kept
 
 
 def _short(labels: Iterable[str]) -> list[str]:

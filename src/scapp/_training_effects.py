@@ -80,7 +80,22 @@ def read_effects(
     """
     perturbations = read_perturbations(effects, perturbation_key=perturbation_key, control=None, sep=sep)
     check_gene_names(effects)
-    _check_perturbations(perturbations, perturbation_key)
+    if not perturbations:
+        raise ValueError("There are no effects to fit: the AnnData has no observations.")
+    n_controls = perturbations.count(())
+    if n_controls:
+        raise ValueError(
+            f"{n_controls} observation(s) are labelled as controls by adata.obs[{perturbation_key!r}]; effects have none. "
+            "If these are cells, pass `scapp.pp.pseudobulk(adata)`, or control='…' with their label; "
+            "if not, leave these observations out."
+        )
+    labels = pd.Index([format_label(p) for p in perturbations])
+    twice = labels[labels.duplicated()].unique()
+    if len(twice):
+        raise ValueError(
+            f"{len(twice)} perturbation(s) have more than one observation ({shorten(twice)}); effects have one each. "
+            "If these are cells, pass `scapp.pp.pseudobulk(adata)`, or control='…' with the label of the control cells."
+        )
     mend = "Calculate effects with `scapp.pp.pseudobulk(adata)`, or name the layer of log-fold-changes with layer=…."
     check_layer(effects, layer, mend)
     if layer is None and effects.X is None:
@@ -126,25 +141,6 @@ def _dense(values: Any, perturbations: list[Perturbation], genes: pd.Index) -> N
                 "`scapp.pp.read_effects`, or correct the layer."
             ) from error
     return fill_own_targets(dense, perturbations, genes).astype(np.float64)
-
-
-def _check_perturbations(perturbations: list[Perturbation], perturbation_key: str) -> None:
-    if not perturbations:
-        raise ValueError("There are no effects to fit: the AnnData has no observations.")
-    n_controls = perturbations.count(())
-    if n_controls:
-        raise ValueError(
-            f"{n_controls} observation(s) are labelled as controls by adata.obs[{perturbation_key!r}]; effects have none. "
-            "If these are cells, pass `scapp.pp.pseudobulk(adata)`, or control='…' with their label; "
-            "if not, leave these observations out."
-        )
-    labels = pd.Index([format_label(p) for p in perturbations])
-    twice = labels[labels.duplicated()].unique()
-    if len(twice):
-        raise ValueError(
-            f"{len(twice)} perturbation(s) have more than one observation ({shorten(twice)}); effects have one each. "
-            "If these are cells, pass `scapp.pp.pseudobulk(adata)`, or control='…' with the label of the control cells."
-        )
 
 
 def _check_lfc(values: NDArray[np.float64], genes: pd.Index, where: str) -> None:

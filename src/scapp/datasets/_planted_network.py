@@ -125,17 +125,13 @@ def plant_network(
 
     # All genes of a module are perturbed in one direction: else a gene never perturbed would have no predictable sign.
     direction = np.where(module % 2 == 0, -1, 1)
-    interactions = _plant_interactions(rng, n_modules)
-    return PlantedNetwork(weights, regulators, module, direction, interactions, interaction_strength)
-
-
-def _plant_interactions(rng: Generator, n_modules: int) -> dict[tuple[int, int], str]:
-    """Give half of the pairs of modules that share genes an interaction, each kind in turn."""
+    # Half of the pairs of modules that share genes interact, each kind in turn.
     neighbours = {tuple(sorted((m, (m + 1) % n_modules))) for m in range(n_modules)}
     sharing = sorted({(m, m) for m in range(n_modules)} | neighbours)
     chosen = rng.permutation(len(sharing))[: (len(sharing) + 1) // 2]
     kinds = [kind for kind in FACTORS if kind != "none"]
-    return {sharing[c]: kinds[i % len(kinds)] for i, c in enumerate(chosen)}
+    interactions = {sharing[c]: kinds[i % len(kinds)] for i, c in enumerate(chosen)}
+    return PlantedNetwork(weights, regulators, module, direction, interactions, interaction_strength)
 
 
 def draw_pairs(

@@ -149,7 +149,21 @@ def simulated_perturb_seq(
     >>> adata, truth = scapp.datasets.simulated_perturb_seq(seed=1)
     >>> effects = scapp.pp.pseudobulk(adata, batch_key="batch")
     """
-    _check_sizes(n_genes, n_regulators, n_singles, n_doubles, n_modules)
+    _check_at_least(2, n_modules=n_modules)
+    _check_at_least(0, n_doubles=n_doubles)
+    if not 1 <= n_singles <= n_regulators:
+        raise ValueError(f"n_singles must be from 1 to n_regulators={n_regulators}, found {n_singles}.")
+    if n_regulators < n_modules:
+        raise ValueError(f"n_regulators must be at least n_modules={n_modules}, found {n_regulators}.")
+    needed = n_regulators + MINIMUM_OTHER_GENES * n_modules
+    if n_genes < needed:
+        raise ValueError(
+            f"n_genes={n_genes} are too few for {n_regulators} regulators in {n_modules} modules: at least {needed} "
+            f"are needed ({MINIMUM_OTHER_GENES} targets a module)."
+        )
+    n_pairs = n_singles * (n_singles - 1) // 2
+    if n_doubles > n_pairs:
+        raise ValueError(f"n_doubles={n_doubles} is more than the {n_pairs} pairs of n_singles={n_singles} genes.")
     _check_at_least(1, n_batches=n_batches)
     # Each batch holds cells of each perturbation, and controls to compare them with.
     _check_at_least(2 * n_batches, n_control_cells=n_control_cells)
@@ -241,24 +255,6 @@ def _describe(
         downstream=pd.DataFrame({"gene": regulators[regulator], "downstream": genes[reached]}),
         modules=pd.Series([f"M{m + 1}" for m in network.module], index=pd.Index(regulators), name="module"),
     )
-
-
-def _check_sizes(n_genes: int, n_regulators: int, n_singles: int, n_doubles: int, n_modules: int) -> None:
-    _check_at_least(2, n_modules=n_modules)
-    _check_at_least(0, n_doubles=n_doubles)
-    if not 1 <= n_singles <= n_regulators:
-        raise ValueError(f"n_singles must be from 1 to n_regulators={n_regulators}, found {n_singles}.")
-    if n_regulators < n_modules:
-        raise ValueError(f"n_regulators must be at least n_modules={n_modules}, found {n_regulators}.")
-    needed = n_regulators + MINIMUM_OTHER_GENES * n_modules
-    if n_genes < needed:
-        raise ValueError(
-            f"n_genes={n_genes} are too few for {n_regulators} regulators in {n_modules} modules: at least {needed} "
-            f"are needed ({MINIMUM_OTHER_GENES} targets a module)."
-        )
-    n_pairs = n_singles * (n_singles - 1) // 2
-    if n_doubles > n_pairs:
-        raise ValueError(f"n_doubles={n_doubles} is more than the {n_pairs} pairs of n_singles={n_singles} genes.")
 
 
 def _check_at_least(least: int, **values: int) -> None:

@@ -55,7 +55,13 @@ class BlockTask:
             values = values[:, self.order]
         if self.measured is not None:
             values = values[:, self.measured]
-        return Block(self.rows, self.columns, _to_float64(values))
+        if not sparse.issparse(values):
+            return Block(self.rows, self.columns, np.asarray(values, dtype=np.float64))
+        values = sparse.csr_matrix(values, dtype=np.float64)
+        if not values.has_canonical_format:  # the log of a sum is not the sum of the logs
+            values = values.copy()
+            values.sum_duplicates()
+        return Block(self.rows, self.columns, values)
 
     def normalised(self, block: Block, own_totals: NDArray[np.float64] | None = None) -> Block:
         """Return the block on the scale log1p(CP10k), or itself where nothing is to be done."""
@@ -174,16 +180,6 @@ class Accumulator:
             self.findings.join(other.findings)
         if self.sums is not None:
             self.sums.join(other.sums)
-
-
-def _to_float64(values: Any) -> Any:
-    if not sparse.issparse(values):
-        return np.asarray(values, dtype=np.float64)
-    values = sparse.csr_matrix(values, dtype=np.float64)
-    if not values.has_canonical_format:  # the log of a sum is not the sum of the logs
-        values = values.copy()
-        values.sum_duplicates()
-    return values
 
 
 class GroupSums:

@@ -78,7 +78,11 @@ class Source:
         if is_dask(self.matrix):
             return piece.read.compute()
         if sparse.issparse(self.matrix) and not self.by_genes:
-            return _cells_of(self.matrix, piece.read[0])
+            rows = piece.read[0]
+            ends = self.matrix.indptr[rows.start : rows.stop + 1]
+            values = slice(ends[0], ends[-1])  # a view, without a copy
+            parts = (self.matrix.data[values], self.matrix.indices[values], ends - ends[0])
+            return sparse.csr_matrix(parts, shape=(len(ends) - 1, self.matrix.shape[1]))
         try:
             return self.matrix[piece.read]
         except OSError as error:
@@ -149,14 +153,6 @@ def in_memory(matrix: Any) -> Any:
             return getattr(matrix, method)()
     on_disk = isinstance(matrix, h5py.Dataset) or _is_a(matrix, "zarr", "Array")
     return matrix[()] if on_disk else matrix
-
-
-def _cells_of(matrix: sparse.csr_matrix, rows: slice) -> sparse.csr_matrix:
-    """Return some cells of a matrix in memory, without a copy of their values."""
-    ends = matrix.indptr[rows.start : rows.stop + 1]
-    values = slice(ends[0], ends[-1])
-    parts = (matrix.data[values], matrix.indices[values], ends - ends[0])
-    return sparse.csr_matrix(parts, shape=(len(ends) - 1, matrix.shape[1]))
 
 
 def is_dask(matrix: Any) -> bool:

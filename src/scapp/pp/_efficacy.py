@@ -145,10 +145,14 @@ def check_efficacy(
         )
     kinds = _kinds_of_targets(effects, perturbations, kind)
     table = _targets(effects, perturbations, kinds, layer)
-    table["status"] = pd.Categorical(_judge(table, n_errors, min_change), categories=STATUS)
+    intended = table["lfc"] * table["kind"].map(DIRECTION).astype(float)
+    needed = np.fmax(n_errors * table["se"].to_numpy(), min_change if min_change > 0 else np.nan)
+    needed[np.isnan(needed)] = np.inf  # nothing says how large a change must be
+    conditions = [table["lfc"].isna(), (intended > 0) & (intended >= needed), (intended < 0) & (-intended >= needed)]
+    judged = np.select(conditions, [NOT_MEASURED, WORKED, OPPOSITE], UNCLEAR)
+    table["status"] = pd.Categorical(judged, categories=STATUS)
 
     # The weakest target of each perturbation: those that were not measured last.
-    intended = table["lfc"] * table["kind"].map(DIRECTION).astype(float)
     order = table.assign(intended=intended).sort_values(["row", "intended"], na_position="last")
     weakest = table.loc[order.groupby("row").head(1).index]
     table["kind"] = table["kind"].astype("category")
@@ -225,12 +229,3 @@ def _targets(
         mean[mean <= 0] = np.nan  # a gene that controls do not express has no share to lose or gain
         table["share"], table["share_se"] = table["lfc"] / mean, table["se"] / mean
     return table
-
-
-def _judge(table: pd.DataFrame, n_errors: float, min_change: float) -> NDArray[np.object_]:
-    lfc = table["lfc"].to_numpy()
-    intended = lfc * table["kind"].map(DIRECTION).to_numpy(dtype=float)
-    needed = np.fmax(n_errors * table["se"].to_numpy(), min_change if min_change > 0 else np.nan)
-    needed[np.isnan(needed)] = np.inf  # nothing says how large a change must be
-    conditions = [np.isnan(lfc), (intended > 0) & (intended >= needed), (intended < 0) & (-intended >= needed)]
-    return np.select(conditions, [NOT_MEASURED, WORKED, OPPOSITE], UNCLEAR)

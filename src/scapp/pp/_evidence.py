@@ -164,8 +164,17 @@ def add_evidence(
         matching |= {"control": control, "sep": sep}
         reduced = {"min_genes": min_genes, "max_genes": max_genes, "n_components": n_components}
         recommended = read_sources(chosen, options)
-        _check_keys(own, recommended)
-        added = _add_all(scratch, recommended, own, matching, reduced, progress_bar)
+        for argument, mine, others in (
+            ("networks", own.networks, recommended.networks),
+            ("features", own.features, recommended.features),
+        ):
+            if taken := sorted(set(mine) & set(others)):
+                raise ValueError(
+                    f"The key {taken[0]!r} in {argument} is taken by the recommended evidence. Choose another key, or leave that "
+                    "source out with sources=[…]."
+                )
+        silent = not progress_bar or settings.is_silent
+        added = _add_all(scratch, recommended, own, matching, reduced, silent)
     evidence = _merged(effects, added)
     evidence |= _uncovered(scratch, effects, evidence, perturbed)
     for slot in ("varp", "varm"):  # nothing can fail from here on
@@ -193,27 +202,13 @@ def _named(given: Mapping[str, Any] | None, argument: str, what: str) -> dict[st
     return dict(given)
 
 
-def _check_keys(own: Evidence, recommended: Evidence) -> None:
-    """Raise if own evidence would go where recommended evidence goes."""
-    for argument, mine, others in (
-        ("networks", own.networks, recommended.networks),
-        ("features", own.features, recommended.features),
-    ):
-        taken = sorted(set(mine) & set(others))
-        if taken:
-            raise ValueError(
-                f"The key {taken[0]!r} in {argument} is taken by the recommended evidence. Choose another key, or leave that "
-                "source out with sources=[…]."
-            )
-
-
 def _add_all(
     scratch: AnnData,
     recommended: Evidence,
     own: Evidence,
     matching: dict[str, Any],
     reduced: dict[str, Any],
-    progress_bar: bool,
+    silent: bool,
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Add all evidence to an AnnData, and return what each key holds."""
     from rich.console import Console
@@ -222,7 +217,6 @@ def _add_all(
     networks, features = recommended.networks | own.networks, recommended.features | own.features
     added: dict[str, dict[str, dict[str, Any]]] = {Key.uns.NETWORKS: {}, Key.uns.GENE_FEATURES: {}}
     steps = [(key, True) for key in networks] + [(key, False) for key in features]
-    silent = not progress_bar or settings.is_silent
     for key, is_network in track(steps, description="Evidence", console=Console(stderr=True), disable=silent):
         if is_network:
             edges = networks[key]

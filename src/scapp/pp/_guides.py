@@ -263,7 +263,17 @@ def guides_to_perturbations(
     if guides is not None and not isinstance(guides, AnnData):
         calls, n_not_counted = calls_from_table(expression, guides, calls_sep, min_counts)
     elif calls_key is not None:
-        _check_calls_options(calls_key, key_added, calls_sep, min_share, counts_key, total_counts_key)
+        if key_added == calls_key:
+            raise ValueError(
+                f"The labels would be written over the calls in adata.obs[{calls_key!r}]. Name another column with key_added=…."
+            )
+        if not calls_sep:
+            raise ValueError("calls_sep must not be empty: it joins the guides of a cell; the usual one is '|'.")
+        if min_share and (counts_key is None or total_counts_key is None):
+            raise ValueError(
+                f"min_share={min_share} needs the counts of the called guides and of all guides: name their columns of adata.obs "
+                "with counts_key=… and total_counts_key=…, or leave min_share out."
+            )
         calls = calls_from_obs(expression, calls_key, calls_sep, counts_key, total_counts_key, min_counts)
     else:
         assert guides is not None
@@ -340,22 +350,6 @@ def _modalities(
     return data, guides
 
 
-def _check_calls_options(
-    calls_key: str, key_added: str, calls_sep: str, min_share: float, counts_key: str | None, total_key: str | None
-) -> None:
-    if key_added == calls_key:
-        raise ValueError(
-            f"The labels would be written over the calls in adata.obs[{calls_key!r}]. Name another column with key_added=…."
-        )
-    if not calls_sep:
-        raise ValueError("calls_sep must not be empty: it joins the guides of a cell; the usual one is '|'.")
-    if min_share and (counts_key is None or total_key is None):
-        raise ValueError(
-            f"min_share={min_share} needs the counts of the called guides and of all guides: name their columns of adata.obs "
-            "with counts_key=… and total_counts_key=…, or leave min_share out."
-        )
-
-
 def _label(
     calls: Calls,
     genes: list[Genes],
@@ -365,7 +359,7 @@ def _label(
     control: str,
     sep: str,
 ) -> pd.DataFrame:
-    """Label, status and guides of each cell. Cells with the same guides are looked at once."""
+    """Return label, status and guides of each cell. Cells with the same guides are looked at once."""
     held = calls.assigned
     if not held.has_sorted_indices:
         held = held.sorted_indices()  # a copy: these may be the user's counts

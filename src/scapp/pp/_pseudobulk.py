@@ -289,7 +289,13 @@ def _assemble(
         return full
 
     labels = [format_label(genes) for genes in kept]
-    obs = _constant_columns(adata.obs.drop(columns=perturbation_key), groups, labels)
+    # The columns that have one value within each perturbation.
+    perturbed = adata.obs.drop(columns=perturbation_key)[groups > 0]
+    by_group = perturbed.groupby(groups[groups > 0])
+    constant = [key for key in perturbed if (by_group[key].nunique(dropna=False) == 1).all()]
+    first = pd.Series(np.arange(len(perturbed))).groupby(groups[groups > 0]).first()
+    obs = perturbed[constant].iloc[first.to_numpy()].copy()
+    obs.index = pd.Index(labels)
     obs.insert(0, perturbation_key, np.array(labels, dtype=object))
     obs[Key.obs.N_CELLS] = effects.n_cells[1:]
     obs[Key.obs.N_PERTURBED_GENES] = [len(genes) for genes in kept]
@@ -306,17 +312,6 @@ def _assemble(
         varp={key: adata.varp[key].copy() for key in adata.varp},
         uns={Key.uns.SCAPP: {**uns, Key.uns.PSEUDOBULK: record}, Key.uns.N_CONTROL_CELLS: int(effects.n_cells[0])},
     )
-
-
-def _constant_columns(obs: pd.DataFrame, groups: NDArray[np.intp], labels: list[str]) -> pd.DataFrame:
-    """Return the columns of obs that have one value within each perturbation, one row per perturbation."""
-    perturbed = obs[groups > 0]
-    by_group = perturbed.groupby(groups[groups > 0])
-    constant = [key for key in obs if (by_group[key].nunique(dropna=False) == 1).all()]
-    first = pd.Series(np.arange(len(perturbed))).groupby(groups[groups > 0]).first()
-    rows = perturbed[constant].iloc[first.to_numpy()].copy()
-    rows.index = pd.Index(labels)
-    return rows
 
 
 @dataclass

@@ -9,7 +9,6 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from scapp._checked import checked
 from scapp._genes import shorten
@@ -109,7 +108,10 @@ def read_scgpt(path: PathLike, *, layer_norm: bool = True) -> pd.DataFrame:
         values = values[: len(vocabulary)]
     names = _rows(vocabulary, len(values), checkpoint, what="vocabulary")
     if layer_norm:
-        values = _layer_norm(values, tensors["weight"], tensors["bias"])
+        double = values.astype(np.float64)
+        centred = double - double.mean(axis=1, keepdims=True)
+        scale = np.sqrt((centred**2).mean(axis=1, keepdims=True) + LAYER_NORM_EPS)
+        values = (centred / scale * tensors["weight"] + tensors["bias"]).astype(np.float32)
     return to_frame(names, values, source=checkpoint, format="scgpt", layer_norm=layer_norm)
 
 
@@ -317,15 +319,6 @@ def _read_gene_list(gene_list: GeneList) -> list[str]:
             raise ValueError(f"The column {number!r} of {str(file)!r} should number the genes from 0, each once.")
         table = table.assign(**{number: rows}).sort_values(number)
     return [str(name) for name in table[column]]
-
-
-def _layer_norm(
-    values: NDArray[np.float32], weight: NDArray[np.float32], bias: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    double = values.astype(np.float64)
-    centred = double - double.mean(axis=1, keepdims=True)
-    scale = np.sqrt((centred**2).mean(axis=1, keepdims=True) + LAYER_NORM_EPS)
-    return (centred / scale * weight + bias).astype(np.float32)
 
 
 def _resave(checkpoint: Path, *names: str, at: str = "") -> str:

@@ -253,34 +253,28 @@ def to_frame(
             f"The vectors of {int(bad.sum())} gene(s) of {str(source)!r} hold NaN, infinite values or values too large for "
             f"float32: {shorten(np.array(kept, dtype=object)[bad])}. Leave these genes out of the file."
         )
-    index, values, n_repeated = _without_duplicates(pd.Index(kept, dtype=object), values, duplicates, source)
-    frame = pd.DataFrame(values, index=index, columns=pd.RangeIndex(values.shape[1]))
-    frame.attrs = {**attrs, "n_repeated_names": n_repeated}
-    if ensembl_ids is not None:
-        frame = _to_symbols(frame, ensembl_ids, source)
-    frame.index.name = "gene"
-    return frame
-
-
-def _without_duplicates(
-    index: pd.Index, values: NDArray[np.float32], duplicates: Duplicates, source: Path
-) -> tuple[pd.Index, NDArray[np.float32], int]:
-    twice = index[index.duplicated()].unique()
-    if not len(twice):
-        return index, values, 0
-    if duplicates == "error":
+    index = pd.Index(kept, dtype=object)
+    first = ~index.duplicated()
+    twice = index[~first].unique()
+    if len(twice) and duplicates == "error":
         raise ValueError(
             f"{len(twice)} gene name(s) occur more than once in {str(source)!r}: {shorten(twice)}. Pass "
             "duplicates='first' to take the first vector of each, or duplicates='mean' for the mean."
         )
-    first = ~index.duplicated()
-    if duplicates == "mean":
+    if len(twice) and duplicates == "mean":
         # Sums in double precision, one gene after the other, in the order of the first occurrences.
         code, _ = pd.factorize(index)
         sums = np.zeros((int(first.sum()), values.shape[1]))
         np.add.at(sums, code, values)
-        return index[first], (sums / np.bincount(code)[:, None]).astype(np.float32), len(twice)
-    return index[first], values[first], len(twice)
+        values = (sums / np.bincount(code)[:, None]).astype(np.float32)
+    else:
+        values = values[first]
+    frame = pd.DataFrame(values, index=index[first], columns=pd.RangeIndex(values.shape[1]))
+    frame.attrs = {**attrs, "n_repeated_names": len(twice)}
+    if ensembl_ids is not None:
+        frame = _to_symbols(frame, ensembl_ids, source)
+    frame.index.name = "gene"
+    return frame
 
 
 def _to_symbols(frame: pd.DataFrame, table: pd.DataFrame | PathLike, source: Path) -> pd.DataFrame:

@@ -58,24 +58,21 @@ def from_pie_folder(folder: Path) -> GeneVectors:
             f"{where}: {VECTORS} should be a matrix of numbers, found {values.dtype} of shape {values.shape}."
         )
     if meta.get("layout") == "token":
-        values = _mean_of_tokens(values, _one_array(existing_file(folder / OFFSETS)), len(keys), where)
+        offsets, n_keys = _one_array(existing_file(folder / OFFSETS)), len(keys)
+        fits = offsets.shape == (n_keys + 1,) and offsets.dtype.kind in "iu"
+        if not fits or offsets[0] != 0 or offsets[-1] != len(values) or (np.diff(offsets.astype(np.int64)) <= 0).any():
+            raise ValueError(
+                f"{where}: {OFFSETS} should hold {n_keys + 1} increasing whole numbers from 0 to {len(values)}, the rows of "
+                f"{VECTORS}. Copy the folder again."
+            )
+        sums = np.add.reduceat(values.astype(np.float64), offsets[:-1].astype(np.intp), axis=0)
+        values = sums / np.diff(offsets)[:, None]
     if len(values) != len(keys):
         raise ValueError(
             f"{where} has {len(values)} vectors in {VECTORS}, but {len(keys)} keys in {META}. Copy both again."
         )
     attrs = {"name": str(meta.get("name", "")), "provenance": json.dumps(meta.get("provenance", {}), sort_keys=True)}
     return GeneVectors(list(keys), values, attrs)
-
-
-def _mean_of_tokens(values: NDArray, offsets: NDArray, n_keys: int, where: str) -> NDArray[np.float64]:
-    fits = offsets.shape == (n_keys + 1,) and offsets.dtype.kind in "iu"
-    if not fits or offsets[0] != 0 or offsets[-1] != len(values) or (np.diff(offsets.astype(np.int64)) <= 0).any():
-        raise ValueError(
-            f"{where}: {OFFSETS} should hold {n_keys + 1} increasing whole numbers from 0 to {len(values)}, the rows of {VECTORS}. "
-            "Copy the folder again."
-        )
-    sums = np.add.reduceat(values.astype(np.float64), offsets[:-1].astype(np.intp), axis=0)
-    return sums / np.diff(offsets)[:, None]
 
 
 def _one_array(path: Path) -> NDArray[Any]:
