@@ -229,9 +229,8 @@ def _from_anndata(adata: AnnData, options: Options) -> FoundEffects:
         return from_long(_ranked_by_scanpy(adata), options)
     there = shorten(map(repr, adata.obs.columns), 12) or "none"
     key = options.columns["perturbation"] or next((c for c in adata.obs if plain(c) in PERTURBATIONS), None)
-    for column in (key, options.context_key):
-        if column is not None and column not in adata.obs:
-            raise ValueError(f"adata.obs has no column {column!r}; it has {there}.")
+    if key is not None and key not in adata.obs:
+        raise ValueError(f"adata.obs has no column {key!r}; it has {there}.")
     labels = adata.obs_names.to_series() if key is None else adata.obs[key]
     names = pd.Series(["" if pd.isna(label) else str(label).strip() for label in labels])
     if key is None and adata.n_obs and names.str.isdecimal().all():
@@ -269,6 +268,8 @@ def _from_anndata(adata: AnnData, options: Options) -> FoundEffects:
         check_errors(errors, f"adata.layers[{errors_in!r}]")
         read["lfc_se"] = repr(errors_in)
     context = options.context_key
+    if context is not None and context not in adata.obs:
+        raise ValueError(f"adata.obs has no column {context!r}; it has {there}.")
     if context is None and names.duplicated().any():
         context = next((column for column in adata.obs if plain(column) in CONTEXTS and column != key), None)
     contexts = None if context is None else pd.Series(adata.obs[context].astype(str).to_numpy(), name=context)
