@@ -31,10 +31,6 @@ def _is_bool(value: Any) -> bool:
     return isinstance(value, bool | np.bool_)
 
 
-def _is_int(value: Any) -> bool:
-    return isinstance(value, Integral) and not _is_bool(value)
-
-
 def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not _is_bool(value) and not math.isnan(value)
 
@@ -44,10 +40,6 @@ def _is_texts(value: Any) -> bool:
         return all(isinstance(part, str) for part in value)
     # Generators are not used up; matrices and AnnData are no lists.
     return isinstance(value, Iterable) and not (isinstance(value, bytes) or hasattr(value, "shape"))
-
-
-def _is_pair(value: Any) -> bool:
-    return isinstance(value, Sequence | np.ndarray) and len(value) == 2 and all(map(_is_number, value))
 
 
 def _is_among(allowed: tuple, value: Any) -> bool:
@@ -65,7 +57,7 @@ _MAPPING = Kind("a dictionary", lambda value: isinstance(value, Mapping))
 _KINDS = {
     "None": Kind("None", lambda value: value is None),
     "bool": Kind("True or False", _is_bool),
-    "int": Kind("a whole number", _is_int),
+    "int": Kind("a whole number", lambda value: isinstance(value, Integral) and not _is_bool(value)),
     "float": Kind("a number", _is_number),
     "str": Kind("text", lambda value: isinstance(value, str)),
     "Path": _PATH,
@@ -74,7 +66,10 @@ _KINDS = {
     "Sequence[str]": _TEXTS,
     "Iterable[str]": _TEXTS,
     "list[str]": _TEXTS,
-    "tuple[float, float]": Kind("two numbers", _is_pair),
+    "tuple[float, float]": Kind(
+        "two numbers",
+        lambda value: isinstance(value, Sequence | np.ndarray) and len(value) == 2 and all(map(_is_number, value)),
+    ),
     "pd.DataFrame": Kind("a DataFrame", lambda value: isinstance(value, pd.DataFrame)),
     "pd.Series": Kind("a Series", lambda value: isinstance(value, pd.Series)),
     "AnnData": Kind("an AnnData", _named("AnnData")),

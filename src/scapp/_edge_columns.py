@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -79,14 +78,6 @@ _MOST = 0.5
 _CYTOSCAPE = re.compile(r"(?P<source>.+?) \((?P<kind>[^()]*)\) (?P<target>.+)")
 
 
-@dataclass(frozen=True)
-class Signs:
-    """Signs of edges: 1, -1, or 0 where it is not known, and the column that says them."""
-
-    values: NDArray[np.float64]
-    column: str
-
-
 def edge_ends(table: pd.DataFrame) -> tuple[str, str] | None:
     """Return the columns of the two ends of an edge, by their usual names; None if there are none."""
     for first, second in ENDS:
@@ -94,14 +85,6 @@ def edge_ends(table: pd.DataFrame) -> tuple[str, str] | None:
         if source is not None and target is not None:
             return source, target
     return _by_roles(table)
-
-
-def ends_are_directed(ends: tuple[object, object]) -> bool:
-    """Return whether the names of two ends say that the edge goes from the first to the second."""
-    first = plain(ends[0])
-    return first == "regulatorygene" or any(
-        arrow == ">" and _rest(first, role) is not None for role, arrow, _ in _ROLES
-    )
 
 
 def _rest(name: str, role: str) -> str | None:
@@ -184,8 +167,8 @@ def read_signs(column: pd.Series) -> NDArray[np.float64] | None:
     return np.nan_to_num(signs)
 
 
-def find_signs(table: pd.DataFrame, used: Iterable[object]) -> Signs | None:
-    """Return the signs that a table of edges tells; None if it tells none.
+def find_signs(table: pd.DataFrame, used: Iterable[object]) -> tuple[NDArray[np.float64], str] | None:
+    """Return the signs that a table of edges tells, 0 where one is not known, and the column that says them; None if it tells none.
 
     The columns of the ends and of the weight, `used`, are no signs; a weight ``mor`` of both signs holds its own.
     """
@@ -193,35 +176,33 @@ def find_signs(table: pd.DataFrame, used: Iterable[object]) -> Signs | None:
     stimulation, inhibition = find_column(table, _STIMULATIONS), find_column(table, _INHIBITIONS)
     if stimulation is not None and inhibition is not None:
         up, down = (_flags(table[column]) for column in (stimulation, inhibition))
-        return Signs(np.where(up == down, 0.0, np.where(up, 1.0, -1.0)), f"{stimulation}, {inhibition}")
+        return np.where(up == down, 0.0, np.where(up, 1.0, -1.0)), f"{stimulation}, {inhibition}"
     columns = {plain(column): column for column in reversed(list(table.columns)) if column not in left_out}
     if "direction" in columns and not table[columns["direction"]].astype(str).str.contains("[A-Za-z]").all():
         del columns["direction"]  # "-" is no direction, and no sign
     for name in (*SIGNS, "direction"):
         if name in columns and (signs := read_signs(table[columns[name]])) is not None:
-            return Signs(signs, str(columns[name]))
+            return signs, str(columns[name])
     return None
 
 
-def tells_regulation(table: pd.DataFrame, used: Iterable[object]) -> bool:
-    """Return whether a column says that edges are regulations: one of signs, even if the weights hold them already, or of curation."""
-    return find_column(table, _REGULATIONS) is not None or find_signs(table, used) is not None
+def tells_direction(
+    table: pd.DataFrame, ends: tuple[object, object], used: Iterable[object], weights: NDArray[np.float64]
+) -> bool:
+    """Return whether edges go from the first of their ends to the second.
 
-
-def weights_are_signs(ends: tuple[object, object], weights: NDArray[np.float64]) -> bool:
-    """Return whether the weights from sources to targets are 1 and -1, both."""
-    return bool(
-        plain(ends[0]).startswith("source")
-        and (np.abs(weights) == 1).all()
-        and (weights < 0).any()
-        and (weights > 0).any()
+    The names of the ends say it, or a column of directions of all edges; or one of signs, even if the weights hold them already,
+    or of curation, as only regulations have; or weights from sources to targets that are 1 and -1, both.
+    """
+    first, directed = plain(ends[0]), find_column(table, _DIRECTED)
+    named = first == "regulatorygene" or any(
+        arrow == ">" and _rest(first, role) is not None for role, arrow, _ in _ROLES
     )
-
-
-def all_directed(table: pd.DataFrame) -> bool:
-    """Return whether a column says of all edges that they have a direction."""
-    column = find_column(table, _DIRECTED)
-    return column is not None and len(table) > 0 and bool(_flags(table[column]).all())
+    all_directed = directed is not None and len(table) > 0 and bool(_flags(table[directed]).all())
+    are_signs = bool((np.abs(weights) == 1).all() and (weights < 0).any() and (weights > 0).any())
+    if named or all_directed or (first.startswith("source") and are_signs):
+        return True
+    return find_column(table, _REGULATIONS) is not None or find_signs(table, used) is not None
 
 
 def _flags(column: pd.Series) -> NDArray[np.bool_]:

@@ -17,16 +17,13 @@ from scipy import sparse
 from scapp._annotations import joined_names
 from scapp._edge_columns import (
     ENDS,
-    all_directed,
     edge_ends,
-    ends_are_directed,
     find_signs,
     matrix_as_edges,
     read_signs,
     split_names_of_edges,
-    tells_regulation,
+    tells_direction,
     weight_column,
-    weights_are_signs,
 )
 from scapp._effect_columns import ADJUSTED, ERRORS, LN, LOG2, LOG10, P_VALUES, STATISTICS
 from scapp._genes import shorten
@@ -51,15 +48,8 @@ from scapp._tables import (
 if TYPE_CHECKING:
     import networkx
 
-    Edges: TypeAlias = (
-        pd.DataFrame
-        | PathLike
-        | sparse.spmatrix
-        | np.ndarray
-        | networkx.Graph
-        | Iterable[tuple[str, str] | tuple[str, str, float]]
-        | Mapping[Any, Any]
-    )
+    Pairs: TypeAlias = Iterable[tuple[str, str] | tuple[str, str, float]] | Mapping[Any, Any]
+    Edges: TypeAlias = pd.DataFrame | PathLike | sparse.spmatrix | np.ndarray | networkx.Graph | Pairs
 
 logger = logging.getLogger(__name__)
 
@@ -259,13 +249,7 @@ def _from_table(
         _check_weights(edges, values.to_numpy(), table[weight].astype(object).to_numpy(), f" (in {weight!r})")
     signs = _give_signs(edges, table, [*ends, weight])
     # A sign is that of a regulation, which goes one way.
-    regulated = (
-        bool(signs)
-        or ends_are_directed(ends)
-        or all_directed(table)
-        or tells_regulation(table, [*ends, weight])
-        or weights_are_signs(ends, edges["weight"].to_numpy())
-    )
+    regulated = bool(signs) or tells_direction(table, ends, [*ends, weight], edges["weight"].to_numpy())
     directed = attrs.get("directed", regulated)  # scapp.resources says it
     rest = _unread([column for column in table.columns if column in given], [*ends, weight], signs)
     return EdgeTable(edges, bool(directed), "" if weight is None else str(weight), unread=rest, **signs)
@@ -273,11 +257,12 @@ def _from_table(
 
 def _give_signs(edges: pd.DataFrame, table: pd.DataFrame, used: Sequence[object]) -> dict[str, Any]:
     """Give edges without negative weights the signs that their table tells, and return what is to be noted of these."""
-    signs = None if (edges["weight"] < 0).any() else find_signs(table, used)
-    if signs is None:
+    found = None if (edges["weight"] < 0).any() else find_signs(table, used)
+    if found is None:
         return {}
-    edges["weight"] *= np.where(signs.values < 0, -1.0, 1.0)
-    return {"sign_column": signs.column, "n_without_sign": int((signs.values == 0).sum())}
+    signs, column = found
+    edges["weight"] *= np.where(signs < 0, -1.0, 1.0)
+    return {"sign_column": column, "n_without_sign": int((signs == 0).sum())}
 
 
 def _unread(columns: Iterable[object], used: Iterable[object], signs: Mapping[str, Any]) -> tuple[str, ...]:

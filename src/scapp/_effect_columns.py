@@ -20,12 +20,10 @@ PERTURBATIONS = """perturbation perturbed_gene perturbation_name perturbed pertu
     knocked_down_gene knockdown_gene knockdown kd_gene knockout knockout_gene ko ko_gene activated_gene gene_target grna_target
     sgrna_target guide_target guide_target_gene target_gene_name target_gene grna_group grna_id perturb intervention contrast
     comparison treatment group cluster test target source tf regulator condition""".split()
-GENES = (
-    """measured_gene affected_gene response_gene readout_gene downstream_gene response_id gene_symbol gene_name hgnc_symbol
+GENES = """measured_gene affected_gene response_gene readout_gene downstream_gene response_id gene_symbol gene_name hgnc_symbol
     external_gene_name symbol names gene genes feature_name feature name variable target_gene target gene_id ensembl_id
     ensembl_gene_id geneid featureid id primerid index rownames row_names row unnamed:_0""".split()
-    + [""]
-)
+GENES.append("")
 CONTEXTS = """context cell_line cell_type celltype cellline condition stimulation stimulus culture_condition timepoint time_point
     time dose treatment state tissue cell_state""".split()
 LOG2 = """log2foldchange log2_fold_change log_2_fold_change log2fc log2_fc avg_log2fc l2fc log2foldchanges log2_foldchange

@@ -27,16 +27,13 @@ AliasTable: TypeAlias = Mapping[str, str] | pd.DataFrame | PathLike
 Aliases: TypeAlias = "AliasTable | Sequence[AliasTable] | NameTables"
 
 # Columns of the tables, in lower case: those of org.Hs.eg.db as it is exported, of HGNC, NCBI and Ensembl's BioMart.
-SYMBOL = ["symbol", "approved_symbol", "preferred_name", "official_symbol", "hgnc_symbol", "gene_symbol", "gene_name"]
+SYMBOL = "symbol approved_symbol preferred_name official_symbol hgnc_symbol gene_symbol gene_name".split()
 COLUMNS = {
-    "previous": ["prev_symbol", "previous_symbol", "previous_symbols"],
+    "previous": "prev_symbol previous_symbol previous_symbols".split(),
     # STRING's table of proteins has their ids beside the preferred names, which are symbols.
-    "alias": [
-        *["alias_symbol", "alias", "alias_symbols", "aliases", "synonyms", "synonym", "gene_synonym", "gene_synonyms"],
-        "string_protein_id",
-    ],
-    "ensembl": ["ensembl_gene_id", "ensembl_id", "ensembl", "gene_stable_id"],
-    "entrez": ["entrez_id", "entrez", "ncbi_gene_id", "geneid", "entrez_gene_id"],
+    "alias": "alias_symbol alias alias_symbols aliases synonyms synonym gene_synonym gene_synonyms string_protein_id".split(),
+    "ensembl": "ensembl_gene_id ensembl_id ensembl gene_stable_id".split(),
+    "entrez": "entrez_id entrez ncbi_gene_id geneid entrez_gene_id".split(),
 }
 ENSEMBL_ID = re.compile(r"^(ENS[A-Z]{0,4}G\d{11})(\.\d+)?(_PAR_Y)?$")
 # Of a genome, in front of a name, as Cell Ranger writes it where reads were aligned to several.

@@ -165,12 +165,6 @@ def rank_genes(
 
 def _params(*, groupby: str, layer: str, method: str = "attention") -> dict[str, Any]:
     """Return the six parameters that scanpy reads, some of them in single plots only."""
-    return {
-        "groupby": groupby,
-        # scanpy writes it into titles and compares with it in violins: the other perturbations.
-        "reference": "rest",
-        "method": method,
-        "use_raw": False,
-        "layer": layer,
-        "corr_method": "none",
-    }
+    # scanpy writes the reference, the other perturbations, into titles and compares with it in violins.
+    params = {"groupby": groupby, "reference": "rest", "method": method, "use_raw": False, "layer": layer}
+    return params | {"corr_method": "none"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
@@ -140,17 +140,6 @@ class MatrixSummary:
             self.values.setdefault(row, []).extend(parts)
 
 
-class Sums(Protocol):
-    """Sums of any kind over the cells of blocks."""
-
-    @property
-    def nbytes(self) -> int: ...
-
-    def add(self, block: Block, *per_cell: NDArray[Any]) -> None: ...
-
-    def join(self, other: Any) -> None: ...
-
-
 @dataclass
 class Accumulator:
     """State carried from block to block: a summary of the values as they are stored, and sums over them."""
@@ -159,7 +148,7 @@ class Accumulator:
     sums: Any
 
     @classmethod
-    def begin(cls, findings: Callable[[], MatrixSummary] | None, sums: Callable[[], Sums] | None) -> Accumulator:
+    def begin(cls, findings: Callable[[], MatrixSummary] | None, sums: Callable[[], GroupSums] | None) -> Accumulator:
         """Return an empty accumulator."""
         return cls(findings and findings(), sums and sums())
 

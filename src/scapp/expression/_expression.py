@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scapp._genes import measured_mask, shorten
 from scapp._labels import column_of_obs
 from scapp._warn import warn_user
-from scapp.expression._blocks import TARGET_SUM, Accumulator, Block, BlockTask, MatrixSummary, Sums
+from scapp.expression._blocks import TARGET_SUM, Accumulator, Block, BlockTask, GroupSums, MatrixSummary
 from scapp.expression._matrices import Piece, Source, get_matrix, is_dask
 from scapp.expression._scale import N_SAMPLED, TO_NATURAL, FoundScale, Transform, find_scale
 
@@ -143,7 +143,7 @@ class Expression:
             for (_, job), x in zip(jobs, values, strict=True):
                 yield job.normalised(job.block(x))
 
-    def add_up(self, sums: Callable[[], Sums], *per_cell: NDArray[Any], cells: NDArray[np.bool_]) -> Any:
+    def add_up(self, sums: Callable[[], GroupSums], *per_cell: NDArray[Any], cells: NDArray[np.bool_]) -> Any:
         """Sum over all blocks, on the scale log1p(CP10k).
 
         If the values were not looked at yet, they are in the same pass, on a guess of what the matrix holds. If the guess is

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +23,7 @@ CHANNELS: Final = {
     "coexpression": ["coexpression"],
 }
 SOURCES: Final = ("string", "go", "reactome")
-TABLE_SUFFIXES: Final = (".tsv", ".csv", ".txt", ".parquet")
+TABLE: Final = r"\.(?:tsv|csv|txt|parquet)"
 LICENCES: Final = {"STRING": "CC BY 4.0", "Gene Ontology": "CC BY 4.0", "Reactome": "CC0 1.0"}
 
 
@@ -81,9 +82,7 @@ def check_sources(names: Iterable[str], options: SourceOptions) -> list[str]:
 def read_aliases(options: SourceOptions) -> pd.DataFrame | None:
     """Return the other names of genes: of the folder, or for human those of HGNC; None where there are none."""
     if options.local is not None:
-        path = _one_file(
-            options.local, "names of genes", lambda name: "alias" in name or name.startswith("hgnc"), TABLE_SUFFIXES
-        )
+        path = _one_file(options.local, "names of genes", rf"(?:.*alias|hgnc).*{TABLE}")
         return None if path is None else read_table(path)
     return resources.hgnc(**options.download) if options.species == "human" else None
 
@@ -91,20 +90,14 @@ def read_aliases(options: SourceOptions) -> pd.DataFrame | None:
 def _string(options: SourceOptions) -> Evidence:
     folder, number, files, path = options.local, taxon(options.species), options.download, None
     if folder is not None:
-        links = _one_file(
-            folder, "STRING links", lambda name: name.startswith(f"{number}.protein.links"), TABLE_SUFFIXES
-        )
+        links = _one_file(folder, "STRING links", rf"{number}\.protein\.links.*{TABLE}")
         if links is not None:
             missing = ("names of STRING's proteins", f"{number}.protein.info.v12.0.txt.gz")
-            info = _the_file(
-                folder, "STRING names", lambda name: name.startswith(f"{number}.protein.info"), TABLE_SUFFIXES, missing
-            )
+            info = _the_file(folder, "STRING names", rf"{number}\.protein\.info.*{TABLE}", *missing)
             files = {"file": links, "info_file": info, "progress_bar": files["progress_bar"]}
         else:
-            missing = ("STRING", "string*.tsv.gz")
-            path = _the_file(
-                folder, "STRING", lambda name: "string" in name and "protein.info" not in name, TABLE_SUFFIXES, missing
-            )
+            pattern = rf"(?!.*protein\.info).*string.*{TABLE}"
+            path = _the_file(folder, "STRING", pattern, "STRING", "string*.tsv.gz")
     if path is None:
         edges = resources.string(organism=options.species, min_score=options.min_score, **files)  # type: ignore[arg-type]
     else:
@@ -125,9 +118,8 @@ def _channel(edges: pd.DataFrame, names: list[str]) -> pd.DataFrame | None:
     column = find_column(edges, names)
     if column is None or not (edges[column] > 0).any():
         return None
-    channel = edges.loc[edges[column] > 0, ["source", "target", column]].set_axis(
-        ["source", "target", "weight"], axis=1
-    )
+    channel = edges.loc[edges[column] > 0, ["source", "target", column]]
+    channel = channel.set_axis(["source", "target", "weight"], axis=1)
     channel.attrs = dict(edges.attrs)
     return channel
 
@@ -136,20 +128,16 @@ def _go(options: SourceOptions) -> Evidence:
     folder = options.local
     if folder is None:
         return Evidence(features={"go": resources.gene_ontology(organism=options.species, **options.download)})
-    gaf = _one_file(folder, "GO annotations", lambda name: True, (".gaf",))
+    gaf = _one_file(folder, "GO annotations", r".*\.gaf")
     if gaf is not None:
         missing = ("the ontology, to pass GO annotations on to broader terms", "go-basic.obo")
-        ontology = _the_file(folder, "the Gene Ontology", lambda name: True, (".obo",), missing)
+        ontology = _the_file(folder, "the Gene Ontology", r".*\.obo", *missing)
         table = resources.gene_ontology(organism=options.species, file=gaf, ontology_file=ontology)
         return Evidence(features={"go": table})
-    path = _the_file(
-        folder, "GO annotations", lambda name: "gene2go" in name or "go_annotation" in name, TABLE_SUFFIXES,
-        ("GO annotations", "gene2go*.tsv.gz or *.gaf.gz"),
-    )  # fmt: skip
+    missing = ("GO annotations", "gene2go*.tsv.gz or *.gaf.gz")
+    path = _the_file(folder, "GO annotations", rf".*(?:gene2go|go_annotation).*{TABLE}", *missing)
     missing = ("the parents of GO terms, to pass annotations on to them", "go*parents*.tsv.gz")
-    parents = _the_file(
-        folder, "parents of GO terms", lambda name: "go" in name and "parent" in name, TABLE_SUFFIXES, missing
-    )
+    parents = _the_file(folder, "parents of GO terms", rf"(?=.*go)(?=.*parent).*{TABLE}", *missing)
     annotations = _described(read_table(path), "Gene Ontology", path)
     return Evidence(features={"go": annotations}, parents={"go": read_table(parents)})
 
@@ -157,8 +145,7 @@ def _go(options: SourceOptions) -> Evidence:
 def _reactome(options: SourceOptions) -> Evidence:
     if options.local is None:
         return Evidence(features={"reactome": resources.reactome(organism=options.species, **options.download)})
-    missing = ("Reactome gene sets", "reactome*.gmt.gz")
-    path = _the_file(options.local, "Reactome", lambda name: "reactome" in name, (".gmt",), missing)
+    path = _the_file(options.local, "Reactome", r".*reactome.*\.gmt", "Reactome gene sets", "reactome*.gmt.gz")
     if options.species == "human":
         sets = resources.reactome(file=path)
     else:
@@ -166,13 +153,10 @@ def _reactome(options: SourceOptions) -> Evidence:
     return Evidence(features={"reactome": _described(sets, "Reactome", path)})
 
 
-def _one_file(folder: Path, what: str, fits: Callable[[str], bool], suffixes: tuple[str, ...]) -> Path | None:
-    """Return the only file of the folder whose name in lower case, but for .gz or .zip, fits and ends so; None if none does."""
-    found = []
-    for path in sorted(folder.iterdir()):
-        name = path.name.lower().removesuffix(".gz").removesuffix(".zip")
-        if path.is_file() and name.endswith(suffixes) and fits(name):
-            found.append(path)
+def _one_file(folder: Path, what: str, pattern: str) -> Path | None:
+    """Return the only file of the folder whose name in lower case, but for .gz or .zip, matches; None if none does."""
+    names = {path: path.name.lower().removesuffix(".gz").removesuffix(".zip") for path in sorted(folder.iterdir())}
+    found = [path for path, name in names.items() if path.is_file() and re.fullmatch(pattern, name)]
     if len(found) > 1:
         raise ValueError(
             f"{str(folder)!r} has {len(found)} files for {what}: {shorten([path.name for path in found])}. Which is meant is not "
@@ -181,15 +165,13 @@ def _one_file(folder: Path, what: str, fits: Callable[[str], bool], suffixes: tu
     return found[0] if found else None
 
 
-def _the_file(
-    folder: Path, what: str, fits: Callable[[str], bool], suffixes: tuple[str, ...], missing: tuple[str, str]
-) -> Path:
+def _the_file(folder: Path, what: str, pattern: str, missing: str, called: str) -> Path:
     """Return the only such file, or raise with what is missing and how it is called."""
-    path = _one_file(folder, what, fits, suffixes)
+    path = _one_file(folder, what, pattern)
     if path is None:
         held = sorted(path.name for path in folder.iterdir())
         raise ValueError(
-            f"{str(folder)!r} has no file for {missing[0]}, which is named like {missing[1]}; it holds "
+            f"{str(folder)!r} has no file for {missing}, which is named like {called}; it holds "
             f"{shorten(held, 8) or 'nothing'}. Put the file there, leave the source out with sources=[…], or pass local=None to "
             "download it."
         )

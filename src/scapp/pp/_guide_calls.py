@@ -33,11 +33,9 @@ SMALLEST_VARIANCE = 0.25
 # Fitting is quick for a small library, and says nothing then.
 SHOW_PROGRESS_FROM = 200
 # Usual names of columns of tables of calls, in the order in which they are looked for.
-CELLS = (
-    """cell_barcode barcode_cell cell_id cellid cell cbc cell_name cb bc_wells barcode index obs_names
+CELLS = """cell_barcode barcode_cell cell_id cellid cell cbc cell_name cb bc_wells barcode index obs_names
     unnamed:_0""".split()
-    + [""]
-)
+CELLS.append("")
 GUIDES = """guide_identity feature_call guide_id guide guides sgrna_id sgrna sgrnas grna_id grna sgid
     sgid_ab protospacer_id protospacer guide_name guide_call
     assigned_guide assignment feature_id feature barcode""".split()

@@ -20,11 +20,9 @@ if TYPE_CHECKING:
 
 Genes: TypeAlias = tuple[str, ...]
 # Usual names of columns of libraries of guides, in the order in which they are looked for.
-LIBRARY_GUIDES = (
-    """guide_id guide sgrna_id sgrna grna_id grna sgid guide_name id name sgrna_name protospacer_id
+LIBRARY_GUIDES = """guide_id guide sgrna_id sgrna grna_id grna sgid guide_name id name sgrna_name protospacer_id
     feature_id unnamed:_0 index""".split()
-    + [""]
-)
+LIBRARY_GUIDES.append("")
 TARGETS = """intended_target_name target_gene_name target_gene_symbol target_gene gene_symbol gene_target
     grna_target gene_name symbol gene target targets intended_target target_name target_gene_id""".split()
 TYPES = "type guide_type target_type guide_class class category targeting".split()

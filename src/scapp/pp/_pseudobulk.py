@@ -161,8 +161,7 @@ def pseudobulk(
         return effects_by_context(adata, context_key, perturbation_key, one_context)
     if min_cells < 2:
         raise ValueError(f"min_cells must be at least 2, found {min_cells}: a standard error needs two cells.")
-    with open_screen(adata, layer=layer, chunk_size=chunk_size) as screen:
-        adata = screen.adata
+    with open_screen(adata, layer=layer, chunk_size=chunk_size) as (adata, sources):
         perturbations = read_perturbations(
             adata, perturbation_key=perturbation_key, control=control, sep=sep, effects_allowed=False
         )
@@ -175,7 +174,7 @@ def pseudobulk(
         group = {(): 0, **{genes: i for i, genes in enumerate(kept, start=1)}}
         groups = np.where(used, [group.get(genes, -1) for genes in perturbations], -1).astype(np.intp)
         batches = None if batch_key is None else _read_batches(adata, batch_key, groups)
-        expression = Expression(adata, total_counts_key=total_counts_key, sources=screen.sources, inspect=False)
+        expression = Expression(adata, total_counts_key=total_counts_key, sources=sources, inspect=False)
         effects = calculate_effects(expression, groups, len(kept) + 1, batches)
         _say_what_is_done(expression, few, what, min_cells, total_counts_key)
         _warn_of_other_features(adata.var[expression.measured])

@@ -254,9 +254,8 @@ def _from_anndata(adata: AnnData, options: Options) -> FoundEffects:
         base, told = "e", "uns['scapp']"
     else:
         base, told = told_base(layer or "adata.X", [], options)
-    errors_in = (
-        options.lfc_se if isinstance(options.lfc_se, str) else next((layers[n] for n in ERRORS if n in layers), None)
-    )
+    usual = next((layers[name] for name in ERRORS if name in layers), None)
+    errors_in = options.lfc_se if isinstance(options.lfc_se, str) else usual
     if options.lfc_se is not None and errors_in not in adata.layers:
         raise ValueError(
             f"lfc_se={options.lfc_se!r} is no layer of adata; its layers are {shorten(map(repr, layers.values())) or 'none'}."
@@ -334,10 +333,8 @@ def _assemble(found: FoundEffects, options: Options, perturbation_key: str, fill
     obs = pd.DataFrame({perturbation_key: np.array(labels, dtype=object)}, index=pd.Index(index, dtype=object))
     obs[Key.obs.N_PERTURBED_GENES] = [label.count(SEPARATOR) + 1 for label in labels]
     from_base = f" from log{found.record['base']}" if found.record["base"] != "e" else ""
-    record: dict[str, Any] = {
-        "perturbation_key": perturbation_key,
-        "control": None,
-        "layer": Key.layers.LFC,
+    record: dict[str, Any] = {"perturbation_key": perturbation_key, "control": None, "layer": Key.layers.LFC}
+    record |= {
         "sep": SEPARATOR,
         "normalisation": f"natural logs{from_base} (told by {found.record['told_by']})",
         **{name: value for name, value in found.record.items() if name != "told_by"},

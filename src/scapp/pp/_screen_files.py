@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import h5py
@@ -27,19 +26,11 @@ ANNOTATION = ("obs", "var", "varm", "varp")
 NOTED = (Key.uns.SCAPP, "log1p")  # of uns: what scapp noted, and what scanpy did of the log
 
 
-@dataclass(frozen=True)
-class OpenScreen:
-    """The annotation of all cells in one AnnData, and where the expression is."""
-
-    adata: AnnData
-    sources: list[Source]
-
-
 @contextmanager
 def open_screen(
     screen: Screen | Sequence[Screen], *, layer: str | None, chunk_size: int | None
-) -> Iterator[OpenScreen]:
-    """Open what was given for the time of a calculation.
+) -> Iterator[tuple[AnnData, list[Source]]]:
+    """Open what was given for the time of a calculation: the annotation of all cells in one AnnData, and where the expression is.
 
     Raises
     ------
@@ -80,7 +71,7 @@ def open_screen(
                     f"{source.name} is stored gene by gene, with the genes in another order than in the first. "
                     "Write it again with the genes in that order, or stored by cells (CSR)."
                 )
-        yield OpenScreen(parts[0] if len(parts) == 1 else _joined(parts, names), sources)
+        yield parts[0] if len(parts) == 1 else _joined(parts, names), sources
 
 
 def _open(screen: Any, layer: str | None, opened: ExitStack) -> AnnData:
