@@ -87,6 +87,17 @@ def check_no_view(adata: AnnData, call: str) -> None:
         )
 
 
+def writable(adata: AnnData, call: str, *, copy: bool, key_added: str | None = None) -> AnnData:
+    """Return `adata`, or a copy of it, after the checks of all functions that write into annotated data."""
+    if copy:
+        adata = adata.copy()
+    check_no_view(adata, call)
+    check_gene_names(adata)
+    if key_added is not None:
+        check_key_added(key_added)
+    return adata
+
+
 def check_layer(adata: AnnData, layer: str | None, mend: str, name: str = "adata") -> None:
     """Raise if a layer is named that is not there, naming those that are."""
     if layer is not None and layer not in adata.layers:

@@ -14,7 +14,7 @@ from scipy import sparse
 
 from scapp._checked import checked
 from scapp._effects import DIRECTION, perturbation_type
-from scapp._genes import check_gene_names, check_layer, check_no_view, measured_mask, shorten
+from scapp._genes import check_layer, measured_mask, shorten, writable
 from scapp._keys import Key
 from scapp._labels import SEPARATOR, Perturbation, format_label, is_effects, read_perturbations
 from scapp.pp._report import Report
@@ -127,10 +127,7 @@ def check_efficacy(
     >>> scapp.pp.check_efficacy(effects, kind="CRISPRi")
     >>> effects = effects[effects.obs["efficacy_status"] != "opposite"].copy()
     """
-    if copy:
-        effects = effects.copy()
-    check_no_view(effects, "scapp.pp.check_efficacy")
-    check_gene_names(effects)
+    effects = writable(effects, "scapp.pp.check_efficacy", copy=copy)
     perturbations = read_perturbations(effects, perturbation_key=perturbation_key, control=None, sep=sep)
     if not is_effects(perturbations):
         raise ValueError(

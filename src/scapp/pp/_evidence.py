@@ -15,7 +15,7 @@ from scipy import sparse
 from scapp._checked import checked
 from scapp._feature_tables import load_features
 from scapp._gene_names import NameTables, perturbed_genes_in
-from scapp._genes import check_gene_names, check_key_added, check_no_view, shorten
+from scapp._genes import check_key_added, shorten, writable
 from scapp._keys import Key
 from scapp._labels import SEPARATOR
 from scapp._settings import READERS, hushed, settings
@@ -143,10 +143,7 @@ def add_evidence(
 
     >>> scapp.pp.add_evidence(effects, local="evidence", networks={"mine": "collectri.csv"})
     """
-    if copy:
-        effects = effects.copy()
-    check_no_view(effects, "scapp.pp.add_evidence")
-    check_gene_names(effects)
+    effects = writable(effects, "scapp.pp.add_evidence", copy=copy)
     download = {"folder": cache_dir, "base_url": base_url, "progress_bar": progress_bar}
     options = SourceOptions(species, check_folder(local), download, min_score)
     chosen = check_sources(sources, options)

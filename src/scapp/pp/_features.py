@@ -22,7 +22,7 @@ from scapp._edge_columns import edge_ends
 from scapp._edges import read_edges
 from scapp._feature_tables import load_features, read_feature_table
 from scapp._gene_names import GeneMatcher, perturbed_genes_in
-from scapp._genes import check_gene_names, check_key_added, check_no_view, shorten
+from scapp._genes import shorten, writable
 from scapp._keys import Key
 from scapp._labels import SEPARATOR
 from scapp._provenance import origin_of
@@ -170,11 +170,7 @@ def add_gene_features(
         If adata is a view or has duplicate genes, the features cannot be read, hold infinite or single missing
         values or no numbers, name a gene twice, or hardly any gene matches. Nothing is written then.
     """
-    if copy:
-        adata = adata.copy()
-    check_no_view(adata, "scapp.pp.add_gene_features")
-    check_gene_names(adata)
-    check_key_added(key_added)
+    adata = writable(adata, "scapp.pp.add_gene_features", copy=copy, key_added=key_added)
     perturbed = perturbed_genes_in(adata, perturbation_key, control, sep)
     if n_components is not None and (not isinstance(n_components, int | np.integer) or n_components < 1):
         raise ValueError(f"n_components must be a positive whole number or None, found {n_components!r}.")

@@ -12,8 +12,8 @@ from scipy import sparse
 
 from scapp._checked import checked
 from scapp._edges import read_edges
-from scapp._gene_names import BY_SYMBOL, GeneMatcher, NameMatch, perturbed_genes_in
-from scapp._genes import check_gene_names, check_key_added, check_no_view
+from scapp._gene_names import BY_SYMBOL, GeneMatcher, perturbed_genes_in
+from scapp._genes import writable
 from scapp._keys import Key
 from scapp._labels import SEPARATOR
 from scapp._provenance import origin_of
@@ -218,11 +218,7 @@ def add_network(
         matrix, missing or infinite weights, none at all), hardly any gene matches, or no edge is left. Nothing is
         written then.
     """
-    if copy:
-        adata = adata.copy()
-    check_no_view(adata, "scapp.pp.add_network")
-    check_gene_names(adata)
-    check_key_added(key_added)
+    adata = writable(adata, "scapp.pp.add_network", copy=copy, key_added=key_added)
     if min_weight is not None and not min_weight >= 0:
         raise ValueError(f"min_weight bounds the magnitude and must not be negative, found {min_weight!r}.")
     perturbed = perturbed_genes_in(adata, perturbation_key, control, sep)
@@ -234,7 +230,13 @@ def add_network(
     match = matcher.match(names)
     matcher.check_some_match(match, "network", adata.var.columns)
 
-    rows, columns, values, same_name = _by_gene(table.edges, match)
+    # A gene that adata holds under two names has its edges under both.
+    genes = pd.DataFrame({"name": np.asarray(match.names, dtype=object)[match.name], "gene": match.gene})
+    joined = table.edges.merge(genes.rename(columns={"name": "source", "gene": "row"}), on="source").merge(
+        genes.rename(columns={"name": "target", "gene": "column"}), on="target"
+    )
+    rows, columns, values = (joined[name].to_numpy() for name in ("row", "column", "weight"))
+    same_name = (joined["source"] == joined["target"]).to_numpy()
     known = table.edges[["source", "target"]].isin([match.names[i] for i in match.name])
     n_outside = int((~known.all(axis=1)).sum())
 
@@ -268,13 +270,8 @@ def add_network(
     if scale:
         adjacency = scale_weights(adjacency)
 
-    params: dict[str, Any] = {
-        "keep_sign": keep_sign,
-        "scale": scale,
-        "min_weight": min_weight,
-        "self_loops": self_loops,
-    }
-    params |= {"duplicates": duplicates, "top_k": top_k, "origin": origin_of(edges)}
+    params: dict[str, Any] = {"keep_sign": keep_sign, "scale": scale, "min_weight": min_weight}
+    params |= {"self_loops": self_loops, "duplicates": duplicates, "top_k": top_k, "origin": origin_of(edges)}
     write_network(
         adata,
         adjacency,
@@ -300,19 +297,6 @@ def add_network(
         params=params,
     )
     return adata if copy else None
-
-
-def _by_gene(edges: pd.DataFrame, match: NameMatch) -> tuple[NDArray, NDArray, NDArray, NDArray]:
-    """Return edges between genes of adata: source, target, weight, and whether the source calls both by one name.
-
-    A gene that adata holds under two names has its edges under both.
-    """
-    genes = pd.DataFrame({"name": np.asarray(match.names, dtype=object)[match.name], "gene": match.gene})
-    joined = edges.merge(genes.rename(columns={"name": "source", "gene": "row"}), on="source").merge(
-        genes.rename(columns={"name": "target", "gene": "column"}), on="target"
-    )
-    same_name = (joined["source"] == joined["target"]).to_numpy()
-    return joined["row"].to_numpy(), joined["column"].to_numpy(), joined["weight"].to_numpy(), same_name
 
 
 def _check_no_repeats(rows: NDArray, columns: NDArray, var_names: pd.Index) -> None:

@@ -14,7 +14,7 @@ from scipy import sparse, stats
 from scapp._annotations import Annotations, read_annotations
 from scapp._checked import checked
 from scapp._gene_names import Aliases, GeneMatcher, perturbed_genes_in
-from scapp._genes import check_gene_names, check_key_added, check_no_view
+from scapp._genes import writable
 from scapp._keys import Key
 from scapp._labels import SEPARATOR, perturbed_genes, read_perturbations
 from scapp._tables import PathLike
@@ -79,11 +79,7 @@ def coexpression_network(
         If adata is a view or has duplicate genes, no or fewer than 10 cells are labelled `control`, the expression
         cannot be used, or no correlation is large enough. Nothing is written then.
     """
-    if copy:
-        adata = adata.copy()
-    check_no_view(adata, "scapp.pp.coexpression_network")
-    check_gene_names(adata)
-    check_key_added(key_added)
+    adata = writable(adata, "scapp.pp.coexpression_network", copy=copy, key_added=key_added)
     perturbations = read_perturbations(
         adata, perturbation_key=perturbation_key, control=control, sep=sep, effects_allowed=False
     )
@@ -192,11 +188,7 @@ def similarity_network(
         If adata is a view or has duplicate genes, the annotations cannot be read, hardly any gene matches, or no
         similarity is large enough. Nothing is written then.
     """
-    if copy:
-        adata = adata.copy()
-    check_no_view(adata, "scapp.pp.similarity_network")
-    check_gene_names(adata)
-    check_key_added(key_added)
+    adata = writable(adata, "scapp.pp.similarity_network", copy=copy, key_added=key_added)
     perturbed = perturbed_genes_in(adata, perturbation_key, control, sep)
     table = read_annotations(annotations, parents=parents)
     matcher = GeneMatcher(adata.var_names, aliases)

@@ -261,7 +261,14 @@ def from_gaf(
     if ontology is not None:
         terms = read_obo(existing_file(ontology))
         if propagate:
-            _check_relations(relations, terms, existing_file(ontology))
+            there = sorted(set(terms.parents["relationship"]))
+            unknown = [relation for relation in relations if relation not in there]
+            if unknown and there:  # nothing would be passed on by these
+                named, have = ", ".join(map(repr, unknown)), ", ".join(map(repr, there))
+                said = f"There is no relation {named} in {str(existing_file(ontology))!r}; there are {have}."
+                if len(unknown) == len(relations):
+                    raise ValueError(f"{said} Pass relations=… of these, or propagate=False.")
+                logger.info("%s", said)
         current = annotations["term"].map(lambda term: terms.current.get(term, term))
         known = current.isin(set(terms.names))
         if not known.all():
@@ -292,18 +299,6 @@ def from_gaf(
 def _as_list(given: Sequence[str]) -> list[str]:
     """Return a list; a single text means a list of one."""
     return [given] if isinstance(given, str) else list(given)
-
-
-def _check_relations(relations: Sequence[str], ontology: Ontology, path: Path) -> None:
-    """Raise if none of the relations is in the ontology, for nothing would be passed on; say which are not."""
-    known = sorted(set(ontology.parents["relationship"]))
-    unknown = [relation for relation in relations if relation not in known]
-    if not unknown or not known:
-        return
-    found = f"There is no relation {', '.join(map(repr, unknown))} in {str(path)!r}; there are {', '.join(map(repr, known))}."
-    if len(unknown) == len(relations):
-        raise ValueError(f"{found} Pass relations=… of these, or propagate=False.")
-    logger.info("%s", found)
 
 
 def _sets(path: Path, *, unique: bool = False) -> pd.DataFrame:
