@@ -141,8 +141,8 @@ def table_of(edges: Mapping[Any, Any] | Iterable[Any]) -> pd.DataFrame:
     wrong = [row for row in rows if len(row) not in (2, 3) or not all(isinstance(name, str) for name in row[:2])]
     if wrong or len(lengths) > 1:
         raise ValueError(
-            f"Edges given as a {type(edges).__name__} hold {wrong[0] if wrong else rows[:2]!r}.\nExpected pairs of names, ('KLF1', 'HBB'), or triples with a "
-            "weight, ('KLF1', 'HBB', 0.5), all of one length; or a dictionary from a gene to its targets."
+            f"Edges given as a {type(edges).__name__} hold {wrong[0] if wrong else rows[:2]!r}.\nExpected pairs of names, ('KLF1', "
+            "'HBB'), or triples with a weight, ('KLF1', 'HBB', 0.5), all of one length; or a dictionary from a gene to its targets."
         )
     names = ["source", "target", "weight"][: lengths.pop() if lengths else 2]
     return pd.DataFrame(rows, columns=names)

@@ -328,13 +328,13 @@ def _has_decimal_commas(lines: Sequence[str], separator: str) -> bool:
     return certain and not all(map(_THOUSANDS.fullmatch, commas)) and not any(map(_DECIMAL_POINT.fullmatch, fields))
 
 
-def _first_lines(path: Path, n: int = 200) -> tuple[int, list[str]]:
+def _first_lines(path: Path) -> tuple[int, list[str]]:
     """Return how many lines of comments a file begins with, and its first lines behind them.
 
     A single line with ``#`` is a header if it has as many fields as the next.
     """
     with open_text(path) as file:
-        lines = [line.rstrip("\r\n") for line in islice(file, n)]
+        lines = [line.rstrip("\r\n") for line in islice(file, 200)]
     comment = re.compile(r" *|#.*|\s*sep=.\s*", re.IGNORECASE)  # "sep=;" is Excel's line for itself
     n_comments = len(list(takewhile(comment.fullmatch, lines)))
     if n_comments and n_comments < len(lines) and lines[n_comments - 1].startswith("#"):

@@ -92,28 +92,21 @@ class Expression:
         if inspect:
             self._look()
 
-    @property
-    def other_scale(self) -> str | None:
-        """A sentence for the user if the logged values are not those of counts per 10,000; otherwise None."""
-        if self.scale is Scale.COUNTS or self.found is None:
-            return None
-        if np.isfinite(self.found.total):
-            total, far, more = self.found.total, FAR_FROM_TARGET, ""
-        else:  # the largest value alone is a bound: a gene may hold all counts of a cell
-            total, far, more = max(np.expm1(self.largest * self.factor), TARGET_SUM), 1 + 1e-2, " or more"
-        if 1 / FAR_FROM_TARGET <= total / TARGET_SUM <= far:
-            return None
-        return (
-            f"{self.name} holds logs of counts per {total:,.0f}{more} and not per {TARGET_SUM:,}: these are logs on another scale. They are "
-            "taken as they are, and so are the effects; effects on the usual scale need "
-            "`sc.pp.normalize_total(adata, target_sum=1e4)` and `sc.pp.log1p(adata)` from the counts."
-        )
-
-    @property
-    def other_totals(self) -> str | None:
-        """A sentence for the user if the counts seem to be of a part of the genes, with totals over all beside them."""
-        if self.scale is not Scale.COUNTS or self._total_counts_key is not None or self._totals is None:
-            return None
+    def warn_of_scale(self) -> None:
+        """Warn if logged values are not those of counts per 10,000, or if counts are of a part of the genes, with totals beside them."""
+        if self.found is not None:
+            if np.isfinite(self.found.total):
+                total, far, more = self.found.total, FAR_FROM_TARGET, ""
+            else:  # the largest value alone is a bound: a gene may hold all counts of a cell
+                total, far, more = max(np.expm1(self.largest * self.factor), TARGET_SUM), 1 + 1e-2, " or more"
+            if not 1 / FAR_FROM_TARGET <= total / TARGET_SUM <= far:
+                warn_user(
+                    f"{self.name} holds logs of counts per {total:,.0f}{more} and not per {TARGET_SUM:,}: these are logs on another "
+                    "scale. They are taken as they are, and so are the effects; effects on the usual scale need "
+                    "`sc.pp.normalize_total(adata, target_sum=1e4)` and `sc.pp.log1p(adata)` from the counts."
+                )
+        if self._totals is None or self._total_counts_key is not None:
+            return
         larger = {}
         for key in self._adata.obs:
             column = self._adata.obs[key]
@@ -122,14 +115,13 @@ class Expression:
                 ratio = float(np.median(totals / self._totals))
                 if np.isfinite(totals).all() and (totals >= self._totals * (1 - 1e-6)).all() and ratio > MUCH_LARGER:
                     larger[key] = ratio
-        if not larger:
-            return None
-        key = max(larger, key=lambda name: larger[name])
-        return (
-            f"adata.obs[{key!r}] is {larger[key]:.3g} times the sum of the counts of a cell in {self.name}, at the median: it holds "
-            f"a part of the genes, it seems. Normalised by the {len(self.genes)} genes here, effects come out too large or too "
-            f"small; pass total_counts_key={key!r}, or drop this column if it counts something else."
-        )
+        if larger:
+            key = max(larger, key=lambda name: larger[name])
+            warn_user(
+                f"adata.obs[{key!r}] is {larger[key]:.3g} times the sum of the counts of a cell in {self.name}, at the median: it "
+                f"holds a part of the genes, it seems. Normalised by the {len(self.genes)} genes here, effects come out too large or "
+                f"too small; pass total_counts_key={key!r}, or drop this column if it counts something else."
+            )
 
     def blocks(self, cells: NDArray[np.bool_] | None = None, *, normalise: bool = True) -> Iterator[Block]:
         """Return all blocks of the measured genes, on the scale log1p(CP10k) or, if `normalise` is False, with raw counts as they are.

@@ -247,9 +247,7 @@ def _say_what_is_done(
         )
     else:
         logger.info("%s", expression.say_scale())
-    for warning in (expression.other_scale, expression.other_totals):
-        if warning:
-            warn_user(warning)
+    expression.warn_of_scale()
     if few:
         warn_user(
             f"{len(few)} perturbation(s) with fewer than min_cells={min_cells} {what} are left out: {_name(few)}. "

@@ -91,9 +91,7 @@ def coexpression_network(
             "Use scapp.pp.add_network or scapp.pp.similarity_network instead."
         )
     expression = Expression(adata, layer=layer, total_counts_key=total_counts_key)
-    for warning in (expression.other_scale, expression.other_totals):
-        if warning:
-            warn_user(warning)
+    expression.warn_of_scale()
     values = _dense(expression, cells)
     if method == "spearman":
         values = stats.rankdata(values, axis=0)

@@ -60,7 +60,7 @@ def read_json(path: Path, what: str) -> Any:
 
 
 def read_arrays(path: Path, snippet: str) -> NDArray | dict[str, NDArray]:
-    """Read the array of an npy file, or the arrays of an npz file by name; ValueError if it is none, incomplete, or holds pickled objects."""
+    """Read the array of an npy file, or the arrays of an npz file by name; ValueError if it is none, or holds pickled objects."""
     if is_pickle(path):
         raise refuse_pickle(path, snippet)
     try:

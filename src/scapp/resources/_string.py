@@ -156,7 +156,7 @@ def check_score(min_score: float) -> None:
 
 
 def combined_score(scores: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Combine scores from 0 to 1000 of shape (n_pairs, n_channels) into one for each pair, 0 where no channel has any; see :func:`string`."""
+    """Combine scores from 0 to 1000, (n_pairs, n_channels), into one for each pair; 0 where no channel has any. See :func:`string`."""
     own = np.maximum(scores / 1000 - PRIOR, 0) / (1 - PRIOR)
     together = PRIOR + (1 - PRIOR) * (1 - np.prod(1 - own, axis=1))
     # STRING cuts decimals off; what rounding error took from a whole number is given back first.
