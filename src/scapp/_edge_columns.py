@@ -156,8 +156,10 @@ def weight_column(table: pd.DataFrame) -> str | None:
 def read_signs(column: pd.Series) -> NDArray[np.float64] | None:
     """Return 1, -1 or 0 for each value of a column, or None if most of them are no signs."""
     text = text_of(column).str.lower().str.strip("'\"")
-    of = ((_UNKNOWN, 0.0), (_POSITIVE, 1.0), (_NEGATIVE, -1.0))
-    known = {value: next((sign for pattern, sign in of if pattern.fullmatch(value)), np.nan) for value in text.unique()}
+    patterns = ((_UNKNOWN, 0.0), (_POSITIVE, 1.0), (_NEGATIVE, -1.0))
+    known = {
+        value: next((sign for pattern, sign in patterns if pattern.fullmatch(value)), np.nan) for value in text.unique()
+    }
     signs = text.map(known).to_numpy(dtype=np.float64)
     told = np.isfinite(signs)
     if not len(signs) or told.mean() <= _MOST or not (np.abs(signs[told]) == 1).any():
