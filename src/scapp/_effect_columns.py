@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from scapp._genes import shorten
-from scapp._tables import find_column, plain
+from scapp._tables import find_column, plain, to_numbers
 from scapp._warn import warn_user
 
 logger = logging.getLogger(__name__)
@@ -131,9 +131,10 @@ def find_columns(table: pd.DataFrame, given: dict[str, str | None]) -> EffectCol
     statistic = given["statistic"] or find_column(table, [*STATISTICS, *SQUARES], [*named, gene, perturbation])
     squared = statistic is not None and plain(statistic) in SQUARES
     p_value = given["p_value"] or find_column(table, P_VALUES, named)
-    if statistic is not None and not squared and not given["statistic"] and p_value is not None and lfc is not None:
+    unsure = statistic is not None and not squared and not given["statistic"] and p_value is not None
+    if unsure and lfc is not None and table.columns.is_unique:
         # Of effects up and down, a statistic that is never negative need not be z or t: it may be a sum of ranks (pertpy).
-        values, effects = (pd.to_numeric(table[name], errors="coerce") for name in (statistic, lfc))
+        values, effects = (to_numbers(table[name]) for name in (statistic, lfc))
         statistic = None if values.min() >= 0 > effects.min() else statistic
     return EffectColumns(
         perturbation=perturbation,
