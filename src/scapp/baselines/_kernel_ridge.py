@@ -11,15 +11,13 @@ import pandas as pd
 from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
-from scapp._labels import format_label, perturbed_genes
+from scapp._labels import Perturbation, format_label, perturbed_genes
 from scapp._training_effects import TrainingEffects
 from scapp._warn import warn_user
 from scapp.baselines._similarities import SimilarityBaseline, membership
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from scapp._labels import Perturbation
 
 # Penalties in units of the kernel's mean diagonal.
 RIDGES = tuple((2.0 ** np.arange(-8, 7)).tolist())

@@ -10,7 +10,7 @@ import numpy as np
 from scapp._checked import checked
 from scapp._feature_tables import read_feature_table
 from scapp._genes import shorten
-from scapp._labels import perturbed_genes
+from scapp._labels import Perturbation, perturbed_genes
 from scapp._training_effects import TrainingEffects
 from scapp._warn import warn_user
 from scapp.baselines._base import Baseline
@@ -20,8 +20,6 @@ from scapp.graph import truncated_svd
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
-
-    from scapp._labels import Perturbation
 
 Side = Literal["perturbation", "gene", "both"]
 

@@ -9,7 +9,7 @@ import numpy as np
 from scapp._checked import checked
 from scapp._genes import shorten
 from scapp._keys import Key
-from scapp._labels import SEPARATOR, format_label, perturbed_genes
+from scapp._labels import SEPARATOR, Perturbation, format_label, perturbed_genes
 from scapp._training_effects import TrainingEffects, read_effects
 from scapp._warn import warn_user
 from scapp.baselines._base import Baseline
@@ -17,8 +17,6 @@ from scapp.baselines._base import Baseline
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
-
-    from scapp._labels import Perturbation
 
 MAX_STEPS = 10_000
 # A step shorter than this share of the spread of the profiles ends the search.

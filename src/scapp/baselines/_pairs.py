@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from scapp._genes import shorten
-from scapp._labels import format_label
+from scapp._labels import Perturbation, format_label
 from scapp._training_effects import TrainingEffects
 from scapp._warn import warn_user
 from scapp.baselines._additive import ShrunkAdditive
@@ -17,8 +17,6 @@ from scapp.baselines._kernel_ridge import choose_ridge, solve_ridge
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from scapp._labels import Perturbation
 
 # Of fewer combinations, what is left over says nothing about others.
 MIN_COMBINATIONS = 4

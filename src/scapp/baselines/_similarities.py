@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scapp._annotations import read_annotations
+from scapp._annotations import Annotations, read_annotations
 from scapp._checked import checked
 from scapp._edges import read_edges
-from scapp._gene_names import GeneMatcher
+from scapp._gene_names import Aliases, GeneMatcher
 from scapp._genes import shorten
 from scapp._training_effects import TrainingEffects
 from scapp.baselines._base import Baseline
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from scapp._annotations import Annotations
     from scapp._edges import Edges
-    from scapp._gene_names import Aliases
     from scapp._labels import Perturbation
     from scapp._tables import PathLike
 

@@ -7,16 +7,21 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from rich.console import Console
-
-    from scapp.benchmark._methods import Method
-    from scapp.benchmark._task import Task
+from scapp.benchmark import _screens
+from scapp.benchmark._measured import MEASURED, measured, string_and_annotations
+from scapp.benchmark._methods import CORE, Method, choose, embedding_method, methods, predictions_method
+from scapp.benchmark._run import PREDICTIONS, RUN, run
+from scapp.benchmark._scores import read_results, score
+from scapp.benchmark._statistics import ceilings, paired, summarise, verdict
+from scapp.benchmark._task import Task
+from scapp.datasets import labelled_cells
 
 ALL = "all"
 FIGURE = "ratios.png"
@@ -27,15 +32,10 @@ N_COLUMNS = 3
 
 def main(args: argparse.Namespace) -> int:
     """Run the subcommand; return 0, or 1 if a method failed."""
-    # Imported here, so that --help and wrong arguments are answered at once.
     import matplotlib as mpl
-    from rich.console import Console
-
-    from scapp import benchmark
-    from scapp.benchmark._methods import choose
 
     mpl.use("Agg")
-    console = Console()
+    console = Console(highlight=False)
     if args.report:
         conclude(console, args.output)
         return 0
@@ -50,16 +50,16 @@ def main(args: argparse.Namespace) -> int:
         _list(console, tasks)
         return 0
     for task in tasks:
-        console.print(str(task), highlight=False, soft_wrap=True)
-    failures = benchmark.run(
+        console.print(str(task), soft_wrap=True)
+    failures = run(
         tasks, _methods(args, embeddings, files, tasks), folder=args.output, seeds=args.seeds, n_jobs=args.jobs,
         resume=not args.no_resume, progress_bar=not args.no_progress, quick=args.quick,
     )  # fmt: skip
-    scored = [task for task in tasks if any((args.output / "predictions" / task.name).glob("*/*.npz"))]
+    scored = [task for task in tasks if any((args.output / PREDICTIONS / task.name).glob("*/*.npz"))]
     if scored:
-        benchmark.score(scored, args.output)
+        score(scored, args.output)
         conclude(console, args.output, [task.name for task in scored])
-    console.print(f"Everything is in {args.output} ({time.perf_counter() - begin:.0f} s).", highlight=False)
+    console.print(f"Everything is in {args.output} ({time.perf_counter() - begin:.0f} s).")
     if failures:
         console.print(f"{len(failures)} fit(s) failed, as said above. The same command tries them again.", style="red")
     return 1 if failures else 0
@@ -67,10 +67,6 @@ def main(args: argparse.Namespace) -> int:
 
 def conclude(console: Console, folder: Path, tasks: Sequence[str] | None = None) -> None:
     """Print a table and a verdict for each task of a folder, and draw its figure."""
-    from scapp.benchmark._run import RUN
-    from scapp.benchmark._scores import read_results
-    from scapp.benchmark._statistics import verdict
-
     scores = read_results(folder)
     path = folder / RUN
     known = json.loads(path.read_text(encoding="utf-8"))["tasks"] if path.is_file() else {}
@@ -80,26 +76,24 @@ def conclude(console: Console, folder: Path, tasks: Sequence[str] | None = None)
         rows, about = scores[scores["task"] == name], known.get(name, {})
         _print_table(console, rows, about.get("title", name), about.get("reference"))
         for sentence in verdict(rows):
-            console.print(sentence, highlight=False)
-        ratios.append(_against_best_baseline(rows))
-    compared = np.array([ratio for ratio in ratios if ratio is not None])
+            console.print(sentence)
+        means = summarise(rows, n_draws=1).set_index("method")
+        baselines = means.loc[means["group"] == "baseline", "mean"]
+        if "APP" in means.index and len(baselines):
+            ratios.append(float(means.loc["APP", "mean"] / baselines.min()))
+    compared = np.array(ratios)
     if len(compared) > 1:
         mean = np.exp(np.log(compared).mean())
         console.print(
             f"Over {len(compared)} tasks the L2 of APP is {mean:.3f} of that of the best baseline of each, chosen in "
             f"hindsight (geometric mean; best {compared.min():.3f}, worst {compared.max():.3f}).",
-            highlight=False,
         )
     _draw(scores[scores["task"].isin(names)], known, folder / FIGURE)
-    console.print(f"Wrote {folder / FIGURE}", highlight=False, soft_wrap=True)
+    console.print(f"Wrote {folder / FIGURE}", soft_wrap=True)
 
 
 def _print_table(console: Console, rows: pd.DataFrame, title: str, reference: str | None) -> None:
     """Print mean L2 of each method, its ratio to the reference, and in words how it compares with the winner."""
-    from rich.table import Table
-
-    from scapp.benchmark._statistics import paired, summarise
-
     if reference not in set(rows.loc[rows["metric"] == "l2", "method"]):
         reference = None
     summary = summarise(rows, reference=reference, n_draws=1)
@@ -128,7 +122,7 @@ def _print_table(console: Console, rows: pd.DataFrame, title: str, reference: st
         table.add_row(*cells[: len(table.columns)], style="bold" if row.method == winner else "")
     console.print(table)
     for sentence in _explain_columns(rows):
-        console.print(sentence, highlight=False)
+        console.print(sentence)
 
 
 def _digits(value: float, n: int) -> str:
@@ -148,21 +142,11 @@ def _explain_columns(rows: pd.DataFrame) -> list[str]:
     return said
 
 
-def _against_best_baseline(rows: pd.DataFrame) -> float | None:
-    """Return the ratio of APP to the best baseline of a task; None where either was not run."""
-    from scapp.benchmark._statistics import summarise
-
-    means = summarise(rows, n_draws=1).set_index("method")
-    baselines = means[means["group"] == "baseline"]["mean"]
-    return float(means.loc["APP", "mean"] / baselines.min()) if "APP" in means.index and len(baselines) else None
-
-
 def _draw(scores: pd.DataFrame, known: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     """Draw the ratios of all methods, a panel for each task that has its reference."""
     from matplotlib.figure import Figure
 
     from scapp import pl
-    from scapp.benchmark._statistics import ceilings, summarise
 
     l2 = scores[scores["metric"] == "l2"]
     methods = {str(task): set(rows["method"]) for task, rows in l2.groupby("task", sort=False)}
@@ -192,11 +176,6 @@ def _pair(text: str, option: str) -> tuple[str, str]:
 
 
 def _tasks(args: argparse.Namespace, screens: Sequence[tuple[str, str]]) -> list[Task]:
-    from scapp import benchmark
-    from scapp.benchmark._measured import MEASURED, string_and_annotations
-    from scapp.benchmark._screens import ReadingOptions, simulated
-    from scapp.datasets import labelled_cells
-
     tasks: list[Task] = []
     if args.data is not None:
         if not args.data.is_dir():
@@ -205,8 +184,8 @@ def _tasks(args: argparse.Namespace, screens: Sequence[tuple[str, str]]) -> list
             )
         # Reading a task takes seconds: only those that were asked for are read.
         every = args.task is None and not screens or ALL in (args.task or [])
-        tasks += benchmark.measured(args.data, [name for name in MEASURED if every or name in (args.task or [])])
-    options: ReadingOptions = {"batch_key": args.batch_key} if args.batch_key else {}
+        tasks += measured(args.data, [name for name in MEASURED if every or name in (args.task or [])])
+    options: _screens.ReadingOptions = {"batch_key": args.batch_key} if args.batch_key else {}
     if args.network is not None:
         options |= {"network": args.network, "aliases": args.gene_aliases}
     elif args.data is not None and screens:
@@ -214,21 +193,18 @@ def _tasks(args: argparse.Namespace, screens: Sequence[tuple[str, str]]) -> list
     if args.context_key and not screens:
         raise ValueError("--context-key names a column of the screens of --screen, and there is none. Leave it out.")
     for name, path in screens:
-        tasks += benchmark.screen(name, path, **options)
+        tasks += _screens.screen(name, path, **options)
         if args.context_key:
             called = {"name": f"{name}_unseen_contexts", "title": f"Unseen contexts, {name}"}
-            tasks.append(
-                benchmark.unseen_contexts(labelled_cells(path), context_key=args.context_key, **options, **called)
-            )
+            cells = labelled_cells(path)
+            tasks.append(_screens.unseen_contexts(cells, context_key=args.context_key, **options, **called))
     if args.data is None and not screens:
-        tasks += simulated()
+        tasks += _screens.simulated()
     return tasks
 
 
 def _chosen(tasks: list[Task], asked: Sequence[str] | None, *, others: bool = False) -> list[Task]:
     """Return the tasks of some names; with `others` a message names the measured tasks beside those that were read."""
-    from scapp.benchmark._measured import MEASURED
-
     names = [*dict.fromkeys([*(MEASURED if others else []), *(task.name for task in tasks)])]
     unknown = sorted(set(asked or []) - set(names))
     if unknown:
@@ -242,8 +218,6 @@ def _methods(
     files: Sequence[tuple[str, str]],
     tasks: Sequence[Task],
 ) -> list[str | Method]:
-    from scapp.benchmark._methods import CORE, embedding_method, predictions_method
-
     # The method that ratios are relative to costs next to nothing, and a table without it says little.
     given: list[str | Method] = [*dict.fromkeys(task.reference for task in tasks)]
     given += args.methods or (CORE if args.quick else DEFAULT)
@@ -271,13 +245,9 @@ def _methods(
 
 
 def _list(console: Console, tasks: Sequence[Task]) -> None:
-    from rich.table import Table
-
-    from scapp import benchmark
-
     table = Table("method", "group", "options")
-    for row in benchmark.methods().itertuples(index=False):
+    for row in methods().itertuples(index=False):
         table.add_row(*row)
     console.print(table)
     for task in tasks:
-        console.print(f"{task} ({task.title})", highlight=False)
+        console.print(f"{task} ({task.title})")

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anndata as ad
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from scapp._genes import shorten
 from scapp._keys import Key
@@ -143,8 +145,6 @@ def write_predictions(
     ValueError
         If shapes disagree, the format is not known or cannot hold `std`.
     """
-    import anndata as ad
-
     file = Path(path)
     suffix = _suffix_of(file)
     labels, genes = [str(label) for label in labels], [str(gene) for gene in genes]
@@ -211,8 +211,6 @@ def export_task(task: Task, folder: PathLike) -> list[Path]:
     ValueError
         If there are such folders already.
     """
-    import anndata as ad
-
     root = Path(folder) / task.name
     folders = [root / str(split.seed) for split in task.splits]
     there = [str(path) for path in folders if path.exists()]
@@ -264,9 +262,6 @@ def _read(file: Path) -> _Content:
 
 
 def _from_h5ad(file: Path) -> _Content:
-    import anndata as ad
-    from scipy import sparse
-
     adata = ad.read_h5ad(file)
     values = adata.layers.get(Key.layers.PREDICTED_LFC, adata.X)
     if values is None or Key.obs.PERTURBATION not in adata.obs:

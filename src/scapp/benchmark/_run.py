@@ -27,6 +27,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich import progress
+from rich.console import Console
 
 import scapp
 from scapp.benchmark._check_split import check_split
@@ -382,9 +384,6 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _bar(total: int, done: int, shown: bool) -> Iterator[Callable[[str], None]]:
-    from rich import progress
-    from rich.console import Console
-
     columns = (
         progress.BarColumn(),
         progress.MofNCompleteColumn(),

@@ -15,12 +15,10 @@ from scapp._keys import Key
 from scapp._labels import parse_labels
 from scapp.benchmark._methods import P_CHANGE, registered
 from scapp.benchmark._run import replacing, units
-from scapp.benchmark._task import Task
+from scapp.benchmark._task import Split, Task
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from scapp.benchmark._task import Split
 
 PARQUET, CSV = "scores.parquet", "scores.csv"
 COLUMNS = ("task", "method", "group", "seed", "perturbation", "metric", "value", "n_seen", "effect_size")

@@ -10,19 +10,17 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scapp._annotations import read_annotations
+from scapp._annotations import Annotations, read_annotations
 from scapp._checked import checked
 from scapp._edges import read_edges
-from scapp._gene_names import GeneMatcher
+from scapp._gene_names import Aliases, GeneMatcher
 from scapp.tl import _checks
 from scapp.tl._candidates import check_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from scapp._annotations import Annotations
     from scapp._edges import Edges
-    from scapp._gene_names import Aliases
     from scapp.model import APP
 
 Of = Literal["genes", "perturbations"]
