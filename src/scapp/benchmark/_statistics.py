@@ -10,16 +10,23 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from scapp.benchmark._scores import COVERAGES, check
+from scapp.benchmark._scores import COSTS, COVERAGES, INTERACTIONS, check
 from scapp.metrics import calibrated_score
 
 LEVEL = 0.95
-# Metrics by which methods can be compared: the side that is better.
-LOW = ("l2", "rmse", "mae", "rank", "weighted_mse", "fit_seconds", "predict_ms", "parameters", "peak_memory_mb")
-HIGH = (
+# Errors, which are 0 for a perfect prediction, and agreements, which are 1.
+ERRORS = ("l2", "rmse", "mae", "rank", "weighted_mse")
+AGREEMENTS = (
     "pearson_delta", "pearson_delta_mean", "cosine", "pds", "weighted_r2", "top_20_overlap", "top_50_overlap",
-    "direction_match", "spread_error_spearman", "changed_auprc", "changed_precision", "changed_recall", "gi_auprc", "gi_tpr_at_fdp_30", "gi_tpr_at_fdp_50", "gi_sign_match",
-    "gi_auprc_synergy", "gi_auprc_buffering", "gi_auprc_opposite",
+    "direction_match",
+)  # fmt: skip
+CHANGED = ("changed_auprc", "changed_precision", "changed_recall")
+PERFECT = dict.fromkeys(ERRORS, 0.0) | dict.fromkeys((*AGREEMENTS, *CHANGED), 1.0)
+# Metrics by which methods can be compared: the side that is better.
+LOW = (*ERRORS, *COSTS)
+HIGH = (
+    *AGREEMENTS, "spread_error_spearman", *CHANGED, "gi_auprc", "gi_tpr_at_fdp_30", "gi_tpr_at_fdp_50", "gi_sign_match",
+    *(f"gi_auprc_{kind}" for kind in INTERACTIONS),
 )  # fmt: skip
 
 
@@ -256,16 +263,6 @@ def ceilings(results: pd.DataFrame, *, metric: str = "l2", nothing: str = "no ch
         tables.append(table)
     columns = ["task", "method", "mean", "ceiling", "nothing", "share_closed"]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
-
-
-# The score of a perfect prediction, of the metrics that have one.
-PERFECT = {
-    **dict.fromkeys(("l2", "rmse", "mae", "rank", "weighted_mse"), 0.0),
-    **dict.fromkeys(
-        ("pearson_delta", "pearson_delta_mean", "cosine", "pds", "weighted_r2", "top_20_overlap", "top_50_overlap",
-         "direction_match", "changed_auprc", "changed_precision", "changed_recall"), 1.0
-    ),
-}  # fmt: skip
 
 
 def calibrated(

@@ -17,12 +17,11 @@ from scapp._gene_names import likely_reason
 from scapp._genes import measured_mask, shorten
 from scapp._keys import Key
 from scapp._settings import settings
-from scapp._tables import to_numbers
 from scapp._training_effects import LARGEST_LFC
 from scapp._warn import warn_user
 from scapp.tl._candidates import Candidates, Genes, check_model
 from scapp.tl._rows import dense
-from scapp.tl._screen import error_draws
+from scapp.tl._screen import error_draws, gene_values
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -233,17 +232,8 @@ def read_shift(shift: pd.Series | AnnData, genes: list[str]) -> Shift:
             f"Expected a Series of log-fold-changes indexed by gene, or effects with one observation, found "
             f"{type(shift).__name__}. Pass pd.Series(values, index=genes)."
         )
-    if shift.index.has_duplicates:
-        twice = shift.index[shift.index.duplicated()].unique()
-        raise ValueError(f"The shift names these genes more than once: {shorten(twice)}. Name each once.")
-    numbers = to_numbers(shift)
-    values = numbers.to_numpy(dtype=np.float64)
-    if (bad := ~np.isfinite(values)).any():
-        raise ValueError(
-            f"{int(bad.sum())} values of the shift are not finite numbers, of {shorten(numbers.index[bad])}. Leave these genes "
-            "out with `shift.dropna()`."
-        )
-    names = [str(gene) for gene in numbers.index]
+    values = gene_values(shift, "shift")
+    names = [str(gene) for gene in shift.index]
     place = pd.Index(genes).get_indexer(pd.Index(names, dtype=object))
     known = place >= 0
     if known.sum() < min(MIN_SHARED, len(genes)):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from scapp.model import APP
 
 Metric = Literal["cosine", "pearson", "l2", "dot"]
+# From predicted log-fold-changes of the measured genes to one number for each row.
+Score: TypeAlias = Callable[[np.ndarray], np.ndarray]
 Objective: TypeAlias = pd.Series | Mapping[str, Iterable[str]] | Iterable[str] | Callable[[pd.DataFrame], np.ndarray]
 N_DRAWS = 256
 
@@ -158,9 +160,7 @@ def error_draws(model: APP, seed: int) -> dict[bool, np.ndarray]:
     return errors
 
 
-def _score_std(
-    model: APP, perturbations: list[Genes], score: Signature | Function, seed: int, kind: str | None
-) -> np.ndarray:
+def _score_std(model: APP, perturbations: list[Genes], score: Score, seed: int, kind: str | None) -> np.ndarray:
     """Return the standard deviation of the score of each, over draws from the uncertainty of its log-fold-changes."""
     from scapp.module import Wanted
 
@@ -175,53 +175,40 @@ def _score_std(
     return found
 
 
-@dataclass(frozen=True)
-class Signature:
-    """Agreement with desired log-fold-changes `wanted` of the measured genes at `columns`."""
-
-    columns: np.ndarray
-    wanted: np.ndarray
-    metric: Metric
-
-    def __call__(self, lfc: np.ndarray) -> np.ndarray:
-        found, wanted = lfc[:, self.columns], self.wanted
-        if self.metric == "l2":
-            return -np.linalg.norm(found - wanted, axis=1)
-        if self.metric == "pearson":
-            found, wanted = found - found.mean(axis=1, keepdims=True), wanted - wanted.mean()
-        score = found @ wanted
-        if self.metric == "dot":
-            return score
-        # Where nothing is predicted to change, nothing agrees.
-        return score / np.maximum(np.linalg.norm(found, axis=1) * np.linalg.norm(wanted), np.finfo(np.float32).tiny)
+def _agreement(columns: np.ndarray, wanted: np.ndarray, metric: Metric, lfc: np.ndarray) -> np.ndarray:
+    """Return the agreement of each row with log-fold-changes wanted of the measured genes at some columns."""
+    found = lfc[:, columns]
+    if metric == "l2":
+        return -np.linalg.norm(found - wanted, axis=1)
+    if metric == "pearson":
+        found, wanted = found - found.mean(axis=1, keepdims=True), wanted - wanted.mean()
+    score = found @ wanted
+    if metric == "dot":
+        return score
+    # Where nothing is predicted to change, nothing agrees.
+    return score / np.maximum(np.linalg.norm(found, axis=1) * np.linalg.norm(wanted), np.finfo(np.float32).tiny)
 
 
-@dataclass(frozen=True)
-class Function:
-    """A function of the user, called with a table of log-fold-changes, one column a measured gene."""
-
-    function: Callable[[pd.DataFrame], np.ndarray]
-    genes: pd.Index
-
-    def __call__(self, lfc: np.ndarray) -> np.ndarray:
-        found = np.asarray(self.function(pd.DataFrame(lfc, columns=self.genes)), dtype=np.float64)
-        if found.shape != (len(lfc),):
-            raise ValueError(
-                f"The objective returned the shape {found.shape} for {len(lfc)} perturbations, expected ({len(lfc)},): "
-                "one number for each row of the table."
-            )
-        if np.isnan(found).any():
-            raise ValueError(
-                f"The objective is NaN for {int(np.isnan(found).sum())} of {len(found)} perturbations, and NaN cannot be "
-                "ranked. Return -inf for perturbations that are not wanted."
-            )
-        return found
+def _called(function: Callable[[pd.DataFrame], np.ndarray], genes: pd.Index, lfc: np.ndarray) -> np.ndarray:
+    """Return what a function of the user says of a table of log-fold-changes, one column a measured gene."""
+    found = np.asarray(function(pd.DataFrame(lfc, columns=genes)), dtype=np.float64)
+    if found.shape != (len(lfc),):
+        raise ValueError(
+            f"The objective returned the shape {found.shape} for {len(lfc)} perturbations, expected ({len(lfc)},): "
+            "one number for each row of the table."
+        )
+    if np.isnan(found).any():
+        raise ValueError(
+            f"The objective is NaN for {int(np.isnan(found).sum())} of {len(found)} perturbations, and NaN cannot be "
+            "ranked. Return -inf for perturbations that are not wanted."
+        )
+    return found
 
 
-def read_objective(objective: Objective, metric: Metric, genes: Sequence[str]) -> Signature | Function:
+def read_objective(objective: Objective, metric: Metric, genes: Sequence[str]) -> Score:
     """Check an objective and bring it into the order of the measured genes."""
     if callable(objective):
-        return Function(objective, pd.Index(genes))
+        return functools.partial(_called, objective, pd.Index(genes))
     if isinstance(objective, pd.Series):
         return _signature(objective, metric, genes)
     if isinstance(objective, str):
@@ -253,29 +240,34 @@ def read_objective(objective: Objective, metric: Metric, genes: Sequence[str]) -
     columns = np.flatnonzero(weights)
     if not len(columns):
         raise ValueError("The genes that go up are those that go down: no perturbation can do both.")
-    return Signature(columns, weights[columns], "dot")
+    return functools.partial(_agreement, columns, weights[columns], "dot")
 
 
-def _signature(wanted: pd.Series, metric: Metric, genes: Sequence[str]) -> Signature:
-    values = to_numbers(wanted)
-    bad = ~np.isfinite(values.to_numpy(dtype=np.float64))
-    if bad.any():
-        raise ValueError(
-            f"{int(bad.sum())} values of the signature are not finite numbers, of {shorten(wanted.index[bad])}. "
-            "Leave these genes out with `signature.dropna()`."
-        )
-    if wanted.index.has_duplicates:
-        twice = wanted.index[wanted.index.duplicated()].unique()
-        raise ValueError(f"The signature names these genes more than once: {shorten(twice)}. Name each once.")
+def _signature(wanted: pd.Series, metric: Metric, genes: Sequence[str]) -> Score:
+    values = gene_values(wanted, "signature")
     columns = _positions(wanted.index, genes, "the genes of the signature")
-    known = values[wanted.index.isin(genes)].to_numpy(dtype=np.float64)
+    known = values[wanted.index.isin(genes)]
     flat = not known.any() if metric in ("cosine", "dot") else metric == "pearson" and np.ptp(known) == 0
     if flat:
         raise ValueError(
             f"The signature is {known[0]:g} for all of its {len(known)} measured genes, which no perturbation can agree with "
             f"more than another by metric={metric!r}."
         )
-    return Signature(columns, known, metric)
+    return functools.partial(_agreement, columns, known, metric)
+
+
+def gene_values(series: pd.Series, what: str) -> np.ndarray:
+    """Return the values of a Series indexed by gene; refuse genes named twice, and values that are no finite numbers."""
+    if series.index.has_duplicates:
+        twice = series.index[series.index.duplicated()].unique()
+        raise ValueError(f"The {what} names these genes more than once: {shorten(twice)}. Name each once.")
+    values = to_numbers(series).to_numpy(dtype=np.float64)
+    if (bad := ~np.isfinite(values)).any():
+        raise ValueError(
+            f"{int(bad.sum())} values of the {what} are not finite numbers, of {shorten(series.index[bad])}. "
+            f"Leave these genes out with `{what}.dropna()`."
+        )
+    return values
 
 
 def _positions(asked: pd.Index, genes: Sequence[str], what: str) -> np.ndarray:

@@ -131,7 +131,21 @@ def attention_subnetwork(
     paths = {g: trace(g, last, edges.source) for g in roles if np.isfinite(distance[g])}
 
     table = _path_table(label, roles, paths, edges, list(networks), adata.var_names)
-    nodes = _node_table(label, roles, paths, edges, starts, attention, lfc, adata.var_names)
+    step = dict.fromkeys(map(int, starts), 0)
+    for path in paths.values():
+        for k, e in enumerate(path, start=1):
+            node = int(edges.target[e])
+            step[node] = min(step.get(node, k), k)
+    step |= {gene: -1 for gene in roles if gene not in step}
+    shown = list(step)
+    is_perturbed = [gene in starts for gene in shown]
+    role = ["perturbed" if start else roles.get(gene, "path") for gene, start in zip(shown, is_perturbed, strict=True)]
+    nodes = pd.DataFrame(
+        {
+            "perturbation": label, "gene": adata.var_names[shown].astype(object), "attention": attention[shown],
+            "predicted_lfc": lfc[shown], "perturbed": is_perturbed, "role": role, "step": list(step.values()),
+        }
+    )  # fmt: skip
     lost = [adata.var_names[g] for g in roles if g not in paths]
     if lost:
         logger.info(
@@ -240,32 +254,6 @@ def _path_table(
         "network",
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=columns)
-
-
-def _node_table(
-    label: str, roles: dict[int, str], paths: dict[int, list[int]], edges: Edges, starts: NDArray[np.int64],
-    attention: NDArray[np.float64], lfc: NDArray[np.float64], names: pd.Index,
-) -> pd.DataFrame:  # fmt: skip
-    step = {int(g): 0 for g in starts}
-    for path in paths.values():
-        for k, e in enumerate(path, start=1):
-            node = int(edges.target[e])
-            step[node] = min(step.get(node, k), k)
-    for gene in roles:
-        step.setdefault(gene, -1)
-    nodes = list(step)
-    first = set(map(int, starts))
-    return pd.DataFrame(
-        {
-            "perturbation": label,
-            "gene": names[nodes].astype(object),
-            "attention": attention[nodes],
-            "predicted_lfc": lfc[nodes],
-            "perturbed": [g in first for g in nodes],
-            "role": ["perturbed" if g in first else roles.get(g, "path") for g in nodes],
-            "step": [step[g] for g in nodes],
-        }
-    )
 
 
 @dataclass(frozen=True)
