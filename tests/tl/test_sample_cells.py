@@ -14,7 +14,7 @@ from scipy import sparse
 
 import scapp
 from scapp.tl import sample_cells
-from scapp.tl._hurdle import ControlCells, clipped_shift
+from scapp.tl._sample_cells import ControlCells, clipped_shift
 
 
 @pytest.fixture(scope="module")

@@ -35,19 +35,19 @@ P_CHANGE = "p_change"
 # Options of BaselineMethod. An additive model needs the singles that it sums; for a single perturbation that was measured
 # before, it repeats the measurement.
 BASELINES: dict[str, dict[str, Any]] = {
-    "no change": {"estimator": "NoChange"},
-    "mean": {"estimator": "Mean"},
-    "geometric median": {"estimator": "GeometricMedian"},
-    "matching mean": {"estimator": "MatchingMean", "kinds": COMBINATIONS},
-    "partner mean": {"estimator": "PartnerMean", "kinds": COMBINATIONS},
-    "additive": {"estimator": "Additive", "kinds": ("combinations", "seen", "context")},
-    "shrunk additive": {"estimator": "ShrunkAdditive", "kinds": COMBINATIONS},
-    "additive, denoised": {"estimator": "DenoisedAdditive", "kinds": ("combinations", "seen", "context")},
-    "linear model": {"estimator": "LinearModel"},
-    "nearest perturbation": {"estimator": "NearestPerturbation", "networks": True},
-    "kernel ridge": {"estimator": "KernelRidge", "networks": True},
-    "pair kernel": {"estimator": "PairKernel", "kinds": COMBINATIONS},
-    "Gaussian process": {"estimator": "GaussianProcess", "kinds": COMBINATIONS},
+    "no change": {"estimator": baselines.NoChange},
+    "mean": {"estimator": baselines.Mean},
+    "geometric median": {"estimator": baselines.GeometricMedian},
+    "matching mean": {"estimator": baselines.MatchingMean, "kinds": COMBINATIONS},
+    "partner mean": {"estimator": baselines.PartnerMean, "kinds": COMBINATIONS},
+    "additive": {"estimator": baselines.Additive, "kinds": ("combinations", "seen", "context")},
+    "shrunk additive": {"estimator": baselines.ShrunkAdditive, "kinds": COMBINATIONS},
+    "additive, denoised": {"estimator": baselines.DenoisedAdditive, "kinds": ("combinations", "seen", "context")},
+    "linear model": {"estimator": baselines.LinearModel},
+    "nearest perturbation": {"estimator": baselines.NearestPerturbation, "networks": True},
+    "kernel ridge": {"estimator": baselines.KernelRidge, "networks": True},
+    "pair kernel": {"estimator": baselines.PairKernel, "kinds": COMBINATIONS},
+    "Gaussian process": {"estimator": baselines.GaussianProcess, "kinds": COMBINATIONS},
 }
 # Options of scapp.model.APP: the default, the paper's equations, and the default without a part.
 APP: dict[str, dict[str, Any]] = {"APP": {}, "APP, paper": {"preset": "paper"}}
@@ -319,10 +319,7 @@ def timed(
 
 def registered() -> list[Method]:
     """Return every method that needs nothing but the task, in the order of the tables."""
-    found: list[Method] = []
-    for name, options in BASELINES.items():
-        chosen = {**options, "estimator": getattr(baselines, options["estimator"])}
-        found.append(BaselineMethod(name, "baseline", **chosen))
+    found: list[Method] = [BaselineMethod(name, "baseline", **options) for name, options in BASELINES.items()]
     found += [AppMethod(name, "app", arguments=options) for name, options in APP.items()]
     found += [AppMethod(name, "ablation", arguments=options) for name, options in ABLATIONS.items()]
     return found
