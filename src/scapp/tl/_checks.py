@@ -51,7 +51,7 @@ def top_genes(weights: Floats, n_top: int, without: Masks | None = None) -> NDAr
 
 
 def stability(looked: AttentionRuns, who: str, n_top: int, n_permutations: int, rng: np.random.Generator) -> list[dict]:
-    """Do several runs attend to the same genes?"""
+    """Test whether several runs attend to the same genes."""
     free = ~looked.perturbed
     ranked = [_ranks(np.where(free, run, np.nan)) for run in looked.attention]
     learned = [_ranks(looked.learned(run)) for run in range(len(looked.attention))]
@@ -225,7 +225,7 @@ def pairing_null(similarity: Floats, n_permutations: int, rng: np.random.Generat
 
 
 def sign_null(differences: Floats, n_permutations: int, rng: np.random.Generator) -> Floats:
-    """Return means of differences whose signs are thrown at random."""
+    """Return means of differences whose signs are drawn at random."""
     signs = rng.choice([-1.0, 1.0], size=(n_permutations, len(differences)))
     return signs @ differences / len(differences)
 

@@ -120,7 +120,7 @@ def masked_attention(
 def _dependence(
     module: APPModule, halves: list[MeasuredAttention], n_permutations: int, rng: np.random.Generator
 ) -> list[dict]:
-    """Do predictions of left-out training perturbations change, and are they better, with the attention?"""
+    """Test whether predictions of left-out training perturbations change, and are better, with the attention."""
     observed, without, together = left_out(module, halves)
     n, scale = len(observed), np.linalg.norm(together, axis=1).mean()
     change = np.linalg.norm(together - without, axis=1).mean() / max(scale, 1e-30)
