@@ -112,13 +112,7 @@ class KernelRidge(SimilarityBaseline):
     ) -> None:
         if ridge is not None and not ridge > 0:
             raise ValueError(f"ridge must be greater than 0, or None to choose it, found {ridge}.")
-        super().__init__(
-            networks_key=networks_key,
-            features_key=features_key,
-            similarity_key=similarity_key,
-            similarities=similarities,
-            restart=restart,
-        )
+        super().__init__(networks_key, features_key, similarity_key, similarities, restart)
         self._asked = ridge
         self._ridge: float | None = ridge
 
@@ -201,13 +195,7 @@ class NearestPerturbation(SimilarityBaseline):
         similarities: pd.DataFrame | Iterable[pd.DataFrame] | None = None,
         restart: float = 0.5,
     ) -> None:
-        super().__init__(
-            networks_key=networks_key,
-            features_key=features_key,
-            similarity_key=similarity_key,
-            similarities=similarities,
-            restart=restart,
-        )
+        super().__init__(networks_key, features_key, similarity_key, similarities, restart)
 
     def _fit(self, training: TrainingEffects) -> None:
         self._similarity = self._read_similarity(training, perturbed_genes(training.perturbations))

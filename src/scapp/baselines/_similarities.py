@@ -121,7 +121,6 @@ class SimilarityBaseline(Baseline):
 
     def __init__(
         self,
-        *,
         networks_key: str | Sequence[str] | None,
         features_key: str | Sequence[str] | None,
         similarity_key: str | Sequence[str] | None,
