@@ -25,14 +25,13 @@ def edges_to_csr(
     directed: bool = True,
     duplicates: Duplicates = "max",
 ) -> sparse.csr_matrix:
-    """Build an adjacency matrix from a list of edges.
+    """Build an adjacency matrix (float32, row = source, column = target) from a list of edges between numbered nodes.
 
     Parameters
     ----------
-    source, target
-        Node numbers of the two ends, each of shape (n_edges,).
-    weight
-        One weight an edge; all one if omitted. Edges of weight zero are no edges.
+    source, target, weight
+        Node numbers of the two ends, each of shape (n_edges,), and one weight an edge; all one if omitted. Edges of weight
+        zero are no edges.
     n_nodes
         The number of nodes.
     directed
@@ -41,16 +40,6 @@ def edges_to_csr(
     duplicates
         What becomes of an edge listed several times in the same direction: the weight of largest magnitude
         (of two equal ones with opposite signs, the positive), their mean, their sum, or an error.
-
-    Returns
-    -------
-    float32 matrix of shape (n_nodes, n_nodes), row = source, column = target.
-
-    Raises
-    ------
-    ValueError
-        If the arrays differ in length, a node number is out of range, a weight is not finite, or an edge
-        is repeated and `duplicates="error"`.
     """
     rows, columns = np.asarray(source, dtype=np.int64), np.asarray(target, dtype=np.int64)
     values = np.ones(len(rows)) if weight is None else np.asarray(weight, dtype=np.float64)
@@ -158,19 +147,10 @@ def scale_weights(adjacency: sparse.spmatrix) -> sparse.csr_matrix:
 def top_k(
     adjacency: sparse.spmatrix, k: int, *, by: Literal["source", "target", "either"] = "either"
 ) -> sparse.csr_matrix:
-    """Keep the strongest edges of every node.
+    """Keep the k strongest edges of every node by magnitude; of equal ones, those to the nodes that come first.
 
-    Parameters
-    ----------
-    adjacency
-        The network.
-    k
-        How many edges a node may keep, by magnitude of the weight. Of equal ones, those to the nodes that
-        come first.
-    by
-        Whether a node ranks its outgoing edges, its incoming ones (as GEARS does), or both, in which case an
-        edge stays if it is among the strongest k of either end; a symmetric network then stays symmetric,
-        and a hub can have more than k edges.
+    A node ranks its outgoing edges, its incoming ones (as GEARS does), or both, in which case an edge stays if it is among
+    the strongest k of either end; a symmetric network then stays symmetric, and a hub can have more than k edges.
     """
     if not isinstance(k, int | np.integer) or k < 1:
         raise ValueError(f"top_k must be a positive whole number, found {k!r}.")
@@ -197,20 +177,11 @@ def _rank_within(group: NDArray, other: NDArray, values: NDArray) -> NDArray:
 
 
 def normalize(adjacency: sparse.spmatrix, how: Literal["row", "column", "sym"] = "sym") -> sparse.csr_matrix:
-    r"""Divide the weights by the degrees of the nodes, the degree being the sum of magnitudes.
+    r"""Divide the weights :math:`A` by the degrees of the nodes, the degree being the sum of magnitudes; signs are kept.
 
-    Parameters
-    ----------
-    adjacency
-        The network, of weights :math:`A`.
-    how
-        ``"row"``: :math:`D_{out}^{-1} A`, the magnitudes of each row sum to one. ``"column"``:
-        :math:`A D_{in}^{-1}`, those of each column do. ``"sym"``: :math:`D_{out}^{-1/2} A D_{in}^{-1/2}`,
-        whose eigenvalues lie between -1 and 1 if :math:`A` is symmetric.
-
-    Returns
-    -------
-    The normalised matrix, signs kept. The rows and columns of nodes without edges stay empty.
+    ``"row"``: :math:`D_{out}^{-1} A`, the magnitudes of each row sum to one. ``"column"``: :math:`A D_{in}^{-1}`, those of each
+    column do. ``"sym"``: :math:`D_{out}^{-1/2} A D_{in}^{-1/2}`, whose eigenvalues lie between -1 and 1 if :math:`A` is
+    symmetric. The rows and columns of nodes without edges stay empty.
     """
     powers = {"row": (1.0, 0.0), "column": (0.0, 1.0), "sym": (0.5, 0.5)}
     if how not in powers:
@@ -236,26 +207,19 @@ def nearest_neighbors(
     min_similarity: float = 0.0,
     chunk_size: int = 512,
 ) -> sparse.csr_matrix:
-    """Join each node to those most similar to it.
+    """Join each node to those most similar to it, by a symmetric float32 matrix of the similarities, without self-loops.
 
     Parameters
     ----------
     similarity_rows
         Called with a slice of the nodes, returns their similarities to all nodes, of shape (n_slice, n_nodes).
         The whole table is never held.
-    n_nodes
-        The number of nodes.
+    n_nodes, chunk_size
+        The number of nodes, and how many rows are computed together.
     n_neighbors
         How many neighbours a node chooses, by magnitude; it has more if others choose it.
     min_similarity
         Smaller magnitudes give no edge; zero never does.
-    chunk_size
-        Rows computed together.
-
-    Returns
-    -------
-    Symmetric float32 matrix of shape (n_nodes, n_nodes) without self-loops; weights are the similarities, with
-    their sign.
     """
     if not isinstance(n_neighbors, int | np.integer) or n_neighbors < 1:
         raise ValueError(f"n_neighbors must be a positive whole number, found {n_neighbors!r}.")

@@ -98,26 +98,9 @@ def diffusion_embedding(
     positive. So the largest eigenpairs of the sparse :math:`S` give the decomposition of the dense
     :math:`P`, which is never formed.
 
-    Parameters
-    ----------
-    adjacency
-        A symmetric network; signs of weights are ignored.
-    n_components
-        Number of dimensions; fewer where the network has fewer nodes.
-    restart
-        As in :func:`diffusion`.
-    seed
-        Seed of the iteration's start; the result is deterministic.
-
-    Returns
-    -------
-    float32 array of shape (n_nodes, n_components), eigenvectors times their eigenvalues, strongest first, so
-    that dot products of rows approximate those of the profiles.
-
-    Raises
-    ------
-    ValueError
-        If the network is not symmetric.
+    The network must be symmetric; signs of its weights are ignored. The result, of shape (n_nodes, n_components) or fewer
+    columns where there are fewer nodes, holds eigenvectors times their eigenvalues, strongest first, so that dot products of
+    rows approximate those of the profiles; the same seed gives the same.
     """
     check_restart(restart)
     if not is_symmetric(adjacency):
@@ -151,21 +134,9 @@ def hellinger_embedding(
     ones: similarities of genes predict similar effects of knock-downs far better than those of the profiles
     themselves (docs/model_log.md).
 
-    Parameters
-    ----------
-    adjacency
-        The network; direction is followed, signs of weights are ignored.
-    n_components
-        Number of dimensions; fewer where the network has fewer nodes.
-    restart
-        As in :func:`diffusion`.
-    seed
-        Seed of the iteration's start; the result is deterministic.
-
-    Returns
-    -------
-    float32 array of shape (n_nodes, n_components), strongest first, whose rows have about unit length, so that dot
-    products of rows approximate the coefficients.
+    Direction is followed, signs of weights are ignored. The result, of shape (n_nodes, n_components) or fewer columns where
+    there are fewer nodes, strongest first, has rows of about unit length, so that dot products of rows approximate the
+    coefficients; the same seed gives the same.
     """
     csr = as_csr(adjacency)
     digest = hashlib.sha256()
@@ -187,16 +158,8 @@ def tf_idf(membership: sparse.spmatrix) -> sparse.csr_matrix:
     r"""Weigh annotations by their rarity and give every row unit length.
 
     Entry (gene, term) becomes :math:`\log(n / n_t)`, where :math:`n_t` of the :math:`n` genes have the term; a
-    term that all have counts nothing. Dot products of rows are then cosine similarities.
-
-    Parameters
-    ----------
-    membership
-        Shape (n_genes, n_terms), non-zero where the gene has the term.
-
-    Returns
-    -------
-    float64 csr matrix of the same shape; rows of genes without a (distinguishing) term are empty.
+    term that all have counts nothing. Dot products of rows are then cosine similarities. `membership`, of shape
+    (n_genes, n_terms), is non-zero where the gene has the term; rows of genes without a (distinguishing) term are empty.
     """
     matrix = sparse.csr_matrix(membership, dtype=np.float64, copy=True)
     matrix.eliminate_zeros()
