@@ -159,10 +159,10 @@ def rank_drivers(
 
     scores, lengths, at_least, largest = [], [], [], np.full(len(permuted), -np.inf)
     n_batches = -(-len(candidates) // int(batch_size))
-    batches = space.predictions(candidates, kind, int(batch_size))
-    for effects in track(
-        batches, description="Scoring", total=n_batches, disable=not progress_bar or settings.is_silent
-    ):
+    batches, is_quiet = candidates.batches(int(batch_size)), not progress_bar or settings.is_silent
+    for batch in track(batches, description="Scoring", total=n_batches, disable=is_quiet):
+        (arrays,) = _predictions(model, batch, kind, int(batch_size), std=False)
+        effects = space.whiten(arrays[Key.layers.PREDICTED_LFC][:, space.columns])
         length = np.linalg.norm(effects, axis=1)
         effects = effects / np.maximum(length, np.finfo(np.float64).tiny)[:, None]
         score, chance = effects @ target, directed(permuted @ effects.T, direction)
@@ -350,12 +350,6 @@ class Space:
         """Return values over the genes of the shift in these coordinates, of the same shape."""
         scaled = np.asarray(values, dtype=np.float64) * self.scale
         return scaled - ((scaled @ self.axes.T) * self.shrink) @ self.axes
-
-    def predictions(self, candidates: Candidates, kind: str | None, batch_size: int) -> Iterator[NDArray[np.float64]]:
-        """Yield the predicted effects of the candidates in these coordinates, batch by batch."""
-        for batch in candidates.batches(batch_size):
-            for arrays in _predictions(candidates.model, batch, kind, batch_size, std=False):
-                yield self.whiten(arrays[Key.layers.PREDICTED_LFC][:, self.columns])
 
 
 def _predictions(
