@@ -41,7 +41,8 @@ def test_canonical_label_is_its_own_canonical_label(genes, sep):
 @given(gene_sets, st.sampled_from(["+", "|", "_", "-"]), st.sampled_from(CONTROLS), st.data())
 def test_control_token_is_dropped_wherever_it_stands(genes, sep, control, data):
     genes = list(dict.fromkeys(gene.replace(sep, "") for gene in genes))
-    genes = [gene for gene in genes if not is_control(gene)] or ["KLF1"]
+    # "SG" before "nt" is a control in another spelling.
+    genes = [gene for gene in genes if not is_control(gene) and not is_control(f"{gene}{sep}{control}")] or ["KLF1"]
     tokens = list(genes)
     tokens.insert(data.draw(st.integers(0, len(tokens))), control)
     assert parse_label(sep.join(tokens), control=control, sep=sep) == tuple(sorted(genes))

@@ -206,10 +206,10 @@ def _read_graph(path: Path, name: str) -> networkx.Graph:
     import networkx
 
     try:
-        with open_text(path) as file:
+        with whole(path), open_text(path) as file:
             text = file.read()
         return networkx.parse_graphml(text) if name.endswith(".graphml") else networkx.parse_gml(text)
-    except (networkx.NetworkXError, ParseError, UnicodeError, ValueError, KeyError) as error:
+    except (networkx.NetworkXError, ParseError, ValueError, KeyError) as error:
         raise ValueError(
             f"{str(path)!r} cannot be read as {'GraphML' if name.endswith('.graphml') else 'GML'} ({error}). Write it again, for "
             "example with `networkx.write_graphml`, or pass a table of edges."

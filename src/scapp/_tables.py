@@ -86,7 +86,7 @@ def bounded(path: Path, unpacked: Any) -> IO[bytes]:
 
 
 def open_bytes(path: Path) -> IO[bytes]:
-    """Open a file, unpacked if it is gzipped, packed by bzip2 or xz, or alone in a zip archive."""
+    """Open a file, unpacked if it is gzipped, packed by bzip2 or xz, or alone in a zip archive; damage is for `whole` to name."""
     with path.open("rb") as file:
         begin = file.read(6)
     if begin.startswith(b"\x1f\x8b"):
@@ -96,7 +96,8 @@ def open_bytes(path: Path) -> IO[bytes]:
     if begin == b"\xfd7zXZ\0":
         return bounded(path, lzma.open(path))
     if begin.startswith(b"PK\x03\x04"):
-        names = [name for name in _members(path) if not name.endswith("/") and not name.startswith("__MACOSX")]
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX")]
         if len(names) == 1 and not names[0].endswith(".npy"):  # one array of numpy is no table
             return bounded(path, zipfile.ZipFile(path).open(names[0]))
     return path.open("rb")
@@ -160,7 +161,7 @@ PARQUET = b"PAR1\x15"
 # How files begin that are no tables, and who reads them.
 _KINDS: dict[bytes | tuple[bytes, ...], str] = {
     b"\x89HDF\r\n\x1a\n": "an HDF5 file (AnnData .h5ad, MuData .h5mu, 10x .h5 or loom), which anndata, mudata and scanpy read",
-    b"PK\x03\x04": "a zip archive that is damaged or holds several files (npz, for example)",
+    b"PK\x03\x04": "a zip archive of several files (npz, for example)",
     b"\x93NUMPY": "an array of numpy (.npy), which `numpy.load` reads",
     PARQUET: "a parquet file under another name: call it .parquet",
     b"%PDF": "a PDF",

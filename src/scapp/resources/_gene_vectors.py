@@ -113,9 +113,9 @@ def from_string_h5(file: Path, key: str | None) -> GeneVectors:
 def is_depmap(file: Path) -> bool:
     """Return whether the columns of a csv file are named as DepMap's: ``"A1BG (1)"``."""
     try:
-        with open_text(file) as lines:
+        with whole(file), open_text(file) as lines:
             columns = next(lines, "").rstrip("\r\n").split(",")[1 : _DEPMAP_COLUMNS + 1]
-    except (OSError, UnicodeDecodeError, EOFError):
+    except (OSError, ValueError):
         return False
     named = sum(bool(_DEPMAP_COLUMN.match(name.strip('"'))) for name in columns)
     return len(columns) > 0 and named > len(columns) / 2
