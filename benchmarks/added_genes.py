@@ -2,7 +2,7 @@
 
 python benchmarks/added_genes.py --data ../shared/data
 
-On the first split of the knock-downs of Replogle et al., held-out targets that were not measured are left out of the genes, and come
+On the first split of the knockdowns of Replogle et al., held-out targets that were not measured are left out of the genes, and come
 back by APP.add_genes: 20 of them, and all.
 """
 

@@ -1,4 +1,4 @@
-"""Unseen knock-downs of K562 with the evidence as it is, with STRING rewired, and with the names of genes shuffled in all of it.
+"""Unseen knockdowns of K562 with the evidence as it is, with STRING rewired, and with the names of genes shuffled in all of it.
 
 python -m benchmarks.evidence --data ../shared/data --splits 2
 """

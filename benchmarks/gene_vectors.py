@@ -1,9 +1,9 @@
-"""What text embeddings of genes add to STRING and the Gene Ontology on unseen knock-downs (K562), as a Markdown table.
+"""What text embeddings of genes add to STRING and the Gene Ontology on unseen knockdowns (K562), as a Markdown table.
 
 python benchmarks/gene_vectors.py --data ../shared/data
 
 Embeddings of RefSeq summaries (MiniLM, 384 dimensions), as they are and without their mean; mean over the five splits of the mean L2
-of the held-out knock-downs, relative to the mean of the training.
+of the held-out knockdowns, relative to the mean of the training.
 """
 
 from __future__ import annotations

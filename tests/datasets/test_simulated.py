@@ -49,13 +49,13 @@ def test_each_gene_is_perturbed_in_one_direction_and_follows_it(screen, effects)
     adata, truth = screen
     singles = truth.effects[truth.effects.obs["n_perturbed_genes"] == 1]
     types = singles.obs["perturbation_type"].to_dict()
-    assert set(types.values()) == {"knock-down", "activation"}
+    assert set(types.values()) == {"knockdown", "activation"}
     for label, found in adata.obs.groupby("perturbation", observed=True)["perturbation_type"].unique().items():
         expected = {types[gene] for gene in label.split("+")} if label != "control" else {"control"}
         assert found.tolist() == [expected.pop() if len(expected) == 1 else "mixed"]
     for gene in effects.obs_names[effects.obs["n_perturbed_genes"] == 1]:
         own = effects[gene, gene].layers["lfc"][0, 0]
-        assert own < -0.3 if types[gene] == "knock-down" else own > 0.3
+        assert own < -0.3 if types[gene] == "knockdown" else own > 0.3
 
 
 def test_pseudobulk_approaches_the_truth_as_its_standard_errors_say(screen, effects):

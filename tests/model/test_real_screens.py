@@ -49,7 +49,7 @@ def test_held_out_doubles_of_norman_beat_additive_and_shrunk_additive(shared_dat
 
 @pytest.fixture(scope="module")
 def k562(shared_data, tasks):
-    """A fifth of the knock-downs of K562 held out, and a model of the others with STRING and the Gene Ontology."""
+    """A fifth of the knockdowns of K562 held out, and a model of the others with STRING and the Gene Ontology."""
     split = tasks.singles_task(shared_data)[0]
     folder = shared_data / "networks"
     full = networks(tasks.replogle_effects(shared_data), folder)

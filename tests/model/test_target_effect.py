@@ -137,7 +137,7 @@ def test_a_kind_that_the_data_contradict_is_said(effects, simulated, recwarn):
         UserWarning, match=r"kind='CRISPRa' says 'activation', but 1\d of 16 measured targets.*went down"
     ):
         APP.setup_anndata(down, control=None, layer="lfc", kind="CRISPRa")
-    turned = {"knock-down": "activation", "activation": "knock-down"}
+    turned = {"knockdown": "activation", "activation": "knockdown"}
     mixed.obs["turned"] = mixed.obs["perturbation_type"].astype(str).replace(turned)
     with pytest.warns(UserWarning, match=r"adata.obs\['turned'\] says 'interference'.*went up"):
         APP.setup_anndata(mixed, batch_key="batch", kind="turned")

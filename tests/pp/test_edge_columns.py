@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
+import zipfile
 from typing import Any
 
 import anndata as ad
@@ -243,11 +245,19 @@ def test_sif_files_are_read(tmp_path):
     assert found == {**SIGNED, ("KLF1", "ALAS2"): 1.0} and report.directed
 
 
+def zip_of(*names: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in names:
+            archive.writestr(name, "0")
+    return buffer.getvalue()
+
+
 @pytest.mark.parametrize(
     ("begin", "kind"),
     [
         (b"\x89HDF\r\n\x1a\n" + bytes(99), "an HDF5 file"),
-        (b"PK\x03\x04" + bytes(99), "a zip archive"),
+        (zip_of("a.npy", "b.npy"), "a zip archive"),
         (b"\x93NUMPY" + bytes(99), "an array of numpy"),
         (b"<?xml version='1.0'?>", "an XML file"),
         (b"<!DOCTYPE html>", "a web page"),

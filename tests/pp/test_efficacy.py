@@ -147,7 +147,7 @@ def test_the_simulated_mixed_screen_works_and_the_truth_says_how_well():
     assert np.abs(z).median() < 1.2
     # Told the wrong direction, all of them fail.
     assert (
-        reported(check_efficacy, adata[adata.obs["perturbation_type"] == "knock-down"].copy(), kind="CRISPRa").n_worked
+        reported(check_efficacy, adata[adata.obs["perturbation_type"] == "knockdown"].copy(), kind="CRISPRa").n_worked
         == 0
     )
 

@@ -203,7 +203,7 @@ def test_a_screen_without_combinations_is_explained_and_tested(screen):
 
 
 def test_the_change_of_a_target_itself_has_no_contributions_where_a_kind_decides_it(screen):
-    one_kind = screen.effects[screen.effects.obs["perturbation_type"] == "knock-down"].copy()
+    one_kind = screen.effects[screen.effects.obs["perturbation_type"] == "knockdown"].copy()
     model = train(one_kind, kind="CRISPRi")
     target, other = screen.unseen[:2]
     with pytest.raises(ValueError, match=f"the change of '{target}' itself.*check_efficacy"):

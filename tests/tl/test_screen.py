@@ -128,7 +128,7 @@ def test_what_is_not_wanted_is_left_out_and_spoils_no_uncertainty(model):
 def test_the_change_of_the_target_itself_is_that_of_predict(effects, make):
     mixed = make(effects, kind="perturbation_type")
     singles = effects[
-        (effects.obs["n_perturbed_genes"] == 1) & (effects.obs["perturbation_type"] == "knock-down")
+        (effects.obs["n_perturbed_genes"] == 1) & (effects.obs["perturbation_type"] == "knockdown")
     ].copy()
     one_kind = make(singles, kind="CRISPRi")
     for model, kind in ((mixed, None), (mixed, "CRISPRi"), (mixed, "CRISPRa"), (one_kind, None)):

@@ -62,7 +62,7 @@ class KernelRidge(SimilarityBaseline):
         \alpha = (Z k Z^\top + \lambda I)^{-1} (Y - \mu),
 
     where :math:`q` runs over the training perturbations, singles and combinations, and :math:`Z` says which genes each
-    perturbs: a combination is embedded as the sum of its genes'. On 790 knock-downs of :cite:p:`Replogle2022`, a penalty
+    perturbs: a combination is embedded as the sum of its genes'. On 790 knockdowns of :cite:p:`Replogle2022`, a penalty
     of 1 on the whole of the Gene Ontology and of STRING leaves 0.929 of the mean's L2 distance (0.933 if genes are matched
     without aliases), and 256 components of each, beside the network, leave 0.938.
 

@@ -81,7 +81,7 @@ def norman_doubles(folder: Path | str) -> Task:
 
 
 def k562_singles(folder: Path | str) -> Task:
-    """Read the knock-downs of :cite:p:`Replogle2022` in K562: a fifth of 790 held out, five times.
+    """Read the knockdowns of :cite:p:`Replogle2022` in K562: a fifth of 790 held out, five times.
 
     The effects are z-scores clipped to 3 over the 2,000 genes with most entries, all of which are scored. The evidence
     is STRING :cite:p:`Szklarczyk2023` without text mining and its channels, the Gene Ontology :cite:p:`GeneOntology2023` and
@@ -110,7 +110,7 @@ def k562_singles(folder: Path | str) -> Task:
     return _task(
         folder, "k562_singles", "Unseen genes, Replogle et al. 2022 (K562, CRISPRi)", effects, splits,
         reference="mean", kind="unseen",
-        note="158 of 790 knock-downs held out in each of five splits. Effects are z-scores clipped to 3, entries below "
+        note="158 of 790 knockdowns held out in each of five splits. Effects are z-scores clipped to 3, entries below "
         "0.5 are 0; all 2,000 genes scored.",
     )  # fmt: skip
 
@@ -165,13 +165,13 @@ def norman_unseen(folder: Path, *, name: str, title: str, n_genes: int, n_unseen
 
 
 def papalexi_singles(folder: Path) -> Task:
-    """Read the knock-outs of Papalexi et al. 2021, each held out alone; the effect on the own gene is left out."""
+    """Read the knockouts of Papalexi et al. 2021, each held out alone; the effect on the own gene is left out."""
     folder = _checked(folder, "papalexi_2021_counts.h5ad")
     effects = pp.pseudobulk(
         ad.read_h5ad(folder / "papalexi_2021_counts.h5ad"), perturbation_key="grna_target", control="non-targeting"
     )
     names = _labelled(effects, "grna_target").obs_names.tolist()
-    # As in the K562 screen, the effect of a knock-out on its own gene is neither trained on nor scored.
+    # As in the K562 screen, the effect of a knockout on its own gene is neither trained on nor scored.
     for row, name in enumerate(names):
         if name in effects.var_names:
             effects.layers[Key.layers.LFC][row, effects.var_names.get_loc(name)] = 0
@@ -179,15 +179,15 @@ def papalexi_singles(folder: Path) -> Task:
         Split(i, tuple(name for name in names if name != left_out), (left_out,)) for i, left_out in enumerate(names)
     ]
     return _task(
-        folder, "papalexi_singles", "Unseen genes, Papalexi et al. 2021 (THP-1, knock-out)", effects, splits,
+        folder, "papalexi_singles", "Unseen genes, Papalexi et al. 2021 (THP-1, knockout)", effects, splits,
         reference="no change", kind="unseen",
-        note=f"Each of {len(names)} knock-outs held out alone; {effects.n_vars} genes but the knocked-out one scored.",
+        note=f"Each of {len(names)} knockouts held out alone; {effects.n_vars} genes but the knocked-out one scored.",
         score_targets=False,
     )  # fmt: skip
 
 
 def macrophage_singles(folder: Path) -> Task:
-    """Read knock-downs in primary macrophages, a fifth held out in turn: effects that are mostly noise."""
+    """Read knockdowns in primary macrophages, a fifth held out in turn: effects that are mostly noise."""
     folder = _checked(folder, "macrophage_2025_crispri_effects.h5ad")
     effects = ad.read_h5ad(folder / "macrophage_2025_crispri_effects.h5ad")
     effects = _labelled(effects, Key.obs.PERTURBATION)
@@ -197,7 +197,7 @@ def macrophage_singles(folder: Path) -> Task:
     return _task(
         folder, "macrophage_singles", "Unseen genes, macrophages 2025 (primary cells, CRISPRi)", effects, splits,
         reference="mean", kind="unseen",
-        note="A fifth of the knock-downs held out in turn; effects are mostly noise; all genes scored.",
+        note="A fifth of the knockdowns held out in turn; effects are mostly noise; all genes scored.",
     )  # fmt: skip
 
 
@@ -288,7 +288,7 @@ def benchmark_doubles(folder: Path, effects: AnnData) -> list[str]:
 
 
 def replogle_effects(folder: Path) -> AnnData:
-    """Read 790 knock-downs of Replogle et al. 2022 over the 2,000 genes with most entries, as clipped z-scores."""
+    """Read 790 knockdowns of Replogle et al. 2022 over the 2,000 genes with most entries, as clipped z-scores."""
     table = pd.read_parquet(folder / "replogle_2022_k562_zscores.parquet")
     pseudo = table["knocked_down_gene"].str.startswith("NON-TARGETING")
     own = table["knocked_down_gene"] == table["affected_gene"]

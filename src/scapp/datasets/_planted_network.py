@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # Changes of the logarithm of a gene's rate (natural logarithm).
-PERTURBED = 1.5  # a knock-down leaves exp(-1.5) = 22 % of its target; an activation makes 4.5 times as much
+PERTURBED = 1.5  # a knockdown leaves exp(-1.5) = 22 % of its target; an activation makes 4.5 times as much
 LARGEST = 1.2  # what regulation saturates at
 N_STEPS = 4  # the longest path along which an effect travels
 

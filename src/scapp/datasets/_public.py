@@ -270,7 +270,7 @@ def replogle_2022_k562_gwps(
 def replogle_2022_k562_zscores(
     *, folder: Folder = None, base_url: str | None = None, progress_bar: bool = True, known_hash: str | None = None
 ) -> pd.DataFrame:
-    """Return z-scores of 6,797 knock-downs in K562 cells :cite:p:`Replogle2022`, a table of 1.5 MB without cells.
+    """Return z-scores of 6,797 knockdowns in K562 cells :cite:p:`Replogle2022`, a table of 1.5 MB without cells.
 
     Others have computed it from the published screen (repository rsflinn/truthseq-data, MIT licence) and keep the entries
     with an absolute z-score of at least 0.5. It is taken from one commit of that repository; no hash of it is published.
@@ -284,7 +284,7 @@ def replogle_2022_k562_zscores(
     Returns
     -------
     DataFrame with a row for each kept entry: ``knocked_down_gene``, ``affected_gene``, ``z_score`` (float), ``cell_line``.
-    Some entries occur twice, and the pseudo knock-down ``"NON-TARGETING_NON-TARGETING"`` is left out.
+    Some entries occur twice, and the pseudo knockdown ``"NON-TARGETING_NON-TARGETING"`` is left out.
 
     Raises
     ------
@@ -327,7 +327,7 @@ def replogle_2022_k562_zscores(
 def papalexi_2021(
     *, folder: Folder = None, base_url: str | None = None, progress_bar: bool = True, known_hash: str | None = None
 ) -> MuData:
-    """Return cells of the ECCITE-seq screen of :cite:t:`Papalexi2021`, from pertpy: knock-out in THP-1 cells.
+    """Return cells of the ECCITE-seq screen of :cite:t:`Papalexi2021`, from pertpy: knockout in THP-1 cells.
 
     pertpy's file is taken because it holds the guides beside the genes. No hash of it is published, so that what arrives
     can be checked only by its form: keep the hash that is logged, and pass it from then on.

@@ -132,7 +132,7 @@ def simulated_perturb_seq(
     -------
     The cells, and what was planted. The cells hold raw counts in `X` (csr, float32) and in ``obs`` the
     ``perturbation`` (``"control"`` or genes in alphabetical order joined by ``"+"``), the ``perturbation_type``
-    (``"control"``, ``"knock-down"``, ``"activation"`` or, for a double of both, ``"mixed"``) and the ``batch``.
+    (``"control"``, ``"knockdown"``, ``"activation"`` or, for a double of both, ``"mixed"``) and the ``batch``.
 
     With `return_mudata`, a MuData holds these cells as ``"rna"`` and the counts of guides as ``"gdo"``: two guides a
     gene and four non-targeting ones (``var["target_gene"]``), with ambient counts of guides that are not there. Of
@@ -208,7 +208,7 @@ def simulated_perturb_seq(
     first = np.searchsorted(cells, cells)
     batch = (np.arange(len(cells)) - first) % n_batches
     labels = [SEPARATOR.join(genes[network.regulators[list(p)]]) for p in perturbations]
-    names = {(-1,): "knock-down", (1,): "activation", (-1, 1): "mixed"}
+    names = {(-1,): "knockdown", (1,): "activation", (-1, 1): "mixed"}
     types = [names[tuple(sorted(set(network.direction[list(p)].tolist())))] for p in perturbations]
     obs = pd.DataFrame(
         {

@@ -131,7 +131,7 @@ def hellinger_embedding(
 
     A profile is a distribution over the nodes; the dot product of the square roots of two is their Bhattacharyya
     coefficient, 1 for equal and 0 for disjoint distributions. The root lifts the many weak paths against the few strong
-    ones: similarities of genes predict similar effects of knock-downs far better than those of the profiles
+    ones: similarities of genes predict similar effects of knockdowns far better than those of the profiles
     themselves (docs/model_log.md).
 
     Direction is followed, signs of weights are ignored. The result, of shape (n_nodes, n_components) or fewer columns where

@@ -76,12 +76,12 @@ def check_efficacy(
 ) -> AnnData | None:
     """Check on the data whether each perturbation changed its own target, in the direction that it should.
 
-    Interference and knock-out should lower the target, activation raise it. A perturbation worked if the target's own
+    Interference and knockout should lower the target, activation raise it. A perturbation worked if the target's own
     log-fold-change has this direction, is at least `n_errors` standard errors and at least `min_change`; it went the
     opposite way if the same is true of the other direction; else it is unclear, for want of an effect or of cells. A
     combination is judged by its weakest measured target.
 
-    A knock-out destroys the protein; its transcript often falls, through nonsense-mediated decay, but need not. There,
+    A knockout destroys the protein; its transcript often falls, through nonsense-mediated decay, but need not. There,
     unclear is not failed.
 
     Parameters
@@ -90,7 +90,7 @@ def check_efficacy(
         One observation per perturbation, as :func:`scapp.pp.pseudobulk` makes them; changed in place unless `copy`.
     kind
         ``"interference"``, ``"activation"`` or ``"knockout"``, or other usual names of these (``"CRISPRi"``,
-        ``"knock-down"``, …); for a mixed screen a column of ``effects.obs`` with the kind of each perturbation. In a
+        ``"knockdown"``, …); for a mixed screen a column of ``effects.obs`` with the kind of each perturbation. In a
         combination each gene has the kind of its own single perturbation, or, where that is not in the screen, that
         of the combination.
     perturbation_key

@@ -248,7 +248,7 @@ def _coverage(screen: Screen, section: Section) -> None:
     section.facts(
         [
             ("genes", genes.n_vars), ("edges", int(joined.nnz // 2)), ("genes with edges", int((degree > 0).sum())),
-            ("median neighbors", float(np.median(degree))),
+            ("median neighbours", float(np.median(degree))),
             ("perturbed genes", len(targets)), ("without edges", len(alone)),
         ]
     )  # fmt: skip
