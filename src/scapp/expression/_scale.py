@@ -8,6 +8,7 @@ the right inverse.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -145,7 +146,7 @@ def _from_uns(log1p: object) -> Transform | None:
         return Transform.LN
     try:
         return _BASES.get(
-            round(float(np.asarray(base).ravel()[0]), 3), Transform.LN if np.isclose(float(base), np.e) else None
+            round(float(np.asarray(base).ravel()[0]), 3), Transform.LN if np.isclose(float(base), math.e) else None
         )
     except (TypeError, ValueError, IndexError):
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import warnings
@@ -173,7 +174,7 @@ def _base(base: object) -> str:
     if base is None:
         return ""
     number = float(base) if isinstance(base, int | float | np.number) and not isinstance(base, bool) else None
-    if number is not None and np.isclose(number, np.e):
+    if number is not None and np.isclose(number, math.e):
         return "e"
     name = str(number if number is not None else base).lower()
     found = next((found for found, names in BASES.items() if name in names), None)
