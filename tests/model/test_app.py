@@ -251,6 +251,17 @@ def test_history_holds_the_leave_one_out_losses(trained):
     assert 0 < loss.iloc[-1] < loss.iloc[0]
 
 
+def test_the_progress_bar_of_training_that_converged_ends_full(effects, make, capsys):
+    model = make(effects, max_epochs=0)
+    capsys.readouterr()
+    model.train(max_epochs=200, enable_progress_bar=True)
+    n = len(model.history["train_loss"])
+    assert n < 200
+    last = capsys.readouterr().out.replace("\r", "\n").strip().splitlines()[-1]
+    assert last.startswith("Converged: 100%")
+    assert f"{n}/{n}" in last
+
+
 def test_training_twice_goes_on_from_where_it_was(effects, make):
     model = make(effects)
     reached = model.history["leave_one_out_closed_form"].iloc[-1, 0]

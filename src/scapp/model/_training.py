@@ -67,6 +67,18 @@ class ScalarPlan(TrainingPlan):
             self._reweighed, self._last = True, float("inf")
         elif converged:
             self.trainer.should_stop = True
+            self._complete_progress_bar()
+
+    def _complete_progress_bar(self) -> None:
+        """Let the progress bar end at the epochs that were needed: in a notebook, one that ends early turns red."""
+        bar = getattr(self.trainer.progress_bar_callback, "main_progress_bar", None)
+        if getattr(bar, "disable", True):
+            return
+        done, start = bar.n, bar.start_t
+        bar.reset(total=self.current_epoch + 1)
+        bar.start_t = start
+        bar.set_description("Converged")
+        bar.update(done)
 
     def on_train_epoch_end(self) -> None:
         """Do nothing: there is no weight to warm up."""
