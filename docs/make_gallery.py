@@ -91,71 +91,80 @@ PICTURES = (
     Picture(
         "predicted_vs_observed",
         "Predicted against observed",
-        "Points on the dashed line are predicted as observed. The genes that change most are named, those with the "
-        "largest errors in red and perturbed genes in bold.",
-        "Scatter of predicted against observed log-fold-changes of one double perturbation, most points near the diagonal, with "
+        "Points on the dashed line are predicted as observed. Labels name the genes that change most, those with the "
+        "largest errors (red) and the perturbed genes (bold).",
+        "Scatter of predicted against observed log-fold-changes of one double perturbation, most points near the "
+        "diagonal, with"
         "the names of the most changed and the most missed genes.",
         "scapp.pl.predicted_vs_observed(\n    predicted,\n    double,\n    observed=effects,\n)",
     ),
     Picture(
         "predicted_profile",
         "Predicted profile",
-        "The most changed genes with the intervals that should hold 80 % of the observed values, here beside the "
-        "observations. For a perturbation that nobody measured, only the predictions are shown.",
-        "Twenty genes, each with a dot for the predicted log-fold-change, a bar for its interval and a diamond for the observed "
+        "The most changed genes with the intervals that should contain 80 % of the observed values, here with the "
+        "observations. For a perturbation that was not measured, only the predictions are shown.",
+        "Twenty genes, each with a dot for the predicted log-fold-change, a bar for its interval and a diamond for "
+        "the observed"
         "value.",
         "scapp.pl.predicted_profile(\n    predicted,\n    double,\n    observed=effects,\n)",
     ),
     Picture(
         "attention",
         "Attention",
-        "The genes that a prediction is made of. The perturbed genes come first by construction; what follows are hypotheses, not "
-        "evidence of regulation.",
-        "Twenty genes ranked by attention on a logarithmic scale; the two perturbed genes, in red, have nearly all of it.",
+        "The genes that a prediction attends to most. The perturbed genes come first by construction; the genes "
+        "after them are hypotheses, not evidence of regulation.",
+        "Twenty genes ranked by attention on a logarithmic scale; the two perturbed genes, in red, have nearly all "
+        "of it.",
         "scapp.pl.attention(predicted, double)",
     ),
     Picture(
         "attention_heatmap",
         "Attention over perturbations",
-        "Columns are perturbations, and rows are the genes that one of them attends to most; black dots mark the "
-        "perturbed genes. Rows with one color across all columns are genes that everything attends to.",
-        "Heat map of the attention of twelve double perturbations to some thirty genes; the cells of perturbed genes are the "
+        "Columns are perturbations, and rows are the genes that at least one of them attends to most; black dots "
+        "mark the perturbed genes. Rows with one color across all columns are genes that everything attends to.",
+        "Heat map of the attention of twelve double perturbations to some thirty genes; the cells of perturbed genes "
+        "are the"
         "brightest, a few genes are attended to by all perturbations, and many cells are grey.",
         "scapp.pl.attention_heatmap(\n    predicted,\n    predicted.obs_names[:12],\n    n_genes=4,\n)",
     ),
     Picture(
         "attention_heatmap_relative",
         "Specific attention",
-        "The same, relative to the mean over perturbations: genes that everything attends to are white, genes "
-        "specific to a perturbation orange, and genes specific to others purple.",
-        "Heat map of the attention relative to its mean over perturbations, purple and white nearly everywhere, and orange at the perturbed "
+        "The same map relative to the mean over perturbations: genes that everything attends to are white, those "
+        "specific to this perturbation orange, and those specific to other perturbations purple.",
+        "Heat map of the attention relative to its mean over perturbations, purple and white nearly everywhere, and "
+        "orange at the perturbed"
         "genes and a few others.",
-        "scapp.pl.attention_heatmap(\n    predicted,\n    predicted.obs_names[:12],\n    n_genes=4,\n    relative=True,\n)",
+        "scapp.pl.attention_heatmap(\n    predicted,\n    predicted.obs_names[:12],\n    n_genes=4,\n "
+        "relative=True,\n)",
     ),
     Picture(
         "attention_subnetwork",
         "Attention in the network",
-        "Paths from the perturbed genes, on the left, to the genes that the prediction attends to most and those that it changes most. A "
-        "larger node has more attention; its color is the predicted change.",
-        "A network in columns: two perturbed genes on the left, and step by step the genes that paths lead to, colored by "
+        "Paths from the perturbed genes, on the left, to the genes with the most attention and those with the "
+        "largest predicted change. Node size shows attention, and color the predicted change.",
+        "A network in columns: two perturbed genes on the left, and step by step the genes that paths lead to, "
+        "colored by"
         "predicted log-fold-change.",
-        "scapp.tl.attention_subnetwork(\n    predicted,\n    double,\n    network=model.network,\n    n_attended=6,\n    n_changed=6,\n)\n"
+        "scapp.tl.attention_subnetwork(\n    predicted,\n    double,\n    network=model.network,\n "
+        "n_attended=6,\n    n_changed=6,\n)\n"
         "scapp.pl.attention_subnetwork(predicted, double)",
     ),
     Picture(
         "explanation",
-        "What a predicted value is made of",
+        "Contributions to a predicted value",
         "The denoised effects of the perturbed genes alone come from the measured singles; training doubles add to "
-        "them or subtract from them. All bars together sum to the prediction.",
-        "Bars of the largest contributions to one predicted value, each beginning where the one above ends, down to the prediction.",
+        "them or subtract from them. The bars sum to the prediction.",
+        "Bars of the largest contributions to one predicted value, each beginning where the one above ends, down to "
+        "the prediction.",
         'gene = predicted.to_df("predicted_lfc").loc[double].abs().idxmax()\n'
         "table = scapp.tl.explain(model, double, gene)\nscapp.pl.explanation(table)",
     ),
     Picture(
         "interaction_map",
         "Map of interactions",
-        "The magnitude of the predicted interaction of each pair: near the middle of the scale the effects add, above "
-        "it they amount to more, and below it to less.",
+        "The magnitude of the predicted interaction of each pair: in the middle of the scale the effects add up, "
+        "above it the pair does more than their sum, and below it less.",
         "Heat map of twelve by twelve genes, clustered, colored by the magnitude of the interaction of each pair.",
         'genes = [name for name in train.obs_names if "+" not in name][:12]\n'
         "pairs = list(itertools.combinations(genes, 2))\n"
@@ -172,9 +181,10 @@ PICTURES = (
     Picture(
         "network_coverage",
         "Coverage of the network",
-        "The upper part shows how many neighbours genes have, and the lower part which genes lack something. A "
-        "perturbed gene without neighbours and features is predicted like an average gene.",
-        "Bars of the share of genes by number of neighbours, for perturbed and for all genes, above bars of the share of genes "
+        "The upper part shows how many neighbours the genes have, and the lower part which genes lack neighbours or "
+        "were not measured. A perturbed gene without neighbours or features is predicted like an average gene.",
+        "Bars of the share of genes by number of neighbours, for perturbed and for all genes, above bars of the "
+        "share of genes"
         "without neighbours and not measured, with the names of the perturbed ones.",
         'strong = truth.network[truth.network["weight"].abs() > 0.6]\n'
         'scapp.pp.add_network(effects, strong, key_added="strong")\n'
@@ -183,16 +193,17 @@ PICTURES = (
     Picture(
         "training_history",
         "Training history",
-        "The error on perturbations that were held out decides which weights are kept: those of the marked epoch.",
-        "Two falling curves of the loss over epochs, of training and of held-out perturbations, the lowest point of the latter "
+        "Training keeps the weights of the epoch with the lowest error on held-out perturbations, which is marked.",
+        "Two falling curves of the loss over epochs, of training and of held-out perturbations, the lowest point of "
+        "the latter"
         "marked.",
         "scapp.pl.training_history(model.history)",
     ),
     Picture(
         "scores",
         "Scores of methods",
-        "Mean errors with 95 % intervals over perturbations, beside those of simple baselines. `ceiling` adds a line "
-        "for the noise of the data.",
+        "Mean errors with 95 % intervals over perturbations, for the model and simple baselines. `ceiling` adds a "
+        "line for the noise of the data.",
         "Bars of the mean error of four methods on held-out doubles, with intervals.",
         """\
 found = {
@@ -219,7 +230,7 @@ scapp.pl.scores(table)""",
         "benchmark_ratios",
         "Methods on a benchmark",
         "Errors relative to the additive model, with 95 % intervals over perturbations. The dotted line is the error "
-        "that the noise of the data leaves even for a perfect prediction.",
+        "that even a perfect prediction would have because of noise in the data.",
         "Six methods, the best on top, each with a dot and an interval for its error relative to the additive model.",
         'summary = scapp.benchmark.summarise(results, reference="additive")\n'
         "limits = scapp.benchmark.ceilings(results)\n"
@@ -236,11 +247,12 @@ def page() -> str:
 
 <!-- Written by docs/make_gallery.py. Change it there. -->
 
-This page shows every picture of {{mod}}`scapp.pl` with the code that draws it. All functions take `ax`, `show`, `save` and `return_fig`, as
+This page shows every plot of {{mod}}`scapp.pl` with the code that draws it. All functions take `ax`, `show`, `save` and `return_fig`, as
 the plots of scanpy {{cite:p}}`Wolf2018` do. The pictures are legible in a journal's column of 3.5 inches and use colors that color-blind
-readers can tell apart {{cite:p}}`Wong2011`. They show what is in the data, and compute no results of their own.
+readers can tell apart {{cite:p}}`Wong2011`. The functions draw what is in the data, and compute no results of
+their own.
 
-The data are simulated, so that everything can be drawn in a few minutes. The pictures show what the plots look like, and nothing
+The data are simulated, so that everything can be drawn in a few minutes. The pictures show what the plots look like, but nothing
 about real screens; for those, see {{doc}}`benchmarks`.
 
 ```python
