@@ -136,7 +136,7 @@ PICTURES = (
         "orange at the perturbed"
         "genes and a few others.",
         "scapp.pl.attention_heatmap(\n    predicted,\n    predicted.obs_names[:12],\n    n_genes=4,\n "
-        "relative=True,\n)",
+        "    relative=True,\n)",
     ),
     Picture(
         "attention_subnetwork",
@@ -147,7 +147,7 @@ PICTURES = (
         "colored by"
         "predicted log-fold-change.",
         "scapp.tl.attention_subnetwork(\n    predicted,\n    double,\n    network=model.network,\n "
-        "n_attended=6,\n    n_changed=6,\n)\n"
+        "    n_attended=6,\n    n_changed=6,\n)\n"
         "scapp.pl.attention_subnetwork(predicted, double)",
     ),
     Picture(
