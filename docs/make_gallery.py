@@ -135,7 +135,7 @@ PICTURES = (
         "Heat map of the attention relative to its mean over perturbations, purple and white nearly everywhere, and "
         "orange at the perturbed"
         "genes and a few others.",
-        "scapp.pl.attention_heatmap(\n    predicted,\n    predicted.obs_names[:12],\n    n_genes=4,\n "
+        "scapp.pl.attention_heatmap(\n    predicted,\n    predicted.obs_names[:12],\n    n_genes=4,\n"
         "    relative=True,\n)",
     ),
     Picture(
@@ -146,7 +146,7 @@ PICTURES = (
         "A network in columns: two perturbed genes on the left, and step by step the genes that paths lead to, "
         "colored by"
         "predicted log-fold-change.",
-        "scapp.tl.attention_subnetwork(\n    predicted,\n    double,\n    network=model.network,\n "
+        "scapp.tl.attention_subnetwork(\n    predicted,\n    double,\n    network=model.network,\n"
         "    n_attended=6,\n    n_changed=6,\n)\n"
         "scapp.pl.attention_subnetwork(predicted, double)",
     ),
