@@ -103,7 +103,7 @@ def test_profiles_that_do_not_fit_are_refused(lines, trained, profile, message):
 
 
 def test_a_profile_without_names_or_effects_is_refused(lines, trained):
-    with pytest.raises(ValueError, match="goes with names"):
+    with pytest.raises(ValueError, match="works only with labels"):
         trained.predict(control_mean=np.ones(180))
     bare = lines[1].copy()
     del bare.var["control_mean"]

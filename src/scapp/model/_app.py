@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import rich
-import rich.pretty  # scvi-tools 1.4 forgets it where it shows its registry
+import rich.pretty  # scvi-tools 1.4 uses it to show its registry but does not import it
 import rich.table
 from anndata import AnnData
 from scvi.model.base import BaseModelClass
@@ -26,50 +26,51 @@ from scapp.module import APPModule, PaperModule, PaperOptions
 if TYPE_CHECKING:
     from mudata import MuData
 
-# Options of earlier forms, and what took their place.
+# Options of earlier versions, and why they are gone.
 REMOVED = {
     "n_models": "one closed form is solved exactly, so there is no ensemble",
     "n_heads": "the attention has one head for each program of the screen",
     "anchor": "combinations and singles share one kernel; closed_form=False leaves it out",
     "leave_one_out": "the scalars are always learned on leave-one-out errors",
 }
-# Methods of scvi-tools' base class that say nothing about perturbations.
+# Methods of scvi-tools' base class that make no sense for perturbations.
 OF_CELLS = frozenset({"get_normalized_expression", "differential_abundance", "get_normalized_function_name"})
 PAPER_DEFAULTS = {name: f.default for name, f in PaperOptions.__dataclass_fields__.items()}
 
 
 class APP(SetupMixin, TrainingMixin, NewGenesMixin, StreamingMixin, SavingMixin, BaseModelClass):
-    r"""AdaptivePerturbPredictor :cite:p:`Zhao2025`: effects of gene perturbations that nobody has measured.
+    r"""Predict effects of unmeasured gene perturbations with the AdaptivePerturbPredictor :cite:p:`Zhao2025`.
 
-    Two halves, joined by a share that leave-one-out chooses. The first is a closed form over perturbations, singles and
-    combinations together, whose kernel reads the gene networks, the annotations, the genes in common and the measured
-    effects, and which knows the noise of its measurements. The second is an attention over measured perturbations: the
-    evidence about a gene decides which measured effects its own is made of. All that is learned are some hundred scalars,
-    on the errors of leaving out each perturbation; no random number decides a prediction. The
-    :doc:`user guide </user_guide>` has the equations.
+    The model combines two parts. The first is a closed form over single and combined perturbations. Its kernel depends on
+    the gene networks, the annotations, shared genes and the measured effects, and it accounts for measurement noise. The
+    second is an attention over measured perturbations: the evidence about a gene decides which measured effects its
+    prediction is built from. Training learns about a hundred scalars and the share of the second part by minimising
+    leave-one-out errors; no random number decides a prediction. The :doc:`user guide </user_guide>` has the equations.
 
     Parameters
     ----------
     adata
         AnnData that was set up with :meth:`setup_anndata`, or MuData with :meth:`setup_mudata`.
     registry
-        For loading a model without its data; not to be given by hand.
+        Used internally to load a model without its data; do not pass it yourself.
     preset
-        ``"paper"``: equations 1 to 7 of the paper as written, trained end to end. The options from `n_hidden` on are its.
+        ``"paper"``: equations 1 to 7 of the paper as written, trained end to end. Only this preset uses the options from
+        `n_hidden` to `decoder`.
     closed_form
-        Whether the closed form takes part; False leaves the attention alone, as an ablation.
+        Whether to use the closed form. False, as an ablation, uses only the attention.
     attention
-        Whether the attention takes part; False leaves the closed form alone, as an ablation.
+        Whether to use the attention. False, as an ablation, uses only the closed form.
     known_noise
-        Whether standard errors, cells and counts of the effects are read; False takes one noise for all, as an ablation.
+        Whether to read standard errors, or numbers of cells or counts, of the effects. False, as an ablation, assumes
+        the same noise for all.
     n_hidden
-        Width of a gene's embedding.
+        Dimension of the gene embeddings.
     n_layers
-        Graph layers :math:`L`.
+        Number of graph layers :math:`L`.
     n_attention
-        Width of the tanh layer of the attention.
+        Dimension of the tanh layer of the attention.
     aggregation
-        AGGREGATE of equation 1, each neighbour weighted by its edge.
+        AGGREGATE of equation 1. Each neighbour is weighted by its edge.
     activation
         :math:`\sigma` of equation 2.
     encoder
@@ -82,9 +83,10 @@ class APP(SetupMixin, TrainingMixin, NewGenesMixin, StreamingMixin, SavingMixin,
     Raises
     ------
     ValueError
-        If both halves are left out, an option of the paper's form is given without it, or a choice is unknown.
+        If both parts are switched off, an option of the paper's form is given without ``preset="paper"``, or an option
+        has an unknown value.
     TypeError
-        For options that the model no longer has, saying what took their place.
+        If an option no longer exists; the message says why.
 
     Examples
     --------
@@ -120,7 +122,7 @@ class APP(SetupMixin, TrainingMixin, NewGenesMixin, StreamingMixin, SavingMixin,
     ):
         for name in removed:
             if name in REMOVED:
-                raise TypeError(f"APP has no option {name!r} any more: {REMOVED[name]}. Leave it out.")
+                raise TypeError(f"APP no longer has the option {name!r}: {REMOVED[name]}. Leave it out.")
             raise TypeError(f"APP has no option {name!r}; see help(scapp.model.APP).")
         options = {name: value for name, value in locals().items() if name in PAPER_DEFAULTS}
         _check_options(preset, closed_form, attention, known_noise, options)
@@ -149,24 +151,24 @@ class APP(SetupMixin, TrainingMixin, NewGenesMixin, StreamingMixin, SavingMixin,
         self.init_params_ = self._get_init_params(locals())
 
     def __dir__(self) -> list[str]:
-        """List what has a meaning here; scvi-tools' base class brings methods for models of cells."""
+        """List only methods that make sense here; scvi-tools' base class adds some that are for models of cells."""
         return [name for name in super().__dir__() if name not in OF_CELLS]
 
     def view_anndata_setup(self, adata: AnnData | MuData | None = None, hide_state_registries: bool = False) -> None:
-        """Print what was registered: where each input stands, and how large it is. Works without the data.
+        """Print the registered inputs, with their location and size. Works without the data.
 
         Parameters
         ----------
         adata
-            For compatibility with scvi-tools; the registry of the model is shown in any case.
+            Ignored; kept for compatibility with scvi-tools. The registry of the model is always shown.
         hide_state_registries
-            Whether only the arguments of the set-up are shown.
+            Whether to show only the arguments of the set-up.
         """
         self.view_setup_method_args()
         if hide_state_registries:
             return
         args, registered = self.registry["setup_args"], self._registered
-        # Of a MuData, the labels may stand in another modality than the expression, or in its own obs.
+        # In a MuData, the labels may be in a different modality from the expression, or in the MuData's own obs.
         modalities = args.get("modalities") or {}
         expression, labels = (
             f"adata.mod[{modalities[name]!r}]" if modalities.get(name) else "adata"
@@ -188,9 +190,9 @@ class APP(SetupMixin, TrainingMixin, NewGenesMixin, StreamingMixin, SavingMixin,
         rich.print(table)
 
     def _set_effects(self, *, read: bool = False) -> None:
-        """Give the module the training effects, unless those of a saved model came with its weights.
+        """Give the module the training effects, unless they were loaded with the weights of a saved model.
 
-        With `read`, they are read again from data that a saved model was loaded with.
+        With `read`, they are read again from the data with which a saved model was loaded.
         """
         effects = None if self.adata is None else effects_of(self.adata_manager, read=read)
         if effects is None:
@@ -208,15 +210,15 @@ class APP(SetupMixin, TrainingMixin, NewGenesMixin, StreamingMixin, SavingMixin,
 
 def _check_options(preset: str, closed_form: bool, attention: bool, known_noise: bool, options: dict[str, Any]) -> None:
     if preset not in ("default", "paper"):
-        raise ValueError(f"Unknown preset {preset!r}; there are 'default' and 'paper'.")
+        raise ValueError(f"Unknown preset {preset!r}; choose 'default' or 'paper'.")
     for name, value in {"closed_form": closed_form, "attention": attention, "known_noise": known_noise}.items():
         if not isinstance(value, (bool, np.bool_)):
             raise ValueError(f"{name} must be True or False, found {value!r}.")
     if not (closed_form or attention):
-        raise ValueError("closed_form=False and attention=False leave nothing to predict with. Keep one of them.")
+        raise ValueError("closed_form and attention cannot both be False. Keep one of them.")
     PaperOptions(**options)
     given = [name for name, value in options.items() if value != PAPER_DEFAULTS[name]]
     if preset == "default" and given:
         raise ValueError(
-            f"{given[0]}={options[given[0]]!r} is an option of the paper's form. Pass preset='paper' with it."
+            f"{given[0]}={options[given[0]]!r} applies only to the paper's form. Pass preset='paper' with it."
         )

@@ -1,4 +1,4 @@
-"""Output of a trained model: predictions, attention and embeddings."""
+"""Outputs of a trained model: predictions, attention and embeddings."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from scapp.module import PaperModule
 
 BATCH = 256
-LARGE = 1e9  # bytes of layers that are warned of
+LARGE = 1e9  # bytes of layers above which predict warns
 
 
 class PredictionMixin:
-    """The methods of :class:`scapp.model.APP` that need a trained model and change nothing in it."""
+    """Methods of :class:`scapp.model.APP` that read a trained model without changing it."""
 
     module: APPModule | PaperModule
     registry: dict
@@ -80,65 +80,69 @@ class PredictionMixin:
         Parameters
         ----------
         perturbations
-            Labels such as ``"KLF1"`` or ``"KLF1+CEBPA"``, the genes in any order. If None, the perturbations of `adata`
-            are predicted: written into effects, and returned for cells.
+            Labels such as ``"KLF1"`` or ``"KLF1+CEBPA"``, with genes in any order. If None, predict the perturbations
+            of `adata`: if it holds effects, write the predictions into it; if it holds cells, return them.
         adata
-            With `perturbations` None: an AnnData with the genes of the training; the one that was set up if None. Of a
-            MuData, the expression modality is read.
+            If `perturbations` is None: an AnnData with the training genes; by default, the one that was set up. If it
+            is a MuData, its expression modality is read.
         control_mean
-            With names: mean expression of the control cells of another line or condition, to predict there: effects of that
-            context (with ``var["control_mean"]``), a Series indexed by gene, or an array in the order of the genes. The
-            log-fold-changes are carried over as they are, and added to this profile in `X`.
+            If `perturbations` is given: mean expression of the control cells of another cell line or condition, to predict
+            there. Pass effects of that context (with ``var["control_mean"]``), a Series indexed by gene, or an array in the
+            order of the genes. The log-fold-changes are not adapted; `X` is their sum with this profile.
         kind
-            Of a screen that was set up with a `kind` column of several: how the genes that it did not perturb alone are
-            perturbed, for the change of these genes themselves. If None, these are predicted as any other gene.
+            For a screen that was set up with a column of several kinds: the kind of perturbation to assume for genes
+            that were not perturbed alone. It affects only the predicted change of the perturbed genes themselves; if
+            None, this is predicted like that of any other gene.
         change_threshold
-            What counts as a change in ``layers["p_change"]``. By default twice the typical noise of a measured
-            log-fold-change, as far as the screen tells it (``uns["scapp"]["prediction"]["change_threshold"]``).
+            Absolute log-fold-change that counts as a change in ``layers["p_change"]``. By default, twice the typical
+            noise of a measured log-fold-change, estimated from the screen
+            (``uns["scapp"]["prediction"]["change_threshold"]``).
         per_cell
-            Of cells: write the prediction of its perturbation into each cell of `adata`. All cells of a perturbation get the
-            same rows, in four dense layers: a warning says how much memory these take beyond a gigabyte.
+            If `adata` holds cells: write into each cell the prediction for its perturbation. All cells of a perturbation get
+            the same rows, in four dense layers; if these take more than a gigabyte, a warning says how much.
 
         Returns
         -------
-        With names, a new AnnData with one observation per name, in the order and the spelling asked:
+        If `perturbations` is given, a new AnnData with one observation per label, in the given order and spelling:
 
-        - `X`: predicted mean expression, where the mean of the control cells is known (that of the training, or
-          `control_mean`), at least zero
-        - ``layers["predicted_lfc"]``: predicted log-fold-changes (natural logarithm), NaN for genes not measured
-        - ``layers["predicted_lfc_std"]``: their standard deviation, calibrated on the residuals of leaving out training
-          perturbations
-        - ``layers["p_change"]``: probability that the measured log-fold-change is larger than `change_threshold`, either way
-        - ``layers["attention"]``: the genes of the networks through which the perturbation is like those that it attends to,
-          the perturbed genes among them; each row sums to one
-        - ``obsm["attention_to_perturbations"]``: attention to each measured perturbation, whose labels are
-          ``uns["scapp"]["prediction"]["attended_perturbations"]``; what is missing to one goes to the mean of the screen
-          (``obs["attention_to_mean"]``). Not in the paper's form, which attends to genes only.
-        - ``obs["in_training"]``, ``obs["n_singles_measured"]``: whether the perturbation was trained on, and how many of its
-          genes were measured alone
-        - ``obs["uninformed"]``: whether one of its genes has neither edges nor features nor a measurement of its own
+        - `X`: predicted mean expression, at least zero, if the mean of the control cells is known (from training, or
+          `control_mean`)
+        - ``layers["predicted_lfc"]``: predicted log-fold-changes (natural logarithm), NaN for genes that were not
+          measured
+        - ``layers["predicted_lfc_std"]``: their standard deviation, calibrated on leave-one-out residuals of the
+          training perturbations
+        - ``layers["p_change"]``: probability that the measured log-fold-change exceeds `change_threshold`, up or down
+        - ``layers["attention"]``: weights of the network genes (including the perturbed genes) that make the perturbation
+          similar to those that it attends to; each row sums to one
+        - ``obsm["attention_to_perturbations"]``: attention to each measured perturbation; ``uns["scapp"]["prediction"]["attended_perturbations"]``
+          has their labels. The remainder of each row, up to one, goes to the mean of the screen
+          (``obs["attention_to_mean"]``). Absent in the paper's form, which attends only to genes.
+        - ``obs["in_training"]``, ``obs["n_singles_measured"]``: whether the perturbation was in the training data, and how
+          many of its genes were perturbed alone there
+        - ``obs["uninformed"]``: whether one of its genes has no edges, no features and no measurement of its own
 
-        Without names and for cells, the same for all their perturbations. For effects, or cells with `per_cell`, None: `adata`
-        gains these layers, and ``uns["attention_genes"]`` in the form of scanpy's ``rank_genes_groups`` (genes ranked by
-        attention; ``sc.pl.rank_genes_groups(adata, key="attention_genes")``; beyond some 500 perturbations in the form that
-        :func:`scapp.tl.rank_attention_genes` describes). Control observations get a log-fold-change of zero and no attention
-        (NaN).
+        If `perturbations` is None and `adata` holds cells, the same for all their perturbations. For effects, or for cells
+        with `per_cell=True`, returns None: `adata` gains these layers, and
+        ``uns["attention_genes"]`` ranks genes by attention in the format of scanpy's ``rank_genes_groups`` (``sc.pl.rank_genes_groups(adata, key="attention_genes")``;
+        beyond about 500 perturbations, the format described in :func:`scapp.tl.rank_attention_genes`). Control observations
+        get a log-fold-change of zero and no attention (NaN).
 
         Raises
         ------
         RuntimeError
             If the model has not been trained.
         ValueError
-            If a label cannot be read, is a control, is asked twice, or names a gene that is not a node, `control_mean`
-            does not fit the genes, or the training screen has too few measured targets of that `kind`.
+            If a label cannot be read, is a control, is given twice, or names a gene that is not a node; if
+            `control_mean` does not match the genes; or if the training screen has too few measured targets of that
+            `kind`.
         TypeError
-            If `perturbations` is one text and not a list of them.
+            If `perturbations` is a single string instead of a list.
         """
         self.check_trained()
         if perturbations is None:
             if control_mean is not None:
                 raise ValueError(
-                    "control_mean=… goes with names of perturbations: what is written into adata has no X."
+                    "control_mean=… works only with labels of perturbations, because predictions written into adata have no X."
                 )
             target, labels = self._checked_adata(adata)
             names, is_control = self._perturbations_of(labels)
@@ -147,9 +151,11 @@ class PredictionMixin:
                 return None
             return self.predict(names, kind=kind, change_threshold=change_threshold)
         if per_cell:
-            raise ValueError("per_cell=True writes into the cells of adata: leave out the names of perturbations.")
+            raise ValueError(
+                "per_cell=True writes into the cells of adata: do not pass labels of perturbations with it."
+            )
         if adata is not None:
-            raise ValueError("Pass either names of perturbations or an AnnData with them, not both.")
+            raise ValueError("Pass either labels of perturbations or an AnnData, not both.")
         r = self._registered
         profile = r.control_mean if control_mean is None else profile_of(control_mean, r.genes, r.measured)
         threshold = self._threshold(change_threshold)
@@ -159,7 +165,7 @@ class PredictionMixin:
         return predicted
 
     def get_var_names(self, legacy_mudata_format: bool = False) -> np.ndarray | dict[str, np.ndarray]:
-        """Return the genes, as scvi-tools saves them; of a MuData, those of each modality.
+        """Return the genes in the form that scvi-tools saves; for a MuData, those of each modality.
 
         Parameters
         ----------
@@ -168,7 +174,7 @@ class PredictionMixin:
         """
         if self.adata is not None:
             return super().get_var_names(legacy_mudata_format=legacy_mudata_format)  # type: ignore[misc]
-        # scvi-tools looks for them in a field that its own models have.
+        # scvi-tools' version looks for a field that only its own models have.
         genes = np.array(self.genes)
         modalities = self.registry["setup_args"].get("modalities")
         return genes if modalities is None or legacy_mudata_format else {modalities["layer"]: genes}
@@ -184,8 +190,9 @@ class PredictionMixin:
         perturbations
             Labels, as in :meth:`predict`.
         of
-            ``"genes"``: to the genes of the networks, of shape (n_labels, n_vars); rows sum to one. ``"perturbations"``: to
-            the measured perturbations, of shape (n_labels, n_training); what is missing to one goes to the mean.
+            ``"genes"``: attention to the genes of the networks, shape (n_labels, n_vars); rows sum to one.
+            ``"perturbations"``: attention to the measured perturbations, shape (n_labels, n_training); the remainder of
+            each row goes to the mean.
 
         Raises
         ------
@@ -194,20 +201,22 @@ class PredictionMixin:
         """
         self.check_trained()
         if of not in ("genes", "perturbations"):
-            raise ValueError(f"of={of!r}: attention is of 'genes' or of 'perturbations'.")
+            raise ValueError(f"of must be 'genes' or 'perturbations', found {of!r}.")
         names = _names(perturbations)
         found = self.module.predict(self._parse(names), Wanted(std=False))
         values = found.to_genes if of == "genes" else found.to_perturbations
         if values is None:
-            raise ValueError(f"This model has no attention to {of}; it was made with {self.init_params_['kwargs']}.")
+            raise ValueError(
+                f"This model has no attention to {of}, because it was made with {self.init_params_['kwargs']}."
+            )
         columns = self.genes if of == "genes" else self._registered.labels
         return pd.DataFrame(values.cpu().numpy(), index=names, columns=columns)
 
     def get_gene_embeddings(self) -> pd.DataFrame:
         """Return the embeddings :math:`h_i` of all genes.
 
-        In the default form, what perturbing each gene does in the programs of the screen, by its attention; in the paper's,
-        the output of the graph encoder.
+        In the default form, the effect of perturbing each gene on the programs of the screen, as given by its attention; in
+        the paper's form, the output of the graph encoder.
 
         Returns
         -------
@@ -219,7 +228,7 @@ class PredictionMixin:
 
     @checked(own=("perturbations",))
     def get_perturbation_embeddings(self, perturbations: Iterable[str]) -> pd.DataFrame:
-        """Return the cell states :math:`s` of perturbations: means of the embeddings that their attention weighs.
+        """Return the cell states :math:`s` of perturbations: attention-weighted means of the embeddings.
 
         Parameters
         ----------
@@ -232,22 +241,22 @@ class PredictionMixin:
 
     @property
     def genes(self) -> list[str]:
-        """The genes, in the order of the training."""
+        """All genes, in the order of the training data."""
         return list(self._registered.genes)
 
     @property
     def measured_genes(self) -> list[str]:
-        """The genes whose expression was measured in training, which predictions are of."""
+        """The genes that were measured in training, for which log-fold-changes are predicted."""
         return [gene for gene, measured in zip(self.genes, self._registered.measured, strict=True) if measured]
 
     @property
     def informed_genes(self) -> list[str]:
-        """The genes that the networks, the features or a measurement of their own tell something about."""
+        """The genes with edges, features or a measurement of their own."""
         return [gene for gene, informed in zip(self.genes, self._informed(), strict=True) if informed]
 
     @property
     def network(self) -> sparse.csr_matrix | dict[str, sparse.csr_matrix]:
-        """The network that the model uses, row = source, column = target; one for each key if there are several."""
+        """The network of the model, with sources as rows and targets as columns; a dict by key if there are several."""
         keys = self.registry["setup_args"]["network_key"]
         keys = [keys] if isinstance(keys, str) else list(keys)
         found = dict(zip(keys, self._registered.networks, strict=True))
@@ -259,11 +268,11 @@ class PredictionMixin:
             raise RuntimeError("This APP has not been trained: call model.train() first.")
 
     def _checked_adata(self, adata: AnnData | MuData | None) -> tuple[AnnData, pd.Series]:
-        """Return the AnnData that is written into, and the label of each of its observations."""
+        """Return the AnnData to write into, and the label of each of its observations."""
         target = self.adata if adata is None else adata
         if target is None:
             raise ValueError(
-                "This model was loaded without data, or made by add_genes: pass names of perturbations, or adata=…."
+                "This model was loaded without data or made by add_genes: pass labels of perturbations, or adata=…."
             )
         check_no_view(target, "APP.predict")
         key = self.registry["setup_args"]["perturbation_key"]
@@ -280,8 +289,8 @@ class PredictionMixin:
             labels = labels.reindex(target.obs_names)
             if labels.isna().any():
                 raise ValueError(
-                    f"{int(labels.isna().sum())} of the {target.n_obs} cells of the expression have no value in {key!r}, which holds "
-                    "the perturbations. Leave them out."
+                    f"{int(labels.isna().sum())} of the {target.n_obs} cells of the expression have no value in {key!r}, the column "
+                    "of perturbations. Remove these cells first."
                 )
         check_same_genes(np.array(self.genes), target)
         return target, labels
@@ -291,14 +300,14 @@ class PredictionMixin:
 
         Returns
         -------
-        The labels, and for each the positions of its genes among :attr:`genes`.
+        The labels, and for each label the positions of its genes in :attr:`genes`.
 
         Raises
         ------
         ValueError
             If a label is a control, cannot be read, is given twice, or names a gene that the model does not know.
         TypeError
-            If one text is given and not a list.
+            If a single string is given instead of a list.
         """
         names = _names(perturbations)
         return names, self._parse(names)
@@ -321,23 +330,23 @@ class PredictionMixin:
         kind: str | None = None,
         batch_size: int = BATCH,
     ) -> Iterator[tuple[slice, dict[str, np.ndarray]]]:
-        """Predict batch by batch: every prediction of the model comes from here.
+        """Predict batch by batch; all predictions of the model go through this method.
 
         Parameters
         ----------
         parsed
             Nodes of each perturbation.
         wanted
-            What is predicted beside the log-fold-changes.
+            Outputs besides the log-fold-changes.
         kind
             As in :meth:`predict`.
         batch_size
-            Perturbations of a batch.
+            Number of perturbations in a batch.
 
         Yields
         ------
-        Which perturbations, and their arrays by name of the layer: log-fold-changes, standard deviations and
-        probabilities over the measured genes, attention over all genes, and to perturbations.
+        The slice of perturbations, and their arrays by layer name: log-fold-changes, standard deviations and
+        probabilities over the measured genes, attention to all genes, and attention to perturbations.
         """
         own = self.target_effect(kind)
         batches = [parsed[i : i + batch_size] for i in range(0, len(parsed), batch_size)]
@@ -369,7 +378,7 @@ class PredictionMixin:
         return Results(layers, to_perturbations, obs)
 
     def describe_perturbations(self, names: Sequence[str], perturbations: Sequence[tuple[int, ...]]) -> pd.DataFrame:
-        """Describe what is known of perturbations before they are predicted; warn of genes nothing is known of.
+        """Describe the evidence for perturbations before predicting them; warn of genes without any.
 
         Parameters
         ----------
@@ -378,7 +387,7 @@ class PredictionMixin:
 
         Returns
         -------
-        One row for each, as in `obs` of a prediction.
+        Table with one row per perturbation, as in `obs` of a prediction.
         """
         r, module = self._registered, self.module
         informed, measured, trained = self._informed().tolist(), module.single_row, set(module.perturbations)
@@ -401,18 +410,18 @@ class PredictionMixin:
         return obs
 
     def _grouped(self, obs: pd.DataFrame) -> pd.DataFrame:
-        """Return a description with categorical labels in its order, by which scanpy's plots group."""
+        """Make the labels categorical, in their given order, because scanpy's plots group by categories."""
         key = self.registry["setup_args"]["perturbation_key"]
         return obs.assign(**{key: pd.Categorical(obs[key], categories=obs[key].tolist())})
 
     def target_effect(self, kind: str | None = None) -> TargetEffect | None:
-        """Return what puts the changes of perturbed genes themselves into predictions; None if no kind was named."""
+        """Return the predictor of each perturbed gene's own change, or None if no kind was named at set-up."""
         if kind is None and self._registered.kinds is None:
             return None
         return TargetEffect.fit(self._registered, self.module.targets.cpu().numpy())
 
     def _threshold(self, given: float | None) -> float:
-        """Return what counts as a change: what was given, or what the noise of the screen supports."""
+        """Return the threshold for a change: the given one, or the one that the noise of the screen supports."""
         if given is None:
             return float(self.module.threshold)
         if isinstance(given, bool) or not isinstance(given, (int, float, np.number)) or not 0 < given < np.inf:
@@ -420,13 +429,13 @@ class PredictionMixin:
         return float(given)
 
     def _informed(self) -> np.ndarray:
-        """Return which genes have edges, features or a measurement of their own, of shape (n_vars,)."""
+        """Return a mask of the genes that have edges, features or a measurement of their own, shape (n_vars,)."""
         known = self._registered.known()
         known[list(self.module.single_row)] = True
         return known
 
     def _perturbations_of(self, labels: pd.Series) -> tuple[list[str], np.ndarray]:
-        """Return the distinct perturbations of observations, and which of these are controls."""
+        """Return the distinct perturbations of the observations, and a mask of the controls among these observations."""
         args = self.registry["setup_args"]
         labels = labels.astype(str)
         parsed = parse_labels(labels, control=args["control"], sep=args["sep"], genes=self.genes)
@@ -489,7 +498,7 @@ class PredictionMixin:
         return found
 
 
-# Names of the arrays of a prediction, in its order.
+# Layer names of the arrays of a prediction, in their order there.
 TO_MEAN = "to_mean"
 PREDICTED = (
     Key.layers.PREDICTED_LFC,
@@ -504,7 +513,7 @@ PREDICTED = (
 def _names(perturbations: Iterable[str]) -> list[str]:
     if isinstance(perturbations, AnnData | MuData):
         raise TypeError(
-            f"Expected labels of perturbations, found the {type(perturbations).__name__}. Pass it by name, as in "
-            "`model.predict(adata=effects)`, or ask for perturbations: `model.predict(['KLF1+CEBPA'])`."
+            f"Expected labels of perturbations, found {type(perturbations).__name__}. Pass data by keyword, as in "
+            "`model.predict(adata=effects)`, or pass labels: `model.predict(['KLF1+CEBPA'])`."
         )
     return list_labels(perturbations)

@@ -1,4 +1,4 @@
-"""Setting up: where the model finds what it needs, in an AnnData or a MuData."""
+"""Set-up: registers the inputs of the model in an AnnData or MuData."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class SetupMixin:
-    """The class methods of :class:`scapp.model.APP` that register data; scvi-tools' base class brings the rest."""
+    """Class methods of :class:`scapp.model.APP` that register data; scvi-tools' base class has the others."""
 
     if TYPE_CHECKING:
         _get_setup_method_args: Callable[..., dict]
@@ -58,50 +58,48 @@ class SetupMixin:
         kind: str | None = None,
         **kwargs: Any,
     ) -> None:
-        """Say where the model finds what it needs. Effects of cells are computed here, once.
+        """Register the inputs of the model. If `adata` holds cells, their effects are computed here, once.
 
-        Adds ``adata.uns["_scvi_uuid"]`` and ``adata.uns["_scvi_manager_uuid"]``, and nothing else.
+        Adds only ``adata.uns["_scvi_uuid"]`` and ``adata.uns["_scvi_manager_uuid"]``.
 
         Parameters
         ----------
         adata
-            Cells with controls among them, or effects (one observation per perturbation).
+            Cells, including control cells, or effects (one observation per perturbation).
         perturbation_key
-            Column of `obs` with labels such as ``"KLF1"``, ``"KLF1+CEBPA"``. Effects of :func:`scapp.pp.pseudobulk` and
-            :func:`scapp.pp.read_effects` remember theirs.
+            Column of `obs` with labels such as ``"KLF1"``, ``"KLF1+CEBPA"``. Not needed for effects made by
+            :func:`scapp.pp.pseudobulk` or :func:`scapp.pp.read_effects`, which store it.
         control
-            Label of the control cells. Effects are known by their ``layers["lfc"]``, or by None.
+            Label of the control cells. Pass None for effects; those with ``layers["lfc"]`` are recognised without it.
         layer
-            Layer with counts or log-normalised expression of cells, or the log-fold-changes of effects. None: `X` of cells,
-            ``layers["lfc"]`` of effects.
+            Layer with the counts or log-normalised expression of cells, or with the log-fold-changes of effects. If None,
+            `X` for cells and ``layers["lfc"]`` for effects.
         network_key
-            Key of the network in `varp`, or several. None: all that scapp added, or else ``"network"``.
+            One or more keys of networks in `varp`. If None, all networks that scapp added, or else ``"network"``.
         gene_features_key
-            Key of gene features in `varm`, or several; a row of NaN marks a gene without. None: all that scapp added,
-            or none where `network_key` is named.
+            One or more keys of gene features in `varm`; a row of NaN marks a gene without features. If None, all
+            features that scapp added, or none if `network_key` is given.
         sep
-            What joins the genes of a combination.
+            Separator between the genes of a combination.
         batch_key
-            Column of `obs`; each cell is then compared with the controls of its own batch.
+            Column of `obs` with batches. Each cell is then compared with the controls of its own batch.
         kind
             ``"interference"``, ``"activation"`` or ``"knockout"``, or for a mixed screen a column of `obs` with the kind of
-            each perturbation. What the perturbations of a kind do to their own targets is then predicted for targets that
-            were not perturbed alone. None: the target itself is predicted as any other gene. A warning says where most
-            measured targets went the other way.
+            each perturbation. For targets that were not perturbed alone, the change of the target itself is then predicted
+            from the effects of perturbations of that kind on their own targets. If None, the target is predicted like any
+            other gene. A warning is given if most measured targets changed in the wrong direction.
         **kwargs
-            For scvi-tools.
+            Passed to scvi-tools.
 
         Raises
         ------
         ValueError
-            For input that the model cannot use, naming what was found, what was expected and the call that mends it.
+            For input that the model cannot use. The message says what was found, what was expected and which call fixes it.
         TypeError
             If it is a MuData.
         """
         if isinstance(adata, MuData):
-            raise TypeError(
-                "Expected an AnnData, found MuData; for a MuData there is setup_mudata(mdata, modalities={…})."
-            )
+            raise TypeError("Expected an AnnData, found MuData; for a MuData call setup_mudata(mdata, modalities={…}).")
         check_no_view(adata, "scapp.model.APP.setup_anndata")
         perturbation_key = label_column(adata, perturbation_key)
         control = control_label(adata, control, perturbation_key)
@@ -145,31 +143,31 @@ class SetupMixin:
         modalities: Mapping[str, str | None] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Register a MuData as :meth:`setup_anndata` does an AnnData; the expression is one of its modalities.
+        """Register a MuData, one of whose modalities holds the expression; see :meth:`setup_anndata`.
 
-        Networks and gene features are those of the expression modality, and predictions are written into its layers. Labels
-        and batches may stand there, in another modality, or in ``mdata.obs``. All modalities must hold the same cells
-        (``mudata.intersect_obs`` keeps those).
+        Networks and gene features are read from the expression modality, and predictions are written into its layers.
+        Labels and batches may be there, in another modality, or in ``mdata.obs``. All modalities must hold the same cells
+        (``mudata.intersect_obs`` keeps only these).
 
-        Adds ``mdata.uns["_scvi_uuid"]`` and ``mdata.uns["_scvi_manager_uuid"]``, and nothing else.
+        Adds only ``mdata.uns["_scvi_uuid"]`` and ``mdata.uns["_scvi_manager_uuid"]``.
 
         Parameters
         ----------
         mdata
-            Cells with controls among them, or effects, in one modality.
+            MuData with cells, including control cells, or effects in one modality.
         perturbation_key, control, layer, network_key, gene_features_key, sep, batch_key, kind
             As in :meth:`setup_anndata`.
         modalities
-            Which modality holds what each argument names, as in scvi-tools. ``"layer"`` names that of the expression, and
-            is needed. ``"perturbation_key"``, ``"batch_key"`` and ``"kind"`` may name another; columns of which nothing, or
-            None, is said are looked for in ``mdata.obs``.
+            The modality of each argument, as in scvi-tools. ``"layer"`` is required and names the modality of the
+            expression. ``"perturbation_key"``, ``"batch_key"`` and ``"kind"`` may name another modality; if they are
+            missing or None, their columns are looked up in ``mdata.obs``.
         **kwargs
             For scvi-tools.
 
         Raises
         ------
         ValueError
-            As in :meth:`setup_anndata`, or if a modality is missing, not named, or holds other cells.
+            As in :meth:`setup_anndata`, or if a modality is missing, is not named, or holds different cells.
 
         Examples
         --------
@@ -209,7 +207,7 @@ class SetupMixin:
 def _evidence_keys(
     adata: AnnData, network_key: str | Sequence[str] | None, gene_features_key: str | Sequence[str] | None
 ) -> tuple[list[str], list[str]]:
-    """Return the keys of networks and of gene features: those named, or all that scapp added if none is."""
+    """Return the keys of networks and gene features: the given ones, or by default all that scapp added."""
     networks, features = _keys(network_key), _keys(gene_features_key)
     if network_key is None:
         networks = added_keys(adata, Key.uns.NETWORKS, adata.varp) or [Key.varp.NETWORK]
@@ -226,19 +224,19 @@ def _check(networks: list[str], control: str | Sequence[str] | None, batch_key: 
     if not networks:
         raise ValueError("APP needs at least one network: name it with network_key=….")
     if control is None and batch_key is not None:
-        raise ValueError("batch_key matches cells with the controls of their batch; effects have no controls.")
+        raise ValueError("batch_key needs the controls of each batch, but effects have no controls. Leave it out.")
 
 
 def _check_modalities(mdata: MuData, modalities: Mapping[str, str | None] | None) -> str:
-    """Return the expression modality, or an error where the mapping does not fit the MuData."""
+    """Return the expression modality; raise an error if the mapping does not fit the MuData."""
     if not isinstance(mdata, MuData):
-        raise TypeError(f"Expected a MuData, found {type(mdata).__name__}; for an AnnData there is setup_anndata.")
+        raise TypeError(f"Expected a MuData, found {type(mdata).__name__}; for an AnnData call setup_anndata.")
     named = {argument: name for argument, name in (modalities or {}).items() if name is not None}
     there = shorten(map(repr, mdata.mod), 10)
     if "layer" not in named:
         raise ValueError(
             f"Name the modality of the expression with modalities={{'layer': …}}; this MuData has {there}. Labels that "
-            "stand in a modality too need their own entry: modalities={'layer': 'rna', 'perturbation_key': 'rna'}."
+            "are in a modality need their own entry: modalities={'layer': 'rna', 'perturbation_key': 'rna'}."
         )
     absent = {argument: name for argument, name in named.items() if name not in mdata.mod}
     if absent:
@@ -254,7 +252,7 @@ def _check_modalities(mdata: MuData, modalities: Mapping[str, str | None] | None
 
 
 class _undo_on_error:
-    """Take back what scvi-tools wrote into `uns` if registration fails, so that the AnnData is as it was."""
+    """Undo what scvi-tools wrote into `uns` if registration fails, so that the AnnData is unchanged."""
 
     def __init__(self, adata: AnnData | MuData):
         self.adata, self.before = adata, dict(adata.uns)

@@ -1,4 +1,4 @@
-"""The APP module: a closed form over perturbations and an attention over measured ones, joined by leave-one-out."""
+"""The APP module: combines a closed form over perturbations with an attention over measured perturbations."""
 
 from __future__ import annotations
 
@@ -20,26 +20,27 @@ from scapp.module._closed_form import MAX_LEARNED_FROM, MIN_COMBINATIONS, Closed
 from scapp.module._evidence import Evidence, Genes, membership
 from scapp.module._posterior import Posterior
 
-# Steps of L-BFGS that one epoch takes. The attentions that learn from a part of the perturbations only serve to judge how well
-# the attention predicts others, for which fewer steps are enough.
+# # L-BFGS steps per epoch. The attentions of the folds only serve to estimate how well the attention predicts left-out
+# perturbations, for which fewer steps are enough.
 CLOSED_FORM_STEPS, ATTENTION_STEPS, FOLD_STEPS = 10, 10, 4
-# Shares of the attention among which leave-one-out chooses.
+# Candidate shares of the attention; leave-one-out errors choose among them.
 SHARES = torch.linspace(0, 1, 11, dtype=torch.float64)
-SMALLEST_NOISE = 0.05  # of the median: no perturbation is known more exactly than by this
+SMALLEST_NOISE = 0.05  # lower limit on the noise of a perturbation, relative to the median
 
 
 class APPModule(EffectModule):
-    """The closed form (:class:`ClosedForm`) and the attention (:class:`MeasuredAttention`), joined by one learned share.
+    """Combine a closed form (:class:`ClosedForm`) and an attention (:class:`MeasuredAttention`) by one learned share.
 
-    What a gene does that was not perturbed alone is the closed form's prediction, of which the share goes to the
-    attention's; combinations take it over. All scalars are learned on leave-one-out residuals, from fixed starting values.
+    The effect of a gene that was not perturbed alone is a weighted mean of the two predictions, in which the share is the
+    weight of the attention; combinations use the result. All scalars are learned on leave-one-out residuals, from fixed
+    starting values.
 
     Parameters
     ----------
     inputs
         Perturbations and evidence.
     closed_form, attention
-        Whether each half takes part; at least one.
+        Whether to use each part; at least one must be True.
     """
 
     targets: Tensor
@@ -66,11 +67,11 @@ class APPModule(EffectModule):
         self.register_buffer("gene_noise", torch.ones(inputs.n_measured, dtype=torch.float64))
         self.register_buffer("own_share", torch.zeros(len(self.perturbations), dtype=torch.float64))
         self._row_of = {genes: row for row, genes in enumerate(self.perturbations)}
-        self.register_buffer("noise_known", torch.zeros(2, dtype=torch.bool))  # of perturbations, of genes
+        self.register_buffer("noise_known", torch.zeros(2, dtype=torch.bool))  # for perturbations, for genes
 
     @property
     def genes(self) -> list[int]:
-        """The perturbed genes of the training, in the order of the similarities."""
+        """The perturbed genes of the training data, in the order of the similarities."""
         return self.closed_form.genes
 
     @property
@@ -88,16 +89,16 @@ class APPModule(EffectModule):
         variance: NDArray[np.floating] | None = None,
         depth: NDArray[np.floating] | None = None,
     ) -> None:
-        """Take the training effects.
+        """Store the training effects.
 
         Parameters
         ----------
         lfc
-            Log-fold-changes of shape (n, n_measured).
+            Log-fold-changes, shape (n, n_measured).
         variance
-            Squared standard errors, of the same shape.
+            Squared standard errors, same shape.
         depth
-            Cells or counts behind each perturbation, of shape (n,): read where there are no standard errors.
+            Number of cells or counts of each perturbation, shape (n,); used if there are no standard errors.
         """
         self.targets.copy_(torch.as_tensor(np.asarray(lfc)))
         self.noise_known.fill_(False)
@@ -112,7 +113,7 @@ class APPModule(EffectModule):
 
     @torch.no_grad()
     def prepare(self) -> None:
-        """Compute what does not change while the scalars are learned."""
+        """Precompute everything that stays constant while the scalars are learned."""
         labels = self.inputs.labels
         similarities = self.evidence.similarities(self.genes, self.genes)
         learned_from, order = even_choice(labels, MAX_LEARNED_FROM), order_of(labels)
@@ -132,11 +133,11 @@ class APPModule(EffectModule):
             self._optimizers.append(_lbfgs(self.attention, ATTENTION_STEPS))
             self._optimizers += [_lbfgs(half, FOLD_STEPS) for half in self._folds]
             fold = self.attention.fold
-            # Each learns from the other folds, and is asked about its own.
+            # The attention of each fold is trained on the other folds and evaluated on its own.
             self._learned = [self.attention.queries.of((fold != k).nonzero()[:, 0]) for k in range(N_FOLDS)]
 
     def step(self) -> dict[str, float]:
-        """Take the steps of one epoch; return the leave-one-out losses before them."""
+        """Run the optimiser steps of one epoch; return the leave-one-out losses before them."""
         losses: list[Callable[[], Tensor]] = [self.closed_form.loss]
         if self.uses_attention:
             losses.append(self.attention.loss)
@@ -146,13 +147,13 @@ class APPModule(EffectModule):
         return dict(zip(names, found, strict=False))
 
     def reweigh(self) -> None:
-        """Weigh the perturbations by their residuals, and begin anew to descend."""
+        """Reweight the perturbations by their residuals, and restart the optimisers."""
         self.closed_form.reweigh()
         self._optimizers[0] = _lbfgs(self.closed_form, CLOSED_FORM_STEPS)
 
     @torch.no_grad()
     def finish(self) -> None:
-        """Solve for all training perturbations, and choose the share of the attention."""
+        """Solve the closed form for all training perturbations, and choose the share of the attention."""
         closed = self.closed_form
         closed.solve()
         self.attention.leverage = closed.leverage()
@@ -187,11 +188,11 @@ class APPModule(EffectModule):
             self.__dict__.pop(name, None)
 
     def _keep_own_measurements(self) -> None:
-        """Choose how far each training perturbation is predicted as it was measured.
+        """Choose how far the prediction of each training perturbation moves towards its own measurement.
 
-        The weights that keep a few large effects from deciding for all would otherwise hide what was measured of them. Where
-        standard errors are known, the residual of the fit is kept but for what its noise explains: the positive part of
-        James and Stein's estimate.
+        Reweighting keeps a few large effects from dominating the fit, but their own predictions would then ignore much of
+        their measurement. If standard errors are known, the positive-part James-Stein estimate restores the part of the
+        residual that noise does not explain.
         """
         self.own_share.zero_()
         if not self.noise_known[1]:
@@ -202,25 +203,25 @@ class APPModule(EffectModule):
         self.own_share.copy_((1 - noise / residual.clamp_min(1e-30)).clamp(0, 1))
 
     def _own(self, perturbations: Sequence[Genes]) -> tuple[list[int], Tensor, Tensor, Tensor]:
-        """Return which perturbations keep a share of their own measurement, the shares, the measurements and their noise."""
+        """Return the positions of training perturbations, their own shares, their measurements and the noise of these."""
         there = [k for k, genes in enumerate(perturbations) if genes in self._row_of]
         rows = [self._row_of[perturbations[k]] for k in there]
         noise = self.row_noise[rows, None] * self.gene_noise
         return there, self.own_share[rows, None], self.targets[rows].double(), noise
 
     def _supported_threshold(self) -> Tensor:
-        """Return twice the typical noise of a measured value: changes beyond it are not noise."""
+        """Return twice the typical noise of a measured value; larger values count as changes."""
         if self.noise_known[1]:
             return 2 * (self.gene_noise.median() * self.row_noise.median()).sqrt()
         closed, scale = self.closed_form, self.single_calibration.scale
         noise = closed.noise().median() * closed.penalty
         told = (
             closed.penalty < 1e3
-        )  # beyond it, a gene is predicted by the centre, and its penalty says nothing of its noise
+        )  # at larger penalties the prediction is the centre, and the penalty no longer reflects the noise
         return 2 * (noise.sqrt() * scale)[told].median() if told.any() else 2 * scale.median()
 
     def loss(self, tensors: dict[str, Tensor], inference_outputs: dict, generative_outputs: dict) -> LossOutput:
-        """Return the leave-one-out loss; training does not use it, but takes whole steps."""
+        """Return the leave-one-out loss, for scvi-tools only: training calls :meth:`step` instead."""
         loss = self.closed_form.loss()
         return LossOutput(loss=loss, n_obs_minibatch=len(self.perturbations))
 
@@ -228,13 +229,13 @@ class APPModule(EffectModule):
 
     @torch.no_grad()
     def predict_batches(self, batches: Sequence[Sequence[Genes]], wanted: Wanted) -> Iterator[Prediction]:
-        """Predict batch by batch; the evidence of all genes is looked up once."""
+        """Predict batch by batch, looking up the evidence of all genes only once."""
         self.look_up({gene for batch in batches for genes in batch for gene in genes})
         for batch in batches:
             yield self._predict(batch, wanted)
 
     def look_up(self, nodes: set[int]) -> None:
-        """Compute the similarities of genes to the perturbed genes of the training, and keep them."""
+        """Compute and cache the similarities of genes to the perturbed genes of the training data."""
         new = sorted(nodes - self._similar_row.keys())
         if new:
             found = self.evidence.similarities(new, self.genes)
@@ -268,7 +269,7 @@ class APPModule(EffectModule):
         std = change = None
         if wanted.std or wanted.change is not None:
             std, change = self._errors(lfc, kernel, perturbations, nodes, similar, wanted.change)
-            # A perturbation that was measured: another measurement departs from that one by the noise of both.
+            # For a measured perturbation, a new measurement differs from the old one by the noise of both.
             twice, kept = 2 * noise, share.expand_as(noise)
             std[own] = torch.lerp(std[own].square(), twice, kept).sqrt()
             if change is not None and len(own):
@@ -301,7 +302,7 @@ class APPModule(EffectModule):
             std[rows] = calibration.std(lfc[rows], variance[rows])
         partly = combined & ~known
         if closed.has_combinations and partly.any():
-            # The errors of combining are those of known genes; those of predicting the others add to them.
+            # Errors of combining come from pairs of measured genes; errors of predicting unmeasured genes add to them.
             added = self._guess_errors([perturbations[row] for row in partly.nonzero()[:, 0]])
             std[partly] = (std[partly].square() + added).sqrt()
         change = None
@@ -309,18 +310,18 @@ class APPModule(EffectModule):
             change = torch.empty_like(lfc)
             for rows, calibration in self._calibrations(
                 combined & known
-            ):  # guesses have errors like those of single genes
+            ):  # errors of guessed genes are distributed like those of single genes
                 change[rows] = calibration.change(lfc[rows], std[rows], threshold)
         return std, change
 
     def _calibrations(self, combined: Tensor) -> Iterator[tuple[Tensor, Calibration]]:
-        """Return which perturbations each of the two calibrations is for, unless for none."""
+        """Yield the mask of perturbations for each of the two calibrations, and the calibration; skip empty masks."""
         for rows, calibration in ((~combined, self.single_calibration), (combined, self.combination_calibration)):
             if rows.any():
                 yield rows, calibration
 
     def _guess_errors(self, combinations: Sequence[Genes]) -> Tensor:
-        """Return the squared errors that combinations have from genes that were not perturbed alone: (n, n_measured)."""
+        """Return the squared errors of combinations due to genes not perturbed alone, shape (n, n_measured)."""
         guessed = [tuple(gene for gene in genes if gene not in self.single_row) for genes in combinations]
         place = {gene: k for k, gene in enumerate(sorted({gene for genes in guessed for gene in genes}))}
         alone = self.predict([(gene,) for gene in place], Wanted(attention=False)).std
@@ -328,7 +329,7 @@ class APPModule(EffectModule):
         return factor**2 * torch.as_tensor(membership(guessed, place) @ alone.square().numpy())
 
     def _is_attended(self, node: int) -> bool:
-        """Return whether the attention takes part in what a gene does: where it was not perturbed alone, or on its own."""
+        """Return whether attention predicts a gene: if it was not perturbed alone, or if there is no closed form."""
         return not self.uses_closed_form or node not in self.single_row
 
     def _blend(
@@ -340,7 +341,7 @@ class APPModule(EffectModule):
         similar: NDArray,
         attention: Tensor,
     ) -> Tensor:
-        """Give the attention its share of what single genes do; combinations take it over."""
+        """Give the attention its share in the effects of single genes, and use these effects in combinations."""
         genes = [(nodes[k],) for k in attended]
         apart = self.attention.predict(attention[:, attended])
         holds = membership(perturbations, {node: k for k, node in enumerate(nodes)})[:, attended]
@@ -349,7 +350,7 @@ class APPModule(EffectModule):
             unit = np.where(sizes > 1, self.attention.factor, 1.0)
             return torch.as_tensor((sparse.diags(unit) @ holds) @ apart.numpy())
         within = torch.empty_like(apart)
-        # What the closed form says of a gene alone stands among the predictions if the gene was asked about.
+        # If a gene alone is among the perturbations, its closed-form prediction is already there.
         asked = {p[0]: row for row, p in enumerate(perturbations) if len(p) == 1}
         rest = [i for i, gene in enumerate(genes) if gene[0] not in asked]
         there = [i for i, gene in enumerate(genes) if gene[0] in asked]
@@ -376,23 +377,23 @@ class APPModule(EffectModule):
         )
         total = through.sum(axis=1, keepdims=True)
         through /= np.where(total > 1e-12, total, 1)
-        # A gene without edges is reached through itself.
+        # A gene without edges passes its attention to itself.
         alone = np.flatnonzero(total[:, 0] <= 1e-12)
         through[alone, np.asarray(nodes)[alone]] = 1
         return torch.as_tensor(_unit_sums(mean @ through)), to_perturbations
 
     def error_factors(self, *, combined: bool) -> Tensor:
-        """Return how errors of genes go together, for combinations or for single genes: (n_factors, n_measured)."""
+        """Return factors of the error covariance between genes, shape (n_factors, n_measured)."""
         return (self.combination_calibration if combined else self.single_calibration).factors
 
     @property
     def attends(self) -> bool:
-        """Tell whether there is an attention that could look beyond the perturbed genes."""
+        """Return whether there is an attention that can look beyond the perturbed genes."""
         return self.uses_attention
 
     @torch.no_grad()
     def attended(self, perturbations: Sequence[Genes]) -> tuple[Tensor, Tensor]:
-        """Return the attention to genes, and what it would be had nothing been learned, both (n, n_nodes)."""
+        """Return the attention to genes, and its value before training (the prior), both (n, n_nodes)."""
         nodes = sorted({gene for genes in perturbations for gene in genes})
         similar = self.similarities(nodes)
         untrained = self.attention.twin()
@@ -403,12 +404,12 @@ class APPModule(EffectModule):
 
     @torch.no_grad()
     def gene_embeddings(self) -> Tensor:
-        """Return what perturbing each gene does in the programs of the screen, by its attention: (n_nodes, n_programs)."""
+        """Return the effect of each gene on the programs of the screen, by its attention, (n_nodes, n_programs)."""
         return self.states([(node,) for node in range(self.inputs.n_nodes)])
 
     @torch.no_grad()
     def states(self, perturbations: Sequence[Genes]) -> Tensor:
-        """Return the cell states of perturbations in the programs of the screen, sums over their genes: (n, n_programs)."""
+        """Return the cell states of perturbations in the programs, summed over their genes, (n, n_programs)."""
         self.look_up({gene for genes in perturbations for gene in genes})
         found = []
         for start in range(0, len(perturbations), BATCH):
@@ -421,7 +422,7 @@ class APPModule(EffectModule):
 
     @torch.no_grad()
     def prior_kernel(self, perturbations: Sequence[Genes], others: Sequence[Genes]) -> Tensor:
-        """Return the kernel between any two lists of perturbations, of shape (n, n_others)."""
+        """Return the kernel between two lists of perturbations, shape (n, n_others)."""
         nodes, at = (sorted({gene for genes in names for gene in genes}) for names in (perturbations, others))
         return self.closed_form.kernel_between(
             perturbations,
@@ -435,7 +436,7 @@ class APPModule(EffectModule):
 
     @property
     def network_weights(self) -> NDArray[np.float64]:
-        """Return how much each network counts in the kernel, of shape (n_networks,); sums to one."""
+        """Return the weight of each network in the kernel, shape (n_networks,); the weights sum to one."""
         weight = self.closed_form.log_additive.detach().exp().cpu().numpy()[2 : 2 + len(self.inputs.networks)]
         return weight / weight.sum() if len(weight) else weight
 
@@ -443,14 +444,14 @@ class APPModule(EffectModule):
 
     @torch.no_grad()
     def explain(self, perturbation: Genes, gene: int) -> list[Contribution]:
-        """Return parts whose sum is the prediction of one measured gene.
+        """Return contributions that sum to the prediction for one measured gene.
 
         Parameters
         ----------
         perturbation
-            Its nodes.
+            Nodes of the perturbation.
         gene
-            Which of the measured genes.
+            Position among the measured genes.
         """
         closed, share = self.closed_form, float(self.share)
         row = self._row_of.get(tuple(perturbation))
@@ -481,7 +482,7 @@ class APPModule(EffectModule):
         mean = self.attention.mean_attention(attention).sum(0)
         parts = [Contribution("closed form", rows, weight, value)] if self.uses_closed_form else []
         total = share * unit * added.sum(0)
-        # The value of a perturbation is what it adds at full attention.
+        # The value of a perturbation is its contribution at full attention.
         part = share * unit * mean
         safe = torch.where(part > 0, part, torch.ones_like(part))
         parts.append(Contribution("attention", rows, torch.where(part > 0, part, torch.ones_like(part)), total / safe))
@@ -492,9 +493,9 @@ class APPModule(EffectModule):
     def through_genes(
         self, perturbation: Genes, rows: Sequence[int], weights: NDArray[np.floating]
     ) -> NDArray[np.float64]:
-        """Share weights of training perturbations out to the genes through which a perturbation is like each of them.
+        """Divide weights of training perturbations among the genes that make a perturbation similar to each of them.
 
-        Where two share no gene of a network, the perturbed genes of both stand for themselves.
+        If two perturbations share no network gene, their weight goes to the perturbed genes themselves.
 
         Parameters
         ----------
@@ -503,11 +504,11 @@ class APPModule(EffectModule):
         rows
             Training perturbations.
         weights
-            Of these, of shape (n, n_rows).
+            Their weights, shape (n, n_rows).
 
         Returns
         -------
-        Array of shape (n, n_nodes) with the same sums of rows.
+        Array of shape (n, n_nodes) with the same row sums.
         """
         genes = sorted({gene for row in rows for gene in self.perturbations[row]})
         holds = membership([self.perturbations[row] for row in rows], {gene: k for k, gene in enumerate(genes)})
@@ -515,7 +516,7 @@ class APPModule(EffectModule):
         similar = self.evidence.similarities(nodes, genes)[: len(self.network_weights)]
         alike = holds @ np.einsum("m,mpi->i", self.network_weights, similar)
         none = alike <= 1e-12
-        # Each perturbed gene is reached through the genes that it has in common with those of the row.
+        # The weight of a perturbed gene goes to the network genes that it shares with the genes of the row.
         scaled = np.where(none, 0, weights / np.where(none, 1, alike)) @ holds
         total = np.zeros((len(weights), self.inputs.n_nodes))
         for node in nodes:
@@ -527,18 +528,18 @@ class APPModule(EffectModule):
 
     @torch.no_grad()
     def posterior(self, perturbations: Sequence[Genes]) -> Posterior:
-        """Return how the errors of predicting some perturbations go together."""
+        """Return the joint posterior of the prediction errors of some perturbations."""
         return Posterior(self, perturbations)
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
-        """Load weights; what was looked up or computed before is forgotten."""
+        """Load weights, and clear everything that was looked up or computed before."""
         self._forget_similarities()
         self.closed_form._coefficients = None
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
 
 def _beyond(lfc: Tensor, std: Tensor, threshold: float) -> Tensor:
-    """Return the probability that a normal variable lies beyond a threshold, either way."""
+    """Return the probability that a normal variable lies beyond a threshold in either direction."""
     normal, std = torch.distributions.Normal(0.0, 1.0), std.clamp_min(1e-12)
     return normal.cdf((lfc - threshold) / std) + normal.cdf((-lfc - threshold) / std)
 
@@ -548,7 +549,7 @@ def _relative(noise: Tensor) -> Tensor:
 
 
 def _choose_share(observed: Tensor, closed: Tensor, attended: Tensor) -> Tensor:
-    """Return the share of the attention with the shortest left-out residuals, or none if the gain may be chance."""
+    """Return the share with the shortest leave-one-out residuals, or zero if its gain may be due to chance."""
     lengths = torch.stack([(observed - torch.lerp(closed, attended, share)).norm(dim=1) for share in SHARES])
     best = lengths.mean(1).argmin()
     gain = lengths[0] - lengths[best]

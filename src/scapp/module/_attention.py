@@ -1,4 +1,4 @@
-"""Attention over measured perturbations: what is known about a gene decides which measured effects its own is made of."""
+"""Attention over measured perturbations: evidence about a gene decides which measured effects predict its own."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from scapp.module._evidence import Genes, eigh, membership
 
 # Programs of the screen: groups of the leading singular vectors of its effects.
 PROGRAMS = (0, 1, 3, 8, 20, 60)
-# A perturbation would find itself in the programs, had each vector not the effects of several.
+# Each singular vector must combine several effects; otherwise a perturbation would find itself in the programs.
 PERTURBATIONS_PER_VECTOR = 4
-# Added to similarities before their logarithm is taken.
+# Added to similarities before taking their logarithm.
 SMALLEST_SIMILARITY = 1e-3
-# Fewer singles than these make no programs of their own, or are no queries to learn from.
+# Minimum numbers of singles for programs of their own, and for queries to learn from.
 MIN_SINGLES_FOR_PROGRAMS, MIN_QUERIES = 20, 8
-# Scalars and programs are few: more perturbations than these, evenly chosen, would tell no more about them.
+# There are few scalars and programs, so this many evenly chosen perturbations are enough to learn them.
 MAX_ASKED = 800
 MAX_FOR_PROGRAMS = 1500
-# Strength of the prior on the scalars: in units of one independent value of one perturbation; and how much more strongly
-# the programs are held together than their common scores.
+# # Strength of the prior on the scalars, in units of one independent value of one perturbation, and how many times more
+# strongly the scalars of each program are drawn to the common ones.
 SCALAR_PRIOR, PROGRAM_PRIOR = 1.5, 2.0
 FACTOR_RANGE = (0.3, 1.0)
 CENTRE_STEPS = 50
@@ -33,12 +33,12 @@ N_FOLDS = 2
 
 
 class Queries(NamedTuple):
-    """Training perturbations that the attention is asked about while it learns; they do not see themselves.
+    """Training perturbations that the attention predicts while it learns; each is hidden from itself.
 
-    `features`, of shape (n_features, n_queries, n), and `hidden`, (n_queries, n), have one query for each perturbed gene;
-    `mean`, (n_asked, n_queries), takes the mean over the genes of a perturbation, and is None where each has one gene. The
-    rest is of the perturbations: `targets`, (n_asked, rank), squared length `outside` of the programs, the `centre` without
-    the perturbation, (n_asked, n_measured), its `centre_scores`, and the `unit` of its effects.
+    `features`, shape (n_features, n_queries, n), and `hidden`, (n_queries, n), have one query for each perturbed gene.
+    `mean`, (n_asked, n_queries), averages over the genes of a perturbation, and is None if each has one gene. The other
+    fields have one entry per perturbation: `targets`, (n_asked, rank); the squared length `outside` the programs; the
+    `centre` without the perturbation, (n_asked, n_measured), and its `centre_scores`; and the `unit` of its effects.
     """
 
     features: Tensor
@@ -51,7 +51,7 @@ class Queries(NamedTuple):
     unit: Tensor
 
     def of(self, asked: Tensor) -> Queries:
-        """Return the queries of some of the perturbations."""
+        """Return the queries for some of the perturbations."""
         queries, mean = asked, None
         if self.mean is not None:
             queries = (self.mean[asked].sum(0) > 0).nonzero()[:, 0]
@@ -61,17 +61,18 @@ class Queries(NamedTuple):
 
 
 class MeasuredAttention(nn.Module):
-    r"""Equations 3 to 7, with :math:`h_i` = what perturbing i does.
+    r"""Equations 3 to 7, where :math:`h_i` is the effect of perturbing i.
 
-    The score of a gene p for a measured perturbation i reads the evidence of every source, in each program g of the screen,
+    In each program g of the screen, the score of a gene p for a measured perturbation i depends on every evidence source m,
 
     .. math::
         e^g_{pi} = \sum_m \beta^g_m \log k_m(p, i) + \gamma^g_m k_m(p, i) + \delta^g\, o(p, i) + \rho^g \log \lVert h_i \rVert,
 
-    with o the share of p among the genes of i. A softmax over the measured perturbations and a sink gives
-    :math:`\alpha^g`, the cell state is the attention-weighted mean of the measured effects in the program, and the linear
-    decoder are the program's loadings; what goes to the sink is the centre of the screen. In training, a perturbation
-    never sees itself. Afterwards a gene that was perturbed alone attends to itself first, as far as its noise allows.
+    where o is the share of p among the genes of i. A softmax over the measured perturbations and a sink gives
+    :math:`\alpha^g`. The cell state is the attention-weighted mean of the measured effects in the program, and the
+    loadings of the program are the linear decoder; the sink represents the centre of the screen. In training, a
+    perturbation never sees itself. Afterwards, a gene that was perturbed alone attends first to itself, to the extent
+    that its noise allows.
 
     Parameters
     ----------
@@ -120,10 +121,10 @@ class MeasuredAttention(nn.Module):
 
     @torch.no_grad()
     def set_effects(self, lfc: Tensor, order: Sequence[int]) -> None:
-        """Take the training effects, of shape (n, n_measured), and make their programs.
+        """Store the training effects, shape (n, n_measured), and compute their programs.
 
-        Of many perturbations, programs are made of some that are evenly spread in `order`, which must not depend on how they
-        stand in the data.
+        If there are many perturbations, the programs come from a subset that is evenly spread in `order`, which must not
+        depend on the order in the data.
         """
         sizes = np.array([len(p) for p in self.perturbations])
         y = lfc.double()
@@ -146,7 +147,7 @@ class MeasuredAttention(nn.Module):
         self.log_size = size - size.mean()
 
     def _factor(self, y: Tensor) -> float:
-        """Return the scale between a combination and the sum of its measured genes."""
+        """Return the fitted ratio of the effect of a combination to the sum of those of its measured genes."""
         rows = [
             i for i in np.flatnonzero(self.is_combination) if all(g in self.single_row for g in self.perturbations[i])
         ]
@@ -157,12 +158,12 @@ class MeasuredAttention(nn.Module):
 
     @property
     def factor(self) -> float:
-        """Scale between a combination and the sum of its genes."""
+        """Ratio of the effect of a combination to the sum of the effects of its genes."""
         combined = np.flatnonzero(self.is_combination)
         return float(self.unit[combined[0]]) / len(self.perturbations[combined[0]]) if len(combined) else 1.0
 
     def twin(self) -> MeasuredAttention:
-        """Return another set of scalars over the same data, to be learned from a part of it."""
+        """Return a module with its own scalars on the same data, to be trained on a part of it."""
         other = MeasuredAttention(self.n_sources, self.perturbations, len(self.centre))
         own = {**other._parameters}
         other.__dict__.update(
@@ -173,7 +174,7 @@ class MeasuredAttention(nn.Module):
 
     @property
     def programs(self) -> list[slice]:
-        """Columns of each program among the scores."""
+        """Columns of each program in the scores."""
         rank = self.scores.shape[1]
         return [slice(a, min(b, rank)) for a, b in zip(PROGRAMS[:-1], PROGRAMS[1:], strict=True) if a < rank]
 
@@ -182,16 +183,16 @@ class MeasuredAttention(nn.Module):
     def features(
         self, genes: Sequence[int], similarities: NDArray[np.float64], rows: Sequence[int] | None = None
     ) -> Tensor:
-        """Return what the scores read, (n_features, n_genes, n): two of each source, the share in common, and the size.
+        """Return the features of the scores, (n_features, n_genes, n): two per source, the common share, and the size.
 
         Parameters
         ----------
         genes
-            Nodes that ask.
+            Query nodes.
         similarities
-            Of these to the training genes, of shape (n_evidence, n_genes, n_training_genes).
+            Their similarities to the training genes, shape (n_evidence, n_genes, n_training_genes).
         rows
-            Training perturbations that are asked; all if None.
+            Training perturbations to attend to; all if None.
         """
         means = self.means if rows is None else self.means[list(rows)]
         alike = [np.asarray((means @ source.T).T) for source in similarities]
@@ -203,24 +204,24 @@ class MeasuredAttention(nn.Module):
         return torch.as_tensor(np.stack([*logs, *alike, same, size]))
 
     def _weights(self) -> Tensor:
-        """Return what each program multiplies the features by, of shape (n_programs, n_features)."""
+        """Return the weights of the features in each program, shape (n_programs, n_features)."""
         weights = torch.cat([self.common + self.departure, self.strength[:, None]], dim=1)
         return weights[: len(self.programs)]
 
     def attention(self, features: Tensor, hidden: Tensor | None = None) -> Tensor:
-        """Return the attention of each program to each perturbation, (n_programs, n_genes, n); the sink has the rest."""
+        """Return the attention to each perturbation, (n_programs, n_genes, n); the remainder goes to the sink."""
         weights = self._weights()
         return _attention(weights, self.sink[: len(weights)], features, hidden)
 
     def decode(self, means: Tensor, centre: Tensor) -> Tensor:
-        """Return the states, (n_genes, rank): the centre, and what attention adds to it in each program.
+        """Return the states, (n_genes, rank): the centre plus the contribution of the attention in each program.
 
         Parameters
         ----------
         means
-            Attention-weighted sums of the values of each program, next to each other.
+            Attention-weighted sums of the values of each program, concatenated.
         centre
-            What the states are relative to, in the programs.
+            The centre in the coordinates of the programs.
         """
         states, start = [], 0
         for g, program in enumerate(self.programs):
@@ -231,7 +232,7 @@ class MeasuredAttention(nn.Module):
         return torch.cat(states, dim=1)
 
     def _values(self, scores: Tensor) -> list[Tensor]:
-        """Return what the attention of each program sums: the scores of the perturbations, and one for its mass."""
+        """Return the values that attention sums in each program: the scores of the perturbations, and ones for its mass."""
         one = torch.ones(len(scores), 1, dtype=torch.float64)
         return [torch.cat([scores[:, program], one], dim=1) for program in self.programs]
 
@@ -241,19 +242,19 @@ class MeasuredAttention(nn.Module):
     def prepare(
         self, learned_from: Sequence[int], order: Sequence[int], similarities: NDArray[np.float64], lfc: Tensor
     ) -> None:
-        """Compute what each step of learning needs.
+        """Precompute the inputs of every training step.
 
         Parameters
         ----------
         learned_from
-            Training perturbations that are learned from.
+            Training perturbations to learn from.
         order
-            An order of the training perturbations that does not depend on how they stand in the data; it makes the folds, and
-            says which are asked about where there are many.
+            An order of the training perturbations that does not depend on their order in the data. It defines the folds, and
+            the subset to predict if there are many.
         similarities
-            Of the training genes, of shape (n_evidence, n_genes, n_genes).
+            Similarities among the training genes, shape (n_evidence, n_genes, n_genes).
         lfc
-            Of shape (n, n_measured).
+            Training effects, shape (n, n_measured).
         """
         rows = np.array(learned_from)
         position = {int(row): k for k, row in enumerate(rows)}
@@ -281,14 +282,14 @@ class MeasuredAttention(nn.Module):
         y = lfc.double()[chosen] / unit[:, None]
         everyone = lfc.double() / self.unit[:, None]
         weight = _median_weights(everyone, torch.linalg.vecdot(everyone, everyone), self.centre)[chosen][:, None]
-        centre = (self.centre - weight * y) / (1 - weight)  # each without its own row
+        centre = (self.centre - weight * y) / (1 - weight)  # the centre without each perturbation
         deviation = y - self.centre
         outside = deviation.square().sum(1) - (deviation @ self.loadings).square().sum(1)
         self.queries = Queries(
             features, hidden, mean, y @ self.loadings, outside.clamp_min(0), centre, centre @ self.loadings, unit
         )
         self._scale = float((y.norm(dim=1) * unit).mean()) or 1.0
-        # The number of independent values of a perturbation: the squared sum of the eigenvalues over the sum of their squares.
+        # Effective number of independent values of a perturbation: squared sum of eigenvalues over sum of their squares.
         products = deviation @ deviation.T
         independent = float(products.trace() ** 2 / products.square().sum().clamp_min(1e-30)) if products.any() else 1.0
         self._prior = SCALAR_PRIOR / independent
@@ -303,7 +304,7 @@ class MeasuredAttention(nn.Module):
         return self.decode(means, torch.sigmoid(self.centre_share) * queries.centre_scores)
 
     def loss(self, queries: Queries | None = None) -> Tensor:
-        """Return the mean length of masked residuals over that of the effects, with the prior on the scalars."""
+        """Return the mean length of the masked residuals, relative to the effects, plus the prior on the scalars."""
         queries = self.queries if queries is None else queries
         error = (self._masked_states(queries) - queries.targets).square().sum(1) + queries.outside
         length = error.clamp_min(1e-30).sqrt() * queries.unit
@@ -315,7 +316,7 @@ class MeasuredAttention(nn.Module):
 
     @torch.no_grad()
     def left_out(self) -> Tensor:
-        """Return the masked predictions of the perturbations that are learned from: (n_asked, n_measured)."""
+        """Return the masked predictions for the perturbations to learn from, shape (n_asked, n_measured)."""
         centre = torch.sigmoid(self.centre_share) * self.queries.centre
         inside = self._masked_states(self.queries) - centre @ self.loadings
         return (centre + inside @ self.loadings.T) * self.queries.unit[:, None]
@@ -324,7 +325,7 @@ class MeasuredAttention(nn.Module):
 
     @torch.no_grad()
     def of_genes(self, genes: Sequence[int], similarities: NDArray[np.float64]) -> Tensor:
-        """Return the attention of genes, themselves first where they were perturbed alone: (n_programs, n_genes, n)."""
+        """Return the attention of genes, (n_programs, n_genes, n); genes perturbed alone attend first to themselves."""
         found = self.attention(self.features(genes, similarities))
         for k, gene in enumerate(genes):
             if gene in self.single_row:
@@ -336,20 +337,20 @@ class MeasuredAttention(nn.Module):
 
     @torch.no_grad()
     def states(self, attention: Tensor) -> Tensor:
-        """Return the cell states in all programs, relative to the centre: (n_genes, rank)."""
+        """Return the cell states in all programs, relative to the centre, shape (n_genes, rank)."""
         centre = (torch.sigmoid(self.centre_share) * self.centre) @ self.loadings
         centre = centre.expand(attention.shape[1], -1)
         return self.decode(_means(attention, self._values(self.scores)), centre) - centre
 
     @torch.no_grad()
     def predict(self, attention: Tensor) -> Tensor:
-        """Return what genes do if perturbed alone, from their attention: (n_genes, n_measured)."""
+        """Return the effects of perturbing genes alone, from their attention, shape (n_genes, n_measured)."""
         centre = torch.sigmoid(self.centre_share) * self.centre
         return centre + self.states(attention) @ self.loadings.T
 
     @torch.no_grad()
     def contributions(self, attention: Tensor, gene: int) -> tuple[Tensor, Tensor]:
-        """Return what each training perturbation adds to the predicted value of one gene, (n_genes, n), and the centre."""
+        """Return the contribution of each training perturbation to the predicted value of one gene, and the centre."""
         centre = torch.sigmoid(self.centre_share) * self.centre
         deviation = self.scores - centre @ self.loadings
         total = torch.zeros(attention.shape[1:], dtype=torch.float64)
@@ -360,14 +361,14 @@ class MeasuredAttention(nn.Module):
 
     @torch.no_grad()
     def mean_attention(self, attention: Tensor) -> Tensor:
-        """Return the attention averaged over programs, each weighed by its share of the effects: (n_genes, n)."""
+        """Return the attention averaged over programs, weighted by their share of the effects, shape (n_genes, n)."""
         share = torch.stack([(self.scores[:, program]).square().sum() for program in self.programs])
         share = share / share.sum().clamp_min(1e-30)
         return torch.einsum("g,gpi->pi", share, attention)
 
 
 class _Attended(torch.autograd.Function):
-    """Attention-weighted sums of values, with a gradient that passes over the scores a third as often as autograd's."""
+    """Attention-weighted sums of values, whose gradient makes a third as many passes over the scores as autograd's."""
 
     @staticmethod
     def forward(
@@ -390,9 +391,9 @@ class _Attended(torch.autograd.Function):
 
 
 def _attention(weights: Tensor, sink: Tensor, features: Tensor, hidden: Tensor | None) -> Tensor:
-    """Return the softmax of weighted features over perturbations and a sink, without the sink: (n_programs, n_genes, n)."""
+    """Return the softmax of weighted features over perturbations and a sink (left out), (n_programs, n_genes, n)."""
     n_genes, n = features.shape[1:]
-    # As many strangers stand in the sink as there are perturbations.
+    # The sink weighs as much as n unrelated perturbations, where n is the number of perturbations.
     sink = (sink + np.log(n))[:, None]
     found = (weights @ features.reshape(len(features), -1)).reshape(len(weights), n_genes, n)
     if hidden is not None:
@@ -403,19 +404,19 @@ def _attention(weights: Tensor, sink: Tensor, features: Tensor, hidden: Tensor |
 
 
 def _means(attention: Tensor, values: Sequence[Tensor]) -> Tensor:
-    """Return the attention-weighted sums of the values of each program, next to each other: (n_genes, n_values)."""
+    """Return the attention-weighted sums of the values of each program, concatenated, shape (n_genes, n_values)."""
     return torch.cat([of_program @ value for of_program, value in zip(attention, values, strict=True)], dim=1)
 
 
 def _median_weights(y: Tensor, squares: Tensor, centre: Tensor) -> Tensor:
-    """Return the weights of one of Weiszfeld's steps to the geometric median: the inverse distances of the perturbations."""
+    """Return the weights of a Weiszfeld step towards the geometric median: the inverse distances of the perturbations."""
     distance = (squares - 2 * (y @ centre) + centre @ centre).clamp_min(0).sqrt()
     weight = 1 / distance.clamp_min(0.1 * distance.median().clamp_min(1e-12))
     return weight / weight.sum()
 
 
 def right_singular_vectors(values: Tensor, rank: int) -> Tensor:
-    """Return the leading right singular vectors, (n_columns, rank), from the products of the rows or the columns."""
+    """Return the leading right singular vectors, (n_columns, rank), from inner products of the rows or the columns."""
     if values.shape[0] > values.shape[1]:
         return eigh(values.T @ values)[1][:, -rank:].flip(1).contiguous()
     vectors = eigh(values @ values.T)[1][:, -rank:].flip(1)

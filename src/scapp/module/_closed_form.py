@@ -1,4 +1,4 @@
-"""Prediction in closed form: one kernel over perturbations, singles and combinations together, that knows its noise."""
+"""Prediction in closed form: one kernel over single and combined perturbations that accounts for measurement noise."""
 
 from __future__ import annotations
 
@@ -14,43 +14,44 @@ from torch import Tensor, nn
 
 from scapp.module._evidence import Genes, eigh, membership
 
-# Singular values of the measured singles are soft-thresholded by this share of their median before they are summed.
+# # The profiles of singles are denoised before they are summed: the singular values of the measured singles are
+# soft-thresholded by this share of their median.
 DENOISING = 0.4
-# Fewer combinations do not support a kernel of their own; fewer singles have no profiles to be summed.
+# Minimum numbers of combinations for a kernel of their own, and of singles for summed profiles.
 MIN_COMBINATIONS, MIN_SINGLES = 3, 3
-# From this many combinations on, the similarity of the genes' own profiles takes part.
+# Minimum number of combinations for using the similarity of the genes' own profiles.
 MIN_FOR_PROFILES = 10
-# Multipliers of the penalty that a gene may choose, and how strongly its choice is drawn to that of all genes: in units of
-# its own evidence, more on few perturbations, and more where its noise is known.
+# # Multipliers of the penalty to choose from for each gene, and how strongly its choice is shrunk towards that of all
+# genes, in units of its own evidence: more with few perturbations, and more if its noise is known.
 MULTIPLIERS = np.array([0.03, 0.06, 0.125, 0.25, 0.5, 1, 2, 4, 8, 16, 64, 1e6])
 PULL_PERTURBATIONS, PULL_RANGE, PULL_KNOWN_NOISE = 60.0, (0.3, 3.0), 2.0
 # Strength of the prior on the logarithms of the scalars.
 SCALAR_PRIOR = 2.5e-5
-SMALLEST_LENGTH = 0.1  # of the median length of a residual: no row counts more than ten typical ones
-# The scalars are learned on this many perturbations at most, evenly chosen by name.
+SMALLEST_LENGTH = 0.1  # relative to the median residual length, so that no row counts more than ten typical ones
+# Maximum number of perturbations on which the scalars are learned, chosen evenly by name.
 MAX_LEARNED_FROM = 1500
-# And of larger screens, penalties are chosen by the left-out errors of these.
+# In larger screens, penalties are chosen by the leave-one-out errors of this many of them.
 MAX_FOR_PENALTIES = 500
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Hold the parts of the kernel between two lists of perturbations; tensors of shape (n, n_others).
+    """Hold the components of the kernel between two lists of perturbations, as tensors of shape (n, n_others).
 
     Parameters
     ----------
     additive
-        The number of genes of one times that of the other, the number of genes shared, and sums of the similarities of
-        their genes, one tensor for each source.
+        The product of the numbers of genes, the number of shared genes, and the sums of the similarities of their
+        genes, one tensor for each source.
     profiles
-        Similarity of the summed profiles; None where they take no part.
+        Similarity of the summed profiles; None if they are not used.
     combined
-        For pairs of combinations, zero elsewhere: one, the share of genes in common, and similarity of the summed profiles;
-        none where there are too few combinations.
+        For pairs of combinations (zero elsewhere): ones, the share of common genes, and the similarity of the summed
+        profiles; empty if there are too few combinations.
     distance
-        Squared distances of the summed profiles, in units of their median.
+        Squared distances between the summed profiles, in units of their median.
     is_combination, other_is_combination
-        Of shapes (n,) and (n_others,).
+        Masks of combinations, shapes (n,) and (n_others,).
     """
 
     additive: list[Tensor]
@@ -62,7 +63,7 @@ class Parts:
 
 
 class _Inverse(torch.autograd.Function):
-    """Inverse of a positive definite matrix, whose gradient takes two products in place of two factorisations."""
+    """Inverse of a positive definite matrix, whose gradient needs two products instead of two factorisations."""
 
     @staticmethod
     def forward(ctx: Any, matrix: Tensor) -> Tensor:
@@ -77,10 +78,11 @@ class _Inverse(torch.autograd.Function):
 
 
 def _cholesky(matrix: Tensor) -> Tensor:
-    """Return the Cholesky factor; of an indefinite matrix, that of one in which noise outweighs everything else.
+    """Return the Cholesky factor; if the matrix is indefinite, that of a matrix dominated by noise.
 
-    Similarities by annotations have no negative values, so their matrix need not be positive definite, which shows where a long
-    step of the line search leaves next to no noise. Nearly nothing is predicted there, so the step is not kept.
+    Similarities by annotations have their negative values set to zero, so their matrix need not be positive definite. This
+    matters when a long step of the line search leaves almost no noise. The replacement predicts almost nothing, so the line
+    search rejects the step.
     """
     factor, failed = torch.linalg.cholesky_ex(matrix)
     if failed:
@@ -92,7 +94,7 @@ def _cholesky(matrix: Tensor) -> Tensor:
 
 
 class ClosedForm(nn.Module):
-    r"""Gaussian process over perturbations, with scalars learned on leave-one-out errors.
+    r"""Gaussian process over perturbations whose scalars are learned on leave-one-out errors.
 
     For sets of genes P and Q,
 
@@ -101,10 +103,10 @@ class ClosedForm(nn.Module):
         + (P, Q \text{ combinations}) \Bigl[b_0 + b_1 \tfrac{|P \cap Q|}{\sqrt{|P| |Q|}} + b_2 \langle x_P, x_Q \rangle
         + b_3 e^{-\lVert x_P - x_Q \rVert^2 / 2 \ell}\Bigr],
 
-    where :math:`k_m` is the similarity of two genes by source m, :math:`x_P` the sum of the denoised effects of its genes,
-    and u is one for single perturbations and one learned number for combinations. Gene j is predicted as
-    :math:`K_P (K + \lambda_j D)^{-1} y_j`: D is the noise of each perturbation, and :math:`\lambda_j` the penalty of the
-    gene, from its known noise or its left-out error :cite:p:`Rasmussen2006,Allen1974`.
+    where :math:`k_m` is the similarity of two genes by source m, :math:`x_P` is the sum of the denoised effects of the
+    genes in P, and u is 1 for single perturbations and one learned number for combinations. Gene j is predicted as
+    :math:`K_P (K + \lambda_j D)^{-1} y_j`, where D is the noise of each perturbation and :math:`\lambda_j` the penalty of
+    the gene, from its known noise or its leave-one-out error :cite:p:`Rasmussen2006,Allen1974`.
 
     The mean, the shrunk additive model, kernel ridge regression and the partner mean are special cases.
 
@@ -146,8 +148,8 @@ class ClosedForm(nn.Module):
         self.log_combined = _scalar(torch.full((4,), -2.0))
         self.log_factor = _scalar(-0.3)
         self.log_length = _scalar(0.0)
-        self.log_noise = _scalar([-1.0, -1.0])  # of singles, of combinations
-        self.known_noise = _scalar(0.0)  # logit of the share of the noise that is proportional to what is known
+        self.log_noise = _scalar([-1.0, -1.0])  # for singles, for combinations
+        self.known_noise = _scalar(0.0)  # logit of the share of the noise that is proportional to the known noise
         self._starts = [p.detach().clone() for p in self.parameters()]
         n, n_singles = len(self.perturbations), len(self.single_row) if self.has_combinations else 0
         for name, shape in {
@@ -155,7 +157,7 @@ class ClosedForm(nn.Module):
             "projected": (n, n_measured), "profiles": (n_singles, n_measured), "profile_weights": (n_singles, n_measured),
             "profile_mean": (n_measured,), "units": (3,),
         }.items():  # fmt: skip
-            # Zeros take no memory before something is written; only lengths and factors begin as ones.
+            # Unwritten zeros take no memory; only lengths and factors must start as ones.
             start = torch.zeros if len(shape) > 1 else torch.ones
             self.register_buffer(name, start(shape, dtype=torch.float64))
         self.register_buffer("guess_error", torch.zeros((), dtype=torch.float64))
@@ -169,17 +171,17 @@ class ClosedForm(nn.Module):
     def set_effects(
         self, lfc: Tensor, similarities: NDArray[np.floating], *, row_noise: Tensor | None, gene_noise: Tensor | None
     ) -> None:
-        """Take the training effects, and fix what does not change while scalars are learned.
+        """Store the training effects, and precompute everything that stays constant while the scalars are learned.
 
         Parameters
         ----------
         lfc
-            Of shape (n, n_measured).
+            Training effects, shape (n, n_measured).
         similarities
-            Of the perturbed genes, of shape (n_sources, n_genes, n_genes).
+            Similarities of the perturbed genes, shape (n_sources, n_genes, n_genes).
         row_noise, gene_noise
-            Noise of each perturbation, with median one, and of each gene, whose product is the variance of a value; None
-            where it is not known.
+            Noise of each perturbation, with median one, and of each gene; their product is the variance of a value. None
+            if unknown.
         """
         self.lfc, self._gene_noise = lfc.double(), gene_noise
         self.knows_noise.fill_(row_noise is not None)
@@ -189,7 +191,7 @@ class ClosedForm(nn.Module):
             self._fit_profiles(similarities)
 
     def _fit_profiles(self, similarities: NDArray[np.float64]) -> None:
-        """Denoise the measured singles, and learn to predict those of other genes from similar ones."""
+        """Denoise the measured singles, and learn to predict the profiles of other genes from similar ones."""
         rows = list(self.single_row.values())
         self.units.fill_(1.0)
         if len(rows) < MIN_SINGLES:
@@ -209,7 +211,7 @@ class ClosedForm(nn.Module):
         distance = _squared_distances(combined, combined)
         apart = distance[
             ~torch.eye(len(distance), dtype=torch.bool)
-        ]  # rounding makes distances of zero positive, or not
+        ]  # rounding decides whether distances of zero are positive
         self.units = torch.stack(
             [
                 _positive(self.profiles.square().sum(1).mean() * len(rows) / len(self.genes)),
@@ -228,7 +230,7 @@ class ClosedForm(nn.Module):
     def summed_profiles(
         self, perturbations: Sequence[Genes], genes: Sequence[int], similarities: NDArray[np.floating]
     ) -> Tensor:
-        """Return the sums of the profiles of each perturbation's genes; `similarities` are those of `genes` to the perturbed genes."""
+        """Return the summed profiles of each perturbation, given the similarities of `genes` to the perturbed genes."""
         measured = {gene: k for k, gene in enumerate(self.single_row)}
         profile = torch.zeros(len(genes), self.n_measured, dtype=torch.float64)
         if len(measured) >= MIN_SINGLES:
@@ -249,18 +251,18 @@ class ClosedForm(nn.Module):
         similarities: NDArray[np.floating],
         rows: Sequence[int] | None = None,
     ) -> Parts:
-        """Return what the kernel between some perturbations and those of the training is made of.
+        """Return the components of the kernel between some perturbations and the training perturbations.
 
         Parameters
         ----------
         perturbations
-            Nodes of each.
+            Nodes of each perturbation.
         genes
             The nodes that occur in them.
         similarities
-            Of these genes to the perturbed genes of the training, of shape (n_sources, n_genes, n_training_genes).
+            Similarities of these genes to the training genes, shape (n_sources, n_genes, n_training_genes).
         rows
-            Which training perturbations; all if None.
+            Rows of the training perturbations; all if None.
         """
         known = self.perturbations if rows is None else [self.perturbations[i] for i in rows]
         narrow = membership(perturbations, {gene: k for k, gene in enumerate(genes)})
@@ -303,16 +305,16 @@ class ClosedForm(nn.Module):
         other_similarities: NDArray[np.floating],
         between: NDArray[np.floating],
     ) -> Tensor:
-        """Return the kernel between any two lists of perturbations.
+        """Return the kernel between two arbitrary lists of perturbations.
 
         Parameters
         ----------
         perturbations, genes, similarities
             As in :meth:`parts`.
         others, other_genes, other_similarities
-            The same of the other list.
+            The same for the other list.
         between
-            Similarities of the genes of the two lists, of shape (n_sources, n_genes, n_other_genes).
+            Similarities between the genes of the two lists, shape (n_sources, n_genes, n_other_genes).
         """
         place = {gene: k for k, gene in enumerate(sorted({*genes, *other_genes}))}
         a, b = membership(perturbations, place), membership(others, place)
@@ -326,7 +328,7 @@ class ClosedForm(nn.Module):
         return self.kernel(self._parts_of(a, b, sources, x_a, x_b))
 
     def kernel(self, parts: Parts) -> Tensor:
-        """Return the kernel, of shape (n, n_others)."""
+        """Return the kernel, shape (n, n_others)."""
         weights = self.log_additive.exp()
         total = sum(weight * part for weight, part in zip(weights, parts.additive, strict=True))
         if parts.profiles is not None:
@@ -347,14 +349,14 @@ class ClosedForm(nn.Module):
         Parameters
         ----------
         sizes
-            Number of genes of each, of shape (n,).
+            Number of genes of each perturbation, shape (n,).
         within
-            Sum of the similarities within each by source, of shape (n_sources, n).
+            Sums of the similarities among the genes of each perturbation, by source, shape (n_sources, n).
         profiles
-            Sums of profiles, of shape (n, n_measured); None where there are too few combinations.
+            Summed profiles, shape (n, n_measured); None if there are too few combinations.
         guessed
-            Which are single genes that were not perturbed alone, so that their profiles are guesses, of shape (n,). The mean
-            squared error of such a guess adds to the variance.
+            Mask of single genes that were not perturbed alone, shape (n,). Their profiles are guesses, whose mean squared
+            error adds to the variance.
         """
         a, b = self.log_additive.exp(), self.log_combined.exp()
         combined = (sizes > 1).double()
@@ -370,7 +372,7 @@ class ClosedForm(nn.Module):
         return total
 
     def noise(self, rows: Tensor | None = None, weight: Tensor | None = None) -> Tensor:
-        """Return the noise of the training perturbations, of shape (n,)."""
+        """Return the noise of the training perturbations, shape (n,)."""
         rows = torch.arange(len(self.row_noise)) if rows is None else rows
         share = torch.sigmoid(self.known_noise) * self.knows_noise
         combined = torch.as_tensor(self.is_combination)[rows]
@@ -378,7 +380,7 @@ class ClosedForm(nn.Module):
         return level * ((1 - share) + share * self.row_noise[rows]) / (self.weight if weight is None else weight)[rows]
 
     def new_noise(self, perturbations: Sequence[Genes]) -> Tensor:
-        """Return the noise that a measurement of each perturbation would have, as those of its kind have on average."""
+        """Return the expected noise of a measurement of each perturbation: the average for singles or combinations."""
         found, noise = self.log_noise.exp(), self.noise()
         for kind in (0, 1):
             rows = torch.as_tensor(self.is_combination) == bool(kind)
@@ -389,27 +391,29 @@ class ClosedForm(nn.Module):
     # ------------------------------------------------------------------ learning the scalars
 
     def prepare(self, learned_from: Sequence[int], order: Sequence[int]) -> None:
-        """Compute what each step of learning needs.
+        """Precompute the inputs of every training step.
 
         Parameters
         ----------
         learned_from
-            Training perturbations that are learned from.
+            Training perturbations to learn from.
         order
-            An order of the training perturbations that does not depend on how they stand in the data; in it, those by whose
-            left-out errors penalties are chosen are evenly spread.
+            An order of the training perturbations that does not depend on their order in the data. The perturbations whose
+            leave-one-out errors choose the penalties are evenly spread in it.
         """
         self._rows = torch.as_tensor(list(learned_from), dtype=torch.long)
         rows = [self.perturbations[i] for i in learned_from]
         self._parts = self.parts(rows, self.genes, self._similarities, rows=list(learned_from))
         effects = self.lfc[self._rows]
         self._scale = float(effects.norm(dim=1).mean()) or 1.0
-        if effects.shape[1] > len(effects):  # residuals keep their lengths in any basis, and this one has fewer columns
+        if effects.shape[1] > len(
+            effects
+        ):  # a rotation keeps the lengths of residuals, and this one leaves fewer columns
             values, vectors = eigh(effects @ effects.T)
             effects = vectors * values.clamp_min(0).sqrt()
         self._effects = effects
         counted = torch.as_tensor(self.is_combination)[self._rows]
-        # A single's own values are in its profile: where profiles take part, only combinations are left out honestly.
+        # A single's own values are in its profile, so if profiles are used, only combinations are truly left out.
         self._counted = counted if self.uses_profiles else torch.ones_like(counted)
         judged = [i for i in order if self.is_combination[i] or not self.uses_profiles]
         if len(order) > MAX_LEARNED_FROM:
@@ -417,22 +421,22 @@ class ClosedForm(nn.Module):
         self._judged = torch.as_tensor(sorted(judged))
 
     def left_out(self) -> Tensor:
-        r"""Return the residuals of leaving each perturbation out, :math:`(A^{-1} Y)_i / (A^{-1})_{ii}`."""
+        r"""Return the leave-one-out residuals, :math:`(A^{-1} Y)_i / (A^{-1})_{ii}`."""
         inverse = _Inverse.apply(self.kernel(self._parts) + torch.diag(self.noise(self._rows)))
         return (inverse @ self._effects) / inverse.diagonal()[:, None]
 
     def loss(self) -> Tensor:
-        """Return the mean length of left-out residuals over that of the effects, with the prior on the scalars."""
+        """Return the mean length of leave-one-out residuals, relative to the effects, plus the prior on the scalars."""
         length = self.left_out()[self._counted].norm(dim=1).mean() / self._scale
         departure = sum(((p - start) ** 2).sum() for p, start in zip(self.parameters(), self._starts, strict=True))
         return length + SCALAR_PRIOR * departure
 
     @torch.no_grad()
     def reweigh(self) -> None:
-        r"""Weigh each perturbation by one over the length of its residual: least squares then minimises the sum of lengths.
+        r"""Weight perturbations by the inverse lengths of their residuals, so that the sum of lengths is minimised.
 
-        One step of iteratively reweighted least squares. A few perturbations of large effects that nothing predicts then
-        do not decide the fit, and the constant of the kernel becomes a geometric median.
+        This is one step of iteratively reweighted least squares. It keeps a few perturbations with large, unpredictable
+        effects from dominating the fit, and turns the constant of the kernel into a geometric median.
         """
         length = self.left_out().norm(dim=1)
         weight = 1 / length.clamp_min(SMALLEST_LENGTH * length.median().clamp_min(1e-12))
@@ -452,7 +456,7 @@ class ClosedForm(nn.Module):
         self._coefficients = None
 
     def _own_kernel(self) -> Tensor:
-        """Return the kernel between all training perturbations; of many, some rows at a time, whose parts fit in memory."""
+        """Return the kernel between all training perturbations, computed in blocks of rows to limit memory."""
         if len(self._rows) == len(self.perturbations):
             return self.kernel(self._parts)
         found = torch.empty(len(self.perturbations), len(self.perturbations), dtype=torch.float64)
@@ -464,13 +468,13 @@ class ClosedForm(nn.Module):
         return found
 
     def left_out_with(self, penalty: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Return the left-out residuals with some penalty of each gene, of all training perturbations or of `rows`."""
+        """Return leave-one-out residuals for given penalties of the genes, for all training perturbations or `rows`."""
         shrunk = 1 / (self.values[:, None] + penalty)
         vectors = self.vectors if rows is None else self.vectors[rows]
         return (vectors @ (self.projected * shrunk)) / (vectors.square() @ shrunk)
 
     def _choose_penalties(self, rows: Tensor) -> Tensor:
-        """Choose the penalty of each gene by its left-out error in some rows, drawn to the choice of all genes and to its known noise."""
+        """Choose each gene's penalty by its leave-one-out error in some rows, shrunk to that of all genes and its known noise."""
         pull = float(np.clip(PULL_PERTURBATIONS / len(self.values), *PULL_RANGE))
         shapes = [torch.ones(1, dtype=torch.float64)]
         if self._gene_noise is not None:
@@ -497,44 +501,45 @@ class ClosedForm(nn.Module):
 
     @torch.no_grad()
     def predict(self, kernel: Tensor) -> Tensor:
-        """Predict from the kernel between perturbations and those of the training: (n, n_measured)."""
+        """Predict from the kernel between perturbations and the training perturbations, shape (n, n_measured)."""
         if self._coefficients is None:
             self._coefficients = self.vectors @ (self.projected / (self.values[:, None] + self.penalty))
         return kernel @ self._coefficients
 
     @torch.no_grad()
     def posterior_variance(self, kernel: Tensor, prior: Tensor, noise: Tensor) -> Tensor:
-        """Return the variance of measuring each perturbation and gene, in units of the gene's signal: (n, n_measured)."""
+        """Return the variance of measured values in units of the gene's signal, shape (n, n_measured)."""
         explained = (kernel @ self.vectors).square() @ (1 / (self.values[:, None] + self.penalty))
         return (prior[:, None] - explained).clamp_min(1e-9) + noise[:, None] * self.penalty
 
     @torch.no_grad()
     def left_out_variance(self, rows: Tensor) -> Tensor:
-        """Return the same of training perturbations, each left out: (n, n_measured)."""
+        """Return this variance for training perturbations, each left out, shape (n, n_measured)."""
         return 1 / (self.vectors[rows].square() @ (1 / (self.values[:, None] + self.penalty)))
 
     @torch.no_grad()
     def leverage(self) -> Tensor:
-        """Return how far the prediction of each training perturbation rests on its own measurement: (n,), from 0 to 1."""
+        """Return how much each training prediction depends on its own measurement, shape (n,), from 0 to 1."""
         noise = self.noise()
         diagonal = (self.vectors.square() / (self.values + self.penalty.median())).sum(1)
         return (1 - noise * self.penalty.median() * diagonal).clamp(0, 1)
 
     @torch.no_grad()
     def influence(self, kernel: Tensor, gene: int) -> Tensor:
-        """Return how much each training effect counts in the prediction of one gene: (n, n_training)."""
+        """Return the weight of each training effect in the prediction of one gene, shape (n, n_training)."""
         return (kernel @ self.vectors / (self.values + self.penalty[gene])) @ self.vectors.T
 
     @torch.no_grad()
     def singles_left_out(self, among: Tensor) -> tuple[list[int], Tensor, Tensor]:
-        """Predict each single of some training perturbations as if its gene had not been perturbed alone, where profiles hold its values.
+        """Predict singles among training perturbations as if their genes had not been perturbed alone, if profiles are used.
 
-        Its profile is then guessed from similar genes, and its row is left out of the solution.
+        The profile of each single is guessed from similar genes, and its row is left out of the solution.
 
         Returns
         -------
-        The positions of the singles among those rows, their residuals, and the variances of these as in
-        :meth:`posterior_variance`, both of shape (n_singles, n_measured); none where `solve` leaves them out as they are.
+        The positions of the singles in `among`, their residuals, and the variances of these as in
+        :meth:`posterior_variance`, both of shape (n_singles, n_measured). Empty if profiles are not used, because `solve`
+        then truly leaves singles out.
         """
         if not self.uses_profiles or len(self.single_row) < MIN_SINGLES:
             return [], self.lfc[:0], self.lfc[:0]
@@ -547,7 +552,7 @@ class ClosedForm(nn.Module):
         rows, columns = [everything[k] for k in kept], [columns[k] for k in kept]
         parts = self.parts([self.perturbations[i] for i in rows], self.genes, self._similarities)
         x = self.summed_profiles(self.perturbations, self.genes, self._similarities)
-        # Combinations that hold the gene hold its profile, which is then the guess as well.
+        # Combinations with this gene use its profile, so in them the guess replaces it too.
         holds = torch.as_tensor(np.asarray(self._sets[:, columns].toarray())).T
         inner = guessed @ x.T + holds * ((guessed - self.profiles[kept]) * guessed).sum(1)[:, None]
         kernel = self.kernel(replace(parts, profiles=inner / self.units[0]))
@@ -568,24 +573,24 @@ class ClosedForm(nn.Module):
         return [position[row] for row in rows], residual, variance
 
     def _guessed_profiles(self, singles: Tensor, near: Tensor) -> Tensor:
-        """Return the profile of each single as guessed from the other singles, of the shape of `singles`."""
+        """Return the profile of each single as guessed from the other singles, in the shape of `singles`."""
         inverse = torch.linalg.inv(near + torch.eye(len(singles)))
         return singles - self.profile_weights / inverse.diagonal()[:, None]
 
 
 def even_choice(labels: Sequence[str], n: int) -> list[int]:
-    """Return the positions of at most `n` perturbations, chosen evenly in an order that does not depend on theirs."""
+    """Return the positions of at most `n` perturbations, chosen evenly and independently of their order."""
     order = order_of(labels)
     return list(range(len(labels))) if len(labels) <= n else sorted(order[k * len(order) // n] for k in range(n))
 
 
 def order_of(labels: Sequence[str]) -> list[int]:
-    """Return the positions of labels in an order that does not depend on how they stand."""
+    """Return the positions that sort labels into an order independent of the given one."""
     return sorted(range(len(labels)), key=lambda i: labels[i])
 
 
 def summed(a: sparse.csr_matrix, similarity: NDArray[np.floating], b: sparse.csr_matrix) -> NDArray[np.float64]:
-    """Return the sums of the similarities of the genes of `a` and those of `b`, each a membership."""
+    """Return the summed similarities between the genes of two memberships `a` and `b`."""
     return np.ascontiguousarray(np.asarray(b @ np.asarray(a @ similarity).T).T)
 
 
