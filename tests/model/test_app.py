@@ -430,7 +430,7 @@ def test_predictions_of_cells_are_one_row_a_perturbation_and_leave_the_cells_as_
     for layer in LAYERS:
         np.testing.assert_array_equal(predicted.layers[layer], expected.layers[layer])
     assert_same(model.predict(adata=cells[cells.obs["perturbation"] != labels[0]].copy()), expected[labels[1:]].copy())
-    with pytest.raises(ValueError, match="leave out the names"):
+    with pytest.raises(ValueError, match="do not pass labels"):
         model.predict(labels, per_cell=True)
 
 

@@ -202,7 +202,7 @@ def test_names_that_cannot_be_predicted_are_refused(trained, names, error, messa
         ({"preset": "papr"}, "preset must be 'default' or 'paper', found 'papr'"), ({"encoder": "gcn"}, "encoder must be 'gnn', 'identity' or 'random', found 'gcn'"),
         ({"n_models": 3}, "ensemble"), ({"anchor": False}, "one kernel"), ({"colour": 1}, "no option 'colour'"),
         ({"n_hidden": 8}, "preset='paper'"), ({"preset": "paper", "n_hidden": 0}, "n_hidden"),
-        ({"closed_form": False, "attention": False}, "nothing to predict with"), ({"attention": "no"}, "True or False"),
+        ({"closed_form": False, "attention": False}, "cannot both be False"), ({"attention": "no"}, "True or False"),
     ],
 )  # fmt: skip
 def test_options_that_do_not_exist_are_named(effects, options, message):

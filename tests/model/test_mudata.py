@@ -179,7 +179,7 @@ def test_modalities_of_different_cells_and_other_objects_are_refused(screen, tra
         APP.setup_mudata(unpaired, modalities=IN_RNA)
     with pytest.raises(TypeError, match="Expected a MuData, found AnnData"):
         APP.setup_mudata(mdata["rna"], modalities=IN_RNA)
-    with pytest.raises(TypeError, match="found MuData; for a MuData call setup_mudata"):
+    with pytest.raises(TypeError, match="found MuData; for a MuData there is setup_mudata"):
         APP.setup_anndata(mdata)
     with pytest.raises(ValueError, match="view"):
         APP.setup_mudata(mdata[:100], modalities=IN_RNA)
