@@ -1,4 +1,4 @@
-"""Pictures of results. Nothing is computed here that is not in the data already."""
+"""Plots of results. They only draw what is already in the data."""
 
 from scapp.pl._attention import attention, attention_heatmap
 from scapp.pl._coverage import network_coverage

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RELATIVE = "ln (attention / mean over perturbations)"
-# What the scores of a ranking are called, by its method.
+# Axis labels for the scores of a ranking, by method.
 SCORES = {"attention_relative": RELATIVE, "attention_z_score": "attention (z-score over perturbations)"}
-# More columns than these do not fit a page of two columns (7 inches), nor more rows its height, with names of 6 points.
+# With names of 6 points, no more columns fit the width of a page (7 inches), and no more rows its height.
 MAX_PERTURBATIONS, MAX_GENES = 50, 80
-FLOOR = 1e-6  # below, a gene is not attended to; the least that a softmax leaves would take up the whole scale
+FLOOR = 1e-6  # smaller attention counts as none; the tiny values of a softmax would take up the whole scale
 
 
 @picture
@@ -47,22 +47,22 @@ def attention(
     save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
-    """Plot the genes ranked by the attention of one perturbation; the perturbed genes stand out.
+    """Plot the genes ranked by the attention of one perturbation, with the perturbed genes highlighted.
 
     Parameters
     ----------
     adata
-        Predictions with one observation per perturbation, as :meth:`scapp.model.APP.predict` returns; with `key`, any
-        AnnData that holds a ranking.
+        Predictions with one observation per perturbation, from :meth:`scapp.model.APP.predict`; with `key`, any AnnData
+        that holds a ranking.
     perturbation
         One of ``adata.obs_names``; with `key`, one of the groups of the ranking.
     n_genes
-        How many genes. Genes with an attention of zero are left out.
+        Number of genes to show. Genes with zero attention are left out.
     layer
         Layer of the attention.
     key
-        Show the scores of this ranking in `uns` instead of the layer. It is in the form of scanpy's
-        ``rank_genes_groups``, as ``uns["attention_genes"]`` is, or the complete one that stands for it beyond 500
+        Show the scores of this ranking in `uns` instead of the layer. It must have the format of scanpy's
+        ``rank_genes_groups``, as ``uns["attention_genes"]`` does, or the format that replaces it beyond 500
         perturbations.
     {sep}
     {fitted_figure}
@@ -74,8 +74,7 @@ def attention(
     Raises
     ------
     ValueError
-        If the layer, the ranking or the perturbation is missing, or the observation has no attention, as controls
-        have none.
+        If the layer, the ranking or the perturbation is missing, or the observation has no attention (as for controls).
 
     Examples
     --------
@@ -108,7 +107,7 @@ def attention(
 
 
 def _ranked(adata: AnnData, perturbation: str, key: str, n_genes: int) -> tuple[np.ndarray, np.ndarray, str]:
-    """Return names and scores of the first genes of a ranking, and what the scores are."""
+    """Return the names and scores of the first genes of a ranking, and the label of the scores."""
     try:
         names, scores, method = read_group(adata, key, perturbation)
     except KeyError as error:
@@ -140,38 +139,38 @@ def attention_heatmap(
     save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
-    r"""Plot the attention of perturbations (columns) to the genes that one of them attends to most (rows).
+    r"""Plot the attention of perturbations (columns) to the genes that at least one of them attends to most (rows).
 
     Parameters
     ----------
     {predictions}
     perturbations
-        Which of ``adata.obs_names``, in this order; all if None, at most 50.
+        Names in ``adata.obs_names`` to show, in this order; all if None. At most 50.
     n_genes
-        How many genes of each perturbation; the rows are the union of them.
+        Number of genes per perturbation; the rows are their union.
     relative
-        Show what is specific rather than what is always attended to: the natural logarithm of the attention relative to its mean
+        Show specific attention: the natural logarithm of the attention relative to its mean
         over all observations of `adata` that have attention, :math:`\ln\frac{\alpha_{Pg} + 1/G}{\bar\alpha_g + 1/G}`.
-        The uniform attention :math:`1/G` to each of the :math:`G` genes is added so that genes nobody attends to stay near
+        The uniform attention :math:`1/G` to each of the :math:`G` genes is added so that genes without attention stay near
         0.
     layer
         Layer of the attention.
     {sep}
     ax, figsize
-        Where to draw, or the size of a new figure in inches; by default one column of a journal wide (3.5 inches), and
-        wider where there are more perturbations than fit.
+        Axes to draw on, or the size of a new figure in inches; by default as wide as a journal column (3.5 inches), or
+        wider if there are more perturbations than fit.
     {saved}
 
     Returns
     -------
-    The axes; the figure if `return_fig`; None if shown. A black dot marks a perturbed gene in its perturbation; grey is an
-    attention below one in a million.
+    The axes; the figure if `return_fig`; None if shown. Black dots mark the perturbed genes; grey means an attention below
+    one in a million.
 
     Raises
     ------
     ValueError
-        If the layer or a perturbation is missing, a perturbation has no attention, or there are more perturbations or
-        genes than can be read.
+        If the layer or a perturbation is missing, a perturbation has no attention, or there are too many perturbations
+        or genes to be legible.
 
     Examples
     --------
@@ -226,7 +225,7 @@ def attention_heatmap(
 
 
 def _most_attended(values: np.ndarray, n_genes: int) -> np.ndarray:
-    """Return columns of the first genes of each row, each once: those of the first row, then what the second adds, …."""
+    """Return the columns of the first genes of each row, without repeats, in the order of the rows."""
     order = np.argsort(-values, axis=1, kind="stable")
     rows = pd.unique(order[:, :n_genes].ravel())
     if n_genes < 1 or len(rows) > MAX_GENES:

@@ -41,29 +41,29 @@ def network_coverage(
     save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Sequence[Axes] | Figure | None:
-    """Plot how many neighbours the perturbed genes and all genes have, and for which of them something is lacking.
+    """Plot how many neighbours the genes have, and which genes lack neighbours, features or measurements.
 
     Parameters
     ----------
     adata
-        Cells or effects with a network, as :func:`scapp.pp.add_network` leaves them.
+        Cells or effects with a network from :func:`scapp.pp.add_network`.
     network_key
-        Key of the network in `varp`, or several keys, whose edges are taken together, as the model does.
+        One or more keys of networks in `varp`. The edges of several networks are combined, as in the model.
     gene_features_key
-        Key of gene features in `varm`, or several: a gene lacks features if it has none under any key. If None, all that
-        :func:`scapp.pp.add_gene_features` added.
+        One or more keys of gene features in `varm`; a gene lacks features if it has none under any key. If None, all
+        that :func:`scapp.pp.add_gene_features` added.
     perturbation_key, control, sep
-        Where perturbations are named in `obs`, the label of controls, and what joins the genes of a combination.
+        Column of `obs` with the perturbations, label of the controls, and separator between the genes of a combination.
     ax, figsize
-        Where to draw, two axes, or the size of a new figure in inches.
+        Two axes to draw on, or the size of a new figure in inches.
     {saved}
 
     Returns
     -------
-    The two axes; the figure if `return_fig`; None if shown. Above, the share of genes by number of neighbours, in either
-    direction and without the gene itself. Below, the share of genes without neighbours, without features and not
-    measured, with their numbers, and the share of perturbed genes that are no genes of `adata` at all; some of the perturbed
-    genes are named.
+    The two axes; the figure if `return_fig`; None if shown. The upper panel shows the share of genes by number of
+    neighbours, in either direction and excluding the gene itself. The lower panel shows the share and number of genes
+    without neighbours, without features or not measured, and of perturbed genes that are missing from `adata`; some of the
+    perturbed genes are named.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def network_coverage(
     >>> scapp.pl.network_coverage(adata)
     """
     if ax is not None and np.size(np.asarray(ax, dtype=object)) != 2:
-        raise ValueError("The picture has two panels: pass two axes, as `plt.subplots(2)[1]` makes them.")
+        raise ValueError("The plot has two panels: pass two axes, for example `plt.subplots(2)[1]`.")
     degree = _degree(adata, _as_list(network_key))
     key = label_column(adata, perturbation_key)
     if key not in adata.obs:
@@ -108,7 +108,7 @@ def _as_list(keys: str | Sequence[str]) -> list[str]:
 
 
 def _degree(adata: AnnData, keys: list[str]) -> np.ndarray:
-    """Return neighbours of each gene in any of the networks, of shape (n_vars,)."""
+    """Return the number of neighbours of each gene in any of the networks, shape (n_vars,)."""
     if missing := [key for key in keys if key not in adata.varp]:
         has = shorten(map(repr, adata.varp)) or "none"
         raise ValueError(
@@ -127,7 +127,7 @@ def _degree(adata: AnnData, keys: list[str]) -> np.ndarray:
 
 
 def _lacks(adata: AnnData, degree: np.ndarray, features: str | Sequence[str] | None) -> dict[str, np.ndarray]:
-    """Return, for each thing that a gene can lack, which genes lack it."""
+    """Return a mask of the genes without neighbours, without features and not measured."""
     reported = scapp_uns(adata).get(Key.uns.GENE_FEATURES, {})
     keys = list(reported) if features is None else _as_list(features)
     if missing := [key for key in keys if key not in adata.varm]:
@@ -165,9 +165,10 @@ def _draw_degrees(ax: Axes, degrees: dict[tuple[str, str], np.ndarray]) -> None:
 
 
 def _draw_lacks(ax: Axes, lacks: list[tuple[str, list[str], int, int | None]], *, n_genes: int) -> None:
-    """Draw two bars for each lack, with their numbers, and below them the first perturbed genes that it concerns.
+    """Draw two bars for each kind of missing information, with their numbers and the first perturbed genes affected.
 
-    A lack is its name, the perturbed genes that it concerns, of how many, and how many of all genes it concerns.
+    Each entry of `lacks` is a name, the affected perturbed genes, their total, and the number of affected genes
+    overall.
     """
     for k, (_, concerned, of_perturbed, n_all) in enumerate(lacks):
         bars = [(-0.3, PERTURBED[1], len(concerned), of_perturbed)]
@@ -189,6 +190,6 @@ def _draw_lacks(ax: Axes, lacks: list[tuple[str, list[str], int, int | None]], *
 
 
 def _fitting(names: list[str]) -> str:
-    """Return as many names as fit a line, and how many more there are."""
+    """Return the names that fit on a line, and the number of the rest."""
     lines = [shorten(names, n) for n in range(1, len(names) + 1)]
     return next((line for line in reversed(lines) if len(line) <= LINE), lines[0])

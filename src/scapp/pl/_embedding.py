@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# A color and a marker for each category: who cannot tell the colors apart tells the markers.
+# A color and a marker for each category, so that readers who cannot tell the colors apart can use the markers.
 COLORS = (Color.BLUE, Color.VERMILION, Color.GREEN, Color.ORANGE, Color.SKY, Color.PINK, Color.BLACK)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 MAX_CATEGORIES = 2 * len(COLORS)
@@ -49,13 +49,13 @@ def perturbation_embedding(
     adata
         One observation per perturbation, embedded by :func:`scapp.tl.perturbation_embedding`.
     color
-        Column of `obs`: numbers on a scale; anything else, and up to seven whole numbers, as categories, at most 14. None
-        for no colour.
+        Column of `obs` to color by. Numbers are shown on a continuous scale; other values, and up to seven distinct
+        integers, as categories (at most 14). None for no color.
     basis
-        Key of the coordinates in `obsm`, with or without ``"X_"``, of shape (n_obs, 2 or more); the first two are drawn.
+        Key of the coordinates in `obsm`, with or without ``"X_"``, shape (n_obs, 2 or more); the first two are drawn.
     names
-        Which of ``adata.obs_names`` are written beside their points; True for all, at most 40, False for none. If None,
-        all where there are at most 40, none where there are more.
+        Perturbations whose names are written next to their points; True for all (at most 40), False for none. If None,
+        all if there are at most 40, otherwise none.
     {sep}
     {figure}
 
@@ -66,7 +66,8 @@ def perturbation_embedding(
     Raises
     ------
     ValueError
-        If the coordinates or the column are missing, a name is unknown, or there are more categories or names than can be read.
+        If the coordinates or the column are missing, a name is unknown, or there are too many categories or names to be
+        legible.
 
     Examples
     --------
@@ -122,7 +123,7 @@ def _column(adata: AnnData, color: str) -> pd.Series:
 
 
 def _is_scale(column: pd.Series) -> bool:
-    """Return whether the colors of a column are those of a scale, and not of categories."""
+    """Return whether to color a column on a continuous scale instead of by category."""
     kind = pd.api.types
     few = column.nunique() <= len(COLORS)
     return (
@@ -133,7 +134,7 @@ def _is_scale(column: pd.Series) -> bool:
 
 
 def _named(adata: AnnData, names: bool | Sequence[str] | None, sep: str) -> np.ndarray:
-    """Return rows of the perturbations whose names are written."""
+    """Return the rows of the perturbations to be named."""
     if names is None:
         names = adata.n_obs <= MAX_NAMED
     if isinstance(names, bool):
@@ -162,7 +163,7 @@ def _draw_categories(ax: Axes, points: np.ndarray, column: pd.Series) -> None:
         ax.scatter(points[unknown, 0], points[unknown, 1], s=14, color=Color.GREY, linewidth=0, label="unknown")
     for k, category in enumerate(known.cat.remove_unused_categories().cat.categories):
         of = (known == category).to_numpy()
-        # After seven the colors begin anew with other markers.
+        # After seven categories the colors repeat with other markers.
         marker = MARKERS[(k + k // len(COLORS)) % len(MARKERS)]
         ax.scatter(
             points[of, 0], points[of, 1], s=16, color=COLORS[k % len(COLORS)], marker=marker, linewidth=0,

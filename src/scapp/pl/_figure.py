@@ -31,17 +31,19 @@ class Color:
 
 PALETTE = (Color.GREY, Color.SKY, Color.ORANGE, Color.BLUE, Color.GREEN, Color.VERMILION, Color.BLACK)
 LFC_UNIT = "log-fold-change (natural log)"
-COLUMN = 3.5  # width of a column of a journal, in inches
+COLUMN = 3.5  # width of a journal column, in inches
 DISTANCES = (4, 7, 11, 16, 22, 30, 40, 52, 66, 82, 100)  # of a name from its point, in points
 DIRECTIONS = np.linspace(0, 2 * np.pi, 16, endpoint=False)
 GAP = 1.0  # between names, in points
-# What a place costs: a covered point, a line over a name or a name over a line, a point of distance.
+# # Cost of a place for each covered point, each line crossing the name or name crossing a line, and each point of
+# distance.
 COVERED, CROSSED, FAR = 1.0, 4.0, 0.08
 
-# Parameters that many pictures share: a line ``{name}`` of a docstring stands for the text of that name.
+# # Descriptions of parameters that many plots share; a line ``{name}`` in a docstring is replaced by the text of that
+# name.
 _DRAWN = """\
 ax, figsize
-    Where to draw, or the size of a new figure in inches"""
+    Axes to draw on, or the size of a new figure in inches"""
 _SAVED = """\
 show, save, return_fig
     As in scanpy: show the figure, save it to this path (or with a suffix such as
@@ -49,15 +51,15 @@ show, save, return_fig
 PARAMETERS = {
     "predictions": """\
 adata
-    Predictions with one observation per perturbation, as :meth:`scapp.model.APP.predict` returns.""",
+    Predictions with one observation per perturbation, from :meth:`scapp.model.APP.predict`.""",
     "perturbation": """\
 perturbation
     One of ``adata.obs_names``; the genes of a combination in any order.""",
     "sep": """\
 sep
-    What joins the genes of a label.""",
+    Separator between the genes of a label.""",
     "figure": f"{_DRAWN}.\n{_SAVED}",
-    "fitted_figure": f"{_DRAWN}; by default as large as what is drawn needs.\n{_SAVED}",
+    "fitted_figure": f"{_DRAWN}; by default fitted to the content.\n{_SAVED}",
     "saved": _SAVED,
 }
 Given = ParamSpec("Given")
@@ -70,7 +72,7 @@ def picture(function: Callable[Given, Result]) -> Callable[Given, Result]:
 
 
 def _place(save: str | Path | bool, name: str) -> Path:
-    """Return where a figure is saved: where only a suffix, or True, is given, in scanpy's folder under the name of the plot."""
+    """Return the path of a figure; given only a suffix or True, that of the plot's name in scanpy's folder."""
     import scanpy as sc
 
     if isinstance(save, bool):
@@ -81,21 +83,21 @@ def _place(save: str | Path | bool, name: str) -> Path:
 
 
 def literal(ax: Axes) -> None:
-    """Draw names with a dollar sign as they are, and not as formulas."""
+    """Draw names with a dollar sign literally instead of as formulas."""
     for text in ax.findobj(Text):
         if "$" in text.get_text() and r"\mathdefault" not in text.get_text():  # of logarithmic scales
             text.set_parse_math(False)
 
 
 def figure_of(ax: Axes) -> Figure:
-    """Return the whole figure that axes belong to."""
+    """Return the figure that contains the axes."""
     figure = ax.get_figure(root=True)
     assert figure is not None
     return figure
 
 
 def label_axes(ax: Axes, *, x: str | None = None, y: str | None = None, title: str | None = None) -> None:
-    """Give axes their labels and title, ticks of 7 points, and no frame above and at the right."""
+    """Set labels, title and 7-point ticks, and remove the top and right frame."""
     ax.tick_params(labelsize=7, which="both")
     ax.spines[["top", "right"]].set_visible(False)
     if x is not None:
@@ -107,33 +109,33 @@ def label_axes(ax: Axes, *, x: str | None = None, y: str | None = None, title: s
 
 
 def name_rows(ax: Axes, names: Sequence[str], colors: Sequence[str]) -> None:
-    """Write the names of rows at the left, in colors."""
+    """Write the row names on the left, in the given colors."""
     ax.set_yticks(np.arange(len(names)), names, fontsize=7)
     for text, color in zip(ax.get_yticklabels(), colors, strict=True):
         text.set_color(color)
 
 
 def note(ax: Axes, text: str, at: tuple[Any, Any], *, shift: float = 3, **options: Any) -> None:
-    """Write a text beside a place, so many points to the right."""
+    """Write a text `shift` points to the right of a place."""
     ax.annotate(text, at, xytext=(shift, 0), textcoords="offset points", va="center", **options)
 
 
 def color_bar(ax: Axes, image: Any, label: str, **options: Any) -> None:
-    """Draw the scale of the colors beside axes."""
+    """Draw a color bar next to the axes."""
     bar = figure_of(ax).colorbar(image, ax=ax, pad=0.02, **options)
     bar.set_label(label, fontsize=7)
     bar.ax.tick_params(labelsize=6)
 
 
 def axes(ax: Axes | None, figsize: tuple[float, float]) -> Axes:
-    """Return the axes given, or those of a new figure."""
+    """Return the given axes, or those of a new figure."""
     return plt.subplots(figsize=figsize, layout="constrained")[1] if ax is None else ax
 
 
 def finish_figure(
     ax: Axes, *, show: bool | None, save: str | Path | bool | None, return_fig: bool
 ) -> Axes | Figure | None:
-    """Save, show or return, by scanpy's habits; `show` None is ``scanpy.settings.autoshow``."""
+    """Save, show or return a figure as scanpy does; if `show` is None, ``scanpy.settings.autoshow`` decides."""
     literal(ax)
     figure = figure_of(ax)
     if save is not None and save is not False:
@@ -168,13 +170,12 @@ def name_points(
     bold: Sequence[bool] | None = None,
     fontsize: float = 6,
 ) -> list[Annotation]:
-    """Write names beside points, the first with the first choice of a place.
+    """Write names next to points; earlier names choose their place first.
 
-    Libraries that push labels apart do so by forces, and leave overlaps where it is crowded. Here each name takes, of many
-    places around its point, the one that covers the fewest points and lines; it never lies over another name while there
-    is room. The axes must be finished but for the names, as limits and labels decide where there is room. `others` are all
-    points that are drawn, of shape (n_points, 2), not to be covered where that can be helped. The annotations are returned in
-    the order of `names`.
+    Libraries that push labels apart by forces leave overlaps in crowded places. Here each name tries many places around its
+    point and takes the one that covers the fewest points and lines; names overlap each other only if there is no room.
+    Everything else in the axes must be finished, because limits and labels decide where there is room. `others` are all drawn
+    points, shape (n_points, 2), which names should not cover. Returns the annotations in the order of `names`.
     """
     figure = figure_of(ax)
     figure.draw_without_rendering()  # puts the axes where the layout wants them
@@ -216,7 +217,7 @@ def _best(
     distance = np.repeat(DISTANCES, len(DIRECTIONS)) * unit
     direction = np.tile(DIRECTIONS, len(DISTANCES))
     way = np.column_stack([np.cos(direction), np.sin(direction)])
-    # The edge of the box, not its centre, is that far from the point.
+    # The distance is from the point to the edge of the box, not to its centre.
     centres = at + way * (distance[:, None] + half * np.abs(way))
     low, high = centres - half, centres + half
     inside = (low >= (frame.x0, frame.y0)).all(axis=1) & (high <= (frame.x1, frame.y1)).all(axis=1)
@@ -229,15 +230,16 @@ def _best(
         cost += CROSSED * _crosses(at, centres, box[:2], box[2:])
     for line in lines:
         cost += CROSSED * _crosses(line[:2], line[2:], low, high)
-    # Overlaps come first, then leaving the axes: a name outside can be read, two over each other cannot.
+    # # Avoiding overlaps matters more than staying inside the axes: a name outside is still legible, overlapping names
+    # are not.
     return centres[np.lexsort([cost, ~inside, overlap])[0]]
 
 
 def _crosses(start: np.ndarray, end: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Return whether lines pass through boxes (Liang and Barsky's clipping); many of the one or of the other."""
+    """Return whether lines pass through boxes, by Liang-Barsky clipping; either may be an array of many."""
     way = end - start
     with np.errstate(divide="ignore", invalid="ignore"):
         entering, leaving = (low - start) / way, (high - start) / way
-    # A line along an axis is inside all the way, or never.
+    # A line parallel to an axis is either inside all the way or never.
     entering, leaving = np.fmin(entering, leaving), np.fmax(entering, leaving)
     return np.maximum(entering.max(axis=-1), 0) < np.minimum(leaving.min(axis=-1), 1)

@@ -42,7 +42,7 @@ LABELS = {
     "deviation": "deviation from additivity (length)",
     "relative_deviation": "deviation relative to the sum",
 }
-# Points in which a name can still be read.
+# Smallest legible size of a name, in points.
 LEAST_POINTS = 4.0
 
 
@@ -64,7 +64,7 @@ def interaction_map(
     save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
-    """Plot one score, or the class, of every pair of genes; pairs without one are grey.
+    """Plot a score, or the class, of every pair of genes; pairs without a value are grey.
 
     Parameters
     ----------
@@ -73,21 +73,22 @@ def interaction_map(
     score
         Column of the table; ``"interaction"`` shows the classes.
     genes
-        Which genes, in this order if `cluster` is False; all if None.
+        Genes to show, in this order if `cluster` is False; all if None.
     cluster
-        Whether similar genes stand together (average linkage of the rows). Of classes, the magnitude is clustered.
+        Whether to place similar genes next to each other (average linkage of the rows). For classes, the magnitude is
+        clustered.
     center
-        Value in the middle of diverging colors; by default 1 for the magnitude, and no such middle for other scores.
+        Middle value of diverging colors; by default 1 for the magnitude and none for other scores.
     cmap, vmin, vmax
-        Colors and the values at their ends; by default the 2nd and 98th percentile.
+        Color map and its limits; by default the 2nd and 98th percentile.
     key
         Key of the interactions in `uns`.
     {fitted_figure}
 
     Returns
     -------
-    The axes; the figure if `return_fig`; None if shown. Where the names do not fit, every second, third, … is given, and the
-    axis says so.
+    The axes; the figure if `return_fig`; None if shown. If the names do not fit, only every second, third, … is shown, and
+    the axis says so.
 
     Raises
     ------
@@ -100,7 +101,7 @@ def interaction_map(
     if cluster and len(names) > 2:
         compared = _square(table, by, names)
         compared[~np.isfinite(compared)] = np.nan
-        # What is missing counts as the mean of all.
+        # Missing values are replaced by the mean.
         filled = np.nan_to_num(compared, nan=np.nanmean(compared) if np.isfinite(compared).any() else 0)
         names = [names[i] for i in leaves_list(linkage(filled, method="average", optimal_ordering=True))]
     codes = {name: i for i, name in enumerate(COLORS)}
@@ -187,7 +188,7 @@ def _scale(
 
 
 def _name(ax: Axes, names: list[str]) -> None:
-    """Write the names of the genes, as many as can be read."""
+    """Write as many gene names as are legible."""
     room = 72 * figure_of(ax).get_figheight() * ax.get_position().height / len(names)  # points a gene
     every = max(1, int(np.ceil(LEAST_POINTS / room)))
     shown = range(0, len(names), every)

@@ -1,4 +1,4 @@
-"""Predicted effects: against the observed ones, with their intervals, and what one of them is made of."""
+"""Plots of predicted effects: against observed effects, with intervals, and as sums of contributions."""
 
 from __future__ import annotations
 
@@ -62,21 +62,21 @@ def predicted_vs_observed(
     save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
-    """Plot the predicted against the observed log-fold-change of each gene; what changes most and what is missed most is named.
+    """Plot predicted against observed log-fold-changes, naming the genes with the largest changes and errors.
 
     Parameters
     ----------
     {predictions}
     {perturbation}
     observed
-        Effects that hold the observed log-fold-changes, as :func:`scapp.pp.pseudobulk` returns; genes are matched by name.
-        `adata` itself if None.
+        Effects with the observed log-fold-changes, from :func:`scapp.pp.pseudobulk`; genes are matched by name. If None,
+        `adata` itself.
     observed_layer, predicted_layer
         The layers.
     n_top
-        How many genes are named for the largest observed change.
+        Number of genes with the largest observed change to name.
     n_missed
-        How many genes are named, in red, for the largest difference between the two.
+        Number of genes with the largest error to name, in red.
     {sep}
     {figure}
 
@@ -143,23 +143,23 @@ def predicted_profile(
     save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
-    """Plot predicted log-fold-changes of the most changed genes with their intervals, and the observed ones where there are any.
+    """Plot predicted log-fold-changes of the most changed genes with their intervals, and observed values if given.
 
     Parameters
     ----------
     {predictions}
     {perturbation}
     n_genes
-        How many genes: those with the largest predicted change.
+        Number of genes with the largest predicted change to show.
     genes
-        Show these instead.
+        Genes to show instead.
     level
-        What an interval should hold: predicted ± z standard deviations, with the quantile z of the normal distribution.
+        Nominal coverage of the intervals, which are ± z standard deviations with the normal quantile z.
     layer, std_layer
         Layers of the predictions and of their standard deviations; no intervals are drawn if `std_layer` is None.
     observed
-        Effects that hold observed log-fold-changes, as :func:`scapp.pp.pseudobulk` returns; genes are matched by name.
-        If None they are taken from `adata`, if it has `observed_layer`.
+        Effects with observed log-fold-changes, from :func:`scapp.pp.pseudobulk`; genes are matched by name. If None,
+        they are taken from `adata` if it has `observed_layer`.
     observed_layer
         Layer of the observed log-fold-changes.
     {sep}
@@ -172,8 +172,7 @@ def predicted_profile(
     Raises
     ------
     ValueError
-        If a layer, the perturbation or a gene is missing, nothing was predicted for a gene, or `level` is not between 0
-        and 1.
+        If a layer, the perturbation or a gene is missing, a gene has no prediction, or `level` is not between 0 and 1.
 
     Examples
     --------
@@ -191,7 +190,7 @@ def predicted_profile(
     if observed is not None or observed_layer in adata.layers:
         seen = observed_of(adata, perturbation, observed, observed_layer, sep=sep)
     if genes is None:
-        # NaN, of genes that were not measured, comes last.
+        # Genes that were not measured are NaN and come last.
         rows = np.argsort(-np.abs(values), kind="stable")[: min(n_genes, int(np.isfinite(values).sum()))]
     else:
         rows = _rows_of_genes(adata, genes, values)
@@ -217,7 +216,7 @@ def predicted_profile(
     ax.set_ylim(-0.7, len(rows) - 0.3)
     marked = "\n(perturbed genes in red)" if perturbed.any() else ""
     label_axes(ax, x=LFC_UNIT, title=f"{perturbation}{': most changed genes' if genes is None else ''}{marked}")
-    # Below the axes, since bars may reach every corner inside; a distance in inches, whatever the height.
+    # Below the axes, because bars may reach every corner inside, and at a fixed distance in inches.
     below = ax.transAxes + ScaledTranslation(0, -0.36, figure_of(ax).dpi_scale_trans)
     ax.legend(
         handles=handles, fontsize=7, frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, 0),
@@ -227,7 +226,7 @@ def predicted_profile(
 
 
 def _rows_of_genes(adata: AnnData, genes: Sequence[str], values: np.ndarray) -> np.ndarray:
-    """Return where genes stand; all must be there and have a prediction."""
+    """Return the positions of genes, all of which must exist and have a prediction."""
     rows = adata.var_names.get_indexer(list(genes))
     if (rows < 0).any():
         raise ValueError(
@@ -254,16 +253,16 @@ def explanation(
     save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
-    """Plot the largest contributions to one predicted value, each bar beginning where the one above ends.
+    """Plot the largest contributions to one predicted value; each bar begins where the one above ends.
 
     Parameters
     ----------
     table
-        As :func:`scapp.tl.explain` returns.
+        Table from :func:`scapp.tl.explain`.
     n_top
-        How many contributions are shown on their own; the others are summed.
+        Number of contributions to show separately; the rest are summed.
     legend
-        Say below which color is which source.
+        Whether to explain the colors of the sources below the axes.
     {fitted_figure}
 
     Returns
@@ -273,7 +272,7 @@ def explanation(
     Raises
     ------
     ValueError
-        If a column is missing, or the table is about more than one prediction.
+        If a column is missing, or the table covers more than one prediction.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Rows of an AnnData that holds one observation per perturbation, or an error that says what is missing."""
+"""Look up perturbations in an AnnData with one observation each, with errors that say what is missing."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-# What writes each layer that pictures read.
+# The function that writes each layer that plots read.
 PREDICT, PSEUDOBULK = "It is filled by `APP.predict`", "It is filled by `scapp.pp.pseudobulk`"
 
 
 def rows_of(
     adata: AnnData, perturbations: Sequence[str], layer: str, filled_by: str = PREDICT, *, sep: str = SEPARATOR
 ) -> np.ndarray:
-    """Return rows of perturbations, of shape (n_perturbations, n_vars), in the order asked; the genes of labels in any."""
+    """Return rows of perturbations, shape (n_perturbations, n_vars), in the given order; genes of a label in any order."""
     check_layer(adata, layer, f"{filled_by}.")
     rows = adata.layers[layer][[index_of(adata, name, sep=sep) for name in perturbations]]
     return rows.toarray() if sparse.issparse(rows) else np.asarray(rows)
@@ -31,9 +31,9 @@ def rows_of(
 def observed_of(
     adata: AnnData, perturbation: str, observed: AnnData | None, layer: str, *, sep: str = SEPARATOR
 ) -> np.ndarray:
-    """Return observed log-fold-changes of one perturbation over the genes of `adata`, of shape (n_vars,), NaN where unknown.
+    """Return the observed log-fold-changes of one perturbation over the genes of `adata`, shape (n_vars,), NaN if unknown.
 
-    They stand in `observed`, or in `adata` itself if that is None.
+    They are read from `observed`, or from `adata` itself if that is None.
     """
     if observed is None:
         filled_by = f"{PSEUDOBULK}: pass the effects with observed=effects"
@@ -48,7 +48,7 @@ def observed_of(
 
 
 def index_of(adata: AnnData, perturbation: str, *, sep: str = SEPARATOR) -> int:
-    """Return where a perturbation stands in ``adata.obs_names``, in this spelling or with its genes in another order."""
+    """Return the position of a perturbation in ``adata.obs_names``, with its genes in any order."""
     rows = np.flatnonzero(adata.obs_names == perturbation)
     if not len(rows):
         known = set(adata.var_names)
@@ -73,7 +73,7 @@ def index_of(adata: AnnData, perturbation: str, *, sep: str = SEPARATOR) -> int:
 
 
 def _genes_of(label: object, sep: str, genes: set[str]) -> tuple[str, ...]:
-    """Return the genes of a label in alphabetical order; none if it is not a label, as the barcode of a cell may be none."""
+    """Return the genes of a label in alphabetical order; empty if it is not a label, such as a cell barcode."""
     try:
         return parse_label(label, control=None, sep=sep, genes=genes)  # type: ignore[arg-type]
     except ValueError:

@@ -1,4 +1,4 @@
-"""Errors: of methods in a benchmark, and of a model over its training."""
+"""Plots of errors: of methods in a benchmark, and of a model during training."""
 
 from __future__ import annotations
 
@@ -48,29 +48,30 @@ def benchmark_ratios(
     save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
-    """Draw the score of each method relative to a reference, with its interval; the best on top.
+    """Plot the score of each method relative to a reference, with its interval; the best is on top.
 
     Parameters
     ----------
     summary
-        One row per method, as :func:`scapp.benchmark.summarise` returns with a reference: the columns ``task``, ``method``,
-        ``group``, ``reference``, ``ratio``, ``ratio_low`` and ``ratio_high``.
+        Table with one row per method, from :func:`scapp.benchmark.summarise` with a reference; it has the columns ``task``,
+        ``method``, ``group``, ``reference``, ``ratio``, ``ratio_low`` and ``ratio_high``.
     task
-        Name of the task; may be left out if there is one.
+        Name of the task; optional if there is only one.
     methods
-        Only these.
+        Methods to show; all if None.
     ceiling
-        Noise ceiling, the error that the noise of the data leaves to a perfect prediction: the table that
-        :func:`scapp.benchmark.ceilings` returns, or a ratio to the reference. Not drawn if None.
+        Noise ceiling, the error that a perfect prediction would have because of noise in the data: the table from
+        :func:`scapp.benchmark.ceilings`, or a ratio to the reference. Not drawn if None.
     title
-        Above the picture; the name of the task if None.
+        Title of the plot; the name of the task if None.
     legend
         Whether to explain the colors of the groups below.
     {fitted_figure}
 
     Returns
     -------
-    The axes; the figure if `return_fig`; None if shown. Lines are 95 % intervals, numbers at the right the ratios.
+    The axes; the figure if `return_fig`; None if shown. Lines are 95 % intervals, and the numbers on the right are the
+    ratios.
 
     Raises
     ------
@@ -161,7 +162,7 @@ def scores(
     metric
         Column to show.
     ceiling
-        For each kind the score that the noise of the data leaves to a perfect prediction, where it is known: a dotted line.
+        Score of a perfect prediction given the noise of the data, by kind, where known; drawn as a dotted line.
     {figure}
 
     Returns
@@ -218,7 +219,7 @@ def training_history(
     save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
-    """Plot training and validation loss by epoch; the best epoch on held-out perturbations is marked.
+    """Plot training and validation loss by epoch, and mark the best epoch on held-out perturbations.
 
     Parameters
     ----------
@@ -228,7 +229,7 @@ def training_history(
 
     Returns
     -------
-    The axes; the figure if `return_fig`; None if shown. The model keeps the weights of the best epoch of a training.
+    The axes; the figure if `return_fig`; None if shown. The model keeps the weights of the best epoch.
 
     Raises
     ------
@@ -246,7 +247,7 @@ def training_history(
     for key, (name, color, style) in LOSSES.items():
         if key in history:
             values = history[key].iloc[:, 0].astype(float)
-            # A line of one epoch would not be seen.
+            # A line through a single epoch would be invisible.
             marker = "o" if len(values) == 1 else None
             ax.plot(values.index, values, color=color, label=name, linewidth=1.5, linestyle=style, marker=marker)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))

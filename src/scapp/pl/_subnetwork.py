@@ -1,4 +1,4 @@
-"""The subnetwork between perturbed genes and those attended to and changed."""
+"""Plot of the subnetwork between perturbed, attended and changed genes."""
 
 from __future__ import annotations
 
@@ -39,21 +39,22 @@ def attention_subnetwork(
     save: str | Path | bool | None = None,
     return_fig: bool = False,
 ) -> Axes | Figure | None:
-    """Plot paths from the perturbed genes outward: one column for each step, genes without a path in a column of their own.
+    """Plot paths outward from the perturbed genes, with a column for each step and one for genes without a path.
 
-    The area of a node is its attention, its color the predicted log-fold-change (grey: not measured), its shape why it is
-    there. The width of an edge is its strength; with several networks its color says which.
+    The area of a node shows its attention, the color its predicted log-fold-change (grey: not measured), and the shape
+    the reason for which it is included. The width of an edge shows its strength; with several networks, the color shows
+    the network.
 
     Parameters
     ----------
     data
-        The graph that :func:`scapp.tl.attention_subnetwork` returns, or the AnnData that it wrote into.
+        The graph from :func:`scapp.tl.attention_subnetwork`, or the AnnData that it wrote into.
     perturbation
-        Which perturbation, for an AnnData with subnetworks of several.
+        The perturbation to show, if the AnnData has subnetworks of several.
     key
         Key of the subnetworks in `uns`.
     cmap, vmax
-        Diverging colors, and the log-fold-change at their ends; the largest that is shown if None.
+        Diverging color map, and the log-fold-change at its ends; by default the largest shown.
     {fitted_figure}
 
     Returns
@@ -63,7 +64,7 @@ def attention_subnetwork(
     Raises
     ------
     ValueError
-        If there is no subnetwork, or none of this perturbation.
+        If there is no subnetwork, or none for this perturbation.
     """
     graph = _graph(data, perturbation, key) if isinstance(data, AnnData) else data
     place, columns = _layout(graph)
@@ -104,14 +105,14 @@ def _graph(adata: AnnData, perturbation: str | None, key: str) -> nx.DiGraph:
 
 
 def _layout(graph: nx.DiGraph) -> tuple[dict[str, tuple[float, float]], list[list[str]]]:
-    """Place of each node, and the nodes of each column from top to bottom; those without a path come last."""
+    """Return the position of each node, and the nodes of each column from top to bottom; unconnected genes are last."""
     steps = dict(graph.nodes(data="step"))
     order = sorted(set(steps.values()), key=lambda step: (step < 0, step))
     place: dict[str, tuple[float, float]] = {}
     columns = []
     for x, step in enumerate(order):
         column = [node for node in graph if steps[node] == step]
-        # Beside the mean of what leads there, so that few edges cross.
+        # At the mean height of the preceding nodes, so that few edges cross.
         above = {
             node: float(np.mean([place[p][1] for p in graph.predecessors(node) if p in place] or [0]))
             for node in column
