@@ -1,7 +1,6 @@
 """Metrics of predictions against observations: one function per metric, arrays in, numbers out.
 
-DataFrames and Series are aligned by their labels to the first of them, and refused where labels differ; arrays are compared by
-position.
+DataFrames and Series are aligned by their labels, and refused if the labels differ; arrays are compared by position.
 """
 
 from scapp.metrics._calibration import expected_calibration_error, interval_coverage, reliability, spread_error_spearman

@@ -1,4 +1,4 @@
-"""Read the arguments of a metric: tables in one order, arrays of one shape, the chosen genes, and no NaN."""
+"""Read and check the arguments of metrics: align tables, compare shapes, select genes, refuse NaN."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 Axis = Literal["rows", "columns"]
 Given = ParamSpec("Given")
 Score = TypeVar("Score")
-# These have the genes of the others, and perturbations or cells of their own.
+# These arguments share the genes with the others, but have their own perturbations or cells.
 _OTHER_ROWS = frozenset({"candidates", "others"})
 Scalar = TypeVar("Scalar", bound=np.generic)
-# Parts of docstrings that many metrics share: a line ``{name}`` stands for the text of that name.
+# Parts of docstrings that many metrics share; a line ``{name}`` is replaced by the text of that name.
 SHARED = {
     "profiles": """\
 predicted, observed
-    Log-fold-changes or profiles of shape (n_perturbations, n_genes), or (n_genes,).""",
+    Log-fold-changes or profiles, shape (n_perturbations, n_genes) or (n_genes,).""",
     "changes": """\
 predicted, observed
-    Log-fold-changes of shape (n_perturbations, n_genes), or (n_genes,).""",
+    Log-fold-changes, shape (n_perturbations, n_genes) or (n_genes,).""",
     "genes": """\
 genes
     Mask or indices of the genes to score; all if None.""",
@@ -53,8 +53,8 @@ def array_metric(function: Callable[Given, Score]) -> Callable[Given, Score]:
 def by_label(function: Callable[Given, Score]) -> Callable[Given, Score]:
     """Align all DataFrames and Series among the arguments of a metric by their labels; refuse those whose labels differ.
 
-    The first table that has labels of an axis decides the order: rows are perturbations, columns and the index of a Series are
-    genes (of a function of one number per perturbation: perturbations). Plain arrays are taken as they stand.
+    The first table with labels on an axis decides the order. Rows are perturbations; columns and the index of a Series
+    are genes (or perturbations, in functions of one number per perturbation). Plain arrays are used as they are.
     """
     signature = inspect.signature(function)
 
@@ -87,7 +87,7 @@ def _ordered(value: Any, name: str, first: dict[Axis, tuple[str, pd.Index]]) -> 
 
 
 def _places(labels: pd.Index, name: str, axis: Axis, first: dict[Axis, tuple[str, pd.Index]]) -> Any:
-    """Return where the labels of the first table stand among these."""
+    """Return the positions of the labels of the first table among these."""
     reference, expected = first.setdefault(axis, (name, labels))
     if labels.equals(expected):
         return slice(None)
@@ -112,13 +112,13 @@ def _places(labels: pd.Index, name: str, axis: Axis, first: dict[Axis, tuple[str
 def read_pair(
     predicted: ArrayLike, observed: ArrayLike, genes: ArrayLike | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return both arrays in float64, of one shape, with the chosen genes only and no NaN; or an error that says what is wrong."""
+    """Return both arrays as float64, restricted to the chosen genes; refuse different shapes and NaN."""
     first, second = read_same_shape({"predicted": predicted, "observed": observed}, genes)
     return first, second
 
 
 def read_same_shape(arrays: Mapping[str, ArrayLike], genes: ArrayLike | None) -> list[NDArray[np.float64]]:
-    """Read the named arrays as :func:`read_pair` reads two: each has the shape of the first."""
+    """Read the named arrays, all of the same shape, as :func:`read_pair` reads two."""
     read = {name: read_array(values, name) for name, values in arrays.items()}
     (first, reference), *others = read.items()
     for name, array in others:
@@ -136,7 +136,7 @@ def read_same_shape(arrays: Mapping[str, ArrayLike], genes: ArrayLike | None) ->
 
 
 def read_reference(values: ArrayLike, n_genes: int, genes: ArrayLike | None) -> NDArray[np.float64]:
-    """Return one value for each chosen gene, such as a mean log-fold-change that others are compared with."""
+    """Return one value for each chosen gene, such as a mean log-fold-change to subtract."""
     profile = read_array(values, "reference")
     if profile.shape != (n_genes,):
         raise ValueError(f"reference has shape {profile.shape}; expected one value for each of {n_genes} genes.")
@@ -146,7 +146,7 @@ def read_reference(values: ArrayLike, n_genes: int, genes: ArrayLike | None) -> 
 
 
 def read_array(values: ArrayLike, name: str) -> NDArray[np.float64]:
-    """Return values as float64; raise a TypeError if they are not numbers (a DataFrame's or an array's are)."""
+    """Return values as float64; raise a TypeError if they are not numbers."""
     try:
         return np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:

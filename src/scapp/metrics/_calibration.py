@@ -29,8 +29,8 @@ def interval_coverage(
 
     .. math:: \frac{1}{G} \sum_g \left[\, |y_g - \hat y_g| \le z_{(1 + \text{level}) / 2}\; \hat\sigma_g \right]
 
-    The intervals are those of a normal distribution. A calibrated prediction covers as many as the level says on the
-    average over perturbations; more means that the spread is too wide, fewer that it is too narrow
+    The intervals are those of a normal distribution. Averaged over perturbations, the coverage of a calibrated
+    prediction equals the level; a higher coverage means that the spread is too wide, a lower one that it is too narrow
     :cite:p:`Gneiting2007`.
 
     Parameters
@@ -43,12 +43,12 @@ def interval_coverage(
         Probability of the interval, between 0 and 1.
     {genes}
     n_largest
-        Score only so many of these genes, those with the largest predicted change of each perturbation. They are the ones
-        that people look at, and intervals that hold over all genes need not hold there.
+        Score only this many of these genes: those with the largest predicted change in each perturbation. They are the
+        ones that people look at, and intervals that are calibrated over all genes need not be calibrated there.
 
     Returns
     -------
-    One share a perturbation, from 0 to 1; a float for 1-d input.
+    One share per perturbation, from 0 to 1; a float for 1-d input.
 
     Raises
     ------
@@ -73,13 +73,13 @@ def interval_coverage(
 def spread_error_spearman(
     std: ArrayLike, predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = None
 ) -> float:
-    r"""Rank correlation over perturbations of the mean predicted standard deviation with the error.
+    r"""Return the rank correlation over perturbations between the mean predicted standard deviation and the error.
 
     .. math:: \operatorname{cor}^{\text{Spearman}}_p \Bigl( \tfrac{1}{G} \sum_g \hat\sigma_{pg},\;
         \sqrt{\textstyle\sum_g (\hat y_{pg} - y_{pg})^2} \Bigr)
 
-    Whether the predictions of which a model is less sure are those that are worse; it does not say whether the size of
-    the spread is right, which :func:`interval_coverage` does.
+    It shows whether less certain predictions are worse. It does not show whether the size of the spread is right; for
+    that, see :func:`interval_coverage`.
 
     Parameters
     ----------
@@ -114,28 +114,27 @@ def spread_error_spearman(
 def reliability(
     probabilities: ArrayLike, outcomes: ArrayLike, *, n_bins: int = 10, genes: ArrayLike | None = None
 ) -> pd.DataFrame:
-    """Compute how often what was predicted with a probability happens, for equally large groups of predictions.
+    """Compare predicted probabilities with observed frequencies, in equally large groups of predictions.
 
-    The predictions are divided by the rank of their probabilities, by default into tenths. Those of calibrated
-    probabilities happen as often as predicted, so that both columns are the same but for chance
-    :cite:p:`Gneiting2007`. Equal probabilities stay together: where there are many, groups differ in size or are fewer.
-    Without equal ones this is scikit-learn's ``calibration_curve`` with ``strategy="quantile"``, where the number of
-    predictions is a multiple of that of the groups.
+    The predictions are divided by the rank of their probabilities, by default into tenths. If the probabilities are
+    calibrated, both columns agree except for chance :cite:p:`Gneiting2007`. Equal probabilities stay together, so if
+    there are many ties, groups differ in size or are fewer. Without ties, and if the number of predictions is a
+    multiple of the number of groups, this is scikit-learn's ``calibration_curve`` with ``strategy="quantile"``.
 
     Parameters
     ----------
     probabilities
-        Predicted probabilities, from 0 to 1, such as those of a change, of shape (n_perturbations, n_genes), or (n_genes,).
+        Predicted probabilities, from 0 to 1, such as those of a change, shape (n_perturbations, n_genes) or (n_genes,).
     outcomes
-        What happened, of the same shape; boolean, or 0 and 1.
+        Outcomes, of the same shape; boolean, or 0 and 1.
     n_bins
         Number of groups.
     {genes}
 
     Returns
     -------
-    One row per group, from the least probable to the most: ``predicted``, the mean probability; ``observed``, the share that
-    happened; and ``n``, the number of predictions.
+    One row per group, from the least to the most probable: ``predicted``, the mean probability; ``observed``, the share of
+    positive outcomes; and ``n``, the number of predictions.
 
     Raises
     ------
@@ -177,7 +176,7 @@ def reliability(
 def expected_calibration_error(
     probabilities: ArrayLike, outcomes: ArrayLike, *, n_bins: int = 10, genes: ArrayLike | None = None
 ) -> float:
-    r"""Compute the mean distance of predicted probabilities from observed frequencies.
+    r"""Compute the mean distance between predicted probabilities and observed frequencies.
 
     .. math:: \sum_b \frac{n_b}{n}\, |\bar p_b - \bar o_b|
 
@@ -190,12 +189,12 @@ def expected_calibration_error(
 
     Returns
     -------
-    A distance from 0, the best, to 1.
+    A distance from 0 (best) to 1.
 
     Raises
     ------
     ValueError, TypeError
-        As :func:`reliability`.
+        As for :func:`reliability`.
     """
     table = reliability(probabilities, outcomes, n_bins=n_bins, genes=genes)
     return float(np.average(np.abs(table["predicted"] - table["observed"]), weights=table["n"]))

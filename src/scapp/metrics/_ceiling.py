@@ -16,40 +16,40 @@ if TYPE_CHECKING:
 def noise_ceiling(
     half_1: ArrayLike, half_2: ArrayLike, *, genes: ArrayLike | None = None
 ) -> float | NDArray[np.float64]:
-    r"""Compute the L2 that the noise of the measurement leaves to a perfect prediction.
+    r"""Compute the L2 that even a perfect prediction would have because of measurement noise.
 
     .. math:: \tfrac12 \sqrt{\sum_g (h_{1g} - h_{2g})^2}
 
     Split the cells of a perturbation at random into two halves and compute the effect of each,
     :math:`h_1 = t + e_1` and :math:`h_2 = t + e_2`, with the same truth :math:`t` and independent errors of mean 0 and
-    variance :math:`v_g`. The effect of all cells is :math:`y = (h_1 + h_2) / 2 = t + (e_1 + e_2) / 2`. What is seen is
-    :math:`h_1 - h_2 = e_1 - e_2`, so
+    variance :math:`v_g`. The effect of all cells is :math:`y = (h_1 + h_2) / 2 = t + (e_1 + e_2) / 2`. The observed
+    difference is :math:`h_1 - h_2 = e_1 - e_2`, so
 
     .. math::
         \mathbb{E} \lVert h_1 - h_2 \rVert^2 = \sum_g 2 v_g, \qquad
         \mathbb{E} \lVert t - y \rVert^2 = \sum_g \tfrac{v_g}{2}
         = \tfrac14\, \mathbb{E} \lVert h_1 - h_2 \rVert^2.
 
-    The squared distance of the halves is four times the squared error that the prediction of the truth itself has
-    against the whole measurement, and the distance is twice the error: once because a half has twice the variance of
-    the whole, and once because both halves err. If errors are as likely up as down, :math:`e_1 - e_2` and
-    :math:`e_1 + e_2` have the same distribution, so this is exact for the mean of the L2 and not only of its square.
-    Average over several random splits for less noise.
+    The squared distance between the halves is four times the squared error of the truth against the whole measurement:
+    a factor of two because each half has twice the variance of the whole, and another because both halves are noisy.
+    The distance is therefore twice the error. If errors are symmetric, :math:`e_1 - e_2` and :math:`e_1 + e_2` have the
+    same distribution, so this is exact for the mean L2 and not only for its square. Average over several random splits
+    to reduce the noise.
 
-    Two cautions. With log-fold-changes, the mean of the halves is the whole only nearly. And halves that share all
-    control cells share the error of the control, which this then leaves out: right for a method that was trained with
+    Two cautions. For log-fold-changes, the mean of the halves equals the whole only approximately. And if the halves
+    share all control cells, the error of the control is not counted, which is right for a method that was trained with
     the same control.
 
     Parameters
     ----------
     half_1, half_2
-        Effects of the two halves of the cells of each perturbation, of shape (n_perturbations, n_genes), or
-        (n_genes,). Halves have equally many cells.
+        Effects of the two halves of the cells of each perturbation, shape (n_perturbations, n_genes) or (n_genes,). The
+        halves must have the same number of cells.
     {genes}
 
     Returns
     -------
-    One L2 a perturbation, in the unit of the input, to hold against :func:`l2` over the same genes; a float for 1-d
+    One L2 per perturbation, in the unit of the input, to compare with :func:`l2` over the same genes; a float for 1-d
     input.
 
     Raises
@@ -66,24 +66,24 @@ def explained_gap(l2: ArrayLike, l2_no_change: ArrayLike, ceiling: ArrayLike) ->
 
     .. math:: \frac{\text{L2}_\text{no change} - \text{L2}}{\text{L2}_\text{no change} - \text{L2}_\text{ceiling}}
 
-    0 is what the prediction of no change gets, 1 what the truth would get; a method that does harm is negative. Give
-    the means over the perturbations rather than average the shares: a perturbation that does next to nothing has
-    almost no gap, and its share is mostly noise. The idea of a positive control beside a negative one is that of
+    The prediction of no change gets 0 and the truth would get 1; a method that is worse than no change is negative.
+    Pass means over the perturbations instead of averaging the shares, because a perturbation with almost no effect has
+    almost no gap, and its share is mostly noise. The idea of using a positive as well as a negative control is from
     :cite:p:`Miller2025`.
 
     Parameters
     ----------
     l2
-        Error of a method (:func:`l2`): a number, or one a perturbation.
+        Error of a method (:func:`l2`): one number, or one per perturbation.
     l2_no_change
-        Error of the prediction of no change, of the same shape or a number; another baseline can take its place.
+        Error of the prediction of no change, of the same shape or a number; you may use another baseline instead.
     ceiling
         Error of a perfect prediction (:func:`noise_ceiling`), of the same shape or a number.
 
     Returns
     -------
-    A share for each number given; a float for numbers. NaN where no change is no worse than a perfect prediction, as
-    there is no gap to close; NaN in, NaN out.
+    One share for each number given; a float for numbers. NaN if no change is no worse than a perfect prediction,
+    because there is no gap to close. NaN in the input gives NaN.
 
     Raises
     ------
@@ -104,32 +104,32 @@ def explained_gap(l2: ArrayLike, l2_no_change: ArrayLike, ceiling: ArrayLike) ->
 
 @array_metric
 def calibrated_score(score: ArrayLike, null: ArrayLike, best: ArrayLike) -> float | NDArray[np.float64]:
-    r"""Return where a score lies between that of an uninformative prediction and that of a perfect one.
+    r"""Return the position of a score between those of an uninformative and of a perfect prediction.
 
     .. math:: \frac{s - s_\text{null}}{s_\text{best} - s_\text{null}}
 
-    0 is what the null gets, 1 the best; what is worse than the null is negative. Scores of all kinds, errors and correlations,
-    come to one scale on which they can be averaged, and a metric that gives a high score to nothing no longer flatters. With
-    the mean of the training perturbations or a random prediction as the null and a perfect prediction as the best, it is the
-    scaled score of cell-eval :cite:p:`Roohani2025`, which cuts off at 0. With a positive control (a replicate of the
-    measurement) as the score, a negative one as the null and a perfect prediction as the best, it is the dynamic range
-    fraction of :cite:p:`Miller2025`: how much of its range a metric can use on these data.
+    The null gets 0 and the best 1; anything worse than the null is negative. This puts errors and correlations on one scale on
+    which they can be averaged, and no longer rewards uninformative predictions. With the mean of the training perturbations or
+    a random prediction as the null and a perfect prediction as the best, it is the scaled score of cell-eval
+    :cite:p:`Roohani2025`, which cuts off at 0. With a positive control (a replicate of the measurement) as the score, a
+    negative one as the null and a perfect prediction as the best, it is the dynamic range fraction of :cite:p:`Miller2025`:
+    how much of its range a metric can use on these data.
 
     Parameters
     ----------
     score
-        Score of a method: a number, or one a perturbation, or of several methods.
+        Score of a method: one number, one per perturbation, or one per method.
     null
-        Score of a prediction that knows nothing about single perturbations, of the same shape or a number.
+        Score of a prediction without information about individual perturbations, of the same shape or a number.
     best
         Score of a perfect prediction, of the same shape or a number: 0 for errors, 1 for correlations; or that of the best
         possible one, such as :func:`noise_ceiling`.
 
     Returns
     -------
-    A share for each number given; a float for numbers. NaN where null and best are the same or, among several, in the
-    reverse order of most, as there is no range; NaN in, NaN out. Give means over perturbations rather than average the
-    shares: a perturbation of hardly any range has a share that is mostly noise.
+    One share for each number given; a float for numbers. NaN where there is no range: null and best are the same or,
+    among several, in the reverse order of most. NaN in the input gives NaN. Pass means over perturbations instead of
+    averaging the shares, because the share of a perturbation with hardly any range is mostly noise.
 
     Raises
     ------

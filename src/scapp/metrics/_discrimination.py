@@ -31,36 +31,35 @@ def perturbation_discrimination(
         1 - \frac{1}{N} \Bigl( \#\{q \ne p: d(\hat y_p, y_q) < d(\hat y_p, y_p)\}
         + \tfrac12\, \#\{q \ne p: d(\hat y_p, y_q) = d(\hat y_p, y_p)\} \Bigr)
 
-    The :math:`N` observations are ordered by their distance from the prediction: 1 if the right one is the nearest,
-    :math:`1/N` if it is the farthest. A method that predicts the same for all perturbations scores
-    :math:`(N + 1) / 2N` on average, about a half, however close its prediction is. The perturbation discrimination
-    score of the Virtual Cell Challenge :cite:p:`Roohani2025` and of its package cell-eval, which agrees on the same
-    arrays except for ties: it resolves them by the order of the perturbations, which decides the score of a prediction
-    of no change under the cosine; here a tie counts as half.
+    The :math:`N` observations are ordered by their distance from the prediction. The score is 1 if the right one is the
+    nearest and :math:`1/N` if it is the farthest. A method that predicts the same for all perturbations scores
+    :math:`(N + 1) / 2N` on average, about one half, however close its prediction is. This is the perturbation
+    discrimination score of the Virtual Cell Challenge :cite:p:`Roohani2025`. Its package cell-eval gives the same
+    numbers for the same arrays, except for ties: it resolves them by the order of the perturbations, which decides the
+    score of a prediction of no change under the cosine, whereas here a tie counts as half.
 
     Parameters
     ----------
     predicted, observed
-        Log-fold-changes of shape (n_perturbations, n_genes).
+        Log-fold-changes, shape (n_perturbations, n_genes).
     genes
         Mask or indices of the genes to compare; all if None.
     metric
-        The distance d: "l1", sum of absolute differences (the challenge's); "l2", Euclidean; "cosine", 1 minus the
-        cosine, which is 1 for a profile without any change. The first two can be raised by the scale of the
-        predictions alone, the cosine cannot.
+        The distance d: "l1", the sum of absolute differences (the challenge's choice); "l2", Euclidean; or "cosine", 1
+        minus the cosine, which is 1 for a profile without any change. Scaling the predictions alone can raise the score
+        with the first two, but not with the cosine.
     candidates
-        Further observed log-fold-changes to tell the right one from, of shape (n, n_genes), such as those of the
-        training perturbations; none if None.
+        Additional observed log-fold-changes to choose from, shape (n, n_genes), such as those of the training
+        perturbations.
     exclude
-        Mask of shape (n_perturbations, n_genes) that is True for the genes not to compare for that perturbation: its
-        own targets, whose change says which gene was perturbed and nothing about the effect, as cell-eval does.
-        Nothing is left out if None. The other candidates keep the change of their own targets and are farther for
-        that, also from a prediction that is the same for all: where targets change much, leave all of them out
-        through `genes` instead.
+        Mask of shape (n_perturbations, n_genes), True for genes not to compare for that perturbation. As in cell-eval,
+        use it for its own targets, whose change reveals which gene was perturbed but nothing about the effect. The
+        other candidates keep the change of their own targets, which makes them more distant even from a prediction that
+        is the same for all. If targets change a lot, leave all of them out with `genes` instead.
 
     Returns
     -------
-    One score a perturbation, above 0 and up to 1, the best.
+    One score per perturbation, above 0 and at most 1 (best).
 
     Raises
     ------
@@ -91,15 +90,15 @@ def rank(
     metric: Metric = "l2",
     exclude: ArrayLike | None = None,
 ) -> NDArray[np.float64]:
-    r"""Compute the share of the predictions of other perturbations that are closer to an observation than its own.
+    r"""Compute the share of predictions for other perturbations that are closer to an observation than its own prediction.
 
     .. math::
         \frac{1}{N - 1} \Bigl( \#\{q \ne p: d(\hat y_q, y_p) < d(\hat y_p, y_p)\}
         + \tfrac12\, \#\{q \ne p: d(\hat y_q, y_p) = d(\hat y_p, y_p)\} \Bigr)
 
-    0 is best, and a method that predicts the same for all perturbations scores exactly 0.5. The rank metric of
-    PerturBench :cite:p:`Wu2024`, whose code shuffles ties, of which this is the mean, and divides by N.
-    :func:`perturbation_discrimination` asks the other way round: which observation is closest to a prediction?
+    The best score is 0, and a method that predicts the same for all perturbations scores exactly 0.5. This is the rank
+    metric of PerturBench :cite:p:`Wu2024`, except that its code breaks ties at random, of which this is the mean, and
+    divides by N. :func:`perturbation_discrimination` asks the reverse: which observation is closest to a prediction?
 
     Parameters
     ----------
@@ -115,7 +114,7 @@ def rank(
 
     Returns
     -------
-    One number per perturbation, from 0, the best, to 1.
+    One number per perturbation, from 0 (best) to 1.
 
     Raises
     ------
@@ -138,9 +137,9 @@ def kept_spread(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike |
 
     .. math:: \sqrt{\frac{\sum_{pg} (\hat y_{pg} - \bar{\hat y}_g)^2}{\sum_{pg} (y_{pg} - \bar y_g)^2}}
 
-    with the means over perturbations. A method that predicts the same for all keeps 0 ("mean collapse"), however close it
-    is. The measured spread holds the noise of the measurement, which no prediction should have: the best prediction keeps
-    less than 1, and one that keeps 1 is not better for it. Read it beside an error such as :func:`l2`.
+    Means are over perturbations. A method that predicts the same for all keeps 0 ("mean collapse"), however close its
+    prediction is. The measured spread includes measurement noise, which a prediction should not have, so the best
+    prediction keeps less than 1, and keeping 1 is not better. Read it together with an error such as :func:`l2`.
 
     Parameters
     ----------
@@ -150,8 +149,8 @@ def kept_spread(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike |
 
     Returns
     -------
-    A share, from 0; more than 1 if the predictions differ more than the observations. NaN if all observations are the
-    same.
+    A share of at least 0; more than 1 if the predictions differ more than the observations. NaN if all observations are
+    the same.
 
     Raises
     ------

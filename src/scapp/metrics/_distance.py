@@ -30,9 +30,9 @@ def l2(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = N
 
     .. math:: \sqrt{\sum_g (\hat y_g - y_g)^2}
 
-    The main score of the benchmark of :cite:p:`AhlmannEltze2025`, there over the 1,000 genes of the highest expression
-    in control cells (:func:`top_expressed_genes`). Log-fold-changes and expression profiles give the same number if
-    they differ by the same control mean.
+    This is the main score of the benchmark of :cite:p:`AhlmannEltze2025`, where it is computed over the 1,000 genes
+    with the highest expression in control cells (:func:`top_expressed_genes`). Log-fold-changes and expression profiles
+    give the same number if they differ by the same control mean.
 
     Parameters
     ----------
@@ -81,8 +81,8 @@ def mae(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = 
 
     .. math:: \frac{1}{G} \sum_g |\hat y_g - y_g|
 
-    Less ruled by the few genes of the largest error than :func:`rmse`; one of the three scores of the Virtual Cell
-    Challenge :cite:p:`Roohani2025`.
+    It depends less than :func:`rmse` on the few genes with the largest errors, and is one of the three scores of the
+    Virtual Cell Challenge :cite:p:`Roohani2025`.
 
     Parameters
     ----------
@@ -110,31 +110,31 @@ def pearson_delta(
     weights: ArrayLike | None = None,
     genes: ArrayLike | None = None,
 ) -> float | NDArray[np.float64]:
-    r"""Return the Pearson correlation over the genes of each predicted change with the observed one.
+    r"""Return the Pearson correlation over genes between each predicted and observed change.
 
     .. math:: \operatorname{cor}_g(\hat y_g - r_g,\; y_g - r_g)
 
     With log-fold-changes as input and no reference, this is the correlation of the changes from control ("Pearson
-    delta", :cite:p:`AhlmannEltze2025`). A shift that all perturbations of a screen share makes it high for any
-    prediction that has the shift; with the mean log-fold-change of the training perturbations as `reference`, it says
-    how much of what is specific to a perturbation was predicted :cite:p:`VinasTorne2025`.
+    delta", :cite:p:`AhlmannEltze2025`). If all perturbations of a screen share a response, it is high for any
+    prediction that contains this response. With the mean log-fold-change of the training perturbations as `reference`,
+    it shows how well the perturbation-specific part was predicted :cite:p:`VinasTorne2025`.
 
     Parameters
     ----------
     {changes}
     reference
-        What both are compared with, of shape (n_genes,): None for the control, or the mean log-fold-change of the
-        training perturbations.
+        Profile subtracted from both, shape (n_genes,): the mean log-fold-change of the training perturbations, or None for
+        the control.
     weights
-        One weight a gene, 0 or more, such as those of :func:`effect_weights`: of the shape of `observed`, or (n_genes,);
-        equal weights if None. Means and variances over the genes are weighted.
+        Weight of each gene, 0 or more, for example from :func:`effect_weights`; in the shape of `observed`, or
+        (n_genes,). If None, all genes weigh the same. The weights apply to the means and variances over genes.
     {genes}
 
     Returns
     -------
-    One correlation a perturbation, from -1 to 1; a float for 1-d input. NaN means undefined: prediction or observation
-    is the same for all scored genes after subtraction of the reference, as that of
-    :class:`scapp.baselines.NoChange` is. Count these rather than average over the rest.
+    One correlation per perturbation, from -1 to 1; a float for 1-d input. NaN means undefined: after subtracting the
+    reference, the prediction (such as that of :class:`scapp.baselines.NoChange`) or the observation is the same for all
+    scored genes. Report how many are undefined, not only the mean of the rest.
 
     Raises
     ------
@@ -161,21 +161,21 @@ def cosine(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None
 
     .. math:: \frac{\sum_g \hat y_g y_g}{\sqrt{\sum_g \hat y_g^2} \sqrt{\sum_g y_g^2}}
 
-    As :func:`pearson_delta`, without the mean over the genes taken off: a prediction of the right pattern but of
-    another size has a cosine of 1 :cite:p:`Wu2024`.
+    Like :func:`pearson_delta`, but without subtracting the mean over genes. A prediction with the right pattern has a
+    cosine of 1, whatever its size :cite:p:`Wu2024`.
 
     Parameters
     ----------
     predicted, observed
-        Log-fold-changes of shape (n_perturbations, n_genes), or (n_genes,). Not profiles: all of these point the same
-        way.
+        Log-fold-changes, shape (n_perturbations, n_genes) or (n_genes,). Do not pass expression profiles, which all
+        point in the same direction.
     {genes}
 
     Returns
     -------
-    One cosine a perturbation, from -1 to 1; a float for 1-d input. NaN means undefined: no scored gene changes in the
-    prediction, as in that of :class:`scapp.baselines.NoChange`, or in the observation. Count these rather than average
-    over the rest.
+    One cosine per perturbation, from -1 to 1; a float for 1-d input. NaN means undefined: no scored gene changes in the
+    prediction (as in that of :class:`scapp.baselines.NoChange`) or in the observation. Report how many are undefined,
+    not only the mean of the rest.
 
     Raises
     ------
@@ -215,31 +215,31 @@ def energy_distance(
 
     .. math:: 2\, \mathbb{E}\, d(x, y) - \mathbb{E}\, d(x, x') - \mathbb{E}\, d(y, y')
 
-    with cells x, x' of the one and y, y' of the other. It is zero in expectation where both are drawn from the same
-    distribution and positive where not: other means, other spreads and other shapes all count, which no comparison of means
-    sees. Predicted cells (:func:`scapp.tl.sample_cells`) are compared with measured ones, or perturbed cells with controls
+    with cells x, x' from one population and y, y' from the other. Its expectation is zero if both are drawn from the same
+    distribution and positive otherwise: unlike a comparison of means, it responds to differences in spread and shape. Use
+    it to compare predicted cells (:func:`scapp.tl.sample_cells`) with measured ones, or perturbed cells with controls
     :cite:p:`Peidli2024`.
 
-    The distance grows with the number of genes and their noise. As is usual, reduce both to some principal components of
-    all cells first; distances in different spaces cannot be compared.
+    The distance grows with the number of genes and their noise. As usual, first reduce both populations to some
+    principal components of all cells; distances in different spaces cannot be compared.
 
     Parameters
     ----------
     cells, others
-        Cells of shape (n_cells, n_genes) and (n_others, n_genes); genes or components. Memory does not grow with
-        n_cells times n_others.
+        The two populations, shapes (n_cells, n_genes) and (n_others, n_genes); columns are genes or components. Memory
+        does not grow with n_cells times n_others.
     genes
         Mask or indices of the columns to compare; all if None.
     metric
-        The distance d: ``"euclidean"``, or ``"sqeuclidean"``, its square, as of scPerturb. With the square only the means
-        are compared: the result is twice the squared distance between them.
+        The distance d: ``"euclidean"``, or its square ``"sqeuclidean"``, as in scPerturb. With the square only the means
+        matter, and the result is twice the squared distance between them.
     unbiased
-        Whether a cell is left out of the comparison with its own population. If not, each mean holds distances of zero and
-        populations of few cells seem farther: the number that cell-eval gives.
+        Whether to leave a cell out of the comparison with its own population. If False, as in cell-eval, each mean
+        includes distances of zero, which makes small populations look farther apart.
 
     Returns
     -------
-    A number, in the unit of the cells (its square for ``"sqeuclidean"``); slightly negative values occur by chance where
+    A number, in the unit of the cells (its square for ``"sqeuclidean"``). It may be slightly negative by chance if
     `unbiased`.
 
     Raises

@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
 @checked
 def top_expressed_genes(control_mean: ArrayLike, n: int = 1000) -> NDArray[np.intp]:
-    """Return the genes of the highest mean expression in control cells, as the published benchmark scores them.
+    """Return the genes with the highest mean expression in control cells, which the published benchmark scores.
 
-    See :cite:p:`AhlmannEltze2025`; equal means stay in the order of the array.
+    See :cite:p:`AhlmannEltze2025`. Ties keep the order of the array.
 
     Parameters
     ----------
     control_mean
-        Mean expression of each gene in control cells, of shape (n_genes,), such as ``var["control_mean"]``. NaN counts
-        as 0.
+        Mean expression of each gene in control cells, shape (n_genes,), such as ``var["control_mean"]``. NaN counts as
+        0.
     n
-        How many genes; all of them if there are fewer.
+        Number of genes; all genes if there are fewer.
 
     Returns
     -------
-    Indices of the genes, the highest first, of shape (min(n, n_genes),).
+    Indices of the genes, the highest first, shape (min(n, n_genes),).
 
     Raises
     ------
@@ -56,15 +56,16 @@ def top_expressed_genes(control_mean: ArrayLike, n: int = 1000) -> NDArray[np.in
 def top_k_overlap(
     predicted: ArrayLike, observed: ArrayLike, k: int, *, genes: ArrayLike | None = None
 ) -> float | NDArray[np.float64]:
-    r"""Return the share of the k genes of the largest observed change that are among the k of the largest predicted change.
+    r"""Return the overlap of the k genes with the largest observed and the k with the largest predicted change.
 
     .. math:: \frac{1}{k} \bigl| \operatorname{top}_k |\hat y| \cap \operatorname{top}_k |y| \bigr|
 
-    Up and down count alike; :func:`direction_match` tells them apart. Where fewer than k genes change at all in the
-    observation, k is their number. A gene of no predicted change is never among the largest, so the prediction of no
-    change scores 0. Ties of the prediction at the last place count by their chance of a place; ties of the observation
-    there are all right. The overlap at k of cell-eval :cite:p:`Roohani2025` among genes that are significant in both,
-    except that cell-eval breaks ties by the order of the genes and gives 0 where this is NaN.
+    The direction of the changes is ignored; see :func:`direction_match`. If fewer than k genes change in the
+    observation, k is their number. A gene with no predicted change never counts as one of the largest, so the
+    prediction of no change scores 0. Predicted genes that tie for the last place count by their chance of a place;
+    observed genes that tie for it all count as right. This is the overlap at k of cell-eval :cite:p:`Roohani2025` among
+    genes that are significant in both, except that cell-eval breaks ties by the order of the genes and returns 0
+    instead of NaN.
 
     Parameters
     ----------
@@ -75,7 +76,7 @@ def top_k_overlap(
 
     Returns
     -------
-    One share a perturbation, from 0 to 1; a float for 1-d input. NaN where no gene changes in the observation.
+    One share per perturbation, from 0 to 1; a float for 1-d input. NaN if no gene changes in the observation.
 
     Raises
     ------
@@ -107,13 +108,13 @@ def direction_match(
     threshold: float | None = None,
     genes: ArrayLike | None = None,
 ) -> float | NDArray[np.float64]:
-    r"""Return the share of the most changed genes that are predicted to go up where they go up, and down where they go down.
+    r"""Return the share of the most changed genes that are predicted to change in the right direction.
 
     .. math:: \frac{1}{|S|} \sum_{g \in S} [\operatorname{sign} \hat y_g = \operatorname{sign} y_g]
 
-    S are the k genes of the largest observed change (with all that tie at the last place), or all of an observed
-    change of `threshold` or more. A predicted change of exactly 0 goes neither way and is wrong; guessing scores 0.5.
-    The direction match of cell-eval :cite:p:`Roohani2025`, whose S are the genes of a significant change.
+    S contains the k genes with the largest observed change (and all that tie for the last place), or all with an
+    observed change of at least `threshold`. A predicted change of exactly 0 counts as wrong; guessing scores 0.5. This
+    is the direction match of cell-eval :cite:p:`Roohani2025`, where S contains the genes with a significant change.
 
     Parameters
     ----------
@@ -126,7 +127,7 @@ def direction_match(
 
     Returns
     -------
-    One share a perturbation, from 0 to 1; a float for 1-d input. NaN where no gene changes that much.
+    One share per perturbation, from 0 to 1; a float for 1-d input. NaN if no gene changes that much.
 
     Raises
     ------
@@ -180,19 +181,20 @@ def hit_discovery_recall(
     .. math:: \frac{|\operatorname{top}_{bN}(s_{\cdot g}) \cap H_g|}{|H_g|}, \qquad
         H_g = \{p : |y_{pg}| \ge \text{threshold}\}
 
-    The perturbations are ordered by their score for the gene, and the first :math:`bN` are tested, with :math:`b` the
-    budget and :math:`N` the number of perturbations: rounded to the next whole number, and at least one. Perturbations
-    that tie at the last place count by their chance of a place, so that a constant score finds what guessing finds: the
-    budget. Where there are more regulators than places, the best possible share is the places over the regulators.
+    The perturbations are ordered by their score for the gene, and the first :math:`bN` are tested, where :math:`b` is
+    the budget and :math:`N` the number of perturbations; :math:`bN` is rounded and at least one. Perturbations that tie
+    for the last place count by their chance of a place, so a constant score does as well as guessing, whose share is
+    the budget. If there are more regulators than places, the best possible share is the number of places divided by
+    that of regulators.
 
     Parameters
     ----------
     scores
-        Scores of shape (n_perturbations, n_genes), the largest first, such as the magnitude of predicted log-fold-changes
-        or the probability of a change.
+        Scores, shape (n_perturbations, n_genes), such as the magnitude of predicted log-fold-changes or the probability
+        of a change; perturbations with larger scores are tested first.
     effects
-        Observed effects of the same shape, for example z-scores. Set those of a perturbation on its own target to 0,
-        as it is no discovery.
+        Observed effects of the same shape, for example z-scores. Set the effect of a perturbation on its own target to
+        0, because it is no discovery.
     threshold
         Smallest magnitude of a hit, more than 0, in the unit of `effects`.
     budget
@@ -201,7 +203,7 @@ def hit_discovery_recall(
 
     Returns
     -------
-    One share a gene, from 0 to 1; NaN for a gene without a hit, so that ``np.nanmean`` is the mean over those with one.
+    One share per gene, from 0 to 1; NaN for a gene without a hit, so that ``np.nanmean`` averages over genes with hits.
 
     Raises
     ------
@@ -237,23 +239,23 @@ def hit_discovery_recall(
 def changed_genes_auprc(
     probabilities: ArrayLike, changed: ArrayLike, *, genes: ArrayLike | None = None
 ) -> float | NDArray[np.float64]:
-    """Compute how well probabilities of a change find the genes that changed: area under precision and recall.
+    """Compute how well probabilities of a change find the genes that changed: area under the precision-recall curve.
 
-    The area is scikit-learn's average precision. Guessing gets the share of the genes that changed, which differs between
+    The area is scikit-learn's average precision. Guessing scores the share of genes that changed, which differs between
     perturbations.
 
     Parameters
     ----------
     probabilities
-        Probabilities of a change, or any score that is larger where a change is likelier, of shape
-        (n_perturbations, n_genes), or (n_genes,).
+        Probabilities of a change, or any score that increases with them, shape (n_perturbations, n_genes) or
+        (n_genes,).
     changed
         Which genes changed, of the same shape; boolean, or 0 and 1.
     {genes}
 
     Returns
     -------
-    One area a perturbation, from 0 to 1, the best; a float for 1-d input. NaN where no gene changed.
+    One area per perturbation, from 0 to 1 (best); a float for 1-d input. NaN if no gene changed.
 
     Raises
     ------
@@ -273,23 +275,23 @@ def changed_genes_auprc(
 def changed_genes_precision_recall(
     called: ArrayLike, changed: ArrayLike, *, threshold: float = 0.5, genes: ArrayLike | None = None
 ) -> tuple[float | NDArray[np.float64], float | NDArray[np.float64]]:
-    """Compute how many of the genes that are called changed did change, and how many of those that did are called.
+    """Compute the precision and recall of calling genes changed.
 
     Parameters
     ----------
     called
-        Probabilities of a change, such as ``layers["p_change"]``, or which genes are called, as 0 and 1; of shape
-        (n_perturbations, n_genes), or (n_genes,).
+        Probabilities of a change, such as ``layers["p_change"]``, or the calls themselves as 0 and 1; shape
+        (n_perturbations, n_genes) or (n_genes,).
     changed
         Which genes changed, of the same shape; boolean, or 0 and 1.
     threshold
-        The probability from which on a gene is called, more than 0 and up to 1.
+        Smallest probability at which a gene is called, more than 0 and at most 1.
     {genes}
 
     Returns
     -------
-    Precision and recall, one number a perturbation each; floats for 1-d input. Precision is NaN where no gene is called,
-    recall where none changed.
+    Precision and recall, with one number per perturbation; floats for 1-d input. Precision is NaN if no gene is called,
+    and recall if none changed.
 
     Raises
     ------
@@ -300,7 +302,7 @@ def changed_genes_precision_recall(
 
     See Also
     --------
-    changed_genes_auprc : over all thresholds.
+    changed_genes_auprc : area over all thresholds.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Genetic interactions: where two perturbations together do not do the sum of what each does."""
+"""Genetic interactions: deviations of double perturbations from the sum of the single effects."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def interaction_classes(
     share: float = 0.05,
     genes: ArrayLike | None = None,
 ) -> NDArray[np.str_]:
-    r"""Return the kind of interaction of each double perturbation and gene.
+    r"""Return the class of the interaction of each double perturbation in each gene.
 
     ============ ====================================================================================
     "additive"   not among the `share` of largest :math:`|y - a|`
@@ -34,8 +34,9 @@ def interaction_classes(
     "other"      with `singles`: the two single changes do not go the same way, so the words do not apply
     ============ ====================================================================================
 
-    Where the sum is exactly 0, every change goes further than it. The classes of :cite:p:`AhlmannEltze2025`, who call interactions by an empirical null at a false discovery rate of
-    5 % rather than by a fixed share, and always look at the single changes.
+    If the sum is exactly 0, every change goes further. These are the classes of :cite:p:`AhlmannEltze2025`, who call
+    interactions by an empirical null at a false discovery rate of 5 % instead of by a fixed share, and always use the
+    single changes.
 
     Parameters
     ----------
@@ -44,15 +45,15 @@ def interaction_classes(
     additive
         The sum of the log-fold-changes of the two single perturbations, of the same shape.
     singles
-        The two log-fold-changes that were summed, each of the same shape; without them no value is "other".
+        The two log-fold-changes in the sum, each of the same shape; without them no value is "other".
     share
-        Which part of all doubles and genes counts as interaction, between 0 and 1. Ties at the last place all count,
-        a difference of exactly 0 never does.
+        Share of all values (doubles times genes) that count as interactions, between 0 and 1. Ties for the last place
+        all count; a difference of exactly 0 never does.
     {genes}
 
     Returns
     -------
-    One word for each double and chosen gene.
+    One class name for each double and scored gene.
 
     Raises
     ------
@@ -76,32 +77,32 @@ def interaction_auprc(
     share: float = 0.05,
     genes: ArrayLike | None = None,
 ) -> float:
-    r"""Measure how well the predicted differences from additivity find the observed ones: area under precision and recall.
+    r"""Compute how well predicted differences from additivity find observed ones: area under the precision-recall curve.
 
-    All doubles and genes are ordered by :math:`|\hat y - a|`; right are the `share` of them of the largest
-    :math:`|y - a|`. The area is scikit-learn's average precision. Compare it with that of the prediction of no change,
-    0, and not with the `share` that guessing gets: where much changes much can deviate from the sum, so no change does
-    far better than guessing, and no published model did better than it :cite:p:`AhlmannEltze2025`. Any multiple of the
-    additive prediction orders as no change does.
+    All values (doubles times genes) are ordered by :math:`|\hat y - a|`; the `share` with the largest :math:`|y - a|`
+    are the true interactions. The area is scikit-learn's average precision. Compare it with that of predicting no
+    change (zeros), and not with guessing, which scores the `share`: large changes can deviate more from the sum, so no
+    change does far better than guessing, and no published model beat it :cite:p:`AhlmannEltze2025`. Any multiple of the
+    additive prediction gives the same order as no change.
 
     Parameters
     ----------
     predicted, observed, additive
-        Log-fold-changes of double perturbations as predicted, as observed, and the sum of those of the two single
-        perturbations, of shape (n_perturbations, n_genes), or (n_genes,).
+        Predicted and observed log-fold-changes of double perturbations, and the sums of those of the two single
+        perturbations, shape (n_perturbations, n_genes) or (n_genes,).
     kind
-        "synergy", "buffering" or "opposite": right are the interactions of this class (:func:`interaction_classes`)
-        only, and only what is predicted to be of this class is called, in the same order. Guessing then gets the share
-        of the class. None for all.
+        "synergy", "buffering" or "opposite": only interactions of this class (:func:`interaction_classes`) count as
+        true, and only values predicted to be in this class are called, in the same order. Guessing then scores the
+        share of the class. None for all classes.
     singles
-        The two log-fold-changes that were summed, for the classes; see :func:`interaction_classes`.
+        The two log-fold-changes in the sum, for the classes; see :func:`interaction_classes`.
     share
-        Which part of all doubles and genes counts as interaction, between 0 and 1.
+        Share of all values (doubles times genes) that count as interactions, between 0 and 1.
     {genes}
 
     Returns
     -------
-    The area, from 0 to 1, the best; NaN if there is no interaction (of the kind).
+    The area, from 0 to 1 (best); NaN if there is no interaction (of this class).
 
     Raises
     ------
@@ -131,24 +132,24 @@ def interaction_tpr_at_fdp(
     share: float = 0.05,
     genes: ArrayLike | None = None,
 ) -> float:
-    r"""Return the share of the interactions that are found if at most the proportion `fdp` of what is called may be wrong.
+    r"""Return the share of interactions found if at most the proportion `fdp` of the calls may be wrong.
 
-    The largest true positive rate of any cutoff on :math:`|\hat y - a|` whose false discovery proportion is `fdp` or
-    less, as in the curves of :cite:p:`AhlmannEltze2025`, who interpolate between cutoffs.
+    This is the largest true positive rate over all cutoffs on :math:`|\hat y - a|` whose false discovery proportion is
+    at most `fdp`, as in the curves of :cite:p:`AhlmannEltze2025`, who interpolate between cutoffs.
 
     Parameters
     ----------
     predicted, observed, additive
         As for :func:`interaction_auprc`.
     fdp
-        Allowed proportion of false among called interactions, from 0 to less than 1.
+        Allowed proportion of false calls, from 0 to less than 1.
     share
-        Which part of all doubles and genes counts as interaction, between 0 and 1.
+        Share of all values (doubles times genes) that count as interactions, between 0 and 1.
     {genes}
 
     Returns
     -------
-    A share, from 0 (also if no cutoff is that clean) to 1; NaN if there is no interaction.
+    A share from 0 (also if no cutoff meets `fdp`) to 1; NaN if there is no interaction.
 
     Raises
     ------
@@ -178,23 +179,23 @@ def interaction_sign_match(
     share: float = 0.05,
     genes: ArrayLike | None = None,
 ) -> float:
-    r"""Return the share of the rightly called interactions that are predicted to the right side of additivity.
+    r"""Return the share of correctly called interactions that are predicted on the right side of the sum.
 
-    Called are the `share` of doubles and genes of the largest :math:`|\hat y - a|`; rightly, if they are among the
-    `share` of the largest :math:`|y - a|`. Most interactions fall short of the sum, so that the prediction of no change
-    is on the right side of most: compare with it.
+    The `share` of values (doubles times genes) with the largest :math:`|\hat y - a|` are called, correctly so if they
+    are among the `share` with the largest :math:`|y - a|`. Most interactions fall short of the sum, so the prediction
+    of no change is on the right side of most of them; compare with it.
 
     Parameters
     ----------
     predicted, observed, additive
         As for :func:`interaction_auprc`.
     share
-        Which part of all doubles and genes counts as interaction, and is called, between 0 and 1.
+        Share of all values that count as interactions, and that are called, between 0 and 1.
     {genes}
 
     Returns
     -------
-    A share, from 0 to 1; NaN if nothing is rightly called.
+    A share from 0 to 1; NaN if nothing is correctly called.
 
     Raises
     ------
@@ -216,7 +217,7 @@ def _named(singles: tuple[ArrayLike, ArrayLike] | None) -> dict[str, ArrayLike]:
 
 
 def _interacting(values: NDArray[np.float64], additive: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
-    """Return whether a value is among the share of largest differences from additivity."""
+    """Return a mask of the values among the share with the largest differences from additivity."""
     if not 0 < share < 1:
         raise ValueError(f"share must be between 0 and 1, found {share}.")
     difference = np.abs(values - additive)
@@ -228,7 +229,7 @@ def _interacting(values: NDArray[np.float64], additive: NDArray[np.float64], sha
 def _kinds(
     values: NDArray[np.float64], additive: NDArray[np.float64], singles: list[NDArray[np.float64]]
 ) -> NDArray[np.str_]:
-    """Return the class of each value, as if all interacted."""
+    """Return the class that each value has if it is an interaction."""
     # Along the direction of the sum, the control is at 0 and the sum at its size.
     along = values * np.sign(additive)
     kinds = np.select([along < 0, along < np.abs(additive)], ["opposite", "buffering"], "synergy")

@@ -1,4 +1,4 @@
-"""Errors in which the genes that a perturbation changes count most."""
+"""Errors that give most weight to the genes that a perturbation changes."""
 
 from __future__ import annotations
 
@@ -28,30 +28,31 @@ def effect_weights(
     reference: ArrayLike | None = None,
     genes: ArrayLike | None = None,
 ) -> NDArray[np.float64]:
-    r"""Return weights of the genes of each perturbation: the more specifically it changes them, the higher.
+    r"""Return weights of the genes of each perturbation, which are higher the more specifically it changes them.
 
     .. math:: w_{pg} = \left( \frac{|t_{pg}| - \min_h |t_{ph}|}{\max_h |t_{ph}| - \min_h |t_{ph}|} \right)^2
         \quad\text{with}\quad t_{pg} = \frac{y_{pg} - r_{pg}}{s_{pg}}
 
-    The weights of :cite:p:`Mejia2025`, who take the t-statistic of a perturbation's cells against those of all other
-    perturbations. Here, without cells, :math:`r_p` is the mean of the other perturbations and :math:`s` the standard
-    error of the difference; without standard errors, all genes of a perturbation are taken as equally well measured.
+    These are the weights of :cite:p:`Mejia2025`, who use the t-statistic of a perturbation's cells against those of all
+    other perturbations. Here there are no cells, so :math:`r_p` is the mean of the other perturbations and :math:`s`
+    the standard error of the difference. Without standard errors, all genes of a perturbation count as equally well
+    measured.
 
     Parameters
     ----------
     effects
-        Observed log-fold-changes of shape (n_perturbations, n_genes), or (n_genes,) with a `reference`.
+        Observed log-fold-changes, shape (n_perturbations, n_genes), or (n_genes,) with a `reference`.
     standard_errors
         Their standard errors, of the same shape and positive, such as ``layers["lfc_se"]``.
     reference
-        What the effects are compared with, of shape (n_genes,), such as the mean log-fold-change of the training
-        perturbations; the mean of the other rows of `effects` if None.
+        Profile to compare the effects with, shape (n_genes,), such as the mean log-fold-change of the training
+        perturbations. If None, the mean of the other rows of `effects`.
     genes
         Mask or indices of the genes that are scored; all if None. All others get the weight 0.
 
     Returns
     -------
-    Weights from 0 to 1 of the shape of `effects`; 0 for all genes of a perturbation that has the same t everywhere.
+    Weights from 0 to 1 in the shape of `effects`; 0 for all genes of a perturbation with the same t everywhere.
 
     Raises
     ------
@@ -92,24 +93,24 @@ def effect_weights(
 def weighted_mse(
     predicted: ArrayLike, observed: ArrayLike, weights: ArrayLike, *, genes: ArrayLike | None = None
 ) -> float | NDArray[np.float64]:
-    r"""Return the mean squared error over the genes, weighted.
+    r"""Return the weighted mean squared error over genes.
 
     .. math:: \frac{\sum_g w_g (\hat y_g - y_g)^2}{\sum_g w_g}
 
-    With the weights of :func:`effect_weights`, an error counts where the perturbation does something, and not in the
-    thousands of genes that it leaves alone, among which the mean of all perturbations looks good :cite:p:`Mejia2025`.
+    With the weights of :func:`effect_weights`, errors count where the perturbation has an effect, and not in the
+    thousands of unaffected genes, which make the mean of all perturbations look good :cite:p:`Mejia2025`.
 
     Parameters
     ----------
     {profiles}
     weights
-        One weight a gene, 0 or more: of the shape of `observed`, or (n_genes,) for the same in all perturbations.
+        Weight of each gene, 0 or more, in the shape of `observed`, or (n_genes,) to use the same in all perturbations.
     {genes}
 
     Returns
     -------
-    One number per perturbation, in the square of the unit of the input; a float for 1-d input. NaN where all weights of
-    the perturbation are 0.
+    One number per perturbation, in the squared unit of the input; a float for 1-d input. NaN if all weights of the
+    perturbation are 0.
 
     Raises
     ------
@@ -131,28 +132,29 @@ def weighted_r2(
     reference: ArrayLike | None = None,
     genes: ArrayLike | None = None,
 ) -> float | NDArray[np.float64]:
-    r"""Return the share of the weighted variance of the observed change over the genes that is predicted.
+    r"""Return the share of the weighted variance over genes of the observed change that is predicted.
 
     .. math:: 1 - \frac{\sum_g w_g (\hat y_g - y_g)^2}{\sum_g w_g (\delta_g - \bar\delta)^2}
         \quad\text{with}\quad \delta_g = y_g - r_g, \quad \bar\delta = \frac{\sum_g w_g \delta_g}{\sum_g w_g}
 
-    :cite:p:`Mejia2025` write :math:`R^2_w(\Delta)`. 1 is best; 0 is what the same (best) change for all genes gets;
-    worse is negative, without limit. It is the weighted error on a scale that perturbations of all sizes share.
+    :cite:p:`Mejia2025` write :math:`R^2_w(\Delta)`. The best value is 1; the best prediction of one constant change for
+    all genes scores 0; there is no lower limit. It puts the weighted error on a scale that does not depend on the size
+    of the effect.
 
     Parameters
     ----------
     {changes}
     weights
-        One weight a gene, 0 or more: of the shape of `observed`, or (n_genes,); see :func:`effect_weights`.
+        Weight of each gene, 0 or more, in the shape of `observed`, or (n_genes,); see :func:`effect_weights`.
     reference
-        What both are compared with, of shape (n_genes,): None for the control, or the mean log-fold-change of the
-        training perturbations, as :cite:p:`Mejia2025` recommend.
+        Profile subtracted from both, shape (n_genes,): the mean log-fold-change of the training perturbations, as
+        :cite:p:`Mejia2025` recommend, or None for the control.
     {genes}
 
     Returns
     -------
-    One number per perturbation, up to 1; a float for 1-d input. NaN means undefined: the observation has the same change
-    in all genes that have a weight.
+    One number per perturbation, at most 1; a float for 1-d input. NaN means undefined: all genes with a weight have the
+    same observed change.
 
     Raises
     ------
@@ -168,6 +170,6 @@ def weighted_r2(
         change = observation - read_reference(reference, np.shape(observed)[-1], genes)
     centred = change - np.sum(shares * change, axis=-1, keepdims=True)
     variance = np.sum(shares * centred**2, axis=-1)
-    # Rounding leaves a little where all weighted changes are the same: that is no variance to predict.
+    # If all weighted changes are equal, rounding leaves a tiny variance, which does not count.
     negligible = ~(variance > 1e-14 * np.sum(shares * change**2, axis=-1))
     return as_number(1 - error / np.where(negligible, np.nan, variance))
