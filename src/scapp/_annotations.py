@@ -149,7 +149,7 @@ def joined_names(column: pd.Series) -> str:
 
 
 def read_gmt(path: PathLike) -> dict[str, list[str]]:
-    """Read gene sets, one a line: name, description, genes, separated by tabs; ValueError if a set occurs twice.
+    """Read gene sets, one per line: name, description, genes, separated by tabs; ValueError if a set occurs twice.
 
     The weights that Enrichr's libraries put behind a gene (``"KLF1,1.0"``) are left out.
     """

@@ -84,7 +84,7 @@ def fetch(
 ) -> Path:
     """Return the path of a file, which is downloaded if it is not there.
 
-    `local` is a copy of it, taken in the place of a download. Files are kept in `folder`, also in folders inside; see
+    `local` is a copy of it, taken instead of downloading it. Files are kept in `folder`, also in folders inside; see
     :func:`data_folder`. One that is there is never written over. `base_url` is a mirror that has the file under its name; else that
     of ``$SCAPP_DATA_URL``, else the public host. `timeout` is in seconds without a byte, `retries` counts tries after the first; a
     transfer that has come far since has all of these again.

@@ -304,7 +304,7 @@ def check_known(perturbations: Iterable[Perturbation], nodes: Sequence[str]) -> 
         return
     described = []
     for gene in unknown[:5]:
-        # Where another join cuts the name into known genes, the same with the usual one.
+        # If another separator splits the name into known genes, suggest the same label with the usual separator.
         cut = ([part.strip() for part in gene.split(join)] for join in JOINS)
         rejoined = [SEPARATOR.join(parts) for parts in cut if len(parts) > 1 and known.issuperset(parts)][:1]
         like = [*rejoined, *near_matches(gene, nodes)][:3]

@@ -155,7 +155,7 @@ def test_unreadable_labels_and_shapes_are_refused(tmp_path):
     with pytest.raises(ValueError, match="a row for each of 3 labels"):
         read_predictions(tmp_path / "p.npz", LABELS, GENES, seed=1)
     np.savez(tmp_path / "p.npz", labels=LABELS, genes=GENES, lfc=LFC, seed=[1, 1])
-    with pytest.raises(ValueError, match="one whole number a row"):
+    with pytest.raises(ValueError, match="one whole number per row"):
         read_predictions(tmp_path / "p.npz", LABELS, GENES, seed=1)
 
 

@@ -1,4 +1,4 @@
-"""Guides become the labels of perturbations, and what cannot be labelled is set apart and counted."""
+"""Guides become the labels of perturbations, and what cannot be labelled is set aside and counted."""
 
 from __future__ import annotations
 
@@ -416,7 +416,7 @@ def test_what_is_written_survives_a_file_and_leads_to_effects(simulated, tmp_pat
         scapp.pp.pseudobulk(again)
     effects = scapp.pp.pseudobulk(again[again.obs["perturbation"].notna()].copy(), on_few_cells="drop", min_cells=5)
     assert effects.n_obs == 32
-    assert len(report.to_frame()) == 13 and "set apart: without a guide" in repr(report)
+    assert len(report.to_frame()) == 13 and "set aside: without a guide" in repr(report)
 
 
 def test_the_papalexi_labels_agree_with_the_targets_that_were_published(shared_data):

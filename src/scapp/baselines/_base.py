@@ -50,7 +50,7 @@ class Baseline(ABC):
         perturbation_key
             Column of ``effects.obs`` with the labels.
         sep
-            What joins the genes of a combination.
+            Separator between the genes of a combination.
 
         Returns
         -------

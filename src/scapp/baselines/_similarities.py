@@ -254,7 +254,7 @@ def annotation_similarity(
     genes
         The genes to compare: the perturbed ones, to be trained on and to be predicted.
     aliases
-        Names of genes, as in :func:`scapp.pp.add_network`.
+        Gene aliases, as in :func:`scapp.pp.add_network`.
 
     Returns
     -------
@@ -296,7 +296,7 @@ def diffusion_similarity(
     restart
         Probability of the walk to go back to its start at each step.
     aliases
-        Names of genes, as in :func:`scapp.pp.add_network`.
+        Gene aliases, as in :func:`scapp.pp.add_network`.
 
     Returns
     -------

@@ -74,18 +74,18 @@ def check_split(
         A task; a :class:`Split` of labels; or cells, effects or a table of their `obs` with a column that says on which
         side each stands.
     claim
-        What a score is to show. ``"unseen"``: genes occur nowhere in training. ``"combinations"``: combinations of genes
+        What the split should test. ``"unseen"``: genes occur nowhere in training. ``"combinations"``: combinations of genes
         that may be measured. ``"seen"``: other cells of the same perturbations. If None that of the task, or else unseen
         genes for the single perturbations that are held out, and combinations for the others.
     split_key
-        Of cells, effects or a table: column with the side.
+        For cells, effects or a table: column with the side of each.
     train, test
         The values in it; `test` may be several, and None takes all but `train` and missing ones.
     perturbation_key, control, sep
         Labels, the control in them, and what joins the genes of a combination, as in :func:`scapp.pp.pseudobulk`. A
         :class:`Split` and a task have labels joined by ``"+"``.
     guide_key, batch_key
-        Of cells, effects or a table, and of the effects of a task: columns with the guide and the batch; not checked if
+        For cells, effects or a table, and for the effects of a task: columns with the guide and the batch; not checked if
         None.
 
     Returns
@@ -256,7 +256,7 @@ def _of_columns(
             )
     if not (isinstance(data, AnnData) and Key.layers.LFC in data.layers):
         return sides
-    # Effects have one row a perturbation and no controls.
+    # Effects have one row per perturbation and no controls.
     effects, share = (_lfc(data[in_train]), _lfc(data[in_test])), _control_share(data[in_train])
     return replace(sides, are_cells=False, effects=effects, labels=held, control_share=share)
 
@@ -352,7 +352,7 @@ def _guides(side: Sides, claim: Claim | None) -> Iterable[Finding]:
             yield Finding(OK, len(both), len(held), both, f"{len(both)} guides are on both sides.")
     if claim == "seen":
         return
-    # Where labels name guides, the perturbation is their gene.
+    # If labels name guides, the perturbation is their gene.
     trained = {_without_guide(genes) for genes in side.train}
     shared = [
         format_label(genes) for genes in side.test if _without_guide(genes) in trained and genes not in set(side.train)

@@ -200,7 +200,7 @@ def export_task(task: Task, folder: PathLike) -> list[Path]:
     task
         A task of the benchmark.
     folder
-        Where to write; made if absent.
+        Folder to write to; created if missing.
 
     Returns
     -------
@@ -322,7 +322,7 @@ def _of_seed(content: _Content, seed: int | None, file: Path) -> _Content:
         return content
     found = to_numbers(pd.Series(np.asarray(content.seed).ravel()))
     if len(found) != len(content.labels) or found.isna().any():
-        raise ValueError(f"The seeds in {str(file)!r} should be one whole number a row. {EXPECTED}")
+        raise ValueError(f"The seeds in {str(file)!r} should be one whole number per row. {EXPECTED}")
     seeds = sorted({int(value) for value in found})
     if seed is None:
         if len(seeds) > 1:

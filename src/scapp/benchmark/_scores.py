@@ -219,7 +219,7 @@ class _Scorer:
 
     def ceiling(self) -> pd.DataFrame:
         """Return the L2 that noise leaves to a perfect prediction, by halves of the cells or else by standard errors."""
-        # Of contexts, the other measurement differs by more than noise.
+        # Measurements in different contexts differ by more than noise.
         halves = None if self.task.kind == "context" else (self.task.halves or {}).get(self.split.seed)
         rows: list[int] = []
         values: Any = np.zeros(0)
@@ -236,7 +236,7 @@ class _Scorer:
         of, perturbations = (CEILING, "ceiling"), np.array(labels, dtype=object)
         table = self._rows(of, perturbations, "ceiling_l2", values, self.n_seen[rows], self.effect_size[rows])
         if len(rows) == len(self.observed) > 1:
-            # What noise adds to the spread between perturbations is not to be kept.
+            # Predictions should not keep the spread between perturbations that noise adds.
             spread = np.square(self.observed - self.observed.mean(axis=0)).sum()
             noise = np.square(values).sum() * (1 - 1 / len(rows))
             kept = float(np.sqrt(max(1 - noise / spread, 0))) if spread > 0 else float("nan")

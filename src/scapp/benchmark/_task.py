@@ -136,7 +136,7 @@ class Task:
         the effects in the other half. ``"context"``: train on effects in some contexts, such as cell lines, predict the same
         perturbations in another.
     note
-        What a reader of the results has to know.
+        Notes for readers of the results.
     sources
         Network and gene features; None leaves out the methods that need a network.
     halves
@@ -303,7 +303,7 @@ class Task:
             found = 2 * float(np.nanmedian(errors))
         else:
             found = float(np.quantile(np.abs(self.observed(split)), 1 - CHANGED_SHARE))
-        # Where hardly anything is measured to change, the smallest change of all.
+        # If hardly anything changes, take the smallest change of all.
         return found if found > 0 else float(np.finfo(np.float32).tiny)
 
     def n_seen(self, split: Split) -> NDArray[np.intp]:

@@ -76,7 +76,7 @@ _GUIDE_COLUMNS = ("bio_rep", "grna_id", "grna_target", "grna_umi", "grna_umi_tot
 # Texts that the docstrings of several screens share.
 _FETCHED = """\
 folder
-    Where the file is, or goes; ``$SCAPP_DATA_DIR`` or else ``scanpy.settings.datasetdir`` if None.
+    Folder of the file; if None, ``$SCAPP_DATA_DIR`` or else ``scanpy.settings.datasetdir``.
 base_url
     Mirror that has the file under its name; ``$SCAPP_DATA_URL`` or else the public host if None.
 progress_bar
@@ -458,7 +458,7 @@ def _effect_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _readable(path: Path, read: Callable[[Path], _Read]) -> _Read:
-    # What numpy, mudata and h5py raise of damaged files.
+    # Errors that numpy, mudata and h5py raise for damaged files.
     errors = (OSError, KeyError, TypeError, ValueError, EOFError, zlib.error, zipfile.BadZipFile)
     try:
         return read(path)

@@ -211,7 +211,7 @@ class GroupSums:
                 *(nothing if part is None else part for part in (self._reference, self.products)),
             )
         elif (groups >= 0).any():
-            # Which cells belong to each group that occurs, so that one product sums over the cells of each.
+            # Membership of cells in the groups that occur, so that one product sums over the cells of each group.
             cells = np.flatnonzero(groups >= 0)
             present, group = np.unique(groups[cells], return_inverse=True)
             shape = (len(present), len(groups))

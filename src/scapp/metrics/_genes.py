@@ -250,7 +250,7 @@ def changed_genes_auprc(
         Probabilities of a change, or any score that increases with them, shape (n_perturbations, n_genes) or
         (n_genes,).
     changed
-        Which genes changed, of the same shape; boolean, or 0 and 1.
+        Mask of the genes that changed, of the same shape; boolean, or 0 and 1.
     {genes}
 
     Returns
@@ -283,7 +283,7 @@ def changed_genes_precision_recall(
         Probabilities of a change, such as ``layers["p_change"]``, or the calls themselves as 0 and 1; shape
         (n_perturbations, n_genes) or (n_genes,).
     changed
-        Which genes changed, of the same shape; boolean, or 0 and 1.
+        Mask of the genes that changed, of the same shape; boolean, or 0 and 1.
     threshold
         Smallest probability at which a gene is called, more than 0 and at most 1.
     {genes}

@@ -70,7 +70,7 @@ def read_kinds(
     Parameters
     ----------
     adata
-        What the effects were read from.
+        AnnData from which the effects were read.
     kind
         ``"interference"``, ``"activation"``, ``"knockout"``, or a column of ``adata.obs``.
 

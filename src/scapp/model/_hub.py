@@ -50,17 +50,17 @@ def save_for_hub(
     model
         A trained :class:`scapp.model.APP`.
     folder
-        Where to save; made if it is not there.
+        Folder to save to; created if missing.
     license_info
         Licence of the weights and the data, as the hub names it, such as ``"cc-by-4.0"``.
     description
-        What the model was trained on, for the reader of the card.
+        Description of the training data for the model card.
     references
         Papers and data sets to be cited.
     tissues
         Tissues or cell lines of the screen.
     data_url
-        Where the training data come from.
+        Source of the training data.
     overwrite
         Whether the model, the data and the card (``README.md``) of the folder may be replaced. Other files stay.
 

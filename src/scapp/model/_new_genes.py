@@ -78,7 +78,7 @@ class NewGenesMixin:
         genes
             Names of the genes, none of which is a node of the model.
         edges
-            What joins them to genes of the model or to each other, in any form of a table that :func:`scapp.pp.add_network` takes.
+            Edges from the new genes to genes of the model or to each other, in any form that :func:`scapp.pp.add_network` accepts.
             Edges between other genes may be listed and are not added, so that a whole network can be given. For a model of
             several networks: one table for each key, or a table with a column ``network`` that names the key of each edge.
             Weights are on the scale of their source: they are scaled such that edges that the model has as well agree with
@@ -88,7 +88,7 @@ class NewGenesMixin:
             for several features one table for each key. For features that were reduced to components, such as annotations, make
             these again with the new genes among ``adata.var_names`` (see Examples).
         aliases
-            Names of genes, as in :func:`scapp.pp.add_network`, to find the genes of the model under other names in `edges`.
+            Gene aliases, as in :func:`scapp.pp.add_network`, to find the genes of the model under other names in `edges`.
 
         Returns
         -------

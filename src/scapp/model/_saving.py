@@ -41,7 +41,7 @@ def rewrite(folder: Path, prefix: str, save_kwargs: dict[str, Any]) -> None:
     folder
         Holds the model, and perhaps its data.
     prefix
-        Stands before the names of the files.
+        Prefix of the file names.
     save_kwargs
         For :func:`torch.save`.
     """
@@ -61,7 +61,7 @@ def check(folder: Path, prefix: str, *, with_data: bool) -> None:
     folder
         Holds the model.
     prefix
-        Stands before the names of the files.
+        Prefix of the file names.
     with_data
         Whether the data beside it are to be loaded too, and must be those that were saved with the model.
 

@@ -59,7 +59,7 @@ class GraphEncoder(nn.Module):
     n_networks
         Number of networks.
     aggregation
-        How neighbours are aggregated.
+        Aggregation over neighbours.
     activation
         :math:`\sigma`.
     """

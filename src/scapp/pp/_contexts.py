@@ -67,15 +67,15 @@ def effects_by_context(
 
 @checked
 def select_context(effects: AnnData, context: object) -> AnnData:
-    """Select the effects in one context, in the form of those of a screen in that context alone.
+    """Select the effects in one context, as if the screen had been done only there.
 
     Parameters
     ----------
     effects
-        Effects in several contexts, from :func:`scapp.pp.pseudobulk` with `context_key` or :func:`scapp.pp.read_effects`; of
-        all genes or some. Not changed.
+        Effects in several contexts, from :func:`scapp.pp.pseudobulk` with `context_key` or
+        :func:`scapp.pp.read_effects`; of all genes or some. They are not changed.
     context
-        Which one, such as ``"K562"``; numbers are found by what they look like.
+        The context to select, such as ``"K562"``; numbers may be given as numbers or text.
 
     Returns
     -------
@@ -85,7 +85,7 @@ def select_context(effects: AnnData, context: object) -> AnnData:
     Raises
     ------
     ValueError
-        If these are no effects in contexts, or there is no such context or none of its effects.
+        If `effects` are not effects in contexts, or the context does not exist or has no effects.
 
     Examples
     --------
@@ -144,51 +144,52 @@ def add_effects_as_features(
     seed: int = 0,
     copy: bool = False,
 ) -> AnnData | None:
-    """Add what perturbing each gene does in another screen, as features of the genes.
+    """Add the effects of perturbing each gene in another screen as gene features.
 
-    A screen in another cell line or condition is the strongest evidence known for genes that were not perturbed in this
-    one: a linear model that describes genes by their effects in the other of two lines is 10 to 19 % better than without
-    :cite:p:`AhlmannEltze2025`. The features of a gene are the principal components of the effects of perturbing it alone there,
-    less what all perturbations have in common; each component is shortened by the size of the first one left out, which
-    takes most of the noise away. The target's own change is left out.
+    A screen in another cell line or condition is the strongest known evidence for genes that were not perturbed in this
+    one: with two cell lines, a linear model is 10 to 19 % better if it describes genes by their effects in the other
+    line :cite:p:`AhlmannEltze2025`. The features of a gene are the principal components of the effect of perturbing it
+    alone in the other screen, after subtracting the common part of all perturbations. Each component is shrunk by the
+    size of the first one left out, which removes most of the noise. The change of the target itself is left out.
 
-    **The other screen must be another screen.** Effects of the same cells, of a replicate of them or of all perturbations
-    of the screen that you hold out from hold the answers, and make any score worthless. Where `adata` holds effects, those
-    that equal them are refused; nothing can recognise a replicate, nor the effects of cells that `adata` holds.
+    **The other screen must really be a different one.** Effects of the same cells or of a replicate, or effects of all
+    perturbations of the screen from which you hold some out, contain the answers and make any score worthless. If
+    `adata` holds effects, identical effects are refused, but nothing can recognise a replicate, or effects of the cells
+    in `adata`.
 
     Parameters
     ----------
     adata
-        Cells or effects of this screen, which gets the features.
+        Cells or effects of this screen, to which the features are added.
     effects
-        Effects of the other screen, one observation per perturbation, of any genes. Combinations are not used.
+        Effects of the other screen, with one observation per perturbation and any genes. Combinations are not used.
     key_added
-        Where the features go, to be named with ``gene_features_key=…``.
+        Key in `varm` for the features, to pass as ``gene_features_key=…``.
     n_components
-        How many principal components; fewer where there are fewer perturbations or genes.
+        Number of principal components; fewer if there are fewer perturbations or genes.
     perturbation_key, sep
-        Column with the labels, in both, and what joins the genes of a combination.
+        Column with the labels in both screens, and separator between the genes of a combination.
     control
         Label of the control cells of `adata`; None if it holds effects.
     layer
-        Layer of the log-fold-changes, in both.
+        Layer of the log-fold-changes in both screens.
     aliases
-        Names of genes, as in :func:`scapp.pp.add_network`.
+        Gene aliases, as in :func:`scapp.pp.add_network`.
     seed
-        Seed of the decomposition's start.
+        Random seed of the decomposition.
     copy
-        Return a changed copy and leave `adata` as it is.
+        Return a changed copy and leave `adata` unchanged.
 
     Returns
     -------
     None, or the copy. Adds ``adata.varm[key_added]``, float32 of shape (n_vars, n_components);
-    the rows of genes that were not perturbed there are NaN. ``scapp.pp.report(adata, "gene_features", key_added)`` returns
-    how many genes they cover.
+    the rows of genes that were not perturbed there are NaN. ``scapp.pp.report(adata, "gene_features", key_added)``
+    reports how many genes they cover.
 
     Raises
     ------
     ValueError
-        If `effects` are no effects, are those of `adata`, or hold fewer than four single perturbations, and as in
+        If `effects` are not effects, are those of `adata`, or hold fewer than four single perturbations; also as in
         :func:`scapp.pp.add_gene_features`. Nothing is written then.
 
     Examples

@@ -24,14 +24,14 @@ WORKED, UNCLEAR, OPPOSITE, NOT_MEASURED = STATUS = ("worked", "unclear", "opposi
 
 @dataclass(frozen=True, repr=False)
 class EfficacyReport(Report, what="efficacy"):
-    """Report of what perturbations did to their own targets.
+    """Report of the effects of perturbations on their own targets.
 
     Parameters
     ----------
     n_perturbations
-        All perturbations; they are the sum of the next four.
+        Number of all perturbations, the sum of the next four.
     n_worked, n_unclear, n_opposite, n_not_measured
-        Perturbations by ``obs["efficacy_status"]``.
+        Numbers of perturbations by ``obs["efficacy_status"]``.
     failed
         Labels of those that are unclear or opposite.
     targets
@@ -74,38 +74,38 @@ def check_efficacy(
     min_change: float = 0.0,
     copy: bool = False,
 ) -> AnnData | None:
-    """Check on the data whether each perturbation changed its own target, in the direction that it should.
+    """Check whether each perturbation changed its own target in the intended direction.
 
-    Interference and knockout should lower the target, activation raise it. A perturbation worked if the target's own
-    log-fold-change has this direction, is at least `n_errors` standard errors and at least `min_change`; it went the
-    opposite way if the same is true of the other direction; else it is unclear, for want of an effect or of cells. A
-    combination is judged by its weakest measured target.
+    Interference and knockout should lower the target, and activation should raise it. A perturbation worked if the
+    target's log-fold-change has this direction and is at least `n_errors` standard errors and at least `min_change`. It
+    is opposite if the same holds for the other direction, and otherwise unclear, because the effect is too small or
+    there are too few cells. A combination is judged by its weakest measured target.
 
-    A knockout destroys the protein; its transcript often falls, through nonsense-mediated decay, but need not. There,
-    unclear is not failed.
+    A knockout destroys the protein; its transcript often falls, through nonsense-mediated decay, but need not. So for
+    knockouts, unclear does not mean failed.
 
     Parameters
     ----------
     effects
-        One observation per perturbation, as :func:`scapp.pp.pseudobulk` makes them; changed in place unless `copy`.
+        Effects with one observation per perturbation, from :func:`scapp.pp.pseudobulk`; changed in place unless `copy`.
     kind
         ``"interference"``, ``"activation"`` or ``"knockout"``, or other usual names of these (``"CRISPRi"``,
         ``"knockdown"``, …); for a mixed screen a column of ``effects.obs`` with the kind of each perturbation. In a
-        combination each gene has the kind of its own single perturbation, or, where that is not in the screen, that
-        of the combination.
+        combination, each gene has the kind of its own single perturbation or, if that is not in the screen, the kind of
+        the combination.
     perturbation_key
         Column of ``effects.obs`` with the labels.
     sep
-        What joins the genes of a combination.
+        Separator between the genes of a combination.
     layer
         Layer of log-fold-changes; `X` if None. Their standard errors are read from ``layers["lfc_se"]``.
     n_errors
-        How many standard errors an effect must have.
+        Minimum size of an effect in standard errors.
     min_change
-        How large it must be, as a natural log-fold-change. Needed where there are no standard errors: without, a target
+        Minimum size of an effect, as a natural log-fold-change. Required if there are no standard errors: without it, a target
         whose error is NaN is unclear.
     copy
-        Return a changed copy and leave `effects` as it is.
+        Return a changed copy and leave `effects` unchanged.
 
     Returns
     -------
@@ -120,7 +120,7 @@ def check_efficacy(
     Raises
     ------
     ValueError
-        If these are no effects, a kind is unknown, or there are neither standard errors nor a `min_change`.
+        If `effects` are not effects, a kind is unknown, or there are neither standard errors nor a `min_change`.
 
     Examples
     --------

@@ -63,63 +63,64 @@ def add_evidence(
     progress_bar: bool = True,
     copy: bool = False,
 ) -> AnnData | None:
-    """Add what is known about genes: the recommended networks and annotations, and your own beside them.
+    """Add prior knowledge about genes: the recommended networks and annotations, and your own.
 
-    STRING :cite:p:`Szklarczyk2023` without text mining becomes four networks, as each kind of its evidence predicts better
-    alone than in their sum: ``varp["experiments"]``, ``varp["database"]``, ``varp["coexpression"]``, and the combined
-    ``varp["network"]``. The Gene Ontology :cite:p:`Ashburner2000`, passed on to broader terms, and Reactome
-    :cite:p:`Milacic2024` become ``varm["go"]`` and ``varm["reactome"]``, whose rows have tf-idf cosines as dot products.
+    STRING :cite:p:`Szklarczyk2023` without text mining becomes four networks, because its kinds of evidence predict
+    better separately than as a sum: ``varp["experiments"]``, ``varp["database"]``, ``varp["coexpression"]``, and the
+    combined ``varp["network"]``. The Gene Ontology :cite:p:`Ashburner2000`, propagated to broader terms, and Reactome
+    :cite:p:`Milacic2024` become ``varm["go"]`` and ``varm["reactome"]``, whose rows have tf-idf cosines as dot
+    products.
 
-    Files come from `local` if it is given. Otherwise they come from the cache, and what is not there is downloaded into it,
-    about 150 MB for human.
+    Files are read from `local` if it is given. Otherwise they are read from the cache, and missing files are downloaded
+    into it, about 150 MB for human.
 
     Parameters
     ----------
     effects
-        One observation per perturbation; changed in place unless `copy`. Genes that were perturbed but not measured can have
-        evidence once :func:`add_unmeasured_genes` has made room for them; the summary names those that have none.
+        Effects with one observation per perturbation; changed in place unless `copy`. Call :func:`add_unmeasured_genes`
+        first, so that genes that were perturbed but not measured get evidence too; the summary names those without.
     species
-        ``"human"``, ``"mouse"``, ``"rat"``, ``"zebrafish"``, ``"fly"``, ``"worm"`` or ``"yeast"``. Reactome can be downloaded
-        for human only.
+        ``"human"``, ``"mouse"``, ``"rat"``, ``"zebrafish"``, ``"fly"``, ``"worm"`` or ``"yeast"``. Reactome can be
+        downloaded only for human.
     sources
         Some of ``"string"``, ``"go"`` and ``"reactome"``; empty to use only your own evidence.
     networks
-        More networks: for each key of `varp` the edges, in any form that :func:`add_network` takes.
+        Additional networks: for each key of `varp` the edges, in any form that :func:`add_network` accepts.
     features
-        More gene features: for each key of `varm` a table, annotations or a network, in any form that
-        :func:`add_gene_features` takes. Annotations are reduced as GO and Reactome are, tables are kept as they are.
+        Additional gene features: for each key of `varm` a table, annotations or a network, in any form that
+        :func:`add_gene_features` accepts. Annotations are reduced like GO and Reactome, and tables are kept unchanged.
     local
-        Folder of files, from which all of `sources` is read. Recognised by their names are a table of STRING
+        Folder of files from which all `sources` are read. These files are recognised by name: a table of STRING
         (``string*.tsv.gz`` with the columns source, target, combined_score, experiments, database, coexpression) or its own
         files (``9606.protein.links.detailed.v12.0.txt.gz`` and ``9606.protein.info.v12.0.txt.gz``); GO as tables
         (``gene2go*.tsv.gz``, ``go*parents*.tsv.gz``) or in its own formats (``*.gaf.gz``, ``*.obo``); ``reactome*.gmt.gz``;
         names of genes (``*alias*.tsv.gz``, ``hgnc*.txt``).
     cache_dir
-        Folder of downloaded files; ``$SCAPP_DATA_DIR``, or that of scanpy, if None.
+        Folder of downloaded files; if None, ``$SCAPP_DATA_DIR`` or the folder of scanpy.
     base_url
-        Mirror that has the files under their names; ``$SCAPP_DATA_URL``, or the public hosts, if None.
+        Mirror that has the files under the same names; if None, ``$SCAPP_DATA_URL`` or the public hosts.
     aliases
-        Other names of genes, as in :func:`add_network`. ``"auto"`` takes those of `local`, or HGNC's :cite:p:`Seal2023` for
-        human; None matches genes by symbol alone.
+        Gene aliases, as in :func:`add_network`. ``"auto"`` uses those in `local`, or HGNC's :cite:p:`Seal2023` for
+        human; None matches genes only by symbol.
     min_score
-        Combined score of STRING, from 0 to 1000, below which edges are left out.
+        Minimum combined score of STRING edges, from 0 to 1000.
     min_genes, max_genes
-        Terms with fewer or more annotated genes are left out.
+        Leave out terms with fewer or more annotated genes.
     n_components
         Length of a gene's vector for annotations.
     perturbation_key, control, sep
-        Where perturbations are named, to report perturbed genes without evidence. The column may be absent.
+        Column with the perturbations, control label and separator, for reporting perturbed genes without evidence; optional.
     progress_bar
         Whether to show the progress of downloads and of the matching.
     copy
-        Return a changed copy and leave `effects` as it is.
+        Return a changed copy and leave `effects` unchanged.
 
     Returns
     -------
-    None, or the copy. Beside the arrays, ``effects.uns["scapp"]["evidence"]`` holds ``network_keys`` and
-    ``gene_features_keys``; for each of these, in ``networks`` and ``gene_features``, the source, its licence and version,
-    and what was matched (``n_genes``, ``n_edges``, ``n_features``); ``perturbed_genes_without_evidence`` and, among them,
-    ``perturbed_genes_not_in_var``. Evidence of an earlier call is kept, and replaced where a key is the same.
+    None, or the copy. Besides the arrays, this writes ``effects.uns["scapp"]["evidence"]`` with ``network_keys`` and
+    ``gene_features_keys``; for each of these, in ``networks`` and ``gene_features``, the source, its licence and
+    version, and the numbers matched (``n_genes``, ``n_edges``, ``n_features``); ``perturbed_genes_without_evidence``
+    and, among them, ``perturbed_genes_not_in_var``. Evidence from an earlier call is kept, unless a key is the same.
 
     Raises
     ------

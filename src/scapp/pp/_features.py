@@ -59,19 +59,19 @@ class GeneFeaturesReport(Report, what="gene_features"):
     Parameters
     ----------
     key
-        Where the features are: ``adata.varm[key]``.
+        Key of the features in ``adata.varm``.
     kind
         ``"table"``, ``"annotations"`` or ``"network"``.
     n_features
         Length of a gene's vector.
     n_genes, n_genes_with_features, n_genes_by_alias
-        The genes of adata; how many of them have features; how many of these were found by an alias.
+        Number of genes in adata, of those with features, and of those found by an alias.
     n_genes_in_source
-        Genes that the source describes.
+        Number of genes that the source describes.
     perturbed_genes_without_features
-        The perturbed genes, of adata or not, that have none.
+        Perturbed genes without features, whether in adata or not.
     ambiguous_names
-        Names that could mean several genes, and so were not used.
+        Names that could mean several genes and were therefore not used.
     """
 
     _group = Key.uns.GENE_FEATURES
@@ -117,7 +117,7 @@ def add_gene_features(
     sep: str = SEPARATOR,
     copy: bool = False,
 ) -> AnnData | None:
-    """Put a vector for each gene into ``adata.varm[key_added]``.
+    """Write a feature vector for each gene into ``adata.varm[key_added]``.
 
     Parameters
     ----------
@@ -127,36 +127,36 @@ def add_gene_features(
         A *table*: numeric DataFrame indexed by gene; a csv, tsv or parquet file with the genes in the first column
         and numbers in the others; an npz file that holds one array of names and one of numbers, such as the
         embeddings of a language model; or an h5ad file, a folder of PIE, STRING's embeddings (h5) or DepMap's
-        ``CRISPRGeneEffect.csv``, as :func:`scapp.resources.read_embedding_table` reads them. Or *annotations*, as :func:`scapp.pp.similarity_network` takes them: long
-        table of gene and term, mapping from term to genes, GMT file. Or the edges of a *network*, in any form that
-        :func:`scapp.pp.add_network` takes.
+        ``CRISPRGeneEffect.csv``, as :func:`scapp.resources.read_embedding_table` reads them. Or *annotations* in any
+        form that :func:`scapp.pp.similarity_network` accepts: a long table of genes and terms, a mapping from term to
+        genes, or a GMT file. Or the edges of a *network* in any form that :func:`scapp.pp.add_network` accepts.
     key_added
-        Where the features go.
+        Key in `varm` for the features.
     kind
-        ``"table"``, ``"annotations"`` or ``"network"``. ``"auto"`` tells them apart: npz files and tables of numbers
-        are tables; mappings, GMT files and tables that begin with two columns of names are annotations; graphs,
-        square sparse matrices and tables whose columns are named as the ends of edges usually are, networks.
+        ``"table"``, ``"annotations"``, ``"network"``, or ``"auto"`` to detect it: npz files and tables of numbers are
+        tables; mappings, GMT files and tables that begin with two columns of names are annotations; graphs, square
+        sparse matrices and tables with the usual column names of edges are networks.
     n_components
-        Number of features that annotations (tf-idf, weighted as in `similarity_network`) and networks (diffusion
-        profiles) are reduced to by a truncated singular value decomposition, 128 if None. It is computed over all
-        genes of the source, those of adata or not; dot products of rows approximate the cosine similarities of
-        annotations and the dot products of diffusion profiles. A table is kept as it is if None, and reduced to its principal
-        components if a number is given.
+        Number of features to which annotations (tf-idf, weighted as in `similarity_network`) and networks (diffusion
+        profiles) are reduced by a truncated singular value decomposition; 128 if None. The decomposition uses all genes
+        of the source, whether in adata or not. Dot products of rows approximate the cosine similarities of annotations
+        and the dot products of diffusion profiles. A table is reduced to its principal components if a number is given,
+        and kept unchanged if None.
     parents
-        For annotations: table of child and parent terms, to pass annotation on to the ancestors.
+        For annotations: table of child and parent terms, for propagating annotations to the ancestors.
     min_genes, max_genes
-        For annotations: terms with fewer or more annotated genes are left out.
+        For annotations: leave out terms with fewer or more annotated genes.
     restart
-        For networks: restart probability of the random walk, whose profiles (symmetric form, signs and direction
-        ignored) are computed over the whole network: paths may lead through genes that adata does not hold.
+        For networks: restart probability of the random walk. Its profiles (symmetric form, ignoring signs and
+        direction) are computed over the whole network, so paths may lead through genes that are not in adata.
     aliases
-        Names of genes, as in :func:`scapp.pp.add_network`.
+        Gene aliases, as in :func:`scapp.pp.add_network`.
     seed
-        Seed of the decomposition's start.
+        Random seed of the decomposition.
     perturbation_key, control, sep
-        Where perturbations are named, to report perturbed genes without features. The column may be absent.
+        Column with the perturbations, control label and separator, for reporting perturbed genes without features; optional.
     copy
-        Return a changed copy and leave `adata` as it is.
+        Return a changed copy and leave `adata` unchanged.
 
     Returns
     -------
@@ -167,8 +167,8 @@ def add_gene_features(
     Raises
     ------
     ValueError
-        If adata is a view or has duplicate genes, the features cannot be read, hold infinite or single missing
-        values or no numbers, name a gene twice, or hardly any gene matches. Nothing is written then.
+        If adata is a view or has duplicate genes; if the features cannot be read, are not numbers, hold infinite values
+        or rows with some values missing, or name a gene twice; or if hardly any gene matches. Nothing is written then.
     """
     adata = writable(adata, "scapp.pp.add_gene_features", copy=copy, key_added=key_added)
     perturbed = perturbed_genes_in(adata, perturbation_key, control, sep)

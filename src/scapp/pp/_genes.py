@@ -42,42 +42,42 @@ def select_genes(
 ) -> AnnData:
     """Keep the highly variable genes, and every measured gene that was perturbed.
 
-    Cells are ranked by :func:`scanpy.pp.highly_variable_genes`; raw counts are recognised and log-normalised for the
-    ranking, on a copy (flavors ``"seurat_v3"`` and ``"seurat_v3_paper"`` take the counts as they are). Effects, one
-    observation per perturbation, are ranked by the mean square of their log-fold-changes.
+    For cells, genes are ranked by :func:`scanpy.pp.highly_variable_genes`; raw counts are recognised and log-normalised
+    for the ranking, on a copy (the flavors ``"seurat_v3"`` and ``"seurat_v3_paper"`` use the counts directly). For
+    effects, with one observation per perturbation, they are ranked by their mean squared log-fold-change.
 
     Parameters
     ----------
     adata
-        Cells by genes, or effects. It is not changed. Where it is backed, the result is in memory.
+        Cells by genes, or effects. It is not changed. If it is backed, the result is in memory.
     n_top_genes
-        How many highly variable genes to keep; all, where there are no more. Perturbed genes come on top of them.
+        Number of highly variable genes to keep, or all if there are fewer. Perturbed genes are kept in addition.
     perturbation_key
         Column of ``adata.obs`` with the labels.
     control
-        Label of the control cells; None for effects. A table in which each observation is its own perturbation and
-        none is a control is taken as effects in any case.
+        Label of the control cells; None for effects. If every observation is a different perturbation and none is a
+        control, `adata` is read as effects in any case.
     sep
-        What joins the genes of a combination.
+        Separator between the genes of a combination.
     layer
-        Layer that holds the expression; if None, `X`, or for effects ``layers["lfc"]`` where there is one.
+        Layer with the expression; if None, `X`, or for effects ``layers["lfc"]`` if there is one.
     flavor
-        The method of scanpy that ranks the genes of cells.
+        scanpy's method for ranking the genes of cells.
     batch_key
-        Column of ``adata.obs``; the genes of cells are then ranked within its batches, as scanpy does.
+        Column of ``adata.obs`` with batches, within which the genes of cells are then ranked, as in scanpy.
 
     Returns
     -------
-    A new AnnData with the genes that were kept, in their order, with ``var["highly_variable"]`` (bool),
-    ``var["selected_as"]`` (why it was kept: ``"highly variable"``, ``"perturbed"``, or ``"unmeasured"`` for genes with
-    ``var["measured"]`` false, all of which stay) and the counts of these in ``uns["scapp"]["select_genes"]``. A message
-    of level INFO says how many were kept for each reason.
+    A new AnnData with the selected genes in their order, with ``var["highly_variable"]`` (bool), ``var["selected_as"]``
+    (the reason: ``"highly variable"``, ``"perturbed"``, or ``"unmeasured"`` for genes with ``var["measured"]`` false,
+    all of which are kept) and the counts of these in ``uns["scapp"]["select_genes"]``. An INFO message says how many
+    were kept for each reason.
 
     Raises
     ------
     ValueError
-        If `n_top_genes` is below 1, labels cannot be read, gene names occur twice, or the matrix holds what cannot be
-        ranked: NaN, negative values among cells, values that were normalised and not logged.
+        If `n_top_genes` is below 1, labels cannot be read, gene names occur twice, or the matrix holds values that
+        cannot be ranked: NaN, negative values of cells, or values that were normalised but not logged.
     """
     if n_top_genes < 1:
         raise ValueError(f"n_top_genes must be at least 1, found {n_top_genes}.")
@@ -202,39 +202,39 @@ def add_unmeasured_genes(
     control: str | Sequence[str] | None = "control",
     sep: str = SEPARATOR,
 ) -> AnnData:
-    """Add the perturbed genes that were not measured, and others by name, as genes without data.
+    """Add perturbed genes that were not measured, and other genes by name, as genes without data.
 
-    Such a gene can be a node of the network and the target of a perturbation; no log-fold-change is reported for it.
-    ``var["measured"]`` says which genes these are, and every function of scapp understands it.
+    Such a gene can be a node of the network and the target of a perturbation, but no log-fold-change is reported for
+    it. ``var["measured"]`` marks these genes, and every function of scapp respects it.
 
     Parameters
     ----------
     adata
-        Cells, or effects (one observation per perturbation). It is not changed. Where it is backed, the result is in
+        Cells, or effects (one observation per perturbation). It is not changed. If it is backed, the result is in
         memory.
     genes
-        More genes to add, for example those that are to be predicted later. Genes that are there already are left.
+        Additional genes, for example those to be predicted later. Genes that already exist are not changed.
     perturbation_key
         Column of ``adata.obs`` with the labels, from which the perturbed genes are read.
     control
-        Label of the control cells; effects have none, and need none.
+        Label of the control cells; not needed for effects.
     sep
-        What joins the genes of a combination.
+        Separator between the genes of a combination.
 
     Returns
     -------
-    A new AnnData: the genes of `adata` in their order, then those that were missing in alphabetical order, with
-    ``var["measured"]`` false. In `X` and the layers their columns are NaN where these are dense (whole numbers become
-    floating point for that), and empty where they are sparse; their rows are NaN in `varm`, and empty in `varp`: they
-    have no edges before a network is added. In other columns of `var` they are False, NaN, or, among texts, empty.
-    Calling it again changes nothing.
+    A new AnnData with the genes of `adata` in their order, followed by the added genes in alphabetical order, with
+    ``var["measured"]`` false. The columns of added genes are NaN in dense `X` and layers (integers become floating
+    point), and empty in sparse ones. Their rows are NaN in `varm` and empty in `varp`, because they have no edges until
+    a network is added. In other columns of `var` they are False, NaN or an empty string. Calling it again changes
+    nothing.
 
     Raises
     ------
     ValueError
         If gene names are empty or occur twice, or labels are missing or cannot be read.
     TypeError
-        If `genes` is a single string, or holds anything but strings.
+        If `genes` is a single string, or contains anything other than strings.
 
     Examples
     --------
@@ -307,7 +307,7 @@ def _extend_array(values: Any, new: tuple[int, int], fill: float = np.nan) -> An
         dtype = np.result_type(dtype, np.float32)
     if dtype.kind not in "bfiuc":
         raise TypeError(f"Cannot add genes to an array of dtype {dtype} in adata. Take it out of adata first.")
-    # Of booleans, "no" stands for what is not known.
+    # In a boolean column, "no" stands for unknown.
     full = np.full((rows, columns, *values.shape[2:]), False if dtype.kind == "b" else fill, dtype=dtype)
     full[: values.shape[0], : values.shape[1]] = values
     return full

@@ -163,7 +163,7 @@ def names_a_file(value: object) -> bool:
 
 
 def read_library(targets: pd.DataFrame | PathLike, guides: list[str]) -> tuple[pd.Series, pd.Series]:
-    """Read a table of guides, one a row, with its name, its target and perhaps its type; or the path of such a table.
+    """Read a table of guides, one per row, with its name, its target and perhaps its type; or the path of such a table.
 
     The column of the names is found by the `guides` that are asked for. Returns the target of each guide and its type, both by its
     name and empty where there is none. ValueError if the columns cannot be told, or a guide occurs twice with another target.

@@ -41,34 +41,34 @@ PERTURBED, CONTROL, NONE, MANY, RARE = STATUS = ("perturbed", "control", "none",
 
 @dataclass(frozen=True, repr=False)
 class GuidesReport(Report, what="guides"):
-    """Report of how many cells got each label, and why the others got none.
+    """Report of how many cells got each label, and why the rest got none.
 
     Parameters
     ----------
     key
-        Where the labels are: ``adata.obs[key]``.
+        Column of the labels in ``adata.obs``.
     method
         ``"mixture"``, ``"threshold"``, ``"maximum"``, or ``"calls"`` where calls were given.
     n_cells
-        All cells; they are the sum of the next five.
+        Number of all cells, the sum of the next five.
     n_perturbed, n_control
-        Cells with a label of genes, and control cells.
+        Cells labelled with genes, and control cells.
     n_none, n_many, n_rare
-        Cells set apart because they have no guide, too many (or one that is not dominant), or a perturbation of too few
-        cells.
+        Cells set aside because they have no guide, too many guides (or none that is dominant), or a perturbation with
+        too few cells.
     n_combined
         Perturbed cells with more than one gene.
     n_not_counted
-        Cells of the expression that the guide counts do not hold; they are among those without a guide.
+        Cells of the expression that are missing from the guide counts; they count as cells without a guide.
     perturbations
         Number of different perturbations.
     not_fitted
-        Guides whose counts do not show two components, so that `min_counts` decided alone.
+        Guides whose counts do not show two components, so that only `min_counts` decided.
     unused
         Guides that no cell has.
     guides
-        One row per guide: its name, ``target`` (empty for a control), ``n_cells`` that have it, and ``threshold``, the
-        fewest counts at which it is assigned (NaN for calls).
+        One row per guide: its name, ``target`` (empty for a control), ``n_cells`` with this guide, and ``threshold``,
+        the smallest count at which it is assigned (NaN for calls).
     """
 
     _group = Key.uns.GUIDES
@@ -99,7 +99,7 @@ class GuidesReport(Report, what="guides"):
             f"control: {part(self.n_control)}"
         )
         rare = f", of rare perturbations {part(self.n_rare)}" if self.n_rare else ""
-        yield f"  set apart: without a guide {part(self.n_none)}, with too many {part(self.n_many)}{rare}"
+        yield f"  set aside: without a guide {part(self.n_none)}, with too many {part(self.n_many)}{rare}"
         controls = self.guides.loc[self.guides["target"] == "", "n_cells"]
         yield from listed(("control guides, with their cells", [f"{guide} ({n:,})" for guide, n in controls.items()]))
         if self.n_not_counted:
@@ -137,105 +137,108 @@ def guides_to_perturbations(
     seed: int = 0,
     copy: bool = False,
 ) -> AnnData | MuData | None:
-    r"""Label cells with their perturbation, from the guides found in them.
+    r"""Label cells with their perturbation, based on their guides.
 
-    A guide is assigned to a cell by its counts, or the calls of another program are taken. Guides of the same gene are
-    one perturbation, guides of several genes a combination, and control guides beside others are dropped. Cells with
-    no guide or too many are set apart: they get no label, and are counted.
+    Guides are assigned to cells by their counts, or by the calls of another program. Guides for the same gene make one
+    perturbation, guides for several genes a combination, and control guides next to other guides are ignored. Cells
+    with no guide or too many are set aside: they get no label, and are counted.
 
-    Which counts mean that a guide is there, rather than ambient, is a choice that changes results; see
+    The choice of the counts at which a guide counts as present rather than ambient changes the results; see
     :cite:t:`Braunger2024` for a comparison. The methods are:
 
-    - ``"mixture"``: for each guide, two Gaussians are fitted to log2 of its counts above zero; it is assigned where the
-      upper one is more likely, as in the Gaussian mixtures of :cite:t:`Braunger2024`, near the Poisson-Gaussian one of
-      :cite:t:`Replogle2020`. Guides whose counts show no two components, by the Bayesian information criterion and their
-      distance :cite:p:`Ashman1994`, are assigned by `min_counts` alone, and reported.
+    - ``"mixture"``: for each guide, two Gaussians are fitted to log2 of its counts above zero, and the guide is
+      assigned where the upper one is more likely, as in the Gaussian mixtures of :cite:t:`Braunger2024` and similar to
+      the Poisson-Gaussian mixture of :cite:t:`Replogle2020`. Guides whose counts show no two components, by the
+      Bayesian information criterion and their distance :cite:p:`Ashman1994`, are assigned by `min_counts` alone, and
+      reported.
     - ``"threshold"``: every guide with `min_counts` or more.
-    - ``"maximum"``: only the strongest guide of a cell; where two are equal the cell has too many.
+    - ``"maximum"``: only the strongest guide of a cell; if two are equal, the cell has too many.
 
     Parameters
     ----------
     adata
-        The expression, cells by genes, which gets the labels, in place unless `copy`; or a MuData that holds it and the
-        guide counts.
+        Expression, cells by genes, to which the labels are added in place unless `copy`; or a MuData with the
+        expression and the guide counts.
     targets
         The gene that each guide targets: a column of the guides' `var`, a mapping (or Series) from guide to gene, or a
         regular expression that matches the whole name of a guide and whose first group is the gene: ``r"(.+)_\d+"``
         finds KLF1 in ``"KLF1_2"``. Or a library of guides, a table or its path, with columns of guides, target genes and,
-        if there is one, types (``"non-targeting"``), under their usual names. A guide that targets several genes has them
-        joined by `sep`.
+        if there is one, types (``"non-targeting"``), under their usual names. The targets of a guide for several genes
+        are joined by `sep`.
     guides
-        Counts, cells by guides, of the same cells by name, in any order. Cells that it does not hold have no guide. Not
+        Counts, cells by guides, for the same cells by name, in any order. Cells that are missing have no guide. Not
         needed for a MuData. Or calls in a long table, or its path, one row per cell and guide (``cell_barcode``,
         ``guide_identity``, ``UMI_count``) or a cell with its guides joined by `calls_sep` (Cell Ranger's
         ``protospacer_calls_per_cell.csv``), or a mapping from guide to cells or from cell to guide: then `method` and
         `min_share` do not apply. A table of cells by guides, or of guides by cells, holds counts.
     calls_key
-        In place of counts: a column of ``adata.obs`` with the guides of each cell, ``"KLF1_1"`` or
+        Instead of counts: a column of ``adata.obs`` with the guides of each cell, ``"KLF1_1"`` or
         ``"KLF1_1|CEBPA_2"``. Missing values, ``"negative"`` and ``"unassigned"`` mean none, ``"multiple"`` means too many.
     method
-        How counts are turned into guides, see above.
+        Method for calling guides from counts; see above.
     min_counts
-        The fewest counts of an assigned guide, with every method.
+        Smallest count of an assigned guide, with every method.
     min_share
-        The share of a cell's guide counts that its assigned guides must hold together; cells below have too many. 0.8
-        leaves out most doublets of a screen with one guide a cell. With `calls_key` it needs both columns of counts.
+        Smallest share of a cell's guide counts that its assigned guides must have together; cells below it have too
+        many guides. 0.8 removes most doublets from a screen with one guide per cell. With `calls_key`, it needs both
+        columns of counts.
     max_genes
         Cells with more target genes than this have too many guides: 1 for a screen of single genes, 2 for pairs, None
         for no limit.
     max_guides
         The same for guides, whatever they target; None for no limit.
     min_cells
-        Perturbations of fewer cells are set apart, which in a screen of pairs leaves out those that nobody made: two
-        cells in one droplet.
+        Perturbations with fewer cells are set aside. In a screen of pairs, this removes pairs that were not in the
+        design but come from two cells in one droplet.
     controls
         Regular expressions that match the whole name of a control guide (non-targeting, safe-targeting) or of its
         target, besides the usual names, numbered or not, such as ``"non-targeting_00012"``, ``"sgNegCtrl2"``,
-        ``"safe_harbor"`` and ``"NTC"``. If given, names that genes have as well, such as ``CTRL``, are controls only where
+        ``"safe_harbor"`` and ``"NTC"``. If given, names that are also genes, such as ``CTRL``, are controls only if
         they match.
     genes
-        Targets that are genes, although controls often are called so.
+        Targets that are genes although their names are common for controls.
     control
-        The label that control cells get.
+        Label for control cells.
     sep
-        What joins the genes of a combination.
+        Separator between the genes of a combination.
     layer
         Layer of the guide counts; `X` if None.
     calls_sep
-        What joins the guides in ``adata.obs[calls_key]``.
+        Separator between the guides in ``adata.obs[calls_key]``.
     counts_key, total_counts_key
         With `calls_key`: columns of ``adata.obs`` with the counts of the called guides (added up, or joined as the calls
         are), and of all guides, to which `min_counts` and `min_share` then apply. Cells without a call need no counts.
     expression_modality, guide_modality
         Names of the modalities of a MuData.
     key_added
-        Column of `obs` that gets the labels.
+        Column of `obs` for the labels.
     seed
-        Seed of the mixtures' start.
+        Random seed of the mixtures.
     copy
-        Return a changed copy and leave `adata` as it is.
+        Return a changed copy and leave `adata` unchanged.
 
     Returns
     -------
     None, or the copy. Adds to `obs` (of the expression modality; ``mdata.pull_obs()`` shows them at the top):
 
-    - ``obs[key_added]``: the labels, categorical; NaN for cells that are set apart. Leave these out with
+    - ``obs[key_added]``: the labels, categorical; NaN for cells that are set aside. Leave these out with
       ``adata[adata.obs["perturbation"].notna()].copy()``.
     - ``obs["guide_status"]``: ``"perturbed"``, ``"control"``, ``"none"``, ``"many"`` or ``"rare"``.
     - ``obs["guides"]``: the assigned guides, joined by ``"|"`` (left as it is where it is `calls_key`);
       ``obs["n_guides"]``: how many.
 
-    How many cells got which label, and why others got none, is logged, and stored with the parameters in
-    ``uns["scapp"]["guides"][key_added]``: ``scapp.pp.report(adata, "guides")`` returns it.
+    A report of the number of cells with each label, and of why the rest have none, is logged and stored with the
+    parameters in ``uns["scapp"]["guides"][key_added]``; ``scapp.pp.report(adata, "guides")`` returns it.
 
     Raises
     ------
     ValueError
-        If neither or both of counts and calls are given, a modality, column or layer is missing, a guide has no target
-        and is no control, or may be a gene or a control, or two guides have one name, values are no counts, no cell is in both matrices, every cell
-        is set apart, or labels would be written over the calls. Nothing is written then.
+        If neither or both of counts and calls are given; if a modality, column or layer is missing; if a guide has no
+        target and is not a control, could be either a gene or a control, or shares its name with another; if values are
+        not counts; if no cell is in both matrices; if every cell is set aside; or if labels would overwrite the calls.
+        Nothing is written then.
     TypeError
-        If `adata` or `guides` is not of the kinds above.
+        If `adata` or `guides` has a type that is not listed above.
 
     Examples
     --------

@@ -181,22 +181,23 @@ def harmonize_genes(
     sep: str = SEPARATOR,
     copy: bool = False,
 ) -> AnnData | tuple[pd.DataFrame, GeneNamesReport] | None:
-    """Give every gene its present symbol, or its Ensembl id, whatever it is called now.
+    """Rename every gene to its current symbol or its Ensembl id.
 
-    A name is looked up in this order: what you say in a mapping; official symbols, which stay as they are; previous symbols
-    and aliases; Ensembl ids, with or without a version (``"ENSG00000105610.5"``); Entrez ids; the same without the prefix
-    of a genome (``"GRCh38_KLF1"``); official symbols that differ by case alone; dates and numbers that spreadsheets make of
-    symbols (``"2-Sep"`` of SEPT2, now SEPTIN2; ``"2.31E+19"`` of 2310009E13Rik). What could mean several genes is never
-    guessed (``"1-Mar"``, of MARCH1 or MARC1, unless one of them is there): it is left as it is, and listed.
+    A name is looked up in this order: your own mapping; official symbols, which are kept; previous symbols and aliases;
+    Ensembl ids, with or without a version (``"ENSG00000105610.5"``); Entrez ids; the same without the prefix of a
+    genome (``"GRCh38_KLF1"``); official symbols that differ only by case; dates and numbers into which spreadsheets
+    turn symbols (``"2-Sep"`` from SEPT2, now SEPTIN2; ``"2.31E+19"`` from 2310009E13Rik). A name that could mean
+    several genes is never guessed (``"1-Mar"``, from MARCH1 or MARC1, unless one of them is present): it is kept and
+    listed.
 
-    Call it before networks and features are added and the model is set up, and with the same tables for all of them.
+    Call it before you add networks and features and set up the model, and use the same tables for all of them.
 
     Parameters
     ----------
     data
         Annotated data, changed in place unless `copy`; or a table of edges or annotations; then a changed copy is returned.
     aliases
-        Mapping from a name to its symbol, which decides before any table; or a table, or its path, with the column
+        Mapping from a name to its symbol, which takes precedence over tables; or a table, or its path, with the column
         ``symbol`` and one or more of ``alias_symbol``, ``prev_symbol``, ``ensembl_id`` and ``entrez``, such as HGNC's
         (:func:`scapp.resources.hgnc`); or a list of these.
     ensembl
@@ -204,33 +205,33 @@ def harmonize_genes(
     target
         ``"symbol"``, or ``"ensembl"`` for Ensembl ids without version.
     ignore_case
-        Whether a name may be the only official symbol that differs from it by case alone (``"C10ORF88"`` is C10orf88).
+        Whether a name may stand for the only official symbol that differs from it by case (``"C10ORF88"`` is C10orf88).
     on_collision
-        What to do with several names for one gene: ``"keep"`` leaves them as they are and lists them; ``"error"`` refuses;
-        ``"merge"``, for tables only, gives all of them the name of the gene, and lists them.
+        What to do with several names for one gene: ``"keep"`` leaves them unchanged and lists them; ``"error"`` raises
+        an error; ``"merge"``, for tables only, renames all of them to the gene, and lists them.
     columns
-        For a table: the columns that hold genes. The ends of edges, or ``"gene"``, if None.
+        For a table: the columns that hold genes. If None, the ends of edges, or ``"gene"``.
     perturbation_key, control, sep
-        For annotated data: where perturbations are named. Their genes get the same names, so that targets fit. None leaves
-        labels alone; the column may be absent.
+        For annotated data: column with the perturbations, control label and separator. The genes in labels are renamed
+        in the same way, so that they still match. None leaves labels unchanged; the column may be absent.
     copy
-        Return a changed copy and leave `data` as it is.
+        Return a changed copy and leave `data` unchanged.
 
     Returns
     -------
-    None, or the copy; for a table, a changed copy and the report. Of annotated data these are changed:
-    ``var_names``; labels of renamed genes in ``obs[perturbation_key]``, and ``obs_names`` where they are the labels. The names before stand in
-    ``var["original_name"]``. `raw` is left as it is. The report is
-    logged and stored in ``uns["scapp"]["gene_names"]``; ``scapp.pp.report(data, "gene_names")`` returns it.
+    None, or the copy; for a table, a changed copy and the report. In annotated data, this changes ``var_names``, labels
+    of renamed genes in ``obs[perturbation_key]``, and ``obs_names`` if they are the labels. The old names are kept in
+    ``var["original_name"]``. `raw` is not changed. The report is logged and stored in ``uns["scapp"]["gene_names"]``;
+    ``scapp.pp.report(data, "gene_names")`` returns it.
 
     Raises
     ------
     ValueError
-        If there is nothing to look names up in, hardly any name is known, names are those of another species or carry the
-        prefixes of two genomes; if names collide and `on_collision` is ``"error"``; or the data cannot be read. Nothing is
-        changed then.
+        If no table or mapping is given; if hardly any name is known; if names are those of another species or have the
+        prefixes of two genomes; if names collide and `on_collision` is ``"error"``; or if the data cannot be read.
+        Nothing is changed then.
     TypeError
-        If an argument is of another type.
+        If an argument has the wrong type.
 
     Examples
     --------
@@ -337,7 +338,7 @@ class Naming:
             symbols, rule = tuple(sorted(self._by_upper.get(PREFIX.sub("", name).upper(), ()))), "case"
         if not symbols and (form := excel_form(name)):
             symbols, rule = tuple(sorted(self._by_excel.get(form, ()))), "excel"
-            # What is there under its own name was not changed by the spreadsheet.
+            # A gene that is present under its own name was not changed by the spreadsheet.
             left = tuple(symbol for symbol in symbols if symbol not in self._present)
             symbols = left if len(left) == 1 else symbols
         if not symbols:
@@ -373,7 +374,7 @@ class Naming:
 
     def _check_known(self, names: Sequence[str], rules: list[str]) -> None:
         n_known = len(rules) - rules.count("unknown")
-        # Of names that the user gave symbols for there may be few.
+        # There may be few names for which the user gave symbols.
         only_given = self.tables.official <= set(self.tables.given.values())
         if n_known < (1 if only_given else max(HARDLY_ANY * len(names), 1)):
             raise ValueError(

@@ -38,13 +38,13 @@ class NetworkReport(Report, what="network"):
     Parameters
     ----------
     key
-        Where the network is: ``adata.varp[key]``.
+        Key of the network in ``adata.varp``.
     kind
         ``"edges"``, ``"coexpression"`` or ``"similarity"``.
     directed
         Whether edges have a direction.
     n_genes, n_genes_matched, n_genes_by_alias
-        The genes of adata; how many of them the source knows; how many of these were found by an alias.
+        Number of genes in adata, of those found in the source, and of those found by an alias.
     n_edges
         Edges in ``adata.varp[key]``.
     n_isolated
@@ -52,27 +52,27 @@ class NetworkReport(Report, what="network"):
     isolated_perturbed_genes
         The perturbed genes among them.
     perturbed_genes_not_in_var
-        Perturbed genes that are no nodes at all; see :func:`scapp.pp.add_unmeasured_genes`.
+        Perturbed genes that are not nodes; see :func:`scapp.pp.add_unmeasured_genes`.
     weight_column
-        Where the weights come from; empty if all are one.
+        Column of the weights; empty if all are one.
     sign_column, n_without_sign
-        Where the signs come from, if not from the weights (empty if there are none), and the listed edges of which it does
-        not say the sign; these are positive.
+        Column of the signs, if they do not come from the weights (empty if there is none), and the number of listed
+        edges whose sign it does not give; these are positive.
     unread_columns
         Columns of the input that were left out.
     n_listed
-        Rows of the input. (A gene that adata holds under two names has its edges under both.)
+        Rows of the input. (If adata contains a gene under two names, both get its edges.)
     n_outside
         Listed edges with an end that is not a gene of adata.
     n_self_loops, n_weak, n_duplicates, n_pruned
-        Edges among the rest: from a gene to itself (removed unless asked for); of zero weight or below `min_weight`
-        (removed); repeats of an edge (merged); beyond the strongest of each gene (removed).
+        Remaining edges that lead from a gene to itself (removed unless `self_loops`), have zero weight or less than
+        `min_weight` (removed), repeat another edge (merged), or exceed `top_k` per gene (removed).
     n_contradicting
-        Edges that are listed with both signs; `duplicates` decides what becomes of them.
+        Edges that are listed with both signs; `duplicates` decides how they are combined.
     n_names, ambiguous_names
-        Genes in the source; its names that could mean several genes, and so were not used.
+        Number of genes in the source, and names in it that could mean several genes and were therefore not used.
     constant_genes
-        Measured genes that are constant in the control cells, and so correlate with nothing.
+        Measured genes that are constant in the control cells and therefore correlate with nothing.
     """
 
     _group = Key.uns.NETWORKS
@@ -157,14 +157,14 @@ def add_network(
     sep: str = SEPARATOR,
     copy: bool = False,
 ) -> AnnData | None:
-    """Put a gene network into ``adata.varp[key_added]``.
+    """Add a gene network to ``adata.varp[key_added]``.
 
     Parameters
     ----------
     adata
         Annotated data, changed in place unless `copy`. Its genes, measured or not, are the nodes.
     edges
-        A table, or the path of one (csv, tsv, parquet; gzipped or not), with one edge a row; the ends and the
+        A table, or the path of one (csv, tsv, parquet; gzipped or not), with one edge per row; the ends and the
         weight are found under the names usual in decoupler (source, target, weight or mor), STRING (protein1,
         protein2, combined_score; preferredName_A, preferredName_B, score), GEARS (source, target, importance),
         regulatory networks (TF or regulator, target) and others of their kind (source_gene, target_gene; parent_symbol,
@@ -175,14 +175,15 @@ def add_network(
         are read as well. Or a scipy or numpy matrix of shape (n_vars, n_vars) in the order of ``adata.var_names``, row =
         source. Or a networkx graph whose nodes are gene names.
     key_added
-        Where the network goes. Several can be held under several keys.
+        Key in `varp` for the network. Use different keys for several networks.
     source, target, weight
-        Columns of the table (`weight`: or edge attribute of the graph), where the usual names do not hold; their positions
-        from 0 for a file without a header.
+        Columns of the table (for `weight`, also an edge attribute of the graph) if they do not have the usual names;
+        for a file without a header, their positions, counted from 0.
     directed
-        Whether edges have a direction. None takes it from the input: a ``DiGraph``, an asymmetric matrix, a table with a
-        column ``TF``, ``regulator`` or the like or with signs, and the directed ones of :mod:`scapp.resources` are, everything else is not. A pair that an undirected
-        network lists both ways is one edge, of the stronger weight.
+        Whether edges have a direction. If None, this is inferred: a ``DiGraph``, an asymmetric matrix, a table with
+        signs or with a column such as ``TF`` or ``regulator``, and the directed networks of :mod:`scapp.resources` are
+        directed, and everything else is undirected. If an undirected network lists a pair in both directions, it
+        becomes one edge with the stronger weight.
     keep_sign
         Whether negative weights (repression, mode of regulation) stay negative.
     scale
@@ -192,24 +193,26 @@ def add_network(
     self_loops
         Keep edges from a gene to itself.
     duplicates
-        What to use for an edge that is listed several times: the weight of largest magnitude, the mean, the sum, or an error.
+        How to combine the weights of an edge that is listed several times: the one of largest magnitude, the mean, the
+        sum, or an error.
     top_k
-        Keep the strongest edges of each gene: its incoming ones if the network is directed; if not, those that are
-        among the strongest of either end.
+        Keep only this many of the strongest edges of each gene: of its incoming edges if the network is directed,
+        otherwise those that are among the strongest of either end.
     aliases
-        Names of genes: mapping from a name to its symbol; or a table, or its path, with the column ``symbol`` and one or
-        more of ``alias_symbol``, ``prev_symbol``, ``ensembl_id`` and ``entrez``, such as :func:`scapp.resources.hgnc`; or a
-        list of these. Genes are matched by symbol first; names that several symbols share are not used.
+        Gene aliases: a mapping from a name to its symbol; or a table, or its path, with the column ``symbol`` and one
+        or more of ``alias_symbol``, ``prev_symbol``, ``ensembl_id`` and ``entrez``, such as
+        :func:`scapp.resources.hgnc`; or a list of these. Genes are matched by symbol first; names that several symbols
+        share are not used.
     perturbation_key, control, sep
-        Where perturbations are named, to report perturbed genes that have no edge. The column may be absent.
+        Column with the perturbations, control label and separator, for reporting perturbed genes without edges; optional.
     copy
-        Return a changed copy and leave `adata` as it is.
+        Return a changed copy and leave `adata` unchanged.
 
     Returns
     -------
     None, or the copy. The network is a float32 csr matrix of shape (n_vars, n_vars), row = source, column = target;
-    symmetric if undirected. How it covers the genes is logged, and stored with the parameters in
-    ``adata.uns["scapp"]["networks"][key_added]``: ``scapp.pp.report(adata, "network", key_added)`` returns it.
+    symmetric if undirected. A report of its coverage of the genes is logged and stored with the parameters in
+    ``adata.uns["scapp"]["networks"][key_added]``; ``scapp.pp.report(adata, "network", key_added)`` returns it.
 
     Raises
     ------

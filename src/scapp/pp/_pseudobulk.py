@@ -60,53 +60,53 @@ def pseudobulk(
     standard error is :math:`\sqrt{s^2_{d,P} / n_P + \sum_b w_b^2 s^2_{cb} / n_{cb}}`. With a single batch, these are
     the formulas above.
 
-    Raw counts are recognised (whole numbers) and normalised to 10,000 counts a cell over the measured genes, then
-    log1p is taken; a message of level INFO says so. Log-normalised values are taken as they are, logs of base 2 or 10 brought
-    to the natural one: the values of a cell, which are whole numbers of steps before the log, or the sums of cells, or
-    ``uns["log1p"]`` tell which log was taken. Values that are not logged or not normalised, or of which it cannot be told, are
-    refused. Matrices in memory,
-    backed by HDF5 or zarr, and Dask arrays, dense, CSR or CSC, give the same numbers. They are read by blocks and, without
-    `batch_key` and unless stored gene by gene, once; memory stays near that of the result. Blocks of a Dask array (such as
-    those of :func:`anndata.experimental.read_lazy`) are read and summed in threads, or on the cluster of the active
-    ``distributed.Client``; about one sum for each thread is carried from block to block, and one total comes back. How many
-    is decided at the beginning: call ``client.wait_for_workers`` first where workers are still to come.
+    Raw counts are recognised as whole numbers, normalised to 10,000 counts per cell over the measured genes, and
+    transformed by log1p; an INFO message says so. Log-normalised values are used directly, after converting base 2 or
+    10 to natural logs. The base is inferred from the values of a cell, which are multiples of a unit before the log,
+    from the sums of cells, or from ``uns["log1p"]``. Values that are not logged or not normalised, or for which this is
+    unclear, are refused. Matrices in memory, backed by HDF5 or zarr, and Dask arrays, whether dense, CSR or CSC, give
+    the same numbers. They are read in blocks, and only once unless `batch_key` is given or they are stored gene by
+    gene; memory use stays close to the size of the result. Blocks of a Dask array (such as from
+    :func:`anndata.experimental.read_lazy`) are read and summed in threads, or on the cluster of the active
+    ``distributed.Client``. Each thread keeps about one running sum, and one total is returned. The number of sums is
+    fixed at the start, so call ``client.wait_for_workers`` first if workers are still starting.
 
     Parameters
     ----------
     adata
         Cells by genes, in memory, backed or lazy; the path of a ``.h5ad`` file or a ``.zarr`` folder; or a list of such
-        screens, whose cells are taken together. These must have the same genes; another order is aligned by name, and
-        said. Nothing is changed.
+        screens, whose cells are combined. These must have the same genes; if the order differs, they are aligned by
+        name, with a message. Nothing is changed.
     perturbation_key
         Column of ``adata.obs`` with the label of each cell, such as ``"KLF1"``, ``"KLF1+CEBPA"`` or ``"ctrl+KLF1"``.
-        Labels that name the same genes are one perturbation.
+        Labels that name the same genes count as one perturbation.
     control
-        Label of the control cells, with its numbered forms (``"NTC_1"`` where this is ``"NTC"``); other usual names of controls
-        are an error then. A list names all controls, and no other name is taken for one.
+        Label of the control cells, including its numbered forms (``"NTC_1"`` for ``"NTC"``); other common control names
+        are then an error. If this is a list, only the names in it are controls.
     sep
-        What joins the genes of a combination in these labels. Labels of the result are joined by ``"+"``.
+        Separator between the genes of a combination in these labels. Labels of the result are joined by ``"+"``.
     layer
-        Layer that holds the expression; `X` if None.
+        Layer with the expression; `X` if None.
     batch_key
-        Column of ``adata.obs``; the controls are then matched within its batches.
+        Column of ``adata.obs`` with batches. Each cell is then compared with the controls of its own batch.
     context_key
-        Column of ``adata.obs`` with the cell line or condition of each cell. Effects are then calculated in each
-        context by itself, against its own controls.
+        Column of ``adata.obs`` with the cell line or condition of each cell. Effects are then computed separately in
+        each context, against its own controls.
     total_counts_key
-        Column of ``adata.obs`` with the total counts of each cell, where the matrix holds raw counts of a part of the
-        genes only. A warning names a column of a usual name with larger totals than those of the matrix.
+        Column of ``adata.obs`` with the total counts of each cell, if the matrix holds raw counts for only some of the
+        genes. If a column with a common name has larger totals than the matrix, a warning names it.
     responders_key
         Column of ``adata.obs`` that says which cells respond to their perturbation, such as ``"mixscape_class_global"`` or
-        ``"mixscape_class"`` of pertpy's Mixscape (``"KO"`` and ``"NP"``, alone or after the gene), or of True and False. Effects
-        are then those of the responding cells; control cells all stay, whatever it says of them. A model that is given cells
-        takes all of them: give it these effects instead.
+        ``"mixscape_class"`` of pertpy's Mixscape (``"KO"`` and ``"NP"``, alone or after the gene), or of True and
+        False. Effects are then those of the responding cells; all control cells are kept, whatever their value. A model
+        that is given cells uses all of them, so give it these effects instead.
     min_cells
-        The fewest cells that a perturbation may have, of responding ones with `responders_key`. A standard error needs two.
+        Minimum number of (responding) cells per perturbation. A standard error needs two.
     on_few_cells
-        What to do with perturbations of fewer cells: ``"error"``, or ``"drop"`` with a warning that names them.
+        What to do with perturbations that have fewer cells: ``"error"``, or ``"drop"`` with a warning that names them.
     chunk_size
-        How many cells are read at a time; by default a block takes tens of megabytes, of a sparse matrix in memory hundreds.
-        Chunks of a Dask array are joined up to this number, but not cut.
+        Number of cells to read at a time; by default a block takes tens of megabytes, or hundreds for a sparse matrix
+        in memory. Chunks of a Dask array are joined up to this number, but not split.
 
     Returns
     -------
@@ -114,26 +114,28 @@ def pseudobulk(
     of `adata`:
 
     - ``X`` and ``layers["lfc"]``, ``layers["lfc_se"]``: mean profile over the cells, log-fold-change against control,
-      its standard error; float32 of shape (n_perturbations, n_vars), NaN for genes that were not measured.
+      and its standard error; float32, shape (n_perturbations, n_vars), NaN for genes that were not measured.
     - ``obs``: the label under `perturbation_key` and as names, ``n_cells``, ``n_perturbed_genes``, and those columns
       that are constant within each perturbation; with `responders_key` also ``share_responding``, the share of its cells
       that respond; ``n_cells`` is then their number.
     - ``var``: that of `adata`, ``control_mean`` and ``control_var`` (over all control cells); ``varm`` and ``varp``
       (gene features, networks) as in `adata`.
-    - with `context_key`, one observation for each perturbation and context, ``"KLF1 (K562)"``, whose context stands in
-      ``obs[context_key]``; ``varm["control_mean"]`` and ``varm["control_var"]`` in place of those in `var`, one column a
-      context in the order of ``uns["scapp"]["pseudobulk"]["contexts"]``. :func:`scapp.pp.select_context` takes one out.
-    - ``uns["n_control_cells"]`` (one for each context), and in ``uns["scapp"]["pseudobulk"]`` how it was calculated and what was dropped.
+    - with `context_key`, one observation for each perturbation and context, ``"KLF1 (K562)"``, whose context is in
+      ``obs[context_key]``; ``varm["control_mean"]`` and ``varm["control_var"]`` instead of those in `var`, with one
+      column per context in the order of ``uns["scapp"]["pseudobulk"]["contexts"]``. :func:`scapp.pp.select_context`
+      extracts one context.
+    - ``uns["n_control_cells"]`` (one for each context), and in ``uns["scapp"]["pseudobulk"]`` the options and what was
+      dropped.
 
     Raises
     ------
     ValueError
-        If there are no or fewer than two control cells or other labels are usual names of controls, labels are missing (also as
-        text), cannot be read or are joined by another separator, a perturbation has too few cells, a batch has no controls,
-        `responders_key` does not say of each perturbed cell whether it responds or names the gene of other cells, names of
-        genes or cells occur twice, or the matrix holds NaN, negative values (log-fold-changes, scaled data), values that were
-        not normalised and logged, or what cannot be told; if a file is absent, truncated or no AnnData, or files have
-        different genes or cells of the same name.
+        If there are fewer than two control cells, or other labels are common control names; if labels are missing (also
+        as text), cannot be read or use another separator; if a perturbation has too few cells or a batch has no
+        controls; if `responders_key` does not classify every perturbed cell, or names the gene of other cells; if names
+        of genes or cells occur twice; if the matrix holds NaN, negative values (log-fold-changes, scaled data), or
+        values that were not normalised and logged or whose scale is unclear; if a file is missing, truncated or not an
+        AnnData; or if files have different genes or cells of the same name.
     TypeError
         If `context_key` is given with files or several parts.
 
@@ -143,7 +145,7 @@ def pseudobulk(
     >>> effects["KLF1"].layers["lfc"]
     >>> effects = scapp.pp.pseudobulk(["run1.h5ad", "run2.zarr"])
 
-    From only the cells that respond according to Mixscape, where pertpy has classified them:
+    Use only the cells that respond according to pertpy's Mixscape:
 
     >>> adata.obs["responds"] = True  # or responders_key="mixscape_class_global"
     >>> scapp.pp.pseudobulk(adata, responders_key="responds").obs["share_responding"]

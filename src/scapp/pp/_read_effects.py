@@ -74,67 +74,68 @@ def read_effects(
     sep: str = SEPARATOR,
     layer: str | None = None,
 ) -> AnnData:
-    r"""Read effects that were calculated elsewhere: tables of differential expression, or of perturbations by genes.
+    r"""Read effects that were computed elsewhere: tables of differential expression, or of perturbations by genes.
 
-    Effects are brought to the natural logarithm. The logarithm that was taken is read from the names of the columns
-    where they say it (``log2FoldChange``, ``avg_log2FC``, the columns of DESeq2, edgeR, limma, scanpy, glmGamPoi and pertpy); where
-    they do not, `base` must say it.
+    Effects are converted to natural logarithms. The base is inferred from the column names if possible
+    (``log2FoldChange``, ``avg_log2FC``, the columns of DESeq2, edgeR, limma, scanpy, glmGamPoi and pertpy); otherwise,
+    pass it as `base`.
 
-    Standard errors :math:`\mathrm{se}` are those of the table or, where there are none, follow from the effect
+    Standard errors :math:`\mathrm{se}` are those of the table. If there are none, they follow from the effect
     :math:`\beta` and its statistic, :math:`\mathrm{se} = |\beta| / |z|`, which may be z, t, or the root of F or
     :math:`\chi^2` of one degree of freedom, or from its two-sided p-value by :math:`|z| = \Phi^{-1}(1 - p / 2)` (by
-    Student's t where the table has its degrees of freedom). Adjusted p-values are not used. Where these say nothing, as of an
-    effect of zero, the median of the gene over the other perturbations stands for it, with a warning.
+    Student's t where the table has its degrees of freedom). Adjusted p-values are not used. If neither gives a standard
+    error, as for an effect of zero, the median of the gene over the other perturbations is used, with a warning.
 
     Parameters
     ----------
     effects
         One of:
 
-        - a long table with one effect a row and columns for the perturbation, the gene and the effect;
+        - a long table with one effect per row and columns for the perturbation, the gene and the effect;
         - a wide table, one row per perturbation and one column per gene (or the other way round, see `rows`);
-        - a folder with one long table a perturbation, which is named by its file, or a mapping from perturbations to
-          tables;
+        - a folder with one long table per perturbation, whose file name is the label, or a mapping from perturbations
+          to tables;
         - an AnnData of effects, perturbations by genes, or one with the results of
           :func:`scanpy.tl.rank_genes_groups`.
 
         Tables are DataFrames or paths of csv, tsv, parquet or xlsx files; AnnData may be the path of a ``.h5ad`` file or a
         ``.zarr`` folder. Nothing is changed.
     perturbation, gene, lfc, lfc_se, statistic, p_value
-        Columns, where they have no usual names. `lfc_se` may also be a wide table, or its path, beside a wide table of
-        effects, or a layer of an AnnData.
+        Columns, if they do not have common names. `lfc_se` may also be a wide table, or its path, to go with a wide
+        table of effects, or a layer of an AnnData.
     context_key
-        Column with the cell line or condition of each effect. Found under its usual names where effects would occur twice
+        Column with the cell line or condition of each effect. Common names are recognised if effects would occur twice
         without it.
     base
         Base of the logarithm: ``"e"``, 2 or 10.
     rows
-        What the rows of a wide table are. None takes them for perturbations, unless names say otherwise.
+        Meaning of the rows of a wide table. If None, they are perturbations unless the names suggest otherwise.
     fill_value
-        What stands for effects that the table does not hold, such as 0 where only changes were kept. None leaves them NaN,
+        Value for effects that are missing from the table, such as 0 if only changes were kept. None leaves them NaN,
         with a warning.
     perturbation_key
-        Column of ``obs`` that gets the labels.
+        Column of ``obs`` for the labels.
     control
-        Label of controls, or a list; their rows are left out. Usual names of controls are left out as well.
+        Label of the controls, or a list of labels; their rows are left out. Rows with common control names are left out
+        as well.
     sep
-        What joins the genes of a combination. Labels of the result are joined by ``"+"``.
+        Separator between the genes of a combination. Labels of the result are joined by ``"+"``.
     layer
-        Layer of an AnnData that holds the effects; found under its usual names if None, or else `X`.
+        Layer of an AnnData with the effects. If None, common names are tried, and then `X`.
 
     Returns
     -------
-    AnnData of perturbations by genes: ``layers["lfc"]`` (and `X`), natural log; ``layers["lfc_se"]`` where known;
+    AnnData of perturbations by genes: ``layers["lfc"]`` (and `X`), natural log; ``layers["lfc_se"]`` if known;
     ``obs[perturbation_key]`` and ``obs["n_perturbed_genes"]``. With several contexts, one observation for each perturbation
-    and context, as from :func:`scapp.pp.pseudobulk`. How it was read is in ``uns["scapp"]["effects"]``.
+    and context, as from :func:`scapp.pp.pseudobulk`. ``uns["scapp"]["effects"]`` records how the table was read.
 
     Raises
     ------
     ValueError
-        If columns or the logarithm cannot be told, effects occur twice, are no numbers or infinite, standard errors are
-        negative, or nothing is left.
+        If columns or the base of the logarithm cannot be inferred; if effects occur twice, are not numbers or are
+        infinite; if standard errors are negative; or if nothing is left.
     TypeError
-        If `effects` is something else.
+        If `effects` has an unsupported type.
 
     See Also
     --------

@@ -96,30 +96,30 @@ def listed(*lists: tuple[str, Iterable[str]], n: int = 10) -> Iterable[str]:
 
 @checked
 def report(adata: AnnData, what: What, key: str | None = None) -> Any:
-    """Return the report on what was added to annotated data, also after it was in a file.
+    """Return a stored report on the preprocessing of annotated data, even after it was saved to a file.
 
     Parameters
     ----------
     adata
-        Annotated data; of a MuData the modality that holds the expression.
+        Annotated data; for a MuData, the modality with the expression.
     what
         ``"network"``, of :func:`add_network`, :func:`similarity_network` or :func:`coexpression_network`;
         ``"gene_features"``, of :func:`add_gene_features` or :func:`add_effects_as_features`; ``"gene_names"``, of
         :func:`harmonize_genes`; ``"guides"``, of :func:`guides_to_perturbations`; or ``"efficacy"``, of
         :func:`check_efficacy`.
     key
-        The `key_added` of that call. None takes the only one, or else the one under the usual key.
+        The `key_added` of that call. If None, the only report, or else the one with the default key.
 
     Returns
     -------
-    A report that says in words what was found when it is printed, with its numbers and lists as attributes, and
-    ``to_frame()`` for a table: :class:`NetworkReport`, :class:`GeneFeaturesReport`, :class:`GeneNamesReport`,
-    :class:`GuidesReport` or :class:`EfficacyReport`.
+    A report that prints as text, has numbers and lists as attributes, and gives a table with ``to_frame()``:
+    :class:`NetworkReport`, :class:`GeneFeaturesReport`, :class:`GeneNamesReport`, :class:`GuidesReport` or
+    :class:`EfficacyReport`.
 
     Raises
     ------
     ValueError
-        If there is no such report, it was changed, or there are several and none was named.
+        If there is no such report, it was modified, or there are several and none was named.
 
     Examples
     --------

@@ -41,31 +41,33 @@ def coexpression_network(
     key_added: str = "coexpression",
     copy: bool = False,
 ) -> AnnData | None:
-    """Join each gene to those with which it correlates most in the control cells.
+    """Connect each gene to the genes with which it correlates most in the control cells.
 
-    Perturbed cells are left out, as their correlations hold the effects that are to be predicted.
+    Perturbed cells are left out, because their correlations contain the effects to be predicted.
 
     Parameters
     ----------
     adata
         Cells, changed in place unless `copy`.
     perturbation_key, control, sep
-        Column of ``adata.obs`` with the labels, the label of control cells (or a list of several), and what joins the genes of a label.
+        Column of ``adata.obs`` with the labels, label of the control cells (or a list of several), and separator
+        between the genes of a label.
     layer
-        Layer of the expression, ``X`` if None. Raw counts are recognised and brought to the natural log of counts
-        per 10,000 plus one; log-normalised values are taken as they are.
+        Layer of the expression; `X` if None. Raw counts are recognised and converted to the natural log of counts per
+        10,000 plus one; log-normalised values are used directly.
     total_counts_key
-        Column of ``adata.obs`` with the total counts of each cell, for raw counts of a part of the genes.
+        Column of ``adata.obs`` with the total counts of each cell, if there are raw counts for only some of the genes.
     n_neighbors
-        How many genes each gene chooses, by magnitude of the correlation; it has more if others choose it.
+        Number of neighbours that each gene chooses, by the magnitude of the correlation; it has more if other genes
+        choose it.
     min_correlation
-        Smaller magnitudes give no edge. Correlations of n cells scatter by about 1/sqrt(n) when there is none.
+        Minimum magnitude for an edge. Over n cells, correlations scatter by about 1/sqrt(n) even if there is none.
     method
-        Pearson correlation, or that of the ranks (Spearman).
+        Pearson or Spearman (rank) correlation.
     key_added
-        Where the network goes.
+        Key in `varp` for the network.
     copy
-        Return a changed copy and leave `adata` as it is.
+        Return a changed copy and leave `adata` unchanged.
 
     Returns
     -------
@@ -144,36 +146,36 @@ def similarity_network(
     sep: str = SEPARATOR,
     copy: bool = False,
 ) -> AnnData | None:
-    """Join each gene to those whose annotation is most like its own.
+    """Connect each gene to the genes with the most similar annotations.
 
-    The similarity of two genes is the cosine of their terms weighted by tf-idf: a rare term that both have counts
-    much, one that all genes have counts nothing. Rarity is judged among all annotated genes, those of adata or not.
+    The similarity of two genes is the cosine of their terms weighted by tf-idf: a rare shared term counts a lot, and a
+    term that all genes have counts nothing. Rarity is judged among all annotated genes, whether in adata or not.
 
     Parameters
     ----------
     adata
         Annotated data, changed in place unless `copy`. Its genes, measured or not, are the nodes.
     annotations
-        Long table, or its path, whose first two columns are gene and term; mapping from term to genes; or the path
-        of a GMT file. For example gene sets, pathways, or direct annotations of the Gene Ontology with `parents`.
+        Long table, or its path, whose first two columns are gene and term; mapping from term to genes; or the path of a
+        GMT file. Examples are gene sets, pathways, and direct annotations of the Gene Ontology with `parents`.
     parents
-        Long table, or its path, whose first two columns are child term and parent term: a gene then has the
-        ancestors of its terms as well. Relations other than "is a" and "part of" are not followed.
+        Long table, or its path, whose first two columns are child term and parent term; genes then also get the
+        ancestors of their terms. Only the relations "is a" and "part of" are followed.
     n_neighbors
-        How many genes each gene chooses; it has more if others choose it.
+        Number of neighbours that each gene chooses; it has more if other genes choose it.
     min_similarity
-        Smaller similarities, between 0 and 1, give no edge; zero never does.
+        Minimum similarity for an edge, between 0 and 1; a similarity of zero never gives one.
     min_genes, max_genes
-        Terms with fewer or more annotated genes are left out; None for no bound. Broad terms tell little, and the
+        Leave out terms with fewer or more annotated genes; None for no limit. Broad terms are uninformative, and the
         time grows with the square of their size.
     key_added
-        Where the network goes.
+        Key in `varp` for the network.
     aliases
-        Names of genes, as in :func:`scapp.pp.add_network`.
+        Gene aliases, as in :func:`scapp.pp.add_network`.
     perturbation_key, control, sep
-        Where perturbations are named, to report perturbed genes that have no edge. The column may be absent.
+        Column with the perturbations, control label and separator, for reporting perturbed genes without edges; optional.
     copy
-        Return a changed copy and leave `adata` as it is.
+        Return a changed copy and leave `adata` unchanged.
 
     Returns
     -------

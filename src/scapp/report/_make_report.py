@@ -68,12 +68,12 @@ def make_report(
     aliases
         Names of genes for the network, as in :func:`scapp.pp.add_network`.
     kind
-        What was done to the genes: ``"interference"``, ``"activation"`` or ``"knockout"``, or a column of `obs` with it, as in
+        Kind of perturbation: ``"interference"``, ``"activation"`` or ``"knockout"``, or a column of `obs` with it, as in
         :func:`scapp.pp.check_efficacy`. If None, the direction in which most targets went.
     n_splits
-        How often perturbations are held out.
+        Number of held-out splits.
     seed
-        Of the simulation and the first split.
+        Random seed of the simulation and the first split.
     overwrite
         Whether to replace the file if it is there.
     tell

@@ -42,7 +42,7 @@ def from_gmt(file: PathLike, *, source: str = "", licence: str = "", version: st
     file
         The file.
     source, licence, version
-        To be noted with the table.
+        Provenance to store with the table.
 
     Returns
     -------
@@ -74,7 +74,7 @@ def reactome(
     organism
         ``"human"``; Reactome publishes gene sets of no other.
     file
-        Local copy of ``ReactomePathways.gmt.zip``, or its GMT file, in the place of a download.
+        Local copy of ``ReactomePathways.gmt.zip``, or its GMT file, instead of downloading it.
     folder, base_url, progress_bar
         As in :func:`scapp.datasets.norman_2019_effects`. Where the folder of data has no such file but a
         ``reactome_2024-04.gmt.gz`` (:doc:`/data`), that is read.
@@ -124,7 +124,7 @@ def gene_ontology(
     base_url: str | None = None,
     progress_bar: bool = True,
 ) -> pd.DataFrame:
-    """Return annotations of genes with the Gene Ontology :cite:p:`Ashburner2000,GeneOntology2023`, passed on to broader terms.
+    """Return annotations of genes with the Gene Ontology :cite:p:`Ashburner2000,GeneOntology2023`, propagated to broader terms.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def gene_ontology(
     propagate
         Whether a gene also has all broader terms of its terms.
     file, ontology_file
-        Local copies of the annotations (GAF) and of ``go-basic.obo``, in the place of a download.
+        Local copies of the annotations (GAF) and of ``go-basic.obo``, instead of downloading it.
     folder, base_url, progress_bar
         As in :func:`scapp.datasets.norman_2019_effects`. Where the folder of data has no such file but the small tables
         ``gene2go_human_2022-09.tsv.gz`` and ``go_dag_parents.tsv.gz`` (:doc:`/data`), those are read; terms have no

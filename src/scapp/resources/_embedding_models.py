@@ -165,7 +165,7 @@ def read_scbert(gene2vec: PathLike, gene_list: GeneList) -> pd.DataFrame:
         The npy file.
     gene_list
         The genes in the order of the rows, which is that of scBERT's panglao reference: its h5ad file, a table with a
-        column ``gene_name``, a file with one name a line, or the names.
+        column ``gene_name``, a file with one name per line, or the names.
 
     Returns
     -------
@@ -206,7 +206,7 @@ def read_genept(path: PathLike, *, duplicates: Duplicates = "error") -> pd.DataF
     path
         The converted file: JSON of symbol to vector, or anything that :func:`read_embedding_table` reads.
     duplicates
-        What to do with a gene of several rows: ``"error"``, ``"first"`` or ``"mean"``.
+        What to do with a gene that has several rows: ``"error"``, ``"first"`` or ``"mean"``.
 
     Returns
     -------

@@ -74,7 +74,7 @@ def read_embedding_table(
     ensembl_ids
         Table (or its path) with columns ``ensembl_id`` and ``symbol``; see :func:`read_geneformer`.
     duplicates
-        What to do with a gene of several rows: ``"error"``, ``"first"`` (the first row of each) or ``"mean"``.
+        What to do with a gene that has several rows: ``"error"``, ``"first"`` (the first row of each) or ``"mean"``.
 
     Returns
     -------
@@ -224,7 +224,7 @@ def to_frame(
     duplicates: Duplicates = "error",
     **attrs: Any,
 ) -> pd.DataFrame:
-    """Check names, one a row as in the file, and vectors of shape (n_names, n_dimensions), and join them.
+    """Check names, one per row as in the file, and vectors of shape (n_names, n_dimensions), and join them.
 
     Special tokens, such as ``"<pad>"``, are left out and counted. `source` and `format`, the file and what kind it is, stand in the
     messages and in ``attrs``, as do the further `attrs`. ValueError if the shapes disagree, a name is empty or occurs twice, or a

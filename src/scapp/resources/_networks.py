@@ -91,7 +91,7 @@ def from_table(
     min_weight
         Edges of a smaller magnitude are left out.
     name, licence, version
-        To be noted with the table.
+        Provenance to store with the table.
 
     Returns
     -------
@@ -256,7 +256,7 @@ def hgnc(
     Parameters
     ----------
     file
-        Local copy of ``hgnc_complete_set.txt``, in the place of a download.
+        Local copy of ``hgnc_complete_set.txt``, instead of downloading it.
     folder, base_url, progress_bar
         As in :func:`scapp.datasets.norman_2019_effects`.
 

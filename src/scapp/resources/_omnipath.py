@@ -49,7 +49,7 @@ def collectri(
     organism
         ``"human"``: the published table; ``"mouse"`` or ``"rat"``: its orthologues, from OmniPath's web service.
     file
-        Local copy of the table (columns source, target, weight), in the place of a download.
+        Local copy of the table (columns source, target, weight), instead of downloading it.
     folder, base_url, progress_bar
         As in :func:`scapp.datasets.norman_2019_effects`. Where the folder of data has no such file but a
         ``collectri_2025-09.csv.gz`` (:doc:`/data`), that is read.
@@ -112,7 +112,7 @@ def dorothea(
     license
         ``"commercial"`` leaves out what may be used for academic purposes only.
     file
-        Local copy of the table that the web service sends, in the place of a download.
+        Local copy of the table that the web service sends, instead of downloading it.
     folder, base_url, progress_bar
         As in :func:`scapp.datasets.norman_2019_effects`.
 
@@ -176,7 +176,7 @@ def omnipath(
     signed_only
         Whether to leave out edges that are neither stimulation nor inhibition.
     file
-        Local copy of the table that the web service sends, in the place of a download.
+        Local copy of the table that the web service sends, instead of downloading it.
     folder, base_url, progress_bar
         As in :func:`scapp.datasets.norman_2019_effects`.
 

@@ -76,7 +76,7 @@ def string(
         Version of STRING.
     file, info_file
         Local copies of ``TAXON.protein.links.detailed.vVERSION.txt.gz`` and ``TAXON.protein.info.vVERSION.txt.gz``,
-        in the place of a download.
+        instead of downloading it.
     folder, base_url, progress_bar
         As in :func:`scapp.datasets.norman_2019_effects`. For human the files have about 120 MB; with the default channels
         and a `min_score` of 400 or more, ``string_v12_no_textmining.tsv.gz`` (:doc:`/data`) is read where it lies in the folder of data without them.

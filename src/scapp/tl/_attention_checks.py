@@ -96,7 +96,7 @@ def attention_checks(
         Which of these (names of `networks`, ``"regulons"``, ``"pathways"``) the model was given in another way, as gene
         features for example: they are marked.
     aliases
-        Names of genes, as in :func:`scapp.pp.add_network`.
+        Gene aliases, as in :func:`scapp.pp.add_network`.
     n_top
         How many genes or perturbations are the top.
     n_permutations

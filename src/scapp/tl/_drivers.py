@@ -101,7 +101,7 @@ def rank_drivers(
     n_best
         How many candidates to return.
     n_permutations
-        How often the shift is permuted.
+        Number of permutations of the shift.
     batch_size
         How many candidates are predicted together; memory does not grow with their number.
     seed

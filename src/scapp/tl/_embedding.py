@@ -64,7 +64,7 @@ def perturbation_embedding(
     resolution
         The larger, the more modules.
     min_dist
-        How close UMAP puts neighbours.
+        Minimum distance between points in UMAP.
     perturbation_key
         Column of `obs` with the labels.
     key_added

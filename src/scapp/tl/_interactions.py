@@ -113,7 +113,7 @@ def genetic_interactions(
     n_genes
         How many genes of largest deviation are listed for each pair; all if None.
     perturbation_key, control, sep
-        Where the labels are, and how they are read.
+        Column of the labels, and options for reading them.
     seed
         For the random subsets of the Theil-Sen regression.
     key_added

@@ -54,7 +54,7 @@ def rank_attention_genes(
     perturbation_key
         Column of `obs` with the labels of the perturbations.
     groups
-        Which perturbations are ranked, in this order; all but the controls if None.
+        Perturbations to rank, in this order; all except the controls if None.
     n_genes
         How many genes of each are kept; all if None, which ``values_to_plot`` of scanpy's plots needs.
     of

@@ -102,7 +102,7 @@ def screen(
         If a label, a gene or a kind is unknown, there is nothing to score, none of the objective's genes was measured, or a
         function returns something else than one number per perturbation, or -inf for all.
     TypeError
-        If `model` is no :class:`scapp.model.APP`, or a list is one text.
+        If `model` is not a :class:`scapp.model.APP`, or a list is a single string.
 
     Examples
     --------
@@ -185,7 +185,7 @@ def _agreement(columns: np.ndarray, wanted: np.ndarray, metric: Metric, lfc: np.
     score = found @ wanted
     if metric == "dot":
         return score
-    # Where nothing is predicted to change, nothing agrees.
+    # A prediction of no change agrees with nothing.
     return score / np.maximum(np.linalg.norm(found, axis=1) * np.linalg.norm(wanted), np.finfo(np.float32).tiny)
 
 

@@ -78,7 +78,7 @@ def attention_subnetwork(
     layer, lfc_layer
         Layers of the attention and of the predicted log-fold-changes.
     control, sep
-        How labels are read.
+        Options for reading labels.
     key_added
         Key of the tables in `uns`; None writes nothing.
 

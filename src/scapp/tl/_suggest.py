@@ -81,7 +81,7 @@ def suggest_perturbations(
         If there are fewer candidates than `n`, a label is unknown, was measured already or is asked twice, its genes in any
         order, the model is of the paper's form, or it knows of no uncertainty in the candidates.
     TypeError
-        If `model` is no :class:`scapp.model.APP`, or a list is one text.
+        If `model` is not a :class:`scapp.model.APP`, or a list is a single string.
 
     Examples
     --------
