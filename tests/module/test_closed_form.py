@@ -10,6 +10,7 @@ import torch
 from tests.module.conftest import N_MEASURED, Screen, fit, make_screen
 
 from scapp.module import APPModule, Wanted, _closed_form
+from scapp.module._kernel import Asked
 
 OFF = -40.0  # the logarithm of a weight that does nothing
 
@@ -47,7 +48,7 @@ def test_the_solution_is_that_of_the_linear_system(screen, singles_module):
     train, asked = screen.inputs.perturbations, [(3,), (40,), (47,)]
     gram, noise = kernel_by_hand(singles_module, train, train), np.diag(closed.noise().detach().numpy())
     cross = kernel_by_hand(singles_module, asked, train)
-    lfc = closed.predict(closed.kernel(closed.parts(asked, [3, 40, 47], singles_module.similarities([3, 40, 47]))))
+    lfc = closed.predict(closed.to_training(singles_module.asked(asked)))
     for gene in (0, 7, 29):
         system = gram + float(closed.penalty[gene]) * noise
         expected = cross @ np.linalg.solve(system, singles_module.targets[:, gene].double().numpy())
@@ -60,7 +61,7 @@ def test_left_out_residuals_are_those_of_refitting_without_the_row(n_pairs):
     module = fit(screen, epochs=3)
     closed = module.closed_form
     residual = closed.left_out_with(closed.penalty)
-    parts = closed.parts(closed.perturbations, closed.genes, closed._similarities)
+    parts = closed.parts(Asked(closed.perturbations, closed.genes, closed.similarities))
     gram, noise = closed.kernel(parts).detach().numpy(), closed.noise().detach().numpy()
     y = module.targets.double().numpy()
     for row in (0, 5, len(y) - 1):
@@ -73,7 +74,7 @@ def test_left_out_residuals_are_those_of_refitting_without_the_row(n_pairs):
 
 def test_influence_times_the_effects_is_the_prediction(pairs, pairs_module):
     closed = pairs_module.closed_form
-    kernel = closed.kernel(closed.parts([(1, 40)], [1, 40], pairs_module.similarities([1, 40])))
+    kernel = closed.to_training(pairs_module.asked([(1, 40)]))
     weights = closed.influence(kernel, 3)
     expected = closed.predict(kernel)[0, 3]
     assert float(weights @ pairs_module.targets[:, 3].double()) == pytest.approx(float(expected), abs=1e-9)
@@ -114,8 +115,8 @@ def test_the_gaussian_process_over_sums_is_a_special_case(pairs):
     )  # fmt: skip
     closed = module.closed_form
     rows = np.flatnonzero(closed.is_combination)
-    x = closed.summed_profiles(closed.perturbations, closed.genes, closed._similarities).numpy()[rows]
-    new = closed.summed_profiles([(0, 1)], [0, 1], module.similarities([0, 1])).numpy()
+    x = closed.summed_profiles(Asked(closed.perturbations, closed.genes, closed.similarities)).numpy()[rows]
+    new = closed.summed_profiles(module.asked([(0, 1)])).numpy()
     unit = float(closed.units[2])
 
     def gaussian(a, b):

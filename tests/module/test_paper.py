@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from scapp.module import PaperModule, Wanted
-from scapp.module._encoder import Graph, NeighborAggregation
-from scapp.module._paper import PaperOptions
+from scapp.module._paper import Graph, NeighborAggregation, PaperOptions
 
 
 @pytest.fixture

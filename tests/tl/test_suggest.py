@@ -63,9 +63,10 @@ def test_the_covariance_is_that_of_the_closed_form(model):
     asked = [(node,) for node in nodes]
     found = Posterior(module, asked).covariance(np.arange(4), np.arange(4))
     penalty = float(closed.penalty.clamp(max=1e3).median())
-    kernel = closed.kernel(closed.parts(asked, nodes, module.similarities(nodes))).detach().numpy()
-    parts = closed.parts(closed.perturbations, closed.genes, module.similarities(closed.genes))
-    gram = closed.kernel(parts).detach().numpy() + penalty * np.diag(closed.noise().detach().numpy())
+    kernel = closed.to_training(module.asked(asked)).detach().numpy()
+    gram = closed.to_training(module.asked(closed.perturbations)).detach().numpy() + penalty * np.diag(
+        closed.noise().detach().numpy()
+    )
     prior = module.prior_kernel(asked, asked).numpy()
     amplitude = float(module.single_calibration.scale.square().mean())
     expected = amplitude * (prior - kernel @ np.linalg.solve(gram, kernel.T))

@@ -2,7 +2,7 @@
 
 from scapp.module._app import APPModule
 from scapp.module._attention import MeasuredAttention, Queries
-from scapp.module._base import Inputs, Prediction, Wanted
+from scapp.module._base import Descent, Inputs, Prediction, Wanted
 from scapp.module._calibration import Calibration
 from scapp.module._closed_form import MAX_LEARNED_FROM, ClosedForm, even_choice, order_of
 from scapp.module._evidence import Evidence
@@ -14,6 +14,7 @@ __all__ = [
     "APPModule",
     "Calibration",
     "ClosedForm",
+    "Descent",
     "Evidence",
     "Inputs",
     "MeasuredAttention",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,13 +14,14 @@ from scvi.module.base import LossOutput
 from torch import Tensor
 
 from scapp.module._attention import N_FOLDS, MeasuredAttention
-from scapp.module._base import BATCH, Contribution, EffectModule, Inputs, Prediction, Wanted
+from scapp.module._base import BATCH, Contribution, Descent, EffectModule, Inputs, Prediction, Wanted, single_rows
 from scapp.module._calibration import Calibration
-from scapp.module._closed_form import MAX_LEARNED_FROM, MIN_COMBINATIONS, ClosedForm, even_choice, order_of
-from scapp.module._evidence import Evidence, Genes, membership
+from scapp.module._closed_form import MAX_LEARNED_FROM, ClosedForm, even_choice, order_of
+from scapp.module._evidence import Evidence, Genes, genes_of, membership
+from scapp.module._kernel import MIN_COMBINATIONS, Asked
 from scapp.module._posterior import Posterior
 
-# # L-BFGS steps per epoch. The attentions of the folds only serve to estimate how well the attention predicts left-out
+# L-BFGS steps per epoch. The attentions of the folds only serve to estimate how well the attention predicts left-out
 # perturbations, for which fewer steps are enough.
 CLOSED_FORM_STEPS, ATTENTION_STEPS, FOLD_STEPS = 10, 10, 4
 # Candidate shares of the attention; leave-one-out errors choose among them.
@@ -43,41 +44,26 @@ class APPModule(EffectModule):
         Whether to use each part; at least one must be True.
     """
 
-    targets: Tensor
     share: Tensor
     _similar: NDArray[np.floating]
     _similar_row: dict[int, int]
 
     def __init__(self, inputs: Inputs, *, closed_form: bool = True, attention: bool = True):
-        super().__init__()
-        self.inputs = inputs
-        self.perturbations = list(inputs.perturbations)
+        super().__init__(inputs)
         self.uses_closed_form, self.uses_attention = closed_form, attention
         self.evidence = Evidence(inputs.networks, inputs.features, n_nodes=inputs.n_nodes, added=inputs.added)
-        shape = (self.evidence.n_sources, self.perturbations, inputs.n_measured)
-        self.closed_form = ClosedForm(*shape)
-        self.attention = MeasuredAttention(*shape)
+        self.closed_form = ClosedForm(self.evidence, self.perturbations, inputs.n_measured)
+        self.attention = MeasuredAttention(self.evidence.n_sources, self.perturbations, inputs.n_measured)
+        self.genes = self.closed_form.genes  # perturbed in training, in the order of the similarities
         self.single_calibration = Calibration(inputs.n_measured)
         self.combination_calibration = Calibration(inputs.n_measured)
-        self.register_buffer("targets", torch.zeros(len(self.perturbations), inputs.n_measured))
         self.register_buffer("share", torch.zeros((), dtype=torch.float64))
-        self.register_buffer("threshold", torch.ones((), dtype=torch.float64))
         self._forget_similarities()
         self.register_buffer("row_noise", torch.ones(len(self.perturbations), dtype=torch.float64))
         self.register_buffer("gene_noise", torch.ones(inputs.n_measured, dtype=torch.float64))
         self.register_buffer("own_share", torch.zeros(len(self.perturbations), dtype=torch.float64))
         self._row_of = {genes: row for row, genes in enumerate(self.perturbations)}
         self.register_buffer("noise_known", torch.zeros(2, dtype=torch.bool))  # for perturbations, for genes
-
-    @property
-    def genes(self) -> list[int]:
-        """The perturbed genes of the training data, in the order of the similarities."""
-        return self.closed_form.genes
-
-    @property
-    def single_row(self) -> dict[int, int]:
-        """The training row of each gene that was perturbed alone."""
-        return self.closed_form.single_row
 
     # ------------------------------------------------------------------ training
 
@@ -115,41 +101,39 @@ class APPModule(EffectModule):
     def prepare(self) -> None:
         """Precompute everything that stays constant while the scalars are learned."""
         labels = self.inputs.labels
-        similarities = self.evidence.similarities(self.genes, self.genes)
         learned_from, order = even_choice(labels, MAX_LEARNED_FROM), order_of(labels)
         self._learned_from = torch.as_tensor(learned_from)
-        row, gene = (
-            noise if known else None
-            for noise, known in zip((self.row_noise, self.gene_noise), self.noise_known, strict=True)
-        )
-        self.closed_form.set_effects(self.targets, similarities, row_noise=row, gene_noise=gene)
+        self.closed_form.set_effects(self.targets, **self.known_noise())
         self.closed_form.prepare(learned_from, order)
         self.attention.set_effects(self.targets, order)
+        self._descents = [Descent(self.closed_form, self.closed_form.loss, CLOSED_FORM_STEPS)]
         if self.uses_attention:
-            self.attention.prepare(learned_from, order, similarities, self.targets)
-        self._folds = [self.attention.twin() for _ in range(N_FOLDS)] if self.uses_attention else []
-        self._optimizers = [_lbfgs(self.closed_form, CLOSED_FORM_STEPS)]
-        if self.uses_attention:
-            self._optimizers.append(_lbfgs(self.attention, ATTENTION_STEPS))
-            self._optimizers += [_lbfgs(half, FOLD_STEPS) for half in self._folds]
-            fold = self.attention.fold
+            attention = self.attention
+            attention.prepare(learned_from, order, self.closed_form.similarities, self.targets)
+            self._descents.append(Descent(attention, attention.loss, ATTENTION_STEPS))
             # The attention of each fold is trained on the other folds and evaluated on its own.
-            self._learned = [self.attention.queries.of((fold != k).nonzero()[:, 0]) for k in range(N_FOLDS)]
+            self._folds = [attention.twin() for _ in range(N_FOLDS)]
+            for k, half in enumerate(self._folds):
+                learned = attention.queries.of((attention.fold != k).nonzero()[:, 0])
+                self._descents.append(Descent(half, partial(half.loss, learned), FOLD_STEPS))
+
+    def known_noise(self) -> dict[str, Tensor | None]:
+        """Return the noise of perturbations and of genes as arguments for the closed form; None where unknown."""
+        of_rows, of_genes = self.noise_known.tolist()
+        return {
+            "row_noise": self.row_noise if of_rows else None,
+            "gene_noise": self.gene_noise if of_genes else None,
+        }
 
     def step(self) -> dict[str, float]:
         """Run the optimiser steps of one epoch; return the leave-one-out losses before them."""
-        losses: list[Callable[[], Tensor]] = [self.closed_form.loss]
-        if self.uses_attention:
-            losses.append(self.attention.loss)
-            losses += [partial(half.loss, queries) for half, queries in zip(self._folds, self._learned, strict=True)]
-        found = [_descend(optimizer, loss) for optimizer, loss in zip(self._optimizers, losses, strict=True)]
-        names = ["closed_form", "attention"]
-        return dict(zip(names, found, strict=False))
+        losses = [descent.step() for descent in self._descents]
+        return dict(zip(["closed_form", "attention"], losses, strict=False))
 
     def reweigh(self) -> None:
         """Reweight the perturbations by their residuals, and restart the optimisers."""
         self.closed_form.reweigh()
-        self._optimizers[0] = _lbfgs(self.closed_form, CLOSED_FORM_STEPS)
+        self._descents[0] = Descent(self.closed_form, self.closed_form.loss, CLOSED_FORM_STEPS)
 
     @torch.no_grad()
     def finish(self) -> None:
@@ -184,7 +168,7 @@ class APPModule(EffectModule):
         self.threshold.copy_(self._supported_threshold())
         self._forget_similarities()
         self._keep_own_measurements()
-        for name in ("_folds", "_learned", "_learned_from", "_optimizers"):
+        for name in ("_folds", "_learned_from", "_descents"):
             self.__dict__.pop(name, None)
 
     def _keep_own_measurements(self) -> None:
@@ -215,9 +199,8 @@ class APPModule(EffectModule):
             return 2 * (self.gene_noise.median() * self.row_noise.median()).sqrt()
         closed, scale = self.closed_form, self.single_calibration.scale
         noise = closed.noise().median() * closed.penalty
-        told = (
-            closed.penalty < 1e3
-        )  # at larger penalties the prediction is the centre, and the penalty no longer reflects the noise
+        # At larger penalties the prediction is the centre, and the penalty no longer reflects the noise.
+        told = closed.penalty < 1e3
         return 2 * (noise.sqrt() * scale)[told].median() if told.any() else 2 * scale.median()
 
     def loss(self, tensors: dict[str, Tensor], inference_outputs: dict, generative_outputs: dict) -> LossOutput:
@@ -230,7 +213,7 @@ class APPModule(EffectModule):
     @torch.no_grad()
     def predict_batches(self, batches: Sequence[Sequence[Genes]], wanted: Wanted) -> Iterator[Prediction]:
         """Predict batch by batch, looking up the evidence of all genes only once."""
-        self.look_up({gene for batch in batches for genes in batch for gene in genes})
+        self.look_up({gene for batch in batches for gene in genes_of(batch)})
         for batch in batches:
             yield self._predict(batch, wanted)
 
@@ -241,12 +224,15 @@ class APPModule(EffectModule):
             found = self.evidence.similarities(new, self.genes)
             self._similar = np.concatenate([self._similar, found], axis=1) if self._similar_row else found
             self._similar_row.update(zip(new, range(len(self._similar_row), self._similar.shape[1]), strict=True))
-        if self.closed_form.has_combinations and not hasattr(self.closed_form, "_similarities"):
-            self.closed_form._similarities = self.evidence.similarities(self.genes, self.genes)
 
     def _forget_similarities(self) -> None:
         self._similar = np.zeros((self.evidence.n_sources, 0, len(self.genes)))
         self._similar_row = {}
+
+    def asked(self, perturbations: Sequence[Genes]) -> Asked:
+        """Return perturbations with their genes and the similarities of these to the training genes."""
+        nodes = genes_of(perturbations)
+        return Asked(perturbations, nodes, self.similarities(nodes))
 
     def similarities(self, nodes: Sequence[int]) -> NDArray[np.floating]:
         """Return the similarities of genes to the perturbed genes: (n_sources, n, n_training_genes)."""
@@ -254,21 +240,20 @@ class APPModule(EffectModule):
         return np.take(self._similar, [self._similar_row[node] for node in nodes], axis=1)
 
     def _predict(self, perturbations: Sequence[Genes], wanted: Wanted) -> Prediction:
-        nodes = sorted({gene for genes in perturbations for gene in genes})
-        similar = self.similarities(nodes)
-        kernel = self.closed_form.kernel(self.closed_form.parts(perturbations, nodes, similar))
+        asked = self.asked(perturbations)
+        kernel = self.closed_form.to_training(asked)
         lfc = self.closed_form.predict(kernel)
-        attended = [k for k, node in enumerate(nodes) if self._is_attended(node)]
+        attended = [k for k, node in enumerate(asked.genes) if self._is_attended(node)]
         blends = bool(attended) and float(self.share) > 0
         shows_attention = wanted.attention and self.uses_attention
-        attention = self.attention.of_genes(nodes, similar) if blends or shows_attention else None
+        attention = self.attention.of_genes(asked.genes, asked.similarities) if blends or shows_attention else None
         if blends:
-            lfc = self._blend(lfc, perturbations, nodes, attended, similar, attention)
+            lfc = self._blend(lfc, asked, attended, attention)
         own, share, measured, noise = self._own(perturbations)
         lfc[own] = torch.lerp(lfc[own], measured, share)
         std = change = None
         if wanted.std or wanted.change is not None:
-            std, change = self._errors(lfc, kernel, perturbations, nodes, similar, wanted.change)
+            std, change = self._errors(lfc, kernel, asked, wanted.change)
             # For a measured perturbation, a new measurement differs from the old one by the noise of both.
             twice, kept = 2 * noise, share.expand_as(noise)
             std[own] = torch.lerp(std[own].square(), twice, kept).sqrt()
@@ -277,24 +262,18 @@ class APPModule(EffectModule):
         std = std if wanted.std else None
         if not shows_attention:
             return Prediction(lfc, std, change)
-        to_genes, to_perturbations = self._attention_of(perturbations, nodes, attention)
+        to_genes, to_perturbations = self._attention_of(asked, attention)
         return Prediction(lfc, std, change, to_genes, to_perturbations, 1 - to_perturbations.sum(1))
 
     def _errors(
-        self,
-        lfc: Tensor,
-        kernel: Tensor,
-        perturbations: Sequence[Genes],
-        nodes: list[int],
-        similar: NDArray[np.floating],
-        threshold: float | None,
+        self, lfc: Tensor, kernel: Tensor, asked: Asked, threshold: float | None
     ) -> tuple[Tensor, Tensor | None]:
         """Return the standard deviations of predictions and, given a threshold, the probabilities of a change beyond it."""
-        closed = self.closed_form
+        closed, perturbations = self.closed_form, asked.perturbations
         sizes = torch.as_tensor([len(genes) for genes in perturbations], dtype=torch.float64)
         combined, known = sizes > 1, torch.as_tensor([self.single_row.keys() >= set(p) for p in perturbations])
         within = torch.as_tensor(self.evidence.within(perturbations))
-        profiles = closed.summed_profiles(perturbations, nodes, similar) if closed.has_combinations else None
+        profiles = closed.summed_profiles(asked) if closed.has_combinations else None
         prior = closed.variance(sizes, within, profiles, guessed=~combined & ~known)
         variance = closed.posterior_variance(kernel, prior, closed.new_noise(perturbations))
         std = torch.empty_like(lfc)
@@ -308,9 +287,7 @@ class APPModule(EffectModule):
         change = None
         if threshold is not None:
             change = torch.empty_like(lfc)
-            for rows, calibration in self._calibrations(
-                combined & known
-            ):  # errors of guessed genes are distributed like those of single genes
+            for rows, calibration in self._calibrations(combined & known):  # guesses err like single genes
                 change[rows] = calibration.change(lfc[rows], std[rows], threshold)
         return std, change
 
@@ -323,64 +300,58 @@ class APPModule(EffectModule):
     def _guess_errors(self, combinations: Sequence[Genes]) -> Tensor:
         """Return the squared errors of combinations due to genes not perturbed alone, shape (n, n_measured)."""
         guessed = [tuple(gene for gene in genes if gene not in self.single_row) for genes in combinations]
-        place = {gene: k for k, gene in enumerate(sorted({gene for genes in guessed for gene in genes}))}
-        alone = self.predict([(gene,) for gene in place], Wanted(attention=False)).std
+        alone = self.predict([(gene,) for gene in genes_of(guessed)], Wanted(attention=False)).std
         factor = float(self.closed_form.log_factor.exp())
-        return factor**2 * torch.as_tensor(membership(guessed, place) @ alone.square().numpy())
+        return factor**2 * torch.as_tensor(membership(guessed, genes_of(guessed)) @ alone.square().numpy())
 
     def _is_attended(self, node: int) -> bool:
         """Return whether attention predicts a gene: if it was not perturbed alone, or if there is no closed form."""
         return not self.uses_closed_form or node not in self.single_row
 
-    def _blend(
-        self,
-        lfc: Tensor,
-        perturbations: Sequence[Genes],
-        nodes: list[int],
-        attended: list[int],
-        similar: NDArray,
-        attention: Tensor,
-    ) -> Tensor:
-        """Give the attention its share in the effects of single genes, and use these effects in combinations."""
-        genes = [(nodes[k],) for k in attended]
-        apart = self.attention.predict(attention[:, attended])
-        holds = membership(perturbations, {node: k for k, node in enumerate(nodes)})[:, attended]
-        sizes = np.array([len(p) for p in perturbations])
-        if not self.uses_closed_form:
-            unit = np.where(sizes > 1, self.attention.factor, 1.0)
-            return torch.as_tensor((sparse.diags(unit) @ holds) @ apart.numpy())
-        within = torch.empty_like(apart)
-        # If a gene alone is among the perturbations, its closed-form prediction is already there.
-        asked = {p[0]: row for row, p in enumerate(perturbations) if len(p) == 1}
-        rest = [i for i, gene in enumerate(genes) if gene[0] not in asked]
-        there = [i for i, gene in enumerate(genes) if gene[0] in asked]
-        within[there] = lfc[[asked[genes[i][0]] for i in there]]
-        if rest:
-            others = [genes[i] for i in rest]
-            narrow = similar[:, [attended[i] for i in rest]]
-            within[rest] = self.closed_form.predict(
-                self.closed_form.kernel(self.closed_form.parts(others, [gene[0] for gene in others], narrow))
-            )
-        unit = np.where(sizes > 1, float(self.closed_form.log_factor.exp()), 1.0)
-        return lfc + float(self.share) * torch.as_tensor((sparse.diags(unit) @ holds) @ (apart - within).numpy())
+    def _unit(self, n_genes: int) -> float:
+        """Return the scale of a perturbation relative to the sum of its genes' effects."""
+        if n_genes == 1:
+            return 1.0
+        return float(self.closed_form.log_factor.exp()) if self.uses_closed_form else self.attention.factor
 
-    def _attention_of(
-        self, perturbations: Sequence[Genes], nodes: list[int], attention: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _blend(self, lfc: Tensor, asked: Asked, attended: list[int], attention: Tensor) -> Tensor:
+        """Give the attention its share in the effects of single genes, and use these effects in combinations."""
+        apart = self.attention.predict(attention[:, attended])
+        holds = membership(asked.perturbations, asked.genes)[:, attended]
+        spread = sparse.diags([self._unit(len(p)) for p in asked.perturbations]) @ holds
+        if not self.uses_closed_form:
+            return torch.as_tensor(spread @ apart.numpy())
+        # If a gene alone is among the perturbations, its closed-form prediction is already there.
+        within = torch.empty_like(apart)
+        row_of = single_rows(asked.perturbations)
+        genes = [asked.genes[k] for k in attended]
+        there = [i for i, gene in enumerate(genes) if gene in row_of]
+        within[there] = lfc[[row_of[genes[i]] for i in there]]
+        rest = [i for i, gene in enumerate(genes) if gene not in row_of]
+        if rest:
+            within[rest] = self.closed_form.predict(self.closed_form.to_training(self._alone(genes[i] for i in rest)))
+        return lfc + float(self.share) * torch.as_tensor(spread @ (apart - within).numpy())
+
+    def _alone(self, genes: Iterable[int]) -> Asked:
+        return self.asked([(gene,) for gene in genes])
+
+    def _attention_of(self, asked: Asked, attention: Tensor) -> tuple[Tensor, Tensor]:
         """Return the attention of perturbations to the genes of the networks, and to measured perturbations."""
-        place = {node: k for k, node in enumerate(nodes)}
-        mean = sparse.diags([1 / len(genes) for genes in perturbations]) @ membership(perturbations, place)
+        holds = membership(asked.perturbations, asked.genes)
+        mean = sparse.diags([1 / len(genes) for genes in asked.perturbations]) @ holds
         of_genes = self.attention.mean_attention(attention)
         to_perturbations = torch.as_tensor(mean @ of_genes.numpy())
         through = self.evidence.through_genes(
-            nodes, self.genes, of_genes.numpy() @ self.attention.means, self.network_weights
+            asked.genes, self.genes, of_genes.numpy() @ self.attention.means, self.network_weights
         )
         total = through.sum(axis=1, keepdims=True)
         through /= np.where(total > 1e-12, total, 1)
         # A gene without edges passes its attention to itself.
         alone = np.flatnonzero(total[:, 0] <= 1e-12)
-        through[alone, np.asarray(nodes)[alone]] = 1
-        return torch.as_tensor(_unit_sums(mean @ through)), to_perturbations
+        through[alone, np.asarray(asked.genes)[alone]] = 1
+        to_genes = mean @ through
+        total = to_genes.sum(axis=1, keepdims=True)
+        return torch.as_tensor(to_genes / np.where(total > 0, total, 1)), to_perturbations
 
     def error_factors(self, *, combined: bool) -> Tensor:
         """Return factors of the error covariance between genes, shape (n_factors, n_measured)."""
@@ -394,13 +365,12 @@ class APPModule(EffectModule):
     @torch.no_grad()
     def attended(self, perturbations: Sequence[Genes]) -> tuple[Tensor, Tensor]:
         """Return the attention to genes, and its value before training (the prior), both (n, n_nodes)."""
-        nodes = sorted({gene for genes in perturbations for gene in genes})
-        similar = self.similarities(nodes)
-        untrained = self.attention.twin()
-        return tuple(  # type: ignore[return-value]
-            self._attention_of(perturbations, nodes, half.of_genes(nodes, similar))[0]
-            for half in (self.attention, untrained)
+        asked = self.asked(perturbations)
+        learned, untrained = (
+            self._attention_of(asked, half.of_genes(asked.genes, asked.similarities))[0]
+            for half in (self.attention, self.attention.twin())
         )
+        return learned, untrained
 
     @torch.no_grad()
     def gene_embeddings(self) -> Tensor:
@@ -410,29 +380,20 @@ class APPModule(EffectModule):
     @torch.no_grad()
     def states(self, perturbations: Sequence[Genes]) -> Tensor:
         """Return the cell states of perturbations in the programs, summed over their genes, (n, n_programs)."""
-        self.look_up({gene for genes in perturbations for gene in genes})
+        self.look_up(set(genes_of(perturbations)))
         found = []
         for start in range(0, len(perturbations), BATCH):
-            batch = perturbations[start : start + BATCH]
-            nodes = sorted({gene for genes in batch for gene in genes})
-            states = self.attention.states(self.attention.of_genes(nodes, self.similarities(nodes)))
-            place = {node: k for k, node in enumerate(nodes)}
-            found.append(torch.as_tensor(membership(batch, place) @ states.numpy()))
+            asked = self.asked(perturbations[start : start + BATCH])
+            states = self.attention.states(self.attention.of_genes(asked.genes, asked.similarities))
+            found.append(torch.as_tensor(membership(asked.perturbations, asked.genes) @ states.numpy()))
         return torch.cat(found)
 
     @torch.no_grad()
     def prior_kernel(self, perturbations: Sequence[Genes], others: Sequence[Genes]) -> Tensor:
         """Return the kernel between two lists of perturbations, shape (n, n_others)."""
-        nodes, at = (sorted({gene for genes in names for gene in genes}) for names in (perturbations, others))
-        return self.closed_form.kernel_between(
-            perturbations,
-            nodes,
-            self.similarities(nodes),
-            others,
-            at,
-            self.similarities(at),
-            self.evidence.similarities(nodes, at),
-        )
+        a, b = self.asked(perturbations), self.asked(others)
+        parts = self.closed_form.parts_between(a, b, self.evidence.similarities(a.genes, b.genes))
+        return self.closed_form.kernel(parts)
 
     @property
     def network_weights(self) -> NDArray[np.float64]:
@@ -453,42 +414,34 @@ class APPModule(EffectModule):
         gene
             Position among the measured genes.
         """
-        closed, share = self.closed_form, float(self.share)
+        closed = self.closed_form
         row = self._row_of.get(tuple(perturbation))
         own = 0.0 if row is None else float(self.own_share[row])
-        nodes = sorted(perturbation)
-        similar = self.similarities(nodes)
         rows = list(range(len(self.perturbations)))
         value = self.targets[:, gene].double()
+        parts = []
         weight = torch.zeros(len(rows), dtype=torch.float64)
         if self.uses_closed_form:
-            weight = closed.influence(closed.kernel(closed.parts([perturbation], nodes, similar)), gene)[0]
-        attended = [k for k, node in enumerate(nodes) if self._is_attended(node)]
-        kept = []
+            weight = closed.influence(closed.to_training(self.asked([perturbation])), gene)[0]
+        share = float(self.share) * self._unit(len(perturbation))
+        attended = [node for node in sorted(perturbation) if self._is_attended(node)]
+        if share > 0 and attended:
+            alone = self._alone(attended)
+            attention = self.attention.of_genes(attended, alone.similarities)
+            added, centre = self.attention.contributions(attention, gene)
+            # The value of a perturbation is its contribution at full attention.
+            part = (1 - own) * share * self.attention.mean_attention(attention).sum(0)
+            part = torch.where(part > 0, part, torch.ones_like(part))
+            parts.append(Contribution("attention", rows, part, (1 - own) * share * added.sum(0) / part))
+            constant = torch.tensor([(1 - own) * share * len(attended)], dtype=torch.float64)
+            parts.append(Contribution("centre", [], constant, centre[None]))
+            if self.uses_closed_form:
+                weight = weight - share * closed.influence(closed.to_training(alone), gene).sum(0)
+        if self.uses_closed_form or not parts:
+            parts.insert(0, Contribution("closed form", rows, (1 - own) * weight, value))
         if row is not None and own > 0:
-            kept.append(Contribution("own measurement", [row], torch.tensor([own]).double(), value[[row]]))
-        if share == 0 or not attended:
-            return [Contribution("closed form", rows, (1 - own) * weight, value), *kept]
-        unit = 1.0
-        if len(perturbation) > 1:
-            unit = float(closed.log_factor.exp()) if self.uses_closed_form else self.attention.factor
-        if self.uses_closed_form:
-            genes = [(nodes[k],) for k in attended]
-            inside = closed.kernel(closed.parts(genes, [nodes[k] for k in attended], similar[:, attended]))
-            weight = weight - share * unit * closed.influence(inside, gene).sum(0)
-        weight, share = (1 - own) * weight, (1 - own) * share
-        attention = self.attention.of_genes([nodes[k] for k in attended], similar[:, attended])
-        added, centre = self.attention.contributions(attention, gene)
-        mean = self.attention.mean_attention(attention).sum(0)
-        parts = [Contribution("closed form", rows, weight, value)] if self.uses_closed_form else []
-        total = share * unit * added.sum(0)
-        # The value of a perturbation is its contribution at full attention.
-        part = share * unit * mean
-        safe = torch.where(part > 0, part, torch.ones_like(part))
-        parts.append(Contribution("attention", rows, torch.where(part > 0, part, torch.ones_like(part)), total / safe))
-        constant = torch.as_tensor([share * unit * len(attended)], dtype=torch.float64)
-        parts.append(Contribution("centre", [], constant, centre[None]))
-        return [*parts, *kept]
+            parts.append(Contribution("own measurement", [row], torch.tensor([own]).double(), value[[row]]))
+        return parts
 
     def through_genes(
         self, perturbation: Genes, rows: Sequence[int], weights: NDArray[np.floating]
@@ -500,7 +453,7 @@ class APPModule(EffectModule):
         Parameters
         ----------
         perturbation
-            Its nodes.
+            Nodes of the perturbation.
         rows
             Training perturbations.
         weights
@@ -510,8 +463,9 @@ class APPModule(EffectModule):
         -------
         Array of shape (n, n_nodes) with the same row sums.
         """
-        genes = sorted({gene for row in rows for gene in self.perturbations[row]})
-        holds = membership([self.perturbations[row] for row in rows], {gene: k for k, gene in enumerate(genes)})
+        known = [self.perturbations[row] for row in rows]
+        genes = genes_of(known)
+        holds = membership(known, genes)
         nodes = list(perturbation)
         similar = self.evidence.similarities(nodes, genes)[: len(self.network_weights)]
         alike = holds @ np.einsum("m,mpi->i", self.network_weights, similar)
@@ -522,7 +476,7 @@ class APPModule(EffectModule):
         for node in nodes:
             total += self.evidence.through_genes([node] * len(weights), genes, scaled, self.network_weights)
         for k in np.flatnonzero(none).tolist():
-            own = list({*perturbation, *self.perturbations[rows[k]]})
+            own = list({*perturbation, *known[k]})
             total[:, own] += weights[:, [k]] / len(own)
         return total
 
@@ -555,25 +509,3 @@ def _choose_share(observed: Tensor, closed: Tensor, attended: Tensor) -> Tensor:
     gain = lengths[0] - lengths[best]
     error = gain.std() / max(len(gain), 1) ** 0.5
     return SHARES[best] if gain.mean() > error else SHARES[0]
-
-
-def _lbfgs(module: torch.nn.Module, n_steps: int) -> torch.optim.LBFGS:
-    return torch.optim.LBFGS(
-        list(module.parameters()), max_iter=n_steps, history_size=30, line_search_fn="strong_wolfe"
-    )
-
-
-def _descend(optimizer: torch.optim.LBFGS, loss: Any) -> float:
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        value = loss()
-        value.backward()
-        return value
-
-    with torch.enable_grad():
-        return float(optimizer.step(closure).detach())
-
-
-def _unit_sums(values: NDArray[np.floating]) -> NDArray[np.floating]:
-    total = values.sum(axis=1, keepdims=True)
-    return values / np.where(total > 0, total, 1)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor, nn
 
+from scapp.module._base import Half
 from scapp.module._evidence import Genes, eigh, membership
 
 # Programs of the screen: groups of the leading singular vectors of its effects.
@@ -60,7 +61,7 @@ class Queries(NamedTuple):
         return Queries(self.features[:, queries], self.hidden[queries], mean, *(values[asked] for values in rest))
 
 
-class MeasuredAttention(nn.Module):
+class MeasuredAttention(Half):
     r"""Equations 3 to 7, where :math:`h_i` is the effect of perturbing i.
 
     In each program g of the screen, the score of a gene p for a measured perturbation i depends on every evidence source m,
@@ -78,6 +79,10 @@ class MeasuredAttention(nn.Module):
     ----------
     n_sources
         Number of similarities of genes.
+    perturbations
+        Nodes of each training perturbation.
+    n_measured
+        Number of measured genes.
     """
 
     start: Tensor
@@ -89,15 +94,9 @@ class MeasuredAttention(nn.Module):
     loadings: Tensor
 
     def __init__(self, n_sources: int, perturbations: Sequence[Genes], n_measured: int):
-        super().__init__()
-        self.n_sources = n_sources
-        self.perturbations = list(perturbations)
-        self.genes = sorted({gene for genes in self.perturbations for gene in genes})
-        self._place = {gene: k for k, gene in enumerate(self.genes)}
+        super().__init__(n_sources, perturbations, n_measured)
         sizes = np.array([len(p) for p in self.perturbations])
-        self.is_combination = sizes > 1
-        self.single_row = {p[0]: i for i, p in enumerate(self.perturbations) if len(p) == 1}
-        self.means = sparse.csr_matrix(sparse.diags(1 / sizes) @ membership(self.perturbations, self._place))
+        self.means = sparse.csr_matrix(sparse.diags(1 / sizes) @ self.holds)
         n_programs, n_features = len(PROGRAMS) - 1, 2 * n_sources + 1
         start = torch.cat([torch.full((n_sources,), 0.5), torch.ones(n_sources), torch.tensor([2.0])]).double()
         self.register_buffer("start", start, persistent=False)
@@ -164,7 +163,7 @@ class MeasuredAttention(nn.Module):
 
     def twin(self) -> MeasuredAttention:
         """Return a module with its own scalars on the same data, to be trained on a part of it."""
-        other = MeasuredAttention(self.n_sources, self.perturbations, len(self.centre))
+        other = MeasuredAttention(self.n_sources, self.perturbations, self.n_measured)
         own = {**other._parameters}
         other.__dict__.update(
             {k: v for k, v in self.__dict__.items() if k not in ("_parameters", "_buffers", "_modules")}
@@ -181,7 +180,7 @@ class MeasuredAttention(nn.Module):
     # ------------------------------------------------------------------ scores and attention
 
     def features(
-        self, genes: Sequence[int], similarities: NDArray[np.float64], rows: Sequence[int] | None = None
+        self, genes: Sequence[int], similarities: NDArray[np.floating], rows: Sequence[int] | None = None
     ) -> Tensor:
         """Return the features of the scores, (n_features, n_genes, n): two per source, the common share, and the size.
 
@@ -196,22 +195,21 @@ class MeasuredAttention(nn.Module):
         """
         means = self.means if rows is None else self.means[list(rows)]
         alike = [np.asarray((means @ source.T).T) for source in similarities]
-        same = np.asarray(
-            (membership([(g,) if g in self._place else () for g in genes], self._place) @ means.T).toarray()
-        )
+        known = set(self.genes)
+        same = (membership([(g,) if g in known else () for g in genes], self.genes) @ means.T).toarray()
         logs = [np.log(x + SMALLEST_SIMILARITY) - np.log(SMALLEST_SIMILARITY) for x in alike]
         size = (self.log_size if rows is None else self.log_size[list(rows)]).expand(same.shape).numpy()
         return torch.as_tensor(np.stack([*logs, *alike, same, size]))
 
-    def _weights(self) -> Tensor:
-        """Return the weights of the features in each program, shape (n_programs, n_features)."""
+    def _scalars(self) -> tuple[Tensor, Tensor]:
+        """Return the weights of the features, shape (n_programs, n_features), and the score of the sink in each program."""
         weights = torch.cat([self.common + self.departure, self.strength[:, None]], dim=1)
-        return weights[: len(self.programs)]
+        n_programs = len(self.programs)
+        return weights[:n_programs], self.sink[:n_programs]
 
     def attention(self, features: Tensor, hidden: Tensor | None = None) -> Tensor:
         """Return the attention to each perturbation, (n_programs, n_genes, n); the remainder goes to the sink."""
-        weights = self._weights()
-        return _attention(weights, self.sink[: len(weights)], features, hidden)
+        return _attention(*self._scalars(), features, hidden)
 
     def decode(self, means: Tensor, centre: Tensor) -> Tensor:
         """Return the states, (n_genes, rank): the centre plus the contribution of the attention in each program.
@@ -240,7 +238,7 @@ class MeasuredAttention(nn.Module):
 
     @torch.no_grad()
     def prepare(
-        self, learned_from: Sequence[int], order: Sequence[int], similarities: NDArray[np.float64], lfc: Tensor
+        self, learned_from: Sequence[int], order: Sequence[int], similarities: NDArray[np.floating], lfc: Tensor
     ) -> None:
         """Precompute the inputs of every training step.
 
@@ -265,7 +263,7 @@ class MeasuredAttention(nn.Module):
         by_label = [row for row in order if row in askable][:: -(-len(asked) // MAX_ASKED)]
         asked = np.sort(by_label)
         queries = [(row, gene) for row in asked for gene in self.perturbations[row]]
-        columns = [self._place[gene] for _, gene in queries]
+        columns = np.searchsorted(self.genes, [gene for _, gene in queries])
         self.asked = asked
         features = self.features([gene for _, gene in queries], similarities[:, columns], rows)
         hidden = torch.zeros(len(queries), len(rows), dtype=torch.bool)
@@ -297,8 +295,7 @@ class MeasuredAttention(nn.Module):
         self.fold[[at[row] for row in by_label]] = torch.arange(len(asked)) % N_FOLDS
 
     def _masked_states(self, queries: Queries) -> Tensor:
-        weights = self._weights()
-        means = _Attended.apply(weights, self.sink[: len(weights)], queries.features, queries.hidden, self._known)
+        means = _Attended.apply(*self._scalars(), queries.features, queries.hidden, self._known)
         if queries.mean is not None:
             means = queries.mean @ means
         return self.decode(means, torch.sigmoid(self.centre_share) * queries.centre_scores)
@@ -323,8 +320,13 @@ class MeasuredAttention(nn.Module):
 
     # ------------------------------------------------------------------ prediction
 
+    @property
+    def _drawn_centre(self) -> Tensor:
+        """The centre of the screen, shrunk towards zero by the learned share, shape (n_measured,)."""
+        return torch.sigmoid(self.centre_share) * self.centre
+
     @torch.no_grad()
-    def of_genes(self, genes: Sequence[int], similarities: NDArray[np.float64]) -> Tensor:
+    def of_genes(self, genes: Sequence[int], similarities: NDArray[np.floating]) -> Tensor:
         """Return the attention of genes, (n_programs, n_genes, n); genes perturbed alone attend first to themselves."""
         found = self.attention(self.features(genes, similarities))
         for k, gene in enumerate(genes):
@@ -338,20 +340,18 @@ class MeasuredAttention(nn.Module):
     @torch.no_grad()
     def states(self, attention: Tensor) -> Tensor:
         """Return the cell states in all programs, relative to the centre, shape (n_genes, rank)."""
-        centre = (torch.sigmoid(self.centre_share) * self.centre) @ self.loadings
-        centre = centre.expand(attention.shape[1], -1)
+        centre = (self._drawn_centre @ self.loadings).expand(attention.shape[1], -1)
         return self.decode(_means(attention, self._values(self.scores)), centre) - centre
 
     @torch.no_grad()
     def predict(self, attention: Tensor) -> Tensor:
         """Return the effects of perturbing genes alone, from their attention, shape (n_genes, n_measured)."""
-        centre = torch.sigmoid(self.centre_share) * self.centre
-        return centre + self.states(attention) @ self.loadings.T
+        return self._drawn_centre + self.states(attention) @ self.loadings.T
 
     @torch.no_grad()
     def contributions(self, attention: Tensor, gene: int) -> tuple[Tensor, Tensor]:
         """Return the contribution of each training perturbation to the predicted value of one gene, and the centre."""
-        centre = torch.sigmoid(self.centre_share) * self.centre
+        centre = self._drawn_centre
         deviation = self.scores - centre @ self.loadings
         total = torch.zeros(attention.shape[1:], dtype=torch.float64)
         for g, program in enumerate(self.programs):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 from scvi.module.base import BaseModuleClass
-from torch import Tensor
+from torch import Tensor, nn
 
-from scapp.module._evidence import Genes
+from scapp.module._evidence import Genes, genes_of, membership
 
 # Perturbations that are predicted at once.
 BATCH = 256
@@ -97,10 +97,42 @@ class Contribution(NamedTuple):
     value: Tensor
 
 
+class Half(nn.Module):
+    """Base of the two halves of the default form: what both know of the training perturbations.
+
+    Parameters
+    ----------
+    n_sources
+        Number of similarities of genes.
+    perturbations
+        Nodes of each training perturbation.
+    n_measured
+        Number of measured genes.
+    """
+
+    def __init__(self, n_sources: int, perturbations: Sequence[Genes], n_measured: int):
+        super().__init__()
+        self.n_sources, self.n_measured = n_sources, n_measured
+        self.perturbations = list(perturbations)
+        self.genes = genes_of(perturbations)
+        self.holds = membership(perturbations, self.genes)
+        self.is_combination = np.array([len(p) > 1 for p in perturbations])
+        self.single_row = single_rows(perturbations)
+
+
 class EffectModule(BaseModuleClass):
     """Base of the forms of the model: a module that learns from all perturbations together and predicts their effects."""
 
-    perturbations: list[Genes]
+    targets: Tensor
+    threshold: Tensor
+
+    def __init__(self, inputs: Inputs):
+        super().__init__()
+        self.inputs = inputs
+        self.perturbations = list(inputs.perturbations)
+        self.single_row = single_rows(self.perturbations)
+        self.register_buffer("targets", torch.zeros(len(self.perturbations), inputs.n_measured))
+        self.register_buffer("threshold", torch.ones((), dtype=torch.float64))
 
     @abstractmethod
     def predict_batches(self, batches: Sequence[Sequence[Genes]], wanted: Wanted) -> Iterator[Prediction]:
@@ -112,12 +144,14 @@ class EffectModule(BaseModuleClass):
         batches = [perturbations[i : i + BATCH] for i in range(0, len(perturbations), BATCH)]
         return Prediction.joined(list(self.predict_batches(batches, wanted)))
 
+    # scvi-tools asks for these, but all perturbations are learned from together, in `loss`.
+
     def inference(self, *args: Any, **kwargs: Any) -> dict:
-        """Return nothing: scvi-tools asks for it, but all perturbations are learned from together, in `loss`."""
+        """Return nothing."""
         return {}
 
     def generative(self, *args: Any, **kwargs: Any) -> dict:
-        """Return nothing, as `inference` does."""
+        """Return nothing."""
         return {}
 
     def _get_inference_input(self, tensors: dict[str, Tensor], **kwargs: Any) -> dict:
@@ -129,3 +163,29 @@ class EffectModule(BaseModuleClass):
     def sample(self, *args: Any, **kwargs: Any) -> None:
         """Refuse: this is not a generative model of cells."""
         raise TypeError("APP predicts the mean effect of a perturbation; it does not sample cells.")
+
+
+class Descent:
+    """Steps of L-BFGS down the loss of a half of the model."""
+
+    def __init__(self, half: nn.Module, loss: Callable[[], Tensor], n_steps: int):
+        self._loss = loss
+        self._optimizer = torch.optim.LBFGS(
+            list(half.parameters()), max_iter=n_steps, history_size=30, line_search_fn="strong_wolfe"
+        )
+
+    @torch.enable_grad()
+    def step(self) -> float:
+        """Take the steps, and return the loss before them."""
+        return float(self._optimizer.step(self._closure).detach())
+
+    def _closure(self) -> Tensor:
+        self._optimizer.zero_grad()
+        value = self._loss()
+        value.backward()
+        return value
+
+
+def single_rows(perturbations: Sequence[Genes]) -> dict[int, int]:
+    """Return the row of each gene that was perturbed alone."""
+    return {genes[0]: row for row, genes in enumerate(perturbations) if len(genes) == 1}

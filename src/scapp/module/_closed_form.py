@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy import sparse
-from torch import Tensor, nn
+from torch import Tensor
 
-from scapp.module._evidence import Genes, eigh, membership
+from scapp.module._evidence import Evidence, Genes, eigh
+from scapp.module._kernel import MIN_SINGLES, Asked, PerturbationKernel, scalar
 
-# # The profiles of singles are denoised before they are summed: the singular values of the measured singles are
-# soft-thresholded by this share of their median.
-DENOISING = 0.4
-# Minimum numbers of combinations for a kernel of their own, and of singles for summed profiles.
-MIN_COMBINATIONS, MIN_SINGLES = 3, 3
-# Minimum number of combinations for using the similarity of the genes' own profiles.
-MIN_FOR_PROFILES = 10
 # # Multipliers of the penalty to choose from for each gene, and how strongly its choice is shrunk towards that of all
 # genes, in units of its own evidence: more with few perturbations, and more if its noise is known.
 MULTIPLIERS = np.array([0.03, 0.06, 0.125, 0.25, 0.5, 1, 2, 4, 8, 16, 64, 1e6])
@@ -32,34 +24,6 @@ SMALLEST_LENGTH = 0.1  # relative to the median residual length, so that no row 
 MAX_LEARNED_FROM = 1500
 # In larger screens, penalties are chosen by the leave-one-out errors of this many of them.
 MAX_FOR_PENALTIES = 500
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Hold the components of the kernel between two lists of perturbations, as tensors of shape (n, n_others).
-
-    Parameters
-    ----------
-    additive
-        The product of the numbers of genes, the number of shared genes, and the sums of the similarities of their
-        genes, one tensor for each source.
-    profiles
-        Similarity of the summed profiles; None if they are not used.
-    combined
-        For pairs of combinations (zero elsewhere): ones, the share of common genes, and the similarity of the summed
-        profiles; empty if there are too few combinations.
-    distance
-        Squared distances between the summed profiles, in units of their median.
-    is_combination, other_is_combination
-        Masks of combinations, shapes (n,) and (n_others,).
-    """
-
-    additive: list[Tensor]
-    profiles: Tensor | None
-    combined: list[Tensor]
-    distance: Tensor | None
-    is_combination: Tensor
-    other_is_combination: Tensor
 
 
 class _Inverse(torch.autograd.Function):
@@ -93,7 +57,7 @@ def _cholesky(matrix: Tensor) -> Tensor:
     return factor
 
 
-class ClosedForm(nn.Module):
+class ClosedForm(PerturbationKernel):
     r"""Gaussian process over perturbations whose scalars are learned on leave-one-out errors.
 
     For sets of genes P and Q,
@@ -112,8 +76,12 @@ class ClosedForm(nn.Module):
 
     Parameters
     ----------
-    n_sources
-        Number of similarities of genes.
+    evidence
+        Similarities of genes.
+    perturbations
+        Nodes of each training perturbation.
+    n_measured
+        Number of measured genes.
     """
 
     weight: Tensor
@@ -122,45 +90,19 @@ class ClosedForm(nn.Module):
     values: Tensor
     vectors: Tensor
     projected: Tensor
-    profiles: Tensor
-    profile_weights: Tensor
-    profile_mean: Tensor
-    units: Tensor
     knows_noise: Tensor
-    guess_error: Tensor
-    _similarities: NDArray[np.floating]
 
-    def __init__(self, n_sources: int, perturbations: Sequence[Genes], n_measured: int):
-        super().__init__()
-        self.n_sources, self.n_measured = n_sources, n_measured
-        self.perturbations = list(perturbations)
-        self.genes = sorted({gene for genes in self.perturbations for gene in genes})
-        self._place = {gene: k for k, gene in enumerate(self.genes)}
-        self._sets = membership(self.perturbations, self._place)
-        self.is_combination = np.array([len(p) > 1 for p in self.perturbations])
-        self.single_row = {p[0]: i for i, p in enumerate(self.perturbations) if len(p) == 1}
-        self.has_combinations = int(self.is_combination.sum()) >= MIN_COMBINATIONS
-        self.uses_profiles = int(self.is_combination.sum()) >= MIN_FOR_PROFILES
-        additive = torch.full((2 + n_sources,), -2.0)
-        additive[0] = 0.0
-        self.log_additive = _scalar(additive)
-        self.log_profiles = _scalar(-2.0)
-        self.log_combined = _scalar(torch.full((4,), -2.0))
-        self.log_factor = _scalar(-0.3)
-        self.log_length = _scalar(0.0)
-        self.log_noise = _scalar([-1.0, -1.0])  # for singles, for combinations
-        self.known_noise = _scalar(0.0)  # logit of the share of the noise that is proportional to the known noise
+    def __init__(self, evidence: Evidence, perturbations: Sequence[Genes], n_measured: int):
+        super().__init__(evidence, perturbations, n_measured)
+        self.log_noise = scalar([-1.0, -1.0])  # for singles, for combinations
+        self.known_noise = scalar(0.0)  # logit of the share of the noise that is proportional to the known noise
         self._starts = [p.detach().clone() for p in self.parameters()]
-        n, n_singles = len(self.perturbations), len(self.single_row) if self.has_combinations else 0
-        for name, shape in {
-            "weight": (n,), "row_noise": (n,), "penalty": (n_measured,), "values": (n,), "vectors": (n, n),
-            "projected": (n, n_measured), "profiles": (n_singles, n_measured), "profile_weights": (n_singles, n_measured),
-            "profile_mean": (n_measured,), "units": (3,),
-        }.items():  # fmt: skip
-            # Unwritten zeros take no memory; only lengths and factors must start as ones.
-            start = torch.zeros if len(shape) > 1 else torch.ones
-            self.register_buffer(name, start(shape, dtype=torch.float64))
-        self.register_buffer("guess_error", torch.zeros((), dtype=torch.float64))
+        n = len(self.perturbations)
+        for name, length in {"weight": n, "row_noise": n, "penalty": n_measured, "values": n}.items():
+            self.register_buffer(name, torch.ones(length, dtype=torch.float64))
+        # Unwritten zeros take no memory.
+        self.register_buffer("vectors", torch.zeros(n, n, dtype=torch.float64))
+        self.register_buffer("projected", torch.zeros(n, n_measured, dtype=torch.float64))
         self.register_buffer("knows_noise", torch.zeros((), dtype=torch.bool))
         self._gene_noise: Tensor | None = None
         self._coefficients: Tensor | None = None
@@ -168,17 +110,13 @@ class ClosedForm(nn.Module):
     # ------------------------------------------------------------------ the training perturbations
 
     @torch.no_grad()
-    def set_effects(
-        self, lfc: Tensor, similarities: NDArray[np.floating], *, row_noise: Tensor | None, gene_noise: Tensor | None
-    ) -> None:
+    def set_effects(self, lfc: Tensor, *, row_noise: Tensor | None, gene_noise: Tensor | None) -> None:
         """Store the training effects, and precompute everything that stays constant while the scalars are learned.
 
         Parameters
         ----------
         lfc
             Training effects, shape (n, n_measured).
-        similarities
-            Similarities of the perturbed genes, shape (n_sources, n_genes, n_genes).
         row_noise, gene_noise
             Noise of each perturbation, with median one, and of each gene; their product is the variance of a value. None
             if unknown.
@@ -186,190 +124,8 @@ class ClosedForm(nn.Module):
         self.lfc, self._gene_noise = lfc.double(), gene_noise
         self.knows_noise.fill_(row_noise is not None)
         self.row_noise = torch.ones(len(lfc), dtype=torch.float64) if row_noise is None else row_noise.double()
-        self._similarities = similarities
         if self.has_combinations:
-            self._fit_profiles(similarities)
-
-    def _fit_profiles(self, similarities: NDArray[np.float64]) -> None:
-        """Denoise the measured singles, and learn to predict the profiles of other genes from similar ones."""
-        rows = list(self.single_row.values())
-        self.units.fill_(1.0)
-        if len(rows) < MIN_SINGLES:
-            return
-        singles = self.lfc[rows]
-        squares, vectors = eigh(singles @ singles.T)
-        size = squares.clamp_min(0).sqrt()
-        kept = (1 - DENOISING * size.median() / size.clamp_min(1e-30)).clamp_min(0)
-        self.profiles = (vectors * kept) @ (vectors.T @ singles)
-        self.profile_mean = singles.mean(0)
-        columns = [self._place[gene] for gene in self.single_row]
-        near = self._mean_similarity(similarities, columns, columns)
-        self.profile_weights = torch.linalg.solve(near + torch.eye(len(rows)), singles - self.profile_mean)
-        self.guess_error.copy_((self.profiles - self._guessed_profiles(singles, near)).square().sum(1).mean())
-        x = self.summed_profiles(self.perturbations, self.genes, similarities)
-        combined = x[torch.as_tensor(self.is_combination)]
-        distance = _squared_distances(combined, combined)
-        apart = distance[
-            ~torch.eye(len(distance), dtype=torch.bool)
-        ]  # rounding decides whether distances of zero are positive
-        self.units = torch.stack(
-            [
-                _positive(self.profiles.square().sum(1).mean() * len(rows) / len(self.genes)),
-                _positive(combined.square().sum(1).mean()),
-                _positive(apart.median() if len(apart) else x.new_ones(())),
-            ]
-        )
-
-    def _mean_similarity(
-        self, similarities: NDArray[np.floating], rows: Sequence[int], columns: Sequence[int]
-    ) -> Tensor:
-        if not self.n_sources:
-            return torch.zeros(len(rows), len(columns), dtype=torch.float64)
-        return torch.as_tensor(similarities[:, list(rows)][:, :, list(columns)].mean(0, dtype=np.float64))
-
-    def summed_profiles(
-        self, perturbations: Sequence[Genes], genes: Sequence[int], similarities: NDArray[np.floating]
-    ) -> Tensor:
-        """Return the summed profiles of each perturbation, given the similarities of `genes` to the perturbed genes."""
-        measured = {gene: k for k, gene in enumerate(self.single_row)}
-        profile = torch.zeros(len(genes), self.n_measured, dtype=torch.float64)
-        if len(measured) >= MIN_SINGLES:
-            rest = [k for k, gene in enumerate(genes) if gene not in measured]
-            there = [k for k, gene in enumerate(genes) if gene in measured]
-            profile[there] = self.profiles[[measured[genes[k]] for k in there]]
-            if rest:
-                near = self._mean_similarity(similarities, rest, [self._place[gene] for gene in measured])
-                profile[rest] = self.profile_mean + near @ self.profile_weights
-        return torch.as_tensor(membership(perturbations, {g: k for k, g in enumerate(genes)}) @ profile.numpy())
-
-    # ------------------------------------------------------------------ the kernel
-
-    def parts(
-        self,
-        perturbations: Sequence[Genes],
-        genes: Sequence[int],
-        similarities: NDArray[np.floating],
-        rows: Sequence[int] | None = None,
-    ) -> Parts:
-        """Return the components of the kernel between some perturbations and the training perturbations.
-
-        Parameters
-        ----------
-        perturbations
-            Nodes of each perturbation.
-        genes
-            The nodes that occur in them.
-        similarities
-            Similarities of these genes to the training genes, shape (n_sources, n_genes, n_training_genes).
-        rows
-            Rows of the training perturbations; all if None.
-        """
-        known = self.perturbations if rows is None else [self.perturbations[i] for i in rows]
-        narrow = membership(perturbations, {gene: k for k, gene in enumerate(genes)})
-        sets = self._sets if rows is None else self._sets[list(rows)]
-        x_a = x_b = None
-        if self.has_combinations:
-            x_a = self.summed_profiles(perturbations, genes, similarities)
-            x_b = self.summed_profiles(known, self.genes, self._similarities)
-        place = {gene: k for k, gene in enumerate(sorted({*genes, *self.genes}))}
-        a, b = membership(perturbations, place), membership(known, place)
-        return self._parts_of(a, b, [summed(narrow, source, sets) for source in similarities], x_a, x_b)
-
-    def _parts_of(
-        self,
-        a: sparse.csr_matrix,
-        b: sparse.csr_matrix,
-        sources: list[NDArray[np.float64]],
-        x_a: Tensor | None,
-        x_b: Tensor | None,
-    ) -> Parts:
-        n_a, n_b = np.asarray(a.sum(axis=1)).ravel(), np.asarray(b.sum(axis=1)).ravel()
-        shared = np.asarray((a @ b.T).toarray())
-        is_a, is_b = torch.as_tensor((n_a > 1).astype(float)), torch.as_tensor((n_b > 1).astype(float))
-        additive = [torch.as_tensor(x) for x in (np.outer(n_a, n_b), shared, *sources)]
-        if x_a is None or x_b is None:
-            return Parts(additive, None, [], None, is_a, is_b)
-        both, inner = is_a[:, None] * is_b, x_a @ x_b.T
-        profiles = inner / self.units[0] if self.uses_profiles else None
-        alike = torch.as_tensor(shared / np.sqrt(np.outer(n_a, n_b)))
-        combined = [both, both * alike, both * inner / self.units[1]]
-        return Parts(additive, profiles, combined, _squared_distances(x_a, x_b) / self.units[2], is_a, is_b)
-
-    def kernel_between(
-        self,
-        perturbations: Sequence[Genes],
-        genes: Sequence[int],
-        similarities: NDArray[np.floating],
-        others: Sequence[Genes],
-        other_genes: Sequence[int],
-        other_similarities: NDArray[np.floating],
-        between: NDArray[np.floating],
-    ) -> Tensor:
-        """Return the kernel between two arbitrary lists of perturbations.
-
-        Parameters
-        ----------
-        perturbations, genes, similarities
-            As in :meth:`parts`.
-        others, other_genes, other_similarities
-            The same for the other list.
-        between
-            Similarities between the genes of the two lists, shape (n_sources, n_genes, n_other_genes).
-        """
-        place = {gene: k for k, gene in enumerate(sorted({*genes, *other_genes}))}
-        a, b = membership(perturbations, place), membership(others, place)
-        narrow_a = membership(perturbations, {gene: k for k, gene in enumerate(genes)})
-        narrow_b = membership(others, {gene: k for k, gene in enumerate(other_genes)})
-        x_a = x_b = None
-        if self.has_combinations:
-            x_a = self.summed_profiles(perturbations, genes, similarities)
-            x_b = self.summed_profiles(others, other_genes, other_similarities)
-        sources = [summed(narrow_a, source, narrow_b) for source in between]
-        return self.kernel(self._parts_of(a, b, sources, x_a, x_b))
-
-    def kernel(self, parts: Parts) -> Tensor:
-        """Return the kernel, shape (n, n_others)."""
-        weights = self.log_additive.exp()
-        total = sum(weight * part for weight, part in zip(weights, parts.additive, strict=True))
-        if parts.profiles is not None:
-            total = total + self.log_profiles.exp() * parts.profiles
-        factor = self.log_factor.exp()
-        total = total * torch.where(parts.is_combination > 0, factor, 1.0)[:, None]
-        total = total * torch.where(parts.other_is_combination > 0, factor, 1.0)
-        if parts.combined:
-            b = self.log_combined.exp()
-            total = total + sum(weight * part for weight, part in zip(b, parts.combined, strict=False))
-            total = total + b[3] * parts.combined[0] * torch.exp(-parts.distance / (2 * self.log_length.exp()))
-        return total
-
-    @torch.no_grad()
-    def variance(self, sizes: Tensor, within: Tensor, profiles: Tensor | None, *, guessed: Tensor) -> Tensor:
-        """Return the prior variance K(P, P) of each perturbation.
-
-        Parameters
-        ----------
-        sizes
-            Number of genes of each perturbation, shape (n,).
-        within
-            Sums of the similarities among the genes of each perturbation, by source, shape (n_sources, n).
-        profiles
-            Summed profiles, shape (n, n_measured); None if there are too few combinations.
-        guessed
-            Mask of single genes that were not perturbed alone, shape (n,). Their profiles are guesses, whose mean squared
-            error adds to the variance.
-        """
-        a, b = self.log_additive.exp(), self.log_combined.exp()
-        combined = (sizes > 1).double()
-        total = a[0] * sizes**2 + a[1] * sizes + a[2:] @ within
-        length = guessed * self.guess_error
-        if profiles is not None:
-            length = length + profiles.square().sum(1)
-        if self.uses_profiles:
-            total = total + self.log_profiles.exp() * length / self.units[0]
-        total = total * torch.where(combined > 0, self.log_factor.exp() ** 2, 1.0)
-        if self.has_combinations:
-            total = total + combined * (b[0] + b[1] + b[2] * length / self.units[1] + b[3])
-        return total
+            self.fit_profiles()
 
     def noise(self, rows: Tensor | None = None, weight: Tensor | None = None) -> Tensor:
         """Return the noise of the training perturbations, shape (n,)."""
@@ -403,7 +159,7 @@ class ClosedForm(nn.Module):
         """
         self._rows = torch.as_tensor(list(learned_from), dtype=torch.long)
         rows = [self.perturbations[i] for i in learned_from]
-        self._parts = self.parts(rows, self.genes, self._similarities, rows=list(learned_from))
+        self._parts = self.parts(Asked(rows, self.genes, self.similarities), rows=learned_from)
         effects = self.lfc[self._rows]
         self._scale = float(effects.norm(dim=1).mean()) or 1.0
         if effects.shape[1] > len(
@@ -449,23 +205,13 @@ class ClosedForm(nn.Module):
     def solve(self) -> None:
         """Solve for all training perturbations, with a penalty for each gene."""
         root = self.noise().sqrt()
-        values, vectors = eigh(self._own_kernel().div_(root[:, None]).div_(root))
+        whole = len(self._rows) == len(self.perturbations)
+        kernel = self.kernel(self._parts) if whole else self.own_kernel(MAX_LEARNED_FROM)
+        values, vectors = eigh(kernel.div_(root[:, None]).div_(root))
         self.values, self.vectors = values.clamp_min(0), vectors.div_(root[:, None])
         self.projected = self.vectors.T @ self.lfc
         self.penalty = self._choose_penalties(self._judged)
         self._coefficients = None
-
-    def _own_kernel(self) -> Tensor:
-        """Return the kernel between all training perturbations, computed in blocks of rows to limit memory."""
-        if len(self._rows) == len(self.perturbations):
-            return self.kernel(self._parts)
-        found = torch.empty(len(self.perturbations), len(self.perturbations), dtype=torch.float64)
-        for start in range(0, len(found), MAX_LEARNED_FROM):
-            asked = self.perturbations[start : start + MAX_LEARNED_FROM]
-            genes = sorted({gene for names in asked for gene in names})
-            similarities = self._similarities[:, [self._place[gene] for gene in genes]]
-            found[start : start + len(asked)] = self.kernel(self.parts(asked, genes, similarities))
-        return found
 
     def left_out_with(self, penalty: Tensor, rows: Tensor | None = None) -> Tensor:
         """Return leave-one-out residuals for given penalties of the genes, for all training perturbations or `rows`."""
@@ -544,16 +290,15 @@ class ClosedForm(nn.Module):
         if not self.uses_profiles or len(self.single_row) < MIN_SINGLES:
             return [], self.lfc[:0], self.lfc[:0]
         everything = list(self.single_row.values())
-        columns = [self._place[gene] for gene in self.single_row]
-        near = self._mean_similarity(self._similarities, columns, columns)
         position = {row: k for k, row in enumerate(among.tolist())}
         kept = [k for k, row in enumerate(everything) if row in position]
-        guessed = self._guessed_profiles(self.lfc[everything], near)[kept]
-        rows, columns = [everything[k] for k in kept], [columns[k] for k in kept]
-        parts = self.parts([self.perturbations[i] for i in rows], self.genes, self._similarities)
-        x = self.summed_profiles(self.perturbations, self.genes, self._similarities)
+        guessed = self.guessed_profiles()[kept]
+        rows = [everything[k] for k in kept]
+        columns = np.searchsorted(self.genes, [self.perturbations[row][0] for row in rows])
+        parts = self.parts(Asked([self.perturbations[row] for row in rows], self.genes, self.similarities))
+        x = self.summed_profiles(Asked(self.perturbations, self.genes, self.similarities))
         # Combinations with this gene use its profile, so in them the guess replaces it too.
-        holds = torch.as_tensor(np.asarray(self._sets[:, columns].toarray())).T
+        holds = torch.as_tensor(np.asarray(self.holds[:, columns].toarray())).T
         inner = guessed @ x.T + holds * ((guessed - self.profiles[kept]) * guessed).sum(1)[:, None]
         kernel = self.kernel(replace(parts, profiles=inner / self.units[0]))
         kernel[torch.arange(len(rows)), rows] = 0
@@ -565,17 +310,10 @@ class ClosedForm(nn.Module):
         residual = self.lfc[rows] - kernel @ solution + cross * solution[rows] / diagonal
         explained = through.square() @ shrunk - cross.square() / diagonal
         one = torch.ones(len(rows), dtype=torch.float64)
-        within = torch.as_tensor(
-            np.stack([source.diagonal()[columns] for source in self._similarities]).astype(np.float64)
-        )
+        within = torch.as_tensor(self.similarities[:, columns, columns].astype(np.float64))
         prior = self.variance(one, within, guessed, guessed=one > 0)
         variance = (prior[:, None] - explained).clamp_min(1e-9) + self.noise()[rows, None] * self.penalty
         return [position[row] for row in rows], residual, variance
-
-    def _guessed_profiles(self, singles: Tensor, near: Tensor) -> Tensor:
-        """Return the profile of each single as guessed from the other singles, in the shape of `singles`."""
-        inverse = torch.linalg.inv(near + torch.eye(len(singles)))
-        return singles - self.profile_weights / inverse.diagonal()[:, None]
 
 
 def even_choice(labels: Sequence[str], n: int) -> list[int]:
@@ -587,20 +325,3 @@ def even_choice(labels: Sequence[str], n: int) -> list[int]:
 def order_of(labels: Sequence[str]) -> list[int]:
     """Return the positions that sort labels into an order independent of the given one."""
     return sorted(range(len(labels)), key=lambda i: labels[i])
-
-
-def summed(a: sparse.csr_matrix, similarity: NDArray[np.floating], b: sparse.csr_matrix) -> NDArray[np.float64]:
-    """Return the summed similarities between the genes of two memberships `a` and `b`."""
-    return np.ascontiguousarray(np.asarray(b @ np.asarray(a @ similarity).T).T)
-
-
-def _scalar(start: Any) -> nn.Parameter:
-    return nn.Parameter(torch.as_tensor(start, dtype=torch.float64).clone())
-
-
-def _positive(value: Tensor) -> Tensor:
-    return torch.where(value > 0, value, torch.ones_like(value))
-
-
-def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    return (a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T).clamp_min(0)

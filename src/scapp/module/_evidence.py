@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -69,15 +69,6 @@ class Evidence:
         """Number of networks and annotations."""
         return len(self._walks) + len(self._vectors)
 
-    def known(self) -> NDArray[np.bool_]:
-        """Return which genes any source knows, of shape (n_nodes,)."""
-        found = np.zeros(self.n_nodes, dtype=bool)
-        for walks in self._whole:
-            found |= walks.has_edge
-        for vectors in self._vectors:
-            found |= vectors.any(axis=1)
-        return found
-
     def similarities(self, nodes: Sequence[int], others: Sequence[int]) -> NDArray[np.floating]:
         """Return the similarities of genes by each source, of shape (n_sources, n, n_others)."""
         dtype = np.float32 if self.n_sources * len(nodes) * len(others) > LARGEST_DOUBLE else np.float64
@@ -100,11 +91,15 @@ class Evidence:
     def within(self, perturbations: Sequence[Genes]) -> NDArray[np.float64]:
         """Return the sum of the similarities of all genes of each perturbation to each other: (n_sources, n)."""
         found = np.zeros((self.n_sources, len(perturbations)))
-        nodes = sorted({gene for genes in perturbations for gene in genes})
-        holds = membership(perturbations, {node: k for k, node in enumerate(nodes)})
-        for k in range(self.n_sources):
-            # A row of `holds` is the sum over the genes of a perturbation.
-            summed = np.asarray(holds @ self._rows(k, nodes).astype(np.float64))
+        nodes = genes_of(perturbations)
+        holds = membership(perturbations, nodes)
+        for walks in self._walks:
+            walks.extend(nodes)
+        vectors: list[NDArray] = [walks.roots(nodes) for walks in self._walks]
+        vectors += [values[nodes] for values in self._vectors]
+        # Similarities are products of these vectors, and a row of `holds` is the sum over the genes of a perturbation.
+        for k, rows in enumerate(vectors):
+            summed = np.asarray(holds @ rows.astype(np.float64))
             found[k] = np.einsum("ij,ij->i", summed, summed)
         late = [row for row, genes in enumerate(perturbations) if self._added[list(genes)].any()]
         if late:
@@ -156,20 +151,13 @@ class Evidence:
                 found[rows] += through
         return found
 
-    def _rows(self, source: int, nodes: Sequence[int]) -> NDArray[np.floating]:
-        """Return the vectors whose products are the similarities by a source, before what is negative becomes zero."""
-        if source >= len(self._walks):
-            return self._vectors[source - len(self._walks)][list(nodes)]
-        self._walks[source].extend(nodes)
-        return self._walks[source].roots(nodes)
-
 
 class _Walks:
     """Square roots of the random walks on one network, computed for each gene when it is first asked for."""
 
     def __init__(self, network: sparse.spmatrix, n_nodes: int):
         self._transition, self._degree = _transition(network)
-        self.has_edge: NDArray[np.bool_] = np.asarray(self._transition.diagonal() == 0)
+        self._has_edge = np.asarray(self._transition.diagonal() == 0)
         self._roots = np.zeros((0, n_nodes), dtype=np.float32)
         self._row_of = np.full(n_nodes, -1)
 
@@ -180,7 +168,7 @@ class _Walks:
         if len(new):
             walks = _random_walks(self._transition, self._degree, new)
             roots = np.sqrt(np.maximum(walks, 0, out=walks), out=walks).astype(np.float32)
-            roots[~self.has_edge[new]] = 0
+            roots[~self._has_edge[new]] = 0
             self._row_of[new] = len(self._roots) + np.arange(len(new))
             self._roots = np.concatenate([self._roots, roots])
 
@@ -198,11 +186,17 @@ class _Walks:
         return self._roots[rows]
 
 
-def membership(perturbations: Sequence[Genes], place: dict[int, int]) -> sparse.csr_matrix:
-    """Return which genes each perturbation holds, of shape (n_perturbations, n_genes); `place` is the column of each gene."""
+def genes_of(perturbations: Iterable[Genes]) -> list[int]:
+    """Return the genes that occur in some perturbations, in order."""
+    return sorted({gene for genes in perturbations for gene in genes})
+
+
+def membership(perturbations: Sequence[Genes], genes: Sequence[int]) -> sparse.csr_matrix:
+    """Return which of some genes each perturbation holds, of shape (n_perturbations, n_genes)."""
+    place = {gene: k for k, gene in enumerate(genes)}
     rows = np.repeat(np.arange(len(perturbations)), [len(p) for p in perturbations])
     columns = [place[gene] for p in perturbations for gene in p]
-    return sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(perturbations), len(place)))
+    return sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(perturbations), len(genes)))
 
 
 def eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scvi.module.base import LossOutput
 from torch import Tensor, nn
+from torch_geometric.nn import MessagePassing
 
 from scapp.module._base import Contribution, EffectModule, Inputs, Prediction, Wanted
 from scapp.module._calibration import Calibration
-from scapp.module._encoder import Activation, Aggregation, Graph, GraphEncoder, IdentityEncoder, RandomEncoder
 from scapp.module._evidence import Genes, membership
+
+Aggregation = Literal["mean", "sum", "max"]
+Activation = Literal["leaky_relu", "relu"]
+ACTIVATIONS = {"leaky_relu": nn.LeakyReLU(0.2), "relu": nn.ReLU()}
+
 
 # Features that stand for the genes' place in a network where there are no gene features.
 N_NETWORK_FEATURES = 128
@@ -35,19 +40,101 @@ class PaperOptions:
     decoder: Literal["linear", "mlp"] = "linear"
 
     def __post_init__(self) -> None:
-        for name, choices in {
-            "aggregation": ("mean", "sum", "max"),
-            "activation": ("relu", "leaky_relu"),
-            "encoder": ("gnn", "identity", "random"),
-            "pooling": ("attention", "mean"),
-            "decoder": ("linear", "mlp"),
-        }.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name}={getattr(self, name)!r} is not among {', '.join(map(repr, choices))}.")
         for name in ("n_hidden", "n_layers", "n_attention"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1, found {value!r}.")
+
+
+class Graph(NamedTuple):
+    """Edges from source to target: `edge_index` of shape (2, n_edges), `edge_weight` of shape (n_edges,)."""
+
+    edge_index: Tensor
+    edge_weight: Tensor
+
+
+class NeighborAggregation(MessagePassing):
+    """Equation 1: aggregate the embeddings of a gene's regulators, weighted by their edges; zero where there are none.
+
+    The weights of ``"mean"`` are divided by the sum of their sizes over the neighbours, so that with equal weights
+    it is the plain mean.
+    """
+
+    def __init__(self, aggregation: Aggregation):
+        super().__init__(aggr="max" if aggregation == "max" else "sum")
+        self.aggregation = aggregation
+
+    def forward(self, h: Tensor, graph: Graph) -> Tensor:
+        """Return the aggregate of each gene's neighbours."""
+        weight = graph.edge_weight
+        if self.aggregation == "mean":
+            size = torch.zeros(len(h), dtype=h.dtype, device=h.device).index_add(0, graph.edge_index[1], weight.abs())
+            weight = weight / size[graph.edge_index[1]]
+        return self.propagate(graph.edge_index, x=h, weight=weight, size=(len(h), len(h)))
+
+    def message(self, x_j: Tensor, weight: Tensor) -> Tensor:
+        """Weigh the embedding of each neighbour by its edge."""
+        return weight[:, None] * x_j
+
+
+class GraphEncoder(nn.Module):
+    r"""Equations 1 and 2: :math:`h' = \sigma(W (h + \sum_k a^{(k)}) + b)`, where :math:`a^{(k)}` aggregates over network k.
+
+    Parameters
+    ----------
+    n_features
+        Number of input features of a gene.
+    n_hidden
+        Width of each layer.
+    n_layers
+        Number of layers :math:`L`.
+    aggregation
+        Aggregation over neighbours.
+    activation
+        :math:`\sigma`.
+    """
+
+    def __init__(
+        self, n_features: int, n_hidden: int, *, n_layers: int, aggregation: Aggregation, activation: Activation
+    ):
+        super().__init__()
+        widths = [n_features] + [n_hidden] * n_layers
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.aggregate = NeighborAggregation(aggregation)
+        self.activation = ACTIVATIONS[activation]
+
+    def forward(self, features: Tensor, graphs: Sequence[Graph]) -> Tensor:
+        """Return the embeddings of all genes."""
+        h = features
+        for layer in self.layers:
+            if self.aggregate.aggregation == "max":
+                h = (h + self._neighbors(h, graphs)) @ layer.weight.T
+            else:  # linear in h, so the narrow embedding can be aggregated in place of the wide features
+                narrow = h @ layer.weight.T
+                h = narrow + self._neighbors(narrow, graphs)
+            h = self.activation(h + layer.bias)
+        return h
+
+    def _neighbors(self, h: Tensor, graphs: Sequence[Graph]) -> Tensor:
+        return sum((self.aggregate(h, graph) for graph in graphs), torch.zeros_like(h))
+
+
+class FreeEncoder(nn.Module):
+    """An embedding for each gene without a network, learned or left random: an ablation."""
+
+    embedding: Tensor
+
+    def __init__(self, n_nodes: int, n_hidden: int, *, learned: bool):
+        super().__init__()
+        start = torch.randn(n_nodes, n_hidden) / n_hidden**0.5
+        if learned:
+            self.embedding = nn.Parameter(start)
+        else:
+            self.register_buffer("embedding", start)
+
+    def forward(self, features: Tensor, graphs: Sequence[Graph]) -> Tensor:
+        """Return the embedding."""
+        return self.embedding
 
 
 class AdditiveAttention(nn.Module):
@@ -89,13 +176,11 @@ class PaperModule(EffectModule):
         Widths and ablations.
     """
 
-    targets: Tensor
     features: Tensor
 
     def __init__(self, inputs: Inputs, options: PaperOptions):
-        super().__init__()
-        self.inputs, self.options = inputs, options
-        self.perturbations = list(inputs.perturbations)
+        super().__init__(inputs)
+        self.options = options
         for k, network in enumerate(inputs.networks):
             edges = network.tocoo()
             self.register_buffer(
@@ -104,38 +189,29 @@ class PaperModule(EffectModule):
             self.register_buffer(f"edge_weight_{k}", torch.as_tensor(edges.data).float(), persistent=False)
         features = _features(inputs)
         self.register_buffer("features", features, persistent=False)
-        self.register_buffer("targets", torch.zeros(len(self.perturbations), inputs.n_measured))
         n_hidden = options.n_hidden
-        self.encoder: GraphEncoder | IdentityEncoder | RandomEncoder
+        self.encoder: GraphEncoder | FreeEncoder
         if options.encoder == "gnn":
             self.encoder = GraphEncoder(
                 features.shape[1],
                 n_hidden,
                 n_layers=options.n_layers,
-                n_networks=len(inputs.networks),
                 aggregation=options.aggregation,
                 activation=options.activation,
             )
         else:
-            make = {"identity": IdentityEncoder, "random": RandomEncoder}[options.encoder]
-            self.encoder = make(inputs.n_nodes, n_hidden)
+            self.encoder = FreeEncoder(inputs.n_nodes, n_hidden, learned=options.encoder == "identity")
         self.pooling = AdditiveAttention(n_hidden, options.n_attention) if options.pooling == "attention" else None
         self.decoder: nn.Module = nn.Linear(n_hidden, inputs.n_measured)
         if options.decoder == "mlp":
             self.decoder = nn.Sequential(nn.Linear(n_hidden, n_hidden), nn.ReLU(), self.decoder)
         self.calibration = Calibration(inputs.n_measured)
-        self.register_buffer("threshold", torch.ones((), dtype=torch.float64))
-
-    @property
-    def single_row(self) -> dict[int, int]:
-        """The training row of each gene that was perturbed alone."""
-        return {p[0]: i for i, p in enumerate(self.perturbations) if len(p) == 1}
 
     @property
     def graphs(self) -> list[Graph]:
         """The networks."""
-        n = range(len(self.inputs.networks))
-        return [Graph(getattr(self, f"edge_index_{k}"), getattr(self, f"edge_weight_{k}")) for k in n]
+        numbers = range(len(self.inputs.networks))
+        return [Graph(getattr(self, f"edge_index_{k}"), getattr(self, f"edge_weight_{k}")) for k in numbers]
 
     def set_effects(self, lfc: NDArray[np.floating], **unused: Any) -> None:
         """Take the training effects; the paper's form does not read their noise."""
@@ -147,8 +223,7 @@ class PaperModule(EffectModule):
 
     def attend(self, h: Tensor, perturbations: Sequence[Genes]) -> Tensor:
         """Return the attention to all genes, (n, n_nodes)."""
-        place = {node: node for node in range(self.inputs.n_nodes)}
-        sums = torch.as_tensor(membership(perturbations, place).toarray()).to(h)
+        sums = torch.as_tensor(membership(perturbations, range(self.inputs.n_nodes)).toarray()).to(h)
         mean = sums / sums.sum(1, keepdim=True)
         return mean if self.pooling is None else self.pooling(h, mean)
 

@@ -36,9 +36,7 @@ class Posterior:
         penalty = closed.penalty.clamp(max=1e3)
         self._penalty = float(penalty.median())
         self._amplitude = float(module.single_calibration.scale.square().mean())
-        nodes = sorted({gene for genes in perturbations for gene in genes})
-        self._nodes, self._place = nodes, {node: k for k, node in enumerate(nodes)}
-        kernel = closed.kernel(closed.parts(perturbations, nodes, module.similarities(nodes)))
+        kernel = closed.to_training(module.asked(perturbations))
         self._half = (kernel @ closed.vectors) / (closed.values + self._penalty).sqrt()
         self.noise = (self._amplitude * self._penalty * closed.new_noise(perturbations)).numpy()
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from scapp.model import APP
-    from scapp.module import APPModule, MeasuredAttention, Queries
+    from scapp.module import APPModule, MeasuredAttention
 
 BATCH = 256
 # The scalars of each half are learned in this many rounds of as many steps of L-BFGS, as in training.
@@ -71,29 +72,19 @@ def measured_checks(
 
 def learn_halves(module: APPModule) -> list[MeasuredAttention]:
     """Learn the scalars of the attention twice, each time from the half of the perturbations that the other does not see."""
-    from scapp.module import MAX_LEARNED_FROM, even_choice, order_of
+    from scapp.module import MAX_LEARNED_FROM, Descent, even_choice, order_of
 
     labels = module.inputs.labels
     prepared = module.attention.twin()
-    similar: Any = module.similarities(module.genes)
-    prepared.prepare(even_choice(labels, MAX_LEARNED_FROM), order_of(labels), similar, module.targets)
+    similarities = module.closed_form.similarities
+    prepared.prepare(even_choice(labels, MAX_LEARNED_FROM), order_of(labels), similarities, module.targets)
     halves = [prepared.twin() for _ in range(int(prepared.fold.max()) + 1)]
     for k, half in enumerate(halves):
-        _learn(half, prepared.queries.of((prepared.fold != k).nonzero()[:, 0]))
+        queries = prepared.queries.of((prepared.fold != k).nonzero()[:, 0])
+        descent = Descent(half, partial(half.loss, queries), N_STEPS)
+        for _ in range(N_ROUNDS):
+            descent.step()
     return halves
-
-
-def _learn(half: MeasuredAttention, queries: Queries) -> None:
-    optimizer = torch.optim.LBFGS(half.parameters(), max_iter=N_STEPS, history_size=30, line_search_fn="strong_wolfe")
-
-    def closure() -> torch.Tensor:
-        optimizer.zero_grad()
-        loss = half.loss(queries)
-        loss.backward()
-        return loss
-
-    for _ in range(N_ROUNDS):
-        optimizer.step(closure)
 
 
 @torch.no_grad()
@@ -152,11 +143,7 @@ def left_out(module: APPModule, halves: list[MeasuredAttention]) -> tuple[NDArra
     attended = torch.stack([half.left_out() for half in halves])[first.fold, torch.arange(len(asked))]
     if module.uses_closed_form:
         closed = copy.deepcopy(module.closed_form)
-        row, gene = (
-            noise if known else None
-            for noise, known in zip((module.row_noise, module.gene_noise), module.noise_known, strict=True)
-        )
-        closed.set_effects(lfc, module.similarities(module.genes), row_noise=row, gene_noise=gene)
+        closed.set_effects(lfc, **module.known_noise())
         residual = closed.left_out_with(closed.penalty, asked)
         singles, of_singles, _ = closed.singles_left_out(asked)
         residual[singles] = of_singles
