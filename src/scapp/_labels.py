@@ -140,10 +140,15 @@ def parse_labels(
     return [distinct[label] for label in labels]
 
 
+def refuse_text(given: object, what: str) -> None:
+    """Raise if one text is given where a list of `what` is expected, which would be read letter by letter."""
+    if isinstance(given, str):
+        raise TypeError(f"Expected a list of {what}, found the text {given!r}. Pass [{given!r}].")
+
+
 def list_labels(perturbations: Iterable[str]) -> list[str]:
     """Return the labels that are asked for; TypeError if they are no list of texts, ValueError if there is none, or one is asked twice."""
-    if isinstance(perturbations, str):
-        raise TypeError(f"Expected a list of labels, found the text {perturbations!r}. Pass [{perturbations!r}].")
+    refuse_text(perturbations, "labels")
     if isinstance(perturbations, pd.DataFrame):
         raise TypeError(
             "Expected a list of labels, found a DataFrame. Pass the column that holds them, as in list(table['perturbation'])."
@@ -322,6 +327,12 @@ def near_matches(name: str, choices: Iterable[str], n: int = 3) -> list[str]:
     same_but_case = [choice for choice in choices if choice.lower() == name.lower()]
     similar = difflib.get_close_matches(name, choices, n=n, cutoff=0.75)
     return list(dict.fromkeys([*same_but_case, *similar]))[:n]
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """Return a question that ends a message, such as ``" Did you mean 'KLF1'?"``; "" where nothing is alike."""
+    like = near_matches(name, choices)
+    return f" Did you mean {' or '.join(map(repr, like))}?" if like else ""
 
 
 def read_perturbations(

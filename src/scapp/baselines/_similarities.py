@@ -14,6 +14,7 @@ from scapp._checked import checked
 from scapp._edges import read_edges
 from scapp._gene_names import Aliases, GeneMatcher
 from scapp._genes import shorten
+from scapp._labels import refuse_text
 from scapp._training_effects import TrainingEffects
 from scapp.baselines._base import Baseline
 from scapp.graph import check_restart, diffusion, edges_to_csr, tf_idf
@@ -329,8 +330,7 @@ def diffusion_similarity(
 
 
 def _names(genes: Iterable[str]) -> list[str]:
-    if isinstance(genes, str):
-        raise TypeError(f"Expected a list of genes, found the text {genes!r}. Pass [{genes!r}].")
+    refuse_text(genes, "genes")
     return list(dict.fromkeys(genes))
 
 

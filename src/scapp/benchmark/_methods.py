@@ -19,7 +19,7 @@ import pandas as pd
 from scapp import baselines, resources
 from scapp._genes import shorten
 from scapp._keys import Key
-from scapp._labels import near_matches
+from scapp._labels import did_you_mean, refuse_text
 from scapp.benchmark._predictions import read_predictions
 
 if TYPE_CHECKING:
@@ -403,8 +403,7 @@ def choose(asked: Iterable[str | Method] | None, *, quick: bool = False) -> list
     known = registered()
     if asked is None:
         return [method for method in known if not quick or method.name in CORE]
-    if isinstance(asked, str):
-        raise TypeError(f"Expected a list of methods, found the text {asked!r}. Pass [{asked!r}].")
+    refuse_text(asked, "methods")
     chosen: dict[str, Method] = {}
     for item in asked:
         if isinstance(item, Method):
@@ -415,8 +414,7 @@ def choose(asked: Iterable[str | Method] | None, *, quick: bool = False) -> list
             found = [m for m in known if item in (m.name, m.group) or (item == "core" and m.name in CORE)]
         if not found:
             names, groups = [m.name for m in known], ["core", *dict.fromkeys(m.group for m in known)]
-            like = near_matches(str(item), [*names, *groups])
-            hint = f" Did you mean {' or '.join(map(repr, like))}?" if like else ""
+            hint = did_you_mean(str(item), [*names, *groups])
             raise ValueError(
                 f"There is no method or group {item!r}.{hint} Groups: {', '.join(groups)}. "
                 f"Methods: {shorten(names, len(names))}."

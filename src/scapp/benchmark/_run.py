@@ -31,6 +31,7 @@ from rich import progress
 from rich.console import Console
 
 import scapp
+from scapp._files import replacing
 from scapp.benchmark._check_split import check_split
 from scapp.benchmark._methods import Method, choose
 from scapp.benchmark._task import Task
@@ -201,17 +202,6 @@ def units(folder: Path, task: str) -> Iterator[tuple[int, dict[str, np.ndarray]]
             continue  # left behind by a run that was killed while it wrote
         with np.load(path, allow_pickle=False) as file:
             yield int(path.stem), {name: file[name] for name in file.files}
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give the name of a scratch file that takes the place of another once it is written; it goes if writing fails."""
-    scratch = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
-    try:
-        yield scratch
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 @functools.cache

@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 
 from scapp import metrics
+from scapp._files import replacing
 from scapp._keys import Key
 from scapp._labels import parse_labels
 from scapp.benchmark._methods import P_CHANGE, registered
-from scapp.benchmark._run import replacing, units
+from scapp.benchmark._run import units
 from scapp.benchmark._task import Split, Task
 
 if TYPE_CHECKING:

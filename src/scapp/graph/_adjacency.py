@@ -128,14 +128,6 @@ def symmetrize(adjacency: sparse.spmatrix) -> sparse.csr_matrix:
     return sparse.csr_matrix((merged, (rows, columns)), shape=matrix.shape)
 
 
-def remove_self_loops(adjacency: sparse.spmatrix) -> sparse.csr_matrix:
-    """Remove the edges from a node to itself."""
-    matrix = as_csr(adjacency)
-    matrix.setdiag(0)
-    matrix.eliminate_zeros()
-    return matrix
-
-
 def scale_weights(adjacency: sparse.spmatrix) -> sparse.csr_matrix:
     """Divide all weights by the largest magnitude, so that they lie between -1 and 1."""
     matrix = as_csr(adjacency)

@@ -12,7 +12,7 @@ from scipy import sparse
 
 from scapp._genes import check_layer, shorten
 from scapp._keys import Key
-from scapp._labels import SEPARATOR, near_matches, parse_label
+from scapp._labels import SEPARATOR, did_you_mean, parse_label, refuse_text
 from scapp._ranking import read_group
 from scapp.pl._figure import COLUMN, Color, axes, color_bar, finish_figure, label_axes, name_rows, picture
 from scapp.pl._rows import PREDICT, rows_of
@@ -118,8 +118,7 @@ def _ranked(adata: AnnData, perturbation: str, key: str, n_genes: int) -> tuple[
                 f"uns[{Key.uns.ATTENTION_GENES!r}]."
             ) from None
         groups = error.args[1]
-        like = near_matches(perturbation, groups)
-        hint = f" Did you mean {' or '.join(map(repr, like))}?" if like else f" Its groups are {shorten(groups)}."
+        hint = did_you_mean(perturbation, groups) or f" Its groups are {shorten(groups)}."
         raise ValueError(f"The ranking uns[{key!r}] has no group {perturbation!r}.{hint}") from None
     return names[:n_genes], scores[:n_genes], SCORES.get(method, method)
 
@@ -177,10 +176,7 @@ def attention_heatmap(
     >>> predicted = model.predict(["KLF1", "CEBPA", "CEBPA+KLF1"])
     >>> scapp.pl.attention_heatmap(predicted, n_genes=8, relative=True)
     """
-    if isinstance(perturbations, str):
-        raise TypeError(
-            f"Expected a list of perturbations, found the text {perturbations!r}. Pass [{perturbations!r}]."
-        )
+    refuse_text(perturbations, "perturbations")
     check_layer(adata, layer, f"{PREDICT}.")
     names = [str(name) for name in (adata.obs_names if perturbations is None else perturbations)]
     if not 1 <= len(names) <= MAX_PERTURBATIONS:

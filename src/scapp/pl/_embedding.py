@@ -10,7 +10,7 @@ import pandas as pd
 
 from scapp._genes import shorten
 from scapp._keys import Key
-from scapp._labels import SEPARATOR
+from scapp._labels import SEPARATOR, refuse_text
 from scapp.pl._figure import COLUMN, Color, axes, color_bar, finish_figure, label_axes, name_points, picture
 from scapp.pl._rows import index_of
 
@@ -139,8 +139,7 @@ def _named(adata: AnnData, names: bool | Sequence[str] | None, sep: str) -> np.n
         names = adata.n_obs <= MAX_NAMED
     if isinstance(names, bool):
         names = list(adata.obs_names) if names else []
-    if isinstance(names, str):
-        raise TypeError(f"Expected a list of names, found the text {names!r}. Pass [{names!r}].")
+    refuse_text(names, "names")
     if len(names) > MAX_NAMED:
         raise ValueError(
             f"{len(names)} names cannot be read beside their points, at most {MAX_NAMED}; choose some with names=[…]."

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from scapp._genes import check_layer, shorten
-from scapp._labels import SEPARATOR, near_matches, parse_label
+from scapp._labels import SEPARATOR, did_you_mean, parse_label
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,8 +63,7 @@ def index_of(adata: AnnData, perturbation: str, *, sep: str = SEPARATOR) -> int:
         n = int((adata.obs[columns[0]].astype(object) == perturbation).sum())
         hint = f" It labels {n} observations in obs[{columns[0]!r}]: these are cells."
     else:
-        like = near_matches(str(perturbation), adata.obs_names)
-        hint = f" Did you mean {' or '.join(map(repr, like))}?" if like else ""
+        hint = did_you_mean(str(perturbation), adata.obs_names)
     raise ValueError(
         f"adata has {len(rows)} observations named {perturbation!r}, expected one.{hint} Pictures take effects or "
         f"predictions with one observation per perturbation, as `model.predict([{perturbation!r}])` and "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
-import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ import scapp
 from scapp._anndata_files import read_anndata
 from scapp._checked import checked
 from scapp._effects import perturbation_type
+from scapp._files import replacing
 from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._labels import SEPARATOR
@@ -161,12 +161,8 @@ def make_report(
         sections[0].missing("\n".join(["What is missing from this page:", *(f"• {what}" for what in screen.lacks)]))
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     page = render(f"Report on {name}", f"scapp {scapp.__version__}, {today}", sections)
-    scratch = output.with_name(f".{output.name}-{os.getpid()}")
-    try:
+    with replacing(output) as scratch:
         scratch.write_text(page, encoding="utf-8")
-        os.replace(scratch, output)
-    finally:
-        scratch.unlink(missing_ok=True)
     return output
 
 

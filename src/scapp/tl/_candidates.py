@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scapp._labels import check_known, format_label
+from scapp._labels import check_known, format_label, refuse_text
 
 if TYPE_CHECKING:
     from scapp.model import APP
@@ -75,8 +75,7 @@ def _nodes(model: APP, genes: Iterable[str] | None, order: int) -> list[int]:
         module = model.module
         nodes = sorted(module.single_row) or sorted({g for p in module.perturbations for g in p})
     else:
-        if isinstance(genes, str):
-            raise TypeError(f"Expected a list of genes, found the text {genes!r}. Pass [{genes!r}].")
+        refuse_text(genes, "genes")
         asked = list(dict.fromkeys(genes))
         check_known([(gene,) for gene in asked], model.genes)
         node = {gene: i for i, gene in enumerate(model.genes)}

@@ -9,7 +9,7 @@ import pandas as pd
 
 from scapp._checked import checked
 from scapp._keys import Key
-from scapp._labels import near_matches
+from scapp._labels import did_you_mean
 from scapp.tl._candidates import check_model
 
 if TYPE_CHECKING:
@@ -74,8 +74,7 @@ def explain(model: APP, perturbation: str, gene: str, *, by: By = "perturbations
     _, (nodes,) = model.read_perturbations([perturbation])
     measured = model.predict([perturbation]).var[Key.var.MEASURED]
     if gene not in measured.index:
-        like = near_matches(gene, measured.index)
-        hint = f" Did you mean {' or '.join(map(repr, like))}?" if like else ""
+        hint = did_you_mean(gene, measured.index)
         raise ValueError(f"The model does not know the gene {gene!r}.{hint}")
     if not measured[gene]:
         raise ValueError(

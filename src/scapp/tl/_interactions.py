@@ -14,7 +14,7 @@ from rich.progress import track
 from scapp._checked import checked
 from scapp._genes import check_gene_names, check_layer, check_no_view, measured_mask, shorten
 from scapp._keys import Key
-from scapp._labels import SEPARATOR, Perturbation, format_label, parse_labels
+from scapp._labels import SEPARATOR, Perturbation, format_label, parse_labels, refuse_text
 from scapp.tl._additivity import check_cutoffs, classify, find_cutoffs, pair_scores
 from scapp.tl._rows import FILLED, labels_of, mean_rows
 
@@ -229,8 +229,7 @@ def _asked(
     pairs: Iterable[str | tuple[str, str]], label_of: Mapping[Perturbation, str], predicted: bool,
     control: str | Sequence[str] | None, sep: str,
 ) -> list[Perturbation]:  # fmt: skip
-    if isinstance(pairs, str):
-        raise TypeError(f"Expected a list of pairs, found the text {pairs!r}. Pass [{pairs!r}].")
+    refuse_text(pairs, "pairs")
     asked = [p if isinstance(p, str) else sep.join(p) for p in pairs]
     parsed = parse_labels(asked, control=control, sep=sep)
     wrong = [label for label, genes in zip(asked, parsed, strict=True) if len(genes) != 2]

@@ -14,7 +14,7 @@ from scipy import sparse
 from scapp._checked import checked
 from scapp._genes import check_gene_names, check_layer, check_no_view, shorten
 from scapp._keys import Key
-from scapp._labels import SEPARATOR, Perturbation, check_known, format_label, near_matches, parse_label
+from scapp._labels import SEPARATOR, Perturbation, check_known, did_you_mean, format_label, parse_label
 from scapp.graph import csr_to_edge_index, paths_to_networkx
 from scapp.tl._rows import FILLED, labels_of, mean_rows
 
@@ -206,8 +206,7 @@ def _row(
     distinct = list(dict.fromkeys(labels))
     same = [label for label in distinct if parse_label(label, control=control, sep=sep, genes=adata.var_names) == genes]
     if not same:
-        like = near_matches(perturbation, distinct)
-        hint = f" Did you mean {' or '.join(map(repr, like))}?" if like else ""
+        hint = did_you_mean(perturbation, distinct)
         raise ValueError(
             f"No observation is labelled {perturbation!r} in adata.obs[{key!r}].{hint} "
             f"Predict it first with `model.predict([{perturbation!r}])`."
