@@ -43,78 +43,80 @@ def attention_checks(
     n_permutations: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Test the attention of a model, to genes or to measured perturbations, each time against chance.
+    """Test the attention of a model to genes or to measured perturbations against chance.
 
-    Attention to genes (``of="genes"``) says through which genes of the networks a perturbation is like the measured ones that it attends
-    to. Much of what it shows is there by construction, in every model, trained or not. Rows of which this is true are
-    marked; those that are not marked ask what was learned, relative to the prior (the same attention before its scalars are
-    learned), or compare with sources that the model was not given. Perturbed genes are left out.
+    Attention to genes (``of="genes"``) says which network genes make a perturbation similar to the measured ones that
+    it attends to. Much of it follows by construction, in every model, trained or not; rows for which this is true are
+    marked. The other rows ask what was learned relative to the prior (the same attention before training), or compare
+    with sources that the model has not seen. Perturbed genes are left out.
 
     - **Learning**: Jensen-Shannon distance :cite:p:`Lin1991` of the attention to its prior, between 0 (nothing was learned) and 1.
-    - **Stability**, if several models are given: rank correlation and overlap of the top genes between models, each
-      perturbation with itself; chance is each perturbation with another one.
-    - **Enrichment**: how much higher the attention is to genes that belong to the perturbed ones (neighbours, targets,
-      same pathway) than to others, as area under the ROC curve, mean over perturbations; chance is genes of like degree,
-      the same permutation of genes for all perturbations. The same minus that of the prior. And whether the learned score,
-      the ratio of attention to prior, is higher for them among the genes that are reached; chance is the genes that belong to
-      another perturbation.
+    - **Stability**, if several models are given: rank correlation and overlap of the top genes between models for the
+      same perturbation; chance compares different perturbations.
+    - **Enrichment**: area under the ROC curve for finding genes related to the perturbed ones (neighbours, targets,
+      same pathway) by attention, averaged over perturbations; chance permutes genes of similar degree, in the same way
+      for all perturbations. Also the difference from the same area for the prior; and whether the learned score, the
+      ratio of attention to prior, is higher for related genes among the genes reached, where chance uses the genes
+      related to another perturbation.
     - **Specificity**: Jensen-Shannon distance between perturbations, minus that of the prior.
 
-    Attention to measured perturbations (``of="perturbations"``) says what predictions are made of. Each perturbation is
-    hidden from itself, as in training, and the scalars are learned twice more, each time from one half of the perturbations.
+    Attention to measured perturbations (``of="perturbations"``) says which measurements predictions are built from.
+    Each perturbation is hidden from itself, as in training, and the scalars are learned again on each half of the
+    perturbations.
 
     - **Learning**: as above.
     - **Stability**: the same statistics between the two halves.
     - **Dependence**: the share of the attention in the prediction of single genes, how far the predictions of left-out
-      training perturbations move without it, and how much of their error it saves; chance is random signs. The share itself
-      was chosen on the same perturbations, among eleven.
-    - **Truth**: for perturbations that were measured in training, the area under the ROC curve for the `n_top` others whose
-      measured effects are most alike, by the half that did not learn from it; chance is those most alike to others. The same
-      minus that of the prior, and of the similarity of random walks on each network.
+      training perturbations move without it, and how much it reduces their error; chance is random signs. The share
+      itself was chosen among eleven values on the same perturbations.
+    - **Truth**: for each training perturbation, the area under the ROC curve for finding the `n_top` others with the
+      most similar measured effects, by the half that did not learn from it; chance uses those most similar to other
+      perturbations. Also the difference from the areas for the prior and for the similarity of random walks on each
+      network.
 
-    The whole difference that the attention makes needs training without: compare ``APP(effects, attention=False)``, as
+    To see the full effect of the attention, train without it: compare ``APP(effects, attention=False)``, as
     :mod:`scapp.benchmark` does.
 
     Parameters
     ----------
     model
-        Trained :class:`scapp.model.APP`, or several that were trained on other perturbations over the same genes; all but
-        stability is tested on the first.
+        Trained :class:`scapp.model.APP`, or several that were trained on different perturbations over the same genes;
+        everything except stability is tested on the first.
     perturbations
-        Labels, measured or not; those of the training if None. Time and memory grow with them: of a genome-wide screen choose
-        a few hundred.
+        Labels, measured or not; the training perturbations if None. Time and memory grow with their number, so choose a
+        few hundred from a genome-wide screen.
     of
-        Which attention: ``"genes"``, or ``"perturbations"``, of one model and without the sources below.
+        The attention to test: ``"genes"``, or ``"perturbations"`` (for one model, without the sources below).
     networks
-        Networks that the model was not given, by name, each in any form that :func:`scapp.pp.add_network` takes. Those
-        of the model are always tested, and marked.
+        Networks that the model has not seen, by name, in any form that :func:`scapp.pp.add_network` accepts. The
+        networks of the model are always tested, and marked.
     regulons
-        Edges from regulators to targets, as CollecTRI's :cite:p:`MullerDott2023`.
+        Edges from regulators to targets, such as CollecTRI :cite:p:`MullerDott2023`.
     pathways
-        Gene sets, in any form that :func:`scapp.pp.similarity_network` takes; those of 2 to 200 genes are used.
+        Gene sets, in any form that :func:`scapp.pp.similarity_network` accepts; those with 2 to 200 genes are used.
     known
-        Which of these (names of `networks`, ``"regulons"``, ``"pathways"``) the model was given in another way, as gene
-        features for example: they are marked.
+        Sources (names of `networks`, ``"regulons"``, ``"pathways"``) that the model saw in another form, for example as
+        gene features; they are marked.
     aliases
         Gene aliases, as in :func:`scapp.pp.add_network`.
     n_top
-        How many genes or perturbations are the top.
+        Number of top genes or perturbations.
     n_permutations
         Permutations for each p-value.
     seed
-        Seed of the permutations.
+        Random seed of the permutations.
 
     Returns
     -------
-    One row a test, with the columns
+    One row per test, with the columns
 
     - ``check``, ``statistic``, ``source``: what is tested, and against what
     - ``value``, ``expected``: the statistic, and its mean by chance
-    - ``p_value``: share of permutations that give as much or more (for the distances between members: as little or less);
-      NaN if there is one perturbation, and where nothing is permuted
-    - ``n``: number of perturbations, those to which a source assigns no gene left out
-    - ``by_construction``: whether a model without any learning would pass as well
-    - ``null``: what chance is
+    - ``p_value``: share of permutations with an equal or larger value (smaller, for the distances between members); NaN
+      if there is only one perturbation, or if nothing is permuted
+    - ``n``: number of perturbations, not counting those without related genes in a source
+    - ``by_construction``: whether a model that has learned nothing would pass too
+    - ``null``: the definition of chance
 
     Raises
     ------

@@ -58,54 +58,56 @@ def rank_drivers(
 ) -> pd.DataFrame:
     r"""Rank perturbations by how well their predicted effects explain an observed shift, or would reverse it.
 
-    A shift is a difference of expression whose cause is asked for: patients against healthy donors, treated against untreated
-    cells. With the shift :math:`s`, the predicted effect :math:`m_P` of a perturbation and the covariance :math:`\Sigma` of
-    what neither explains, the score is their agreement
+    A shift is a difference in expression whose cause is unknown: patients against healthy donors, or treated against
+    untreated cells. For the shift :math:`s`, the predicted effect :math:`m_P` of a perturbation and the covariance
+    :math:`\Sigma` of the errors in both, the score is
 
     .. math:: \frac{s^\top \Sigma^{-1} m_P}{\sqrt{s^\top \Sigma^{-1} s}\, \sqrt{m_P^\top \Sigma^{-1} m_P}}, \qquad
         \Sigma = \Sigma_\text{model} + \operatorname{diag}(\tau^2)
 
-    Genes that the model predicts poorly, and groups of genes that it gets wrong together, count for less than in a
-    correlation: :math:`\Sigma_\text{model}` is the covariance of the errors of left-out training perturbations, in size those
-    of the candidates, and :math:`\tau^2` the squared standard errors of the shift or, where these are not known, 0.3 of its
-    mean square. How strongly the gene is perturbed is free, and so is the unit of the shift; its sign is the direction.
+    Genes that the model predicts poorly, and groups of genes with correlated errors, count for less than in a
+    correlation: :math:`\Sigma_\text{model}` is the covariance of the errors of left-out training perturbations, scaled
+    to the errors of the candidates, and :math:`\tau^2` are the squared standard errors of the shift or, if unknown, 0.3
+    times its mean square. The score does not depend on the strength of the perturbation or the unit of the shift; its
+    sign gives the direction.
 
-    Permuting the shift over the genes, after the errors that genes share were taken off, gives the probability of as good an
-    agreement by chance. A small one says that the shift is related to the effect, not that the gene is its cause: genes of
-    one pathway have like effects, and all of them come out. What was learned in one screen may not hold in other cells.
+    Permuting the shift over genes, after removing the errors that genes share, gives the probability of such agreement
+    by chance. A small p-value shows that the shift is related to the effect, not that the gene is its cause: genes of
+    one pathway have similar effects and all rank high. What was learned in one screen may not hold in other cells.
 
     Parameters
     ----------
     model
         A trained model.
     shift
-        Log-fold-changes indexed by gene; or effects with a single observation, as :func:`scapp.pp.pseudobulk` makes of the
-        cells of two groups with the group as ``perturbation_key`` and the other one as ``control``, whose standard errors are
-        used. Genes that were not measured in training do not count.
+        Log-fold-changes indexed by gene; or effects with a single observation, whose standard errors are used. To make
+        them from the cells of two groups, call :func:`scapp.pp.pseudobulk` with the column of groups as
+        ``perturbation_key`` and the reference group as ``control``. Genes that were not measured in training are
+        ignored.
     perturbations
         Labels of candidates, or ``"all"`` combinations of `order` of the `genes`.
     genes
-        With ``"all"``: for `order` 1 by default all genes that the networks, the features or a measurement tell something
-        about; for combinations those that were measured alone.
+        With ``"all"``: the genes to use. By default, for `order` 1 all genes with edges, features or a measurement, and
+        for combinations the genes that were perturbed alone.
     order
-        With ``"all"``: how many genes a candidate has.
+        With ``"all"``: number of genes per candidate.
     direction
-        ``"same"``: perturbed as in the screen (less of the gene, where genes were knocked down). ``"opposite"``: the other
-        way, whose effect is taken to be minus the predicted one, which no screen of one kind has tested. ``"both"``: whichever
-        agrees more.
+        ``"same"``: perturbed as in the screen (lower expression, if genes were knocked down). ``"opposite"``: the
+        reverse, whose effect is assumed to be minus the predicted one; a screen of one kind cannot test this.
+        ``"both"``: whichever agrees better.
     reverse
-        Whether to look for what would reverse the shift, in place of what explains it.
+        Whether to look for perturbations that would reverse the shift instead of explaining it.
     kind
-        As in :meth:`scapp.model.APP.predict`: how genes that were not perturbed alone are perturbed, where the screen has
-        several kinds.
+        As in :meth:`scapp.model.APP.predict`: kind of perturbation of genes that were not perturbed alone, if the
+        screen has several kinds.
     n_best
-        How many candidates to return.
+        Number of candidates to return.
     n_permutations
         Number of permutations of the shift.
     batch_size
-        How many candidates are predicted together; memory does not grow with their number.
+        Number of candidates to predict together; memory does not grow with the total number.
     seed
-        For the permutations, and the draws of `score_std`.
+        Random seed for the permutations and the draws of `score_std`.
     progress_bar
         Whether to show a progress bar.
 
@@ -113,13 +115,13 @@ def rank_drivers(
     -------
     Table of the best candidates, the best first:
 
-    - ``perturbation``, and ``direction``, ``"same"`` or ``"opposite"``; where it is known what the screen does to its targets,
-      ``activity``, ``"lower"`` or ``"higher"``
+    - ``perturbation``, and ``direction``, ``"same"`` or ``"opposite"``; if it is known how the screen changes its
+      targets, also ``activity``, ``"lower"`` or ``"higher"``
     - ``score``, the agreement, at most 1; ``score_std``, its standard deviation over draws of the predicted effect from its
       uncertainty
-    - ``dose``, how large the shift (or its reverse) is, relative to the predicted effect in that direction
-    - ``p_value``, the share of permuted shifts with which this candidate agrees as well; ``p_adjusted``, that with which any
-      candidate does
+    - ``dose``, the size of the shift (or its reverse) relative to the predicted effect in that direction
+    - ``p_value``, the share of permuted shifts with which this candidate agrees at least as well; ``p_adjusted``, the
+      same for the best of all candidates
     - ``n_perturbed_genes``, ``in_training``, ``n_singles_measured``, ``uninformed`` as in :meth:`scapp.model.APP.predict`
 
     Raises
@@ -127,15 +129,15 @@ def rank_drivers(
     RuntimeError
         If the model has not been trained.
     ValueError
-        If the shift has fewer than ten genes in common with those that were measured in training, is not one of
-        log-fold-changes (no negative values, values beyond 50), holds missing values or zeros only, or has several
-        observations; if a label, a gene or an option is unknown.
+        If the shift shares fewer than ten genes with those measured in training, does not look like log-fold-changes
+        (no negative values, or values beyond 50), has missing values or only zeros, or has several observations; if a
+        label, a gene or an option is unknown.
     TypeError
-        If `model` is no :class:`scapp.model.APP`, or `shift` is neither.
+        If `model` is not a :class:`scapp.model.APP`, or `shift` has the wrong type.
 
     See Also
     --------
-    scapp.tl.screen : candidates for any wanted effect, by plain measures of agreement.
+    scapp.tl.screen : candidates for any desired effect, by simple measures of agreement.
     scapp.metrics.rank
 
     Examples

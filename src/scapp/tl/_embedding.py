@@ -42,7 +42,7 @@ def perturbation_embedding(
     module_key: str = Key.obs.MODULE,
     seed: int = 0,
 ) -> None:
-    """Place perturbations by what they do, or by what a model takes them for, and divide them into modules.
+    """Embed perturbations by their effects or their states in a model, and cluster them into modules.
 
     Perturbations are represented by the cell states of the model (equation 6 of :cite:t:`Zhao2025`) or, without a model, by the
     principal components of their effects. scanpy finds their nearest neighbours, the modules of the graph of neighbours
@@ -53,22 +53,22 @@ def perturbation_embedding(
     adata
         One observation per perturbation: effects or predictions. Changed in place.
     model
-        A trained :class:`scapp.model.APP`. It also places perturbations that nobody measured.
+        A trained :class:`scapp.model.APP`. It can also embed perturbations that were not measured.
     layer
         Without a model: the layer of log-fold-changes, such as ``"lfc"`` or ``"predicted_lfc"``. Genes that were not
         measured are left out.
     n_pcs
-        Without a model: number of principal components, or fewer where there are not as many.
+        Without a model: number of principal components; fewer if there are not enough.
     n_neighbors
-        Size of the neighbourhoods, the perturbation itself included.
+        Size of the neighbourhoods, including the perturbation itself.
     resolution
-        The larger, the more modules.
+        Resolution of the clustering; larger values give more modules.
     min_dist
         Minimum distance between points in UMAP.
     perturbation_key
         Column of `obs` with the labels.
     key_added
-        Under which names results are written, see below.
+        Prefix of the keys of the results; see below.
     module_key
         Column of `obs` for the modules.
     seed
@@ -78,9 +78,9 @@ def perturbation_embedding(
     -------
     None. `adata` gains, with the default of `key_added`:
 
-    - ``obsm["X_perturbation"]``: the representation, of shape (n_perturbations, n_dimensions), float32
-    - ``obsm["X_perturbation_umap"]``: the layout, of shape (n_perturbations, 2), float32
-    - ``obs["module"]``: the module of each perturbation, numbered from the largest, categorical
+    - ``obsm["X_perturbation"]``: the representation, float32, shape (n_perturbations, n_dimensions)
+    - ``obsm["X_perturbation_umap"]``: the layout, float32, shape (n_perturbations, 2)
+    - ``obs["module"]``: the module of each perturbation, categorical, numbered from the largest
     - ``obsp["perturbation_distances"]``, ``obsp["perturbation_connectivities"]`` and ``uns["perturbation"]``: the graph of
       neighbours, for scanpy's functions with ``neighbors_key="perturbation"``
 
@@ -90,7 +90,7 @@ def perturbation_embedding(
         If `adata` is a view, the layer or the column of labels is missing, a label occurs twice, a value is not finite, or
         there are too few perturbations. Nothing is written then.
     ImportError
-        If igraph is not installed, which finds the modules.
+        If igraph, which finds the modules, is not installed.
 
     Examples
     --------

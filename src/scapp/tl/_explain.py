@@ -20,16 +20,16 @@ By = Literal["perturbations", "genes"]
 
 @checked
 def explain(model: APP, perturbation: str, gene: str, *, by: By = "perturbations") -> pd.DataFrame:
-    r"""Say what one predicted log-fold-change is made of; the contributions sum to the prediction.
+    r"""Decompose one predicted log-fold-change into contributions that sum to it.
 
-    Both halves of the model are weighted sums of measured effects. In the closed form, training perturbation Q counts
-    with the weight :math:`\sum_R K(P, R)\, ((K + \lambda D)^{-1})_{RQ}`; in the attention, with its attention times what
-    it adds in the programs of the screen. Scalars, penalties and programs are held fixed: this is what the number is
-    computed from, not what it would be had a perturbation never been measured.
+    Both parts of the model are weighted sums of measured effects. In the closed form, training perturbation Q has the
+    weight :math:`\sum_R K(P, R)\, ((K + \lambda D)^{-1})_{RQ}`; in the attention, its attention is multiplied by what
+    it adds in the programs of the screen. Scalars, penalties and programs are held fixed: the contributions show how
+    the number was computed, not how it would differ if a perturbation had not been measured.
 
-    With ``by="genes"``, each contribution is divided among the genes of the networks that make the two perturbations
-    alike, in proportion to :math:`\sqrt{w(p, j)\, w(i, j)}`; what two perturbations that share no gene of a network add is
-    named by the perturbed genes.
+    With ``by="genes"``, each contribution is divided among the network genes that make the two perturbations similar,
+    in proportion to :math:`\sqrt{w(p, j)\, w(i, j)}`. If two perturbations share no network gene, the contribution goes
+    to the perturbed genes.
 
     Parameters
     ----------
@@ -38,31 +38,32 @@ def explain(model: APP, perturbation: str, gene: str, *, by: By = "perturbations
     perturbation
         Label such as ``"KLF1"`` or ``"KLF1+CEBPA"``.
     gene
-        A measured gene: whose predicted log-fold-change.
+        The measured gene whose predicted log-fold-change to explain.
     by
-        ``"perturbations"``: training perturbations. ``"genes"``: genes of the networks.
+        ``"perturbations"``: contributions of training perturbations. ``"genes"``: contributions through network genes.
 
     Returns
     -------
     One row per contribution, the largest (in size) first, with the columns
 
-    - ``perturbation``, ``gene``: as asked
+    - ``perturbation``, ``gene``: as given
     - ``source``: ``"training perturbation"``, ``"gene"``, or ``"centre"``, the mean of the screen
-    - ``term``: ``"closed form"``, ``"attention"``, ``"centre"``, or ``"own measurement"``, how far a measured perturbation is
-      predicted as it was measured where its standard errors are known
+    - ``term``: ``"closed form"``, ``"attention"``, ``"centre"``, or ``"own measurement"``, the part of its own
+      measurement that is kept for a measured perturbation with standard errors
     - ``name``: the perturbation or the gene; empty for the centre
-    - ``weight``, ``value``, ``contribution``: contribution = weight * value. In the closed form the value is the measured
-      log-fold-change, in the attention what the perturbation adds at full attention. Contributions that are zero have no row.
+    - ``weight``, ``value``, ``contribution``: contribution = weight * value. In the closed form, the value is the
+      measured log-fold-change; in the attention, it is the contribution at full attention. Contributions of zero have
+      no row.
 
     Raises
     ------
     RuntimeError
         If the model has not been trained.
     ValueError
-        If a label cannot be read, the gene is not measured, or there is no exact answer: the paper's form
-        (``preset="paper"``) has no contributions of training perturbations, with a hidden layer (``decoder="mlp"``) none of
-        either kind, and where a `kind` was named at set-up the change of a target itself is read from what others did to
-        theirs.
+        If a label cannot be read, the gene is not measured, or there is no exact answer. The paper's form
+        (``preset="paper"``) has no contributions of training perturbations, and none of either kind with a hidden layer
+        (``decoder="mlp"``). If a `kind` was named at set-up, the change of the target itself comes from the effects of
+        other perturbations on their own targets.
 
     Examples
     --------

@@ -56,10 +56,10 @@ def genetic_interactions(
 ) -> pd.DataFrame:
     r"""Score and classify the interaction of each pair of perturbations, measured or predicted.
 
-    With :math:`a`, :math:`b` and :math:`ab` the log-fold-changes of two single perturbations and of the pair, the
-    deviation from additivity of a gene is :math:`ab - (a + b)`. The scores of a pair are those of :cite:t:`Norman2019`
-    (columns of their Table S9 in brackets). They fit :math:`ab \approx c_1 a + c_2 b` by Theil-Sen regression without intercept
-    and compare profiles by distance correlation :cite:p:`Szekely2007`, :math:`\operatorname{dcor}`:
+    Let :math:`a`, :math:`b` and :math:`ab` be the log-fold-changes of two single perturbations and of the pair. The
+    deviation of a gene from additivity is :math:`ab - (a + b)`. The scores of a pair are those of :cite:t:`Norman2019`
+    (columns of their Table S9 in brackets). They fit :math:`ab \approx c_1 a + c_2 b` by Theil-Sen regression without
+    intercept and compare profiles by distance correlation :cite:p:`Szekely2007`, :math:`\operatorname{dcor}`:
 
     ========================== =======================================================================================
     `c1`, `c2`                 coefficients of the first and the second gene, in alphabetical order
@@ -76,46 +76,49 @@ def genetic_interactions(
     `relative_deviation`       that divided by :math:`\lVert a + b \rVert`
     ========================== =======================================================================================
 
-    Norman et al. drew their classes around groups of points in a UMAP of such scores, their number chosen by eye; they
-    published no cut-offs. The classes here follow what they say of each, the first that is met, in this order:
+    Norman et al. drew their classes around groups of points in a UMAP of such scores, chose the number of groups by
+    eye, and published no cut-offs. The classes here follow their descriptions; a pair gets the first class that
+    applies, in this order:
 
-    - ``"neomorphism"``: the linear model does not fit (`fit_correlation` low): something new.
-    - ``"redundancy"``: the two genes do the same (`similarity_of_singles` high).
-    - ``"epistasis"``: the pair does what one gene does alone (`equality_of_contribution` low).
-    - ``"synergy"``: more than expected (`magnitude` high), with what they call potentiation.
-    - ``"suppression"``: less than expected (`magnitude` low).
-    - ``"additive"``: none of these. ``"undetermined"``: a score cannot be computed, as for singles without any effect.
+    - ``"neomorphism"``: something new; the linear model does not fit (low `fit_correlation`).
+    - ``"redundancy"``: the two genes have the same effect (high `similarity_of_singles`).
+    - ``"epistasis"``: the pair has the effect of one gene alone (low `equality_of_contribution`).
+    - ``"synergy"``: more than expected (high `magnitude`); this includes what they call potentiation.
+    - ``"suppression"``: less than expected (low `magnitude`).
+    - ``"additive"``: none of these. ``"undetermined"``: a score cannot be computed, for example for singles without any
+      effect.
 
     Parameters
     ----------
     adata
-        Effects or predictions with the single perturbations and the pairs, as :func:`scapp.pp.pseudobulk` or
-        :meth:`scapp.model.APP.predict` makes them. With `model`, only the labels of its single perturbations are read.
+        Effects or predictions of the single perturbations and the pairs, from :func:`scapp.pp.pseudobulk` or
+        :meth:`scapp.model.APP.predict`. With `model`, only the labels of its single perturbations are read.
     pairs
-        Labels of pairs such as ``"CEBPA+KLF1"``, or tuples of two genes. If None, all pairs in `adata` of which both
-        singles are there too; with `model`, all pairs of its singles.
+        Labels of pairs such as ``"CEBPA+KLF1"``, or tuples of two genes. If None, all pairs in `adata` whose singles
+        are both there; with `model`, all pairs of its singles.
     model
         A trained model or baseline: pairs and singles are then predicted by ``model.predict``.
     layer
         Layer of the log-fold-changes; ``"lfc"``, or ``"predicted_lfc"`` with `model`, if None.
     genes
-        Mask over ``var_names``, indices or names of the genes to score; all that were measured if None. Norman et al. took well
-        expressed genes; see :func:`scapp.metrics.top_expressed_genes`. Time and memory grow with the square of their
-        number: about 0.05 s a pair for 1,000 genes.
+        Mask over ``var_names``, indices or names of the genes to score; all measured genes if None. Norman et al. used
+        well expressed genes; see :func:`scapp.metrics.top_expressed_genes`. Time and memory grow with the square of
+        their number: about 0.05 s per pair for 1,000 genes.
     cutoffs
-        - ``"screen"``: quantiles over the pairs of this call, so that each criterion alone is met by the share of pairs that
-          Figure 4F of Norman et al. names for the class (of 88: 13 neomorphism, 8 redundancy, 9 epistasis, 30 synergy, 12
-          suppression). For other genes, normalisations and for predictions, whose scores have another scale.
+        - ``"screen"``: quantiles over the pairs of this call, so that each criterion alone is met by the share of pairs
+          that Figure 4F of Norman et al. shows for the class (of 88: 13 neomorphism, 8 redundancy, 9 epistasis, 30
+          synergy, 12 suppression). Use this for other genes and normalisations and for predictions, whose scores have a
+          different scale.
         - ``"gears"``: the numbers in the published analysis code of GEARS :cite:p:`Roohani2024` (``thresh`` in
-          ``paper/fig_utils.py`` of github.com/yhr91/GEARS_misc): 0.88, 0.85, 0.28, 1.15 and 1. They hold for its genes and
-          its normalisation. GEARS applies 0.85 to `similarity`, which most synergy exceeds as well.
+          ``paper/fig_utils.py`` of github.com/yhr91/GEARS_misc): 0.88, 0.85, 0.28, 1.15 and 1. They are valid only for
+          its genes and normalisation. GEARS applies 0.85 to `similarity`, which most synergistic pairs exceed as well.
         - a number for each class.
     n_genes
-        How many genes of largest deviation are listed for each pair; all if None.
+        Number of genes with the largest deviation to list for each pair; all if None.
     perturbation_key, control, sep
         Column of the labels, and options for reading them.
     seed
-        For the random subsets of the Theil-Sen regression.
+        Random seed for the subsets of the Theil-Sen regression.
     key_added
         Key of the tables in `uns`; None writes nothing.
 
@@ -129,8 +132,8 @@ def genetic_interactions(
     Raises
     ------
     ValueError
-        If a pair or a single is missing or no pair, the layer is missing, values are not finite, or `genes` or `cutoffs` do
-        not fit. Nothing is written then.
+        If a pair or a single is missing, a label is not a pair, the layer is missing, values are not finite, or `genes`
+        or `cutoffs` are invalid. Nothing is written then.
 
     Examples
     --------

@@ -40,35 +40,35 @@ def rank_attention_genes(
     key_added: str = Key.uns.ATTENTION_GENES,
     copy: bool = False,
 ) -> AnnData | None:
-    r"""Rank the genes of each perturbation by attention, in the form of ``scanpy.tl.rank_genes_groups``.
+    r"""Rank the genes of each perturbation by attention, in the format of ``scanpy.tl.rank_genes_groups``.
 
     All ``scanpy.pl.rank_genes_groups*`` and ``scanpy.get.rank_genes_groups_df`` read the result with
-    ``key="attention_genes"``. The genes that get most attention are often the same for all perturbations, hubs of the
-    network among them. What is specific shows in the relative scores.
+    ``key="attention_genes"``. The genes with the most attention, such as hubs of the network, are often the same for
+    all perturbations. Use the relative scores to see what is specific.
 
     Parameters
     ----------
     adata
-        Predictions: as :meth:`scapp.model.APP.predict` returns for names, or the AnnData that it wrote into, cells or
-        effects. Attention is the same for all observations of a perturbation; else their mean is taken.
+        Predictions returned by :meth:`scapp.model.APP.predict`, or the AnnData (cells or effects) that it wrote into.
+        If the observations of a perturbation differ in attention, their mean is used.
     perturbation_key
         Column of `obs` with the labels of the perturbations.
     groups
         Perturbations to rank, in this order; all except the controls if None.
     n_genes
-        How many genes of each are kept; all if None, which ``values_to_plot`` of scanpy's plots needs.
+        Number of genes to keep for each perturbation; all if None, as ``values_to_plot`` in scanpy's plots requires.
     of
-        ``"genes"``: the genes of the networks through which a perturbation is like those that it attends to (`layer`).
-        ``"perturbations"``: the measured perturbations that its prediction is made of
+        ``"genes"``: the network genes that make a perturbation similar to those that it attends to (`layer`).
+        ``"perturbations"``: the measured perturbations from which its prediction is built
         (``obsm["attention_to_perturbations"]``); their log-fold-changes are NaN, and their "genes" are labels.
     score
-        With :math:`\alpha_{Pg}` the attention of perturbation :math:`P` to gene :math:`g`, :math:`\bar\alpha_g` and
-        :math:`\sigma_g` its mean and standard deviation over all perturbations of `adata` (ranked or not, each counts
-        once), and :math:`G` genes:
+        Let :math:`\alpha_{Pg}` be the attention of perturbation :math:`P` to gene :math:`g`, :math:`\bar\alpha_g` and
+        :math:`\sigma_g` its mean and standard deviation over all perturbations of `adata` (ranked or not, each counted
+        once), and :math:`G` the number of genes:
 
         - ``"attention"``: :math:`\alpha_{Pg}` itself.
-        - ``"relative"``: :math:`\ln\frac{\alpha_{Pg} + 1/G}{\bar\alpha_g + 1/G}`, the logarithm of how many times the
-          usual attention. The uniform attention :math:`1/G` is added so that genes nobody attends to stay near 0.
+        - ``"relative"``: :math:`\ln\frac{\alpha_{Pg} + 1/G}{\bar\alpha_g + 1/G}`, the logarithm of the attention
+          relative to its mean. The uniform attention :math:`1/G` is added so that genes without attention stay near 0.
         - ``"z_score"``: :math:`(\alpha_{Pg} - \bar\alpha_g) / \sigma_g`; 0 where :math:`\sigma_g = 0`.
     layer, lfc_layer
         Layers of the attention and of the log-fold-changes.
@@ -82,21 +82,22 @@ def rank_attention_genes(
     Returns
     -------
     None, or the copy. It gains ``uns[key_added]``: `params`, and the structured arrays `names`, `scores`,
-    `logfoldchanges` (predicted, natural logarithm, NaN for genes not measured), `pvals` and `pvals_adj` (NaN: attention
-    has none) with one field for each perturbation. ``obs[perturbation_key]`` becomes categorical, as scanpy's plots want it, and
-    ``uns["dendrogram_" + perturbation_key]`` is written for few observations of many genes, for which scanpy's plots fail to make it.
+    `logfoldchanges` (predicted, natural logarithm, NaN for genes that were not measured), `pvals` and `pvals_adj` (NaN,
+    because attention has none) with one field for each perturbation. ``obs[perturbation_key]`` becomes categorical, as
+    scanpy's plots want it, and ``uns["dendrogram_" + perturbation_key]`` is written for few observations of many genes,
+    for which scanpy's plots fail to make it.
 
-    An h5ad file holds some 500 perturbations in that form. Of more, ``uns["attention_genes_complete"]`` (`key_added` with
-    ``"_complete"``) is written in its place, with a warning: `groups` and `genes`, the `order` of the genes for each group
-    and their `scores`, of shape (n_groups, n_genes).
+    An h5ad file can hold about 500 perturbations in this format. If there are more, ``uns["attention_genes_complete"]``
+    (`key_added` with ``"_complete"``) is written instead, with a warning: `groups` and `genes`, the `order` of the
+    genes for each group and their `scores`, shape (n_groups, n_genes).
 
     Raises
     ------
     ValueError
-        If the column, a layer or a group is missing, a group has no attention, a relative score is asked of a single
-        perturbation, or `adata` is a view and not to be copied. Nothing is written then.
+        If the column, a layer or a group is missing, a group has no attention, a relative score is requested for a
+        single perturbation, or `adata` is a view and `copy` is False. Nothing is written then.
     TypeError
-        If `groups` is one text and not a list of them.
+        If `groups` is a single string instead of a list.
 
     Examples
     --------

@@ -41,43 +41,46 @@ def sample_cells(
     counts: bool = False,
     seed: int = 0,
 ) -> AnnData:
-    r"""Sample cells of predicted perturbations: control cells, moved by the predicted effect.
+    r"""Sample cells of predicted perturbations by shifting control cells by the predicted effect.
 
-    Each cell begins as a control cell, drawn with replacement, and so has the noise of the screen, its library size and its
-    batch. The effect moves the mean :math:`m` of each gene over all control cells to :math:`m' = \max(m + \Delta y, 0)`, as a
-    change of how many cells show the gene and of how much of it they show :cite:p:`Finak2015`:
+    Each cell starts as a control cell, drawn with replacement, and so has realistic noise, library size and batch. The
+    effect moves the mean :math:`m` of each gene over all control cells to :math:`m' = \max(m + \Delta y, 0)`, by
+    changing both the number of cells that express the gene and how strongly they do :cite:p:`Finak2015`:
 
-    1. The rate of the gene changes by :math:`f = \lambda(m') / \lambda(m)`, where :math:`\lambda(m)` are the counts that a
-       cell of typical size has if they are Poisson and their mean expression is :math:`m`.
-    2. The share of cells without the gene changes from :math:`\pi` to :math:`\pi^f`, as it does if counts are Poisson in each
-       cell: as many cells, drawn at random, lose the gene, or gain it with the value of another control cell. A gene that no
-       control cell shows appears with the value of one count, in the share :math:`1 - e^{-\lambda(m')}` of the cells.
-    3. The positive values are shifted, and clipped at zero, such that the mean over all cells is :math:`m'`.
+    1. The rate of the gene changes by :math:`f = \lambda(m') / \lambda(m)`, where :math:`\lambda(m)` is the mean count
+       in a cell of typical size if counts are Poisson and the mean expression is :math:`m`.
+    2. The share of cells without the gene changes from :math:`\pi` to :math:`\pi^f`, as for Poisson counts in each
+       cell: cells drawn at random lose the gene, or gain it with the value of another control cell. A gene that no
+       control cell expresses appears with the value of one count, in the share :math:`1 - e^{-\lambda(m')}` of the
+       cells.
+    3. The positive values are shifted, and clipped at zero, so that the mean over all cells is :math:`m'`.
 
     The mean over many sampled cells is therefore the predicted mean, and zeros are about as frequent as in a real screen.
-    What the model does not say is not there: all cells of a perturbation respond alike, and genes vary together as they do
-    over control cells.
+    The cells contain nothing beyond the prediction: all cells of a perturbation respond alike, and genes covary as in
+    control cells.
 
     Parameters
     ----------
     adata
-        Cells of a screen with controls among them, raw counts or log1p(counts per 10,000). It is not changed.
+        Cells of a screen, including control cells, as raw counts or log1p(counts per 10,000). It is not changed.
     predictions
-        One observation per perturbation with ``layers["predicted_lfc"]``, as :meth:`scapp.model.APP.predict` and the
-        baselines return it.
+        Predictions with one observation per perturbation and ``layers["predicted_lfc"]``, from
+        :meth:`scapp.model.APP.predict` or a baseline.
     n_cells
-        How many cells of each perturbation, one number or one for each label, as ``value_counts()`` gives them.
+        Number of cells per perturbation: one number, or one for each label, as from ``value_counts()``.
     perturbation_key, control, sep
-        Column of ``adata.obs`` with the labels, the label of control cells, and what joins the genes of a combination.
+        Column of ``adata.obs`` with the labels, label of the control cells, and separator between the genes of a
+        combination.
     layer
-        Layer of `adata` that holds the expression; `X` if None.
+        Layer of `adata` with the expression; `X` if None.
     total_counts_key
-        Column of ``adata.obs`` with the total counts of each cell, where the matrix holds raw counts of a part of the genes.
+        Column of ``adata.obs`` with the total counts of each cell, if the matrix holds raw counts for only some of the
+        genes.
     include_control
-        Whether the control cells are in the result too, as they are.
+        Whether to include the unchanged control cells in the result.
     counts
-        Whether to add ``layers["counts"]``: whole numbers that amount to `X` at the total counts of the control cell, rounded
-        up or down at random so that none is lost on average. Needs raw counts.
+        Whether to add ``layers["counts"]``: integers that correspond to `X` at the total counts of the control cell,
+        rounded up or down at random so that the mean is preserved. Needs raw counts.
     seed
         The same seed gives the same cells.
 
@@ -88,18 +91,19 @@ def sample_cells(
     - `X`: log1p(counts per 10,000), csr float32
     - ``layers["counts"]``: whole numbers, if `counts`
     - ``obs``: the columns of ``adata.obs`` with the values of the control cell, the label of the perturbation in
-      `perturbation_key`. A column that is constant over the control cells and not over others describes the perturbation; it
-      holds the value of the cells with that label, and is missing where there are none.
+      `perturbation_key`. A column that is constant over control cells but not over other cells describes the
+      perturbation, so it gets the value of the cells with that label, or is missing if there are none.
     - ``obs["source_cell"]``: name of the control cell
     - ``var``: that of `adata`
 
     Raises
     ------
     ValueError
-        If there are no control cells, predictions without log-fold-changes, twice for one perturbation or of genes that `adata` does not
-        have, genes of one name, numbers of cells that are missing, below one or not whole, or no counts where they are asked for.
+        If there are no control cells; if predictions have no log-fold-changes, contain a perturbation twice, or have
+        genes that `adata` lacks; if gene names occur twice; if a number of cells is missing, below one or not whole; or
+        if counts are requested but `adata` has none.
     TypeError
-        If `predictions` are no AnnData.
+        If `predictions` is not an AnnData.
 
     Examples
     --------

@@ -46,10 +46,10 @@ def screen(
     seed: int = 0,
     progress_bar: bool = True,
 ) -> pd.DataFrame:
-    r"""Score single perturbations, pairs or triples by what they are predicted to do, and keep the best.
+    r"""Score single perturbations, pairs or triples by their predicted effects, and keep the best.
 
-    Perturbations are predicted batch by batch and forgotten unless they are among the best so far, so that memory does not
-    grow with their number.
+    Perturbations are predicted batch by batch, and only the best so far are kept, so memory does not grow with their
+    number.
 
     Parameters
     ----------
@@ -58,41 +58,41 @@ def screen(
     pairs
         ``"all"`` for all combinations of `order` of the `genes`, or labels of perturbations of any size.
     objective
-        What is wanted:
+        The objective to score by:
 
-        - a Series of desired log-fold-changes (natural logarithm), indexed by gene: agreement by `metric`
-        - ``{"up": [...], "down": [...]}``, or a list of genes that are to go up: the mean predicted log-fold-change of the
-          former minus that of the latter
+        - a Series of desired log-fold-changes (natural logarithm), indexed by gene: the agreement by `metric`
+        - ``{"up": [...], "down": [...]}``, or a list of genes that should go up: the mean predicted log-fold-change of
+          the former minus that of the latter
         - a function that takes a table of predicted log-fold-changes (n_perturbations, n_measured_genes), one column per gene,
           and returns one number for each row, the higher the better; -inf leaves a perturbation out
     metric
-        How predictions agree with a Series, over its genes: ``"cosine"``, ``"pearson"``, ``"dot"`` (the sum of the
+        Agreement of predictions with a Series over its genes: ``"cosine"``, ``"pearson"``, ``"dot"`` (the sum of the
         products), or ``"l2"`` (minus the Euclidean distance).
     genes
-        The genes to be combined; by default those that were measured alone or, if there are none, those of the training
+        Genes to combine; by default those that were perturbed alone or, if there are none, those of the training
         perturbations.
     order
-        How many genes a perturbation has: 1, 2, 3, ….
+        Number of genes per perturbation: 1, 2, 3, ….
     kind
-        As in :meth:`scapp.model.APP.predict`: how genes that were not perturbed alone are perturbed, where the screen has
-        several kinds.
+        As in :meth:`scapp.model.APP.predict`: kind of perturbation of genes that were not perturbed alone, if the
+        screen has several kinds.
     n_best
-        How many perturbations to keep.
+        Number of perturbations to keep.
     batch_size
-        How many are predicted together.
+        Number of perturbations to predict together.
     seed
-        For the draws of `score_std`.
+        Random seed for the draws of `score_std`.
     progress_bar
         Whether to show a progress bar.
 
     Returns
     -------
     Table of the best perturbations, the best first: ``perturbation``; ``score``, the higher the better;
-    ``score_std``, the standard deviation of the score over draws of the predicted log-fold-changes from their uncertainty, in
-    which errors of genes go together as those of left-out training perturbations do (where a function is -inf for some draws,
-    over the others); and ``n_perturbed_genes``, ``in_training``,
-    ``n_singles_measured`` and ``uninformed`` as in :meth:`scapp.model.APP.predict`. The best of very many scores are the
-    luckier ones: expect less of each than its score.
+    ``score_std``, the standard deviation of the score over draws of the predicted log-fold-changes from their
+    uncertainty, with errors correlated between genes as for left-out training perturbations (draws for which a function
+    is -inf are ignored); and ``n_perturbed_genes``, ``in_training``, ``n_singles_measured`` and ``uninformed`` as in
+    :meth:`scapp.model.APP.predict`. The best of very many scores are partly luck, so expect less from each than its
+    score.
 
     Raises
     ------

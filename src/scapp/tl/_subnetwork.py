@@ -47,32 +47,32 @@ def attention_subnetwork(
     sep: str = SEPARATOR,
     key_added: str | None = Key.uns.ATTENTION_SUBNETWORK,
 ) -> nx.DiGraph:
-    r"""Find paths in the network from the perturbed genes to the genes most attended to and most changed.
+    r"""Find network paths from the perturbed genes to the genes with the most attention and the largest change.
 
-    A path is a possible story, not evidence: it says that the network could carry the effect this way. Attention begins at
-    the network by construction, so that attended genes are near the perturbed ones.
+    A path is a possible explanation, not evidence: it shows that the network could carry the effect this way. Attention
+    starts from the network by construction, so attended genes are near the perturbed ones.
 
     Parameters
     ----------
     adata
-        Predictions: as :meth:`scapp.model.APP.predict` returns for names, or the AnnData that it wrote into.
+        Predictions returned by :meth:`scapp.model.APP.predict`, or the AnnData that it wrote into.
     perturbation
-        One of the labels, the genes in any order.
+        One of the labels, with its genes in any order.
     network_key
-        Key of the network in `varp`, row = source, column = target; or several.
+        One or more keys of networks in `varp`, with sources as rows and targets as columns.
     network
-        The network, or several by name, in place of `network_key`: predictions for names come without one; pass
+        The network, or several by name, instead of `network_key`. Predictions for given labels contain no network; pass
         ``model.network``.
     n_attended, n_changed
-        How many genes paths lead to: those of highest attention, and those whose predicted log-fold-change is largest in
-        magnitude; the perturbed genes themselves are neither.
+        Number of target genes for paths: those with the most attention, and those with the largest predicted
+        log-fold-change in magnitude; the perturbed genes themselves do not count.
     max_length
-        How many edges a path may have.
+        Maximum number of edges in a path.
     by
-        With :math:`w_e` the magnitude of an edge's weight relative to the largest of its network: ``"weight"`` takes the
-        path with the smallest :math:`\sum_e -\ln w_e`, that is the largest product of weights, of equal ones that with
-        fewest edges. ``"hops"`` takes the path with fewest edges, of equal ones the strongest. Where networks share an
-        edge, the relatively strongest counts.
+        Let :math:`w_e` be the magnitude of an edge's weight relative to the largest in its network. ``"weight"`` takes
+        the path with the smallest :math:`\sum_e -\ln w_e`, that is, the largest product of weights; ties go to the path
+        with the fewest edges. ``"hops"`` takes the path with the fewest edges; ties go to the strongest. If networks
+        share an edge, the one with the largest :math:`w_e` counts.
     perturbation_key
         Column of `obs` with the labels.
     layer, lfc_layer
@@ -85,22 +85,22 @@ def attention_subnetwork(
     Returns
     -------
     A :class:`networkx.DiGraph` over gene names. Nodes have `attention`, `predicted_lfc` (NaN if not measured), `perturbed`,
-    `role` (``"perturbed"``, ``"attended"``, ``"changed"``, ``"attended and changed"``, or ``"path"`` for genes between),
-    and `step`, the fewest edges from a perturbed gene on the paths, -1 for genes without a path. Edges have `weight`,
-    `strength` (:math:`w_e`) and `network`. The graph knows its `perturbation`.
+    `role` (``"perturbed"``, ``"attended"``, ``"changed"``, ``"attended and changed"``, or ``"path"`` for genes in
+    between), and `step`, the smallest number of edges from a perturbed gene on the paths, or -1 for genes without a
+    path. Edges have `weight`, `strength` (:math:`w_e`) and `network`. The graph has the attribute `perturbation`.
 
-    ``adata.uns[key_added]`` gains two tables; what earlier calls wrote of other perturbations stays:
+    ``adata.uns[key_added]`` gains two tables; rows from earlier calls for other perturbations are kept:
 
-    - ``["paths"]``: one row a step of a path: `perturbation`, `gene` at the end of the path, its `role`, `reached`,
+    - ``["paths"]``: one row per step of a path: `perturbation`, `gene` at the end of the path, its `role`, `reached`,
       `path_strength` (the product of :math:`w_e`), `step` from 1, `source`, `target`, `weight`, `strength`, `network`. A
       gene without a path has one row with step 0, `reached` False and no source.
-    - ``["genes"]``: one row a node, with its attributes.
+    - ``["genes"]``: one row per node, with its attributes.
 
     Raises
     ------
     ValueError
-        If the perturbation, a layer or a network is missing, the network has another shape, or a number is out of range.
-        Nothing is written then.
+        If the perturbation, a layer or a network is missing, the network has the wrong shape, or a number is out of
+        range. Nothing is written then.
 
     Examples
     --------

@@ -34,52 +34,54 @@ def suggest_perturbations(
 ) -> pd.DataFrame:
     r"""Suggest which perturbations to measure next.
 
-    The closed form of the model is a Gaussian process over perturbations: how uncertain a prediction is, and how far measuring one
-    perturbation would make others certain, does not depend on what will be measured. With the posterior covariance
-    :math:`C` of the candidates P and the targets T, and the noise :math:`\nu` of a measurement, the next one is
+    The closed form of the model is a Gaussian process over perturbations, so the uncertainty of a prediction, and its
+    reduction by measuring another perturbation, do not depend on the measured values. With the posterior covariance
+    :math:`C` of the candidates P and the targets T, and the noise :math:`\nu` of a measurement, the next perturbation
+    is
 
     .. math:: \arg\max_P \sum_T \frac{C_{PT}^2}{C_{PP} + \nu_P},
 
-    the one that reduces the expected squared error over all targets most :cite:p:`Cohn1996`. Its measurement is then taken as
-    done, C is updated in closed form, and the one after it is chosen: a batch does not ask for the same thing twice.
-    Perturbations of large variance that say nothing about others are not chosen for that alone; they are by
-    ``strategy="uncertainty"``, which takes the one of largest remaining variance each time (a greedy determinantal point process).
+    the one that most reduces the expected squared error over all targets :cite:p:`Cohn1996`. C is then updated in
+    closed form as if it had been measured, and the next one is chosen, so a batch contains no redundant measurements. A
+    large variance alone is no reason to choose a perturbation that says nothing about others. With
+    ``strategy="uncertainty"`` it is: each step takes the largest remaining variance (a greedy determinantal point
+    process).
 
     Parameters
     ----------
     model
-        A trained model, not of the paper's form.
+        A trained model, but not in the paper's form.
     n
-        How many to suggest.
+        Number of perturbations to suggest.
     candidates
-        Labels of perturbations that could be measured, or ``"all"`` combinations of `order` of the `genes` that were not.
+        Labels of perturbations that could be measured, or ``"all"`` unmeasured combinations of `order` of the `genes`.
     genes
-        With ``"all"``: the genes to be perturbed. By default, for `order` 1 all genes that the network or the features say
-        something about, and for combinations those that were measured alone.
+        With ``"all"``: the genes to perturb. By default, for `order` 1 all genes with edges or features, and for
+        combinations the genes that were perturbed alone.
     order
-        With ``"all"``: how many genes a perturbation has.
+        With ``"all"``: number of genes per perturbation.
     targets
-        Labels of the perturbations whose predictions should become better; the candidates themselves if None. Of more than
-        2,000 (200 where there are hundreds of thousands of candidates), as many are drawn.
+        Labels of the perturbations whose predictions to improve; the candidates themselves if None. If there are more
+        than 2,000 (200 with hundreds of thousands of candidates), that many are drawn at random.
     strategy
         ``"variance"`` or ``"uncertainty"``, see above.
     seed
-        For the draw of targets.
+        Random seed for drawing targets.
 
     Returns
     -------
     Table of `n` perturbations, in the order of the choice: ``perturbation``; ``predicted_std``, the standard deviation of its
-    log-fold-changes over genes before anything is measured; ``remaining``, the share of the targets' variance that would
-    remain after measuring it and all above it; ``n_perturbed_genes``, ``n_singles_measured`` and ``uninformed`` as in
-    :meth:`scapp.model.APP.predict`.
+    log-fold-changes over genes before anything is measured; ``remaining``, the share of the targets' variance that
+    would remain after measuring this and all perturbations above it; ``n_perturbed_genes``, ``n_singles_measured`` and
+    ``uninformed`` as in :meth:`scapp.model.APP.predict`.
 
     Raises
     ------
     RuntimeError
         If the model has not been trained.
     ValueError
-        If there are fewer candidates than `n`, a label is unknown, was measured already or is asked twice, its genes in any
-        order, the model is of the paper's form, or it knows of no uncertainty in the candidates.
+        If there are fewer candidates than `n`; if a label is unknown, was already measured or is given twice (with its
+        genes in any order); if the model has the paper's form; or if it has no uncertainty about the candidates.
     TypeError
         If `model` is not a :class:`scapp.model.APP`, or a list is a single string.
 
