@@ -27,9 +27,9 @@ class Additive(Baseline):
 
     .. math:: \hat y_{AB} = y_A + y_B
 
-    the additive model of :cite:p:`AhlmannEltze2025`. A gene that was not perturbed alone in training is taken to do
-    what single perturbations do on average: its summand is the mean over the training singles, and a warning names it.
-    The published values are over combinations whose genes were all perturbed alone.
+    This is the additive model of :cite:p:`AhlmannEltze2025`. A gene that was not perturbed alone in training gets the
+    mean effect of the training singles, and a warning names it. The published values cover only combinations whose
+    genes were all perturbed alone.
 
     Examples
     --------
@@ -76,11 +76,10 @@ class ShrunkAdditive(Additive):
     .. math:: \hat y_{AB} = c\,(y_A + y_B), \qquad
         c = \frac{\sum_{AB} \langle y_A + y_B,\, y_{AB} \rangle}{\sum_{AB} \lVert y_A + y_B \rVert^2}
 
-    with the sums over the training combinations whose genes were all perturbed alone: the least-squares fit over all
-    measured genes. To fit it to the genes that are scored, pass ``effects[:, scored].copy()``. Single perturbations are
-    predicted as measured, without the factor. Without a training combination, :math:`c = 1` and a warning says so.
-
-    The factor is read from :attr:`scale`.
+    The sums are over the training combinations whose genes were all perturbed alone, so :math:`c` is the least-squares
+    fit over all measured genes. To fit it to the scored genes, pass ``effects[:, scored].copy()``. Single perturbations
+    are predicted as measured, without the factor. If there is no training combination, :math:`c = 1` and a warning says
+    so. :attr:`scale` holds the factor.
 
     Examples
     --------
@@ -115,12 +114,12 @@ class DenoisedAdditive(Additive):
     .. math:: \hat y_{AB} = c\,(\tilde y_A + \tilde y_B), \qquad
         \tilde S = U \operatorname{diag}\bigl(\max(s - \tau s_1, 0)\bigr) V^\top .
 
-    For each threshold :math:`\tau` of a grid, which begins with none, :math:`c` is the least-squares fit over the
-    training combinations whose genes were all perturbed alone; the threshold has the least squared error when each of
-    these is predicted with the :math:`c` of the others, in closed form.
+    For each threshold :math:`\tau` of a grid that starts at 0, :math:`c` is the least-squares fit over the training
+    combinations whose genes were all perturbed alone. The threshold is chosen by the squared leave-one-out error on
+    these combinations, in closed form.
 
-    Without two such combinations there is nothing to choose by. :math:`c` is then 1, a warning says so, and the
-    threshold is the edge of the singular values of pure noise, whose level is read from their median
+    With fewer than two such combinations, nothing can be chosen. Then :math:`c` is 1, a warning says so, and the
+    threshold is the edge of the singular values of pure noise, whose level is estimated from their median
     :cite:p:`Gavish2014`.
 
     Single perturbations are predicted as denoised, without the factor.

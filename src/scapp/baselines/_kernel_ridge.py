@@ -53,30 +53,32 @@ def choose_ridge(kernel: NDArray[np.float64], targets_gram: NDArray[np.float64])
 
 
 class KernelRidge(SimilarityBaseline):
-    r"""Kernel ridge regression of the effects on what is known about the perturbed genes.
+    r"""Kernel ridge regression of the effects on prior knowledge about the perturbed genes.
 
-    With a kernel :math:`k` over genes, the sum of the similarities that are named, and :math:`\mu` the mean of the
+    With a kernel :math:`k` over genes, which is the sum of the given similarities, and the mean :math:`\mu` of the
     training perturbations,
 
     .. math:: \hat y_p = \mu + \sum_{g \in p} \sum_{q} \sum_{h \in q} k(g, h)\, \alpha_q, \qquad
         \alpha = (Z k Z^\top + \lambda I)^{-1} (Y - \mu),
 
-    where :math:`q` runs over the training perturbations, singles and combinations, and :math:`Z` says which genes each
-    perturbs: a combination is embedded as the sum of its genes'. On 790 knockdowns of :cite:p:`Replogle2022`, a penalty
-    of 1 on the whole of the Gene Ontology and of STRING leaves 0.929 of the mean's L2 distance (0.933 if genes are matched
-    without aliases), and 256 components of each, beside the network, leave 0.938.
+    where :math:`q` runs over the training perturbations, singles and combinations, and :math:`Z` indicates the genes
+    that each perturbs, so a combination is embedded as the sum of its genes. On 790 knockdowns of
+    :cite:p:`Replogle2022`, a penalty of 1 with the whole Gene Ontology and STRING gives 0.929 times the L2 distance of
+    the mean (0.933 if genes are matched without aliases); 256 components of each, together with the network, give
+    0.938.
 
-    Similarities of two genes are
+    The similarities of two genes are
 
     - for a network in `varp`: the cosine of the profiles of random walks with restart :cite:p:`Kohler2008` from each
       over the genes of the effects (signs ignored, direction followed; 0 for a gene without edges);
-    - for features in `varm`: the dot product of their rows over the largest of a row with itself. For annotations that
-      :func:`scapp.pp.add_gene_features` reduced, that approximates the tf-idf cosine, the better the more components;
-    - for precomputed similarities: as given. :func:`annotation_similarity` and :func:`diffusion_similarity` make those
-      of whole annotations and whole networks, without a decomposition.
+    - for features in `varm`: the dot product of their rows, divided by the largest dot product of a row with itself.
+      For annotations reduced by :func:`scapp.pp.add_gene_features`, this approximates the tf-idf cosine, the better the
+      more components there are;
+    - for precomputed similarities: as given. :func:`annotation_similarity` and :func:`diffusion_similarity` compute
+      them from whole annotations and networks, without a decomposition.
 
-    A gene of which nothing is known contributes nothing, so that a perturbation of it alone is predicted as the mean, and
-    a warning names it.
+    A gene without any information contributes nothing, so its perturbation is predicted as the mean, and a warning
+    names it.
 
     Parameters
     ----------
@@ -87,12 +89,13 @@ class KernelRidge(SimilarityBaseline):
     similarity_key
         Key or keys of ``effects.varp`` with similarities.
     similarities
-        Table or tables of similarities, genes as index and columns; they may hold other genes as well.
+        One or more tables of similarities with genes as index and columns; they may contain other genes too.
     ridge
-        :math:`\lambda`; None to choose it by the squared leave-one-out error on the training perturbations (in closed
-        form :cite:p:`Allen1974`, with the mean as it is) from powers of two times the mean diagonal of the kernel.
+        :math:`\lambda`. If None, it is chosen from powers of two times the mean diagonal of the kernel, by the squared
+        leave-one-out error on the training perturbations (in closed form :cite:p:`Allen1974`, with the mean held
+        fixed).
     restart
-        Probability of the walk to go back to its start at each step.
+        Probability that the walk returns to its start at each step.
 
     Examples
     --------
@@ -163,13 +166,13 @@ class NearestPerturbation(SimilarityBaseline):
     .. math:: \hat y_p = y_{q^*}, \qquad q^* = \arg\max_q \frac{K(p, q)}{\sqrt{K(p, p)\, K(q, q)}}, \qquad
         K(p, q) = \sum_{g \in p} \sum_{h \in q} k(g, h)
 
-    with :math:`k` the sum of the similarities that are named, as :class:`KernelRidge` describes them. Singles are compared
-    with training singles, and combinations with training combinations; where training has none of these, with all
-    training perturbations, and a warning says so. Where several are equally similar, their mean is predicted. A training
-    perturbation is predicted as it was measured.
+    where :math:`k` is the sum of the given similarities; see :class:`KernelRidge`. Singles are compared with training
+    singles, and combinations with training combinations; if there are none, they are compared with all training
+    perturbations, and a warning says so. If several are equally similar, their mean is predicted. A training
+    perturbation is predicted as measured.
 
-    A perturbation that is similar to none, as nothing is known about its genes, is predicted as the mean of those that it
-    is compared with, and a warning names it.
+    A perturbation that is similar to none, because nothing is known about its genes, is predicted as the mean of those
+    with which it is compared, and a warning names it.
 
     Parameters
     ----------

@@ -91,14 +91,14 @@ class LinearModel(BilinearModel):
     .. math:: W = (G^\top G + \lambda I)^{-1} G^\top (Y - b) P^\top (P P^\top + \lambda I)^{-1}, \qquad
         \hat y_p = G W p + b .
 
-    Profiles are mean expression where ``var["control_mean"]`` is known (control mean plus log-fold-change), and the
-    log-fold-changes elsewhere.
+    Profiles are mean expression (control mean plus log-fold-change) if ``var["control_mean"]`` is known, and otherwise
+    log-fold-changes.
 
-    As in the authors' code, perturbations whose target was not measured have no embedding: they take part in the PCA,
-    and are left out of :math:`W` and :math:`b`. What the authors leave open is decided thus:
+    As in the authors' code, perturbations whose target was not measured have no embedding: they are used in the PCA,
+    but left out of :math:`W` and :math:`b`. Two points that the authors leave open are settled as follows:
 
-    - A perturbation with a target that was not measured is predicted as the mean over all training perturbations, with
-      a warning that names the genes.
+    - A perturbation whose target was not measured is predicted as the mean over all training perturbations, with a
+      warning that names the genes.
     - The embedding of a combination is the sum of its genes' (the published model is for single genes).
 
     Parameters
@@ -130,10 +130,10 @@ class EmbeddingLinear(BilinearModel):
     .. math:: W = (G^\top G + \lambda I)^{-1} G^\top (Y - b) P^\top (P P^\top + \lambda I)^{-1}, \qquad
         \hat y_p = G W p + b
 
-    as :class:`LinearModel`, where the table of embeddings takes the place of :math:`P` (its row of the perturbed gene), of
-    :math:`G` (its rows of the measured genes), or of both: the rows "pretrained embedding" of the published
-    comparison, and a way to ask what the genes' embeddings of a foundation model hold. A side that the table does not
-    take is embedded by PCA of the training profiles.
+    This is :class:`LinearModel`, except that the embeddings replace :math:`P` (by the rows of the perturbed genes),
+    :math:`G` (by the rows of the measured genes), or both. It gives the rows "pretrained embedding" of the published
+    comparison, and tests how informative the gene embeddings of a foundation model are. A side that is not replaced is
+    embedded by PCA of the training profiles.
 
     - Perturbation side: training perturbations of a gene that the table lacks are left out of :math:`W` and
       :math:`b`. They are predicted as the mean over all training perturbations, with a warning that names the genes.
@@ -141,25 +141,27 @@ class EmbeddingLinear(BilinearModel):
       :math:`b`, and a warning at the fit counts them.
     - The embedding of a combination is the sum of its genes'.
 
-    The penalty is in units of the embeddings: they are taken as they are, as by the authors.
+    The penalty is in units of the embeddings, which are not rescaled, as in the authors' code.
 
     Parameters
     ----------
     embeddings
-        Numbers, genes as index, as :func:`scapp.resources.read_embedding` returns. A row of NaN is a gene without an embedding.
+        Table of embeddings with genes as index, from :func:`scapp.resources.read_embedding`. A row of NaN is a gene
+        without an embedding.
     side
         ``"perturbation"``, ``"gene"`` or ``"both"``.
     n_components
-        Number of principal components of the training profiles, for the side that the table does not take.
+        Number of principal components of the training profiles, for the side without embeddings.
     embedding_components
-        Number of principal components, over all rows of the table, to reduce wider embeddings to; None for no reduction.
+        Number of principal components, over all rows of the table, to which wider embeddings are reduced; None for no
+        reduction.
     ridge
         :math:`\lambda`, the penalty on both sides.
 
     Raises
     ------
     ValueError
-        If an option is out of range, or the table holds no numbers, infinite values or a gene twice.
+        If an option is out of range, or the table has values that are not numbers or are infinite, or a gene twice.
 
     Examples
     --------

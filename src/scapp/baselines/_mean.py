@@ -64,10 +64,10 @@ class GeometricMedian(Constant):
 
     .. math:: \hat y = \operatorname{arg\,min}_y \sum_p \lVert y - y_p \rVert
 
-    Of all constants, it has the least mean L2 distance to the training profiles, which is the score of the published
-    benchmark :cite:p:`AhlmannEltze2025`; the mean has the least squared distance. It is found by Weiszfeld's algorithm
-    in the form of :cite:t:`Vardi2000`, which does not get stuck where it meets a training profile. The distance is over
-    all measured genes; pass ``effects[:, scored].copy()`` for that over the genes that are scored.
+    Among all constants, it minimises the mean L2 distance to the training profiles, which is the score of the published
+    benchmark :cite:p:`AhlmannEltze2025`; the mean minimises the squared distance. It is found by Weiszfeld's algorithm
+    in the form of :cite:t:`Vardi2000`, which does not get stuck at a training profile. The distance is over all
+    measured genes; pass ``effects[:, scored].copy()`` to use only the scored genes.
 
     Examples
     --------
@@ -83,10 +83,10 @@ class MatchingMean(Baseline):
 
     .. math:: \hat y_{AB} = (y_A + y_B) / 2
 
-    the matching mean of Systema :cite:p:`VinasTorne2025`, as its code has it: a gene that was not perturbed alone in
-    training is taken to do what the training perturbations do on average, singles and combinations alike, and a warning
-    names it. Systema averages cells; here each perturbation has the same weight. A single perturbation is predicted as
-    it was measured, or as the mean of all.
+    This is the matching mean of Systema :cite:p:`VinasTorne2025`, as in its code. A gene that was not perturbed alone
+    in training gets the mean effect of all training perturbations, singles and combinations alike, and a warning names
+    it. Systema averages cells; here each perturbation has the same weight. A single perturbation is predicted as
+    measured, or else as the mean of all.
 
     Examples
     --------
@@ -114,10 +114,10 @@ class PartnerMean(Baseline):
 
     .. math:: \hat y_p = \frac{\sum_q w_{pq}\, y_q}{\sum_q w_{pq}}, \qquad w_{pq} = \frac{|p \cap q|}{|q|}
 
-    over the training combinations :math:`q`: a combination that shares more of its genes counts more. For doubles it is
-    the mean effect of their partners' doubles. One that shares no gene with any is predicted as the mean of the training
-    combinations, or of all training perturbations where no combination is among them, and a warning names it. A single
-    perturbation is predicted as the mean of the training singles.
+    The sums are over the training combinations :math:`q`; a combination counts more if it shares a larger fraction of
+    its genes. A combination that shares no gene with any of them is predicted as the mean of the training combinations,
+    or of all training perturbations if there are none, and a warning names it. A single perturbation is predicted as
+    the mean of the training singles.
 
     See Also
     --------
@@ -166,21 +166,21 @@ class PartnerMean(Baseline):
 
 
 class CarriedOver(Baseline):
-    r"""Predicts what another screen, of another cell line or condition, measured for the same perturbation.
+    r"""Predicts the effect of the same perturbation measured in another screen, cell line or condition, times one factor.
 
     .. math:: \hat y_{pg} = a\, x_{pg}, \qquad a = \frac{\sum_{q, g} y_{qg}\, x_{qg}}{\sum_{q, g} x_{qg}^2}
 
-    with the effects x of the other screen, y of this one, and the sums over perturbations q that both measured. Where lines
-    respond alike it is hard to beat; where they do not, the scale a is small. A model that reads the other screen as
-    features (:func:`scapp.pp.add_effects_as_features`) should be compared with it.
+    Here x are the effects of the other screen and y those of this one, and the sums are over perturbations q measured
+    in both. If the lines respond alike, it is hard to beat; if not, the scale a is small. Compare any model that uses
+    the other screen as features (:func:`scapp.pp.add_effects_as_features`) with it.
 
-    A gene that the other screen did not measure is predicted by the mean of the training perturbations, and so is a
-    perturbation that it lacks; warnings name them.
+    Genes and perturbations that are missing from the other screen are predicted by the mean of the training
+    perturbations; warnings name them.
 
     Parameters
     ----------
     other
-        Effects of the other screen: one observation per perturbation, no controls. Not changed.
+        Effects of the other screen, with one observation per perturbation and no controls. They are not changed.
     layer, perturbation_key, sep
         Where its log-fold-changes and labels stand, as in `fit`.
 
@@ -192,8 +192,8 @@ class CarriedOver(Baseline):
     Raises
     ------
     ValueError
-        If the effects cannot be read, as by `fit`; on `fit`, if the two screens share no measured gene or no perturbation, so
-        that there is nothing to learn the scale from.
+        If the effects cannot be read, as in `fit`; in `fit`, also if the two screens share no measured gene or no
+        perturbation from which to learn the scale.
 
     Examples
     --------

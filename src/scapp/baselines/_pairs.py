@@ -69,7 +69,7 @@ class ResidualKernel(ShrunkAdditive):
 
 
 class PairKernel(ResidualKernel):
-    r"""Predicts a pair as the shrunk sum of its genes' effects, and what the sum left over for similar pairs.
+    r"""Predicts a pair as the shrunk sum of its genes' effects, plus the residuals of similar pairs.
 
     .. math:: \hat y_{AB} = c\,(y_A + y_B) + \sum_{CD} k(AB, CD)\, \alpha_{CD}, \qquad
         \alpha = (K + \lambda I)^{-1} R,
@@ -79,14 +79,14 @@ class PairKernel(ResidualKernel):
     .. math:: k(AB, CD) = \tfrac{1}{2} \bigl[ g(A, C)\, g(B, D) + g(A, D)\, g(B, C) \bigr], \qquad
         g(A, C) = \exp \bigl( -(1 - \cos(y_A, y_C)) / \gamma \bigr),
 
-    the symmetric product kernel over pairs :cite:p:`BenHur2005` of the similarity of their genes' measured effects.
-    :math:`\gamma` and :math:`\lambda` have the least squared leave-one-out error on the training pairs, in closed form
-    :cite:p:`Allen1974`.
+    the symmetric product kernel over pairs :cite:p:`BenHur2005`, from the similarities of their genes' measured
+    effects. :math:`\gamma` and :math:`\lambda` minimise the squared leave-one-out error on the training pairs, in
+    closed form :cite:p:`Allen1974`.
 
-    A gene that was not perturbed alone in training is taken to do what single perturbations do on average, and a
+    A gene that was not perturbed alone in training gets the mean effect of single perturbations, and a
     warning names it. Single perturbations are predicted as measured. Combinations of more than two genes are predicted as
-    by :class:`ShrunkAdditive`, with a warning, and do not take part in :math:`K`. The hyper-parameters are read from
-    :attr:`width` and :attr:`ridge`.
+    by :class:`ShrunkAdditive`, with a warning, and are not part of :math:`K`. :attr:`width` and :attr:`ridge` hold the
+    hyper-parameters.
 
     Examples
     --------
@@ -146,7 +146,7 @@ class PairKernel(ResidualKernel):
 
 
 class GaussianProcess(ResidualKernel):
-    r"""Predicts a combination as the shrunk sum of its genes' effects, and a Gaussian process of what the sum leaves over.
+    r"""Predicts a combination as the shrunk sum of its genes' effects, plus a Gaussian process on the residuals.
 
     .. math:: \hat y_p = c\, x_p + \sum_q k(p, q)\, \alpha_q, \qquad \alpha = (K + \lambda I)^{-1} R, \qquad
         x_p = \sum_{g \in p} y_g,
@@ -162,9 +162,9 @@ class GaussianProcess(ResidualKernel):
     :math:`\lambda` maximise the marginal likelihood of the residuals of the training combinations
     :cite:p:`Rasmussen2006`; the prediction is the mean of the posterior.
 
-    A gene that was not perturbed alone in training is taken to do what single perturbations do on average, and a
-    warning names it. Single perturbations are predicted as measured. The hyper-parameters are read from
-    :attr:`hyperparameters`.
+    A gene that was not perturbed alone in training gets the mean effect of single perturbations, and a
+    warning names it. Single perturbations are predicted as measured. :attr:`hyperparameters` holds the
+    hyper-parameters.
 
     Examples
     --------

@@ -244,23 +244,23 @@ def annotation_similarity(
     max_genes: int | None = None,
     aliases: Aliases | None = None,
 ) -> pd.DataFrame:
-    """Return cosines of the annotation of genes, weighted by tf-idf.
+    """Return the cosine similarities of gene annotations weighted by tf-idf.
 
-    What :func:`scapp.pp.add_gene_features` approximates by some components, without the loss.
+    These are the exact similarities that :func:`scapp.pp.add_gene_features` approximates by some components.
 
     Parameters
     ----------
     annotations, parents, min_genes, max_genes
         As in :func:`scapp.pp.similarity_network`. Rarity is judged among all annotated genes.
     genes
-        The genes to compare: the perturbed ones, to be trained on and to be predicted.
+        Genes to compare: those perturbed in training and those to predict.
     aliases
         Gene aliases, as in :func:`scapp.pp.add_network`.
 
     Returns
     -------
-    Square table of similarities from 0 to 1, the genes as index and columns; 0 throughout for genes without
-    annotation. For ``KernelRidge(similarities=…)``.
+    Square table of similarities from 0 to 1, with genes as index and columns, for ``KernelRidge(similarities=…)``. Rows
+    and columns of genes without annotation are 0.
 
     Raises
     ------
@@ -283,26 +283,26 @@ def annotation_similarity(
 def diffusion_similarity(
     edges: Edges, genes: Iterable[str], *, restart: float = 0.5, aliases: Aliases | None = None
 ) -> pd.DataFrame:
-    """Return cosines of the profiles of random walks with restart over a whole network.
+    """Return the cosine similarities of random walks with restart over a whole network.
 
-    The walks :cite:p:`Kohler2008` lead through all genes of the network, of the effects or not.
+    The walks :cite:p:`Kohler2008` pass through all genes of the network, whether in the effects or not.
 
     Parameters
     ----------
     edges
-        As in :func:`scapp.pp.add_network`; a matrix or graph is over `genes`. Direction and signs are ignored, and of
-        repeated edges the strongest counts.
+        As in :func:`scapp.pp.add_network`; a matrix or graph is over `genes`. Direction and signs are ignored, and the
+        strongest of repeated edges counts.
     genes
-        The genes to compare: the perturbed ones, to be trained on and to be predicted.
+        Genes to compare: those perturbed in training and those to predict.
     restart
-        Probability of the walk to go back to its start at each step.
+        Probability that the walk returns to its start at each step.
     aliases
         Gene aliases, as in :func:`scapp.pp.add_network`.
 
     Returns
     -------
-    Square table of similarities from 0 to 1, the genes as index and columns; 0 throughout for genes that are not in
-    the network. For ``KernelRidge(similarities=…)``.
+    Square table of similarities from 0 to 1, with genes as index and columns, for ``KernelRidge(similarities=…)``. Rows
+    and columns of genes that are not in the network are 0.
 
     Raises
     ------

@@ -53,53 +53,53 @@ def check_split(
     guide_key: str | None = None,
     batch_key: str | None = None,
 ) -> pd.DataFrame:
-    r"""Check what training and held-out perturbations share, before a score is believed.
+    r"""Check whether training and held-out perturbations share information that would inflate a score.
 
-    A warning says what would make a score say more than it should, how often it occurs, and what to do. The checks are
+    Warnings say what would inflate the score, how often it occurs, and what to do. The checks are
 
-    - ``"perturbation"``: a held-out perturbation is trained on as well, its genes in any order
+    - ``"perturbation"``: a held-out perturbation is also in training, with its genes in any order
     - ``"genes"``: a gene that is claimed to be unseen occurs in training, alone or as the partner in a pair
-    - ``"guides"``: the same guide, or by their names (``"KLF1_1"``, ``"KLF1_2"``) guides of the same gene, on both sides
+    - ``"guides"``: the same guide, or guides of the same gene by name (``"KLF1_1"``, ``"KLF1_2"``), are on both sides
     - ``"same effects"``: a held-out effect is a training effect under another name
-    - ``"control cells"``: the same control cells stand behind both sides, and their error is part of every effect. That is
-      usual; it is warned of where this error is a quarter or more of what the training effects have in common (the squared
-      norm of their mean), which predicting the mean then gets credit for, and where two halves of the cells share controls
-    - ``"batch"``: perturbations whose cells are in batches without controls or without any other perturbation, so that an
-      effect of the batch cannot be told from theirs; batches that tell the sides apart
-    - ``"targets"``: held-out perturbations whose own gene is scored, whose change says little (a note only)
+    - ``"control cells"``: both sides use the same control cells, whose error is part of every effect. This is common.
+      It gives a warning if the error is a quarter or more of the common part of the training effects (the squared norm
+      of their mean), because predicting the mean then gets credit for it, or if two halves of the cells share controls
+    - ``"batch"``: perturbations whose cells are in batches without controls or other perturbations, so that their
+      effect is confounded with that of the batch; batches that distinguish the two sides
+    - ``"targets"``: held-out perturbations whose own gene is scored, although its change says little (a note only)
 
     Parameters
     ----------
     data
-        A task; a :class:`Split` of labels; or cells, effects or a table of their `obs` with a column that says on which
-        side each stands.
+        A task; a :class:`Split` of labels; or cells, effects or a table of their `obs` with a column that gives the
+        side of each.
     claim
         What the split should test. ``"unseen"``: genes occur nowhere in training. ``"combinations"``: combinations of genes
-        that may be measured. ``"seen"``: other cells of the same perturbations. If None that of the task, or else unseen
-        genes for the single perturbations that are held out, and combinations for the others.
+        that may be measured. ``"seen"``: other cells of the same perturbations. If None, the kind of the task, or else
+        unseen genes for held-out single perturbations and combinations for the rest.
     split_key
         For cells, effects or a table: column with the side of each.
     train, test
-        The values in it; `test` may be several, and None takes all but `train` and missing ones.
+        The values in this column. `test` may be several; None takes all except `train` and missing values.
     perturbation_key, control, sep
-        Labels, the control in them, and what joins the genes of a combination, as in :func:`scapp.pp.pseudobulk`. A
-        :class:`Split` and a task have labels joined by ``"+"``.
+        Column of the labels, control label, and separator between the genes of a combination, as in
+        :func:`scapp.pp.pseudobulk`. Labels of a :class:`Split` and a task are joined by ``"+"``.
     guide_key, batch_key
         For cells, effects or a table, and for the effects of a task: columns with the guide and the batch; not checked if
         None.
 
     Returns
     -------
-    One row per split and check: ``split``; ``check``; ``status`` (``"ok"``, ``"note"`` or ``"warning"``); ``n``, how many
-    are concerned, ``of`` how many; ``examples``; ``meaning``, in words, with the mend. Checks that the data say nothing
-    about have no row.
+    One row per split and check: ``split``; ``check``; ``status`` (``"ok"``, ``"note"`` or ``"warning"``); ``n``, the
+    number affected, and ``of``, their total; ``examples``; ``meaning``, in words, with the remedy. Checks for which
+    there are no data have no row.
 
     Raises
     ------
     ValueError
         If a column is missing, a side is empty, a label cannot be read, or `claim` is unknown.
     TypeError
-        If `data` is none of these.
+        If `data` has an unsupported type.
 
     See Also
     --------

@@ -40,16 +40,16 @@ N_FOLDS = 5
 def norman_doubles(folder: Path | str) -> Task:
     """Read the doubles of :cite:p:`Norman2019` in the five published splits of :cite:p:`AhlmannEltze2025`.
 
-    Trained on all 104 singles and the benchmark doubles outside the split's 62, of which the 58 to 60 with both singles
-    are held out. Scored: the 1,000 genes of the highest expression in K562 (Human Protein Atlas). The evidence is
-    STRING :cite:p:`Szklarczyk2023` without text mining and its channels, the Gene Ontology :cite:p:`GeneOntology2023` and
-    Reactome. The additive model has a mean L2 of 12.941, no change 17.467. Where ``norman_2019_umi.npz`` is in the folder,
-    its counts give the noise ceiling; no method reads them.
+    Each split trains on all 104 singles and the benchmark doubles outside its 62, of which the 58 to 60 with both
+    singles are held out. The 1,000 genes with the highest expression in K562 (Human Protein Atlas) are scored. The
+    evidence is STRING :cite:p:`Szklarczyk2023` without text mining and its channels, the Gene Ontology
+    :cite:p:`GeneOntology2023` and Reactome. The additive model has a mean L2 of 12.941, no change 17.467. If
+    ``norman_2019_umi.npz`` is in the folder, its counts give the noise ceiling; no method reads them.
 
     Parameters
     ----------
     folder
-        Holds ``norman_2019_effects.h5ad``, ``published/norman_doubles_splits.csv.gz`` and ``networks/``.
+        Folder with ``norman_2019_effects.h5ad``, ``published/norman_doubles_splits.csv.gz`` and ``networks/``.
 
     Returns
     -------
@@ -83,14 +83,14 @@ def norman_doubles(folder: Path | str) -> Task:
 def k562_singles(folder: Path | str) -> Task:
     """Read the knockdowns of :cite:p:`Replogle2022` in K562: a fifth of 790 held out, five times.
 
-    The effects are z-scores clipped to 3 over the 2,000 genes with most entries, all of which are scored. The evidence
-    is STRING :cite:p:`Szklarczyk2023` without text mining and its channels, the Gene Ontology :cite:p:`GeneOntology2023` and
-    Reactome. The mean has a mean L2 of 10.370, no change 10.707.
+    The effects are z-scores clipped to 3 over the 2,000 genes with the most entries, all of which are scored. The
+    evidence is STRING :cite:p:`Szklarczyk2023` without text mining and its channels, the Gene Ontology
+    :cite:p:`GeneOntology2023` and Reactome. The mean has a mean L2 of 10.370, no change 10.707.
 
     Parameters
     ----------
     folder
-        Holds ``replogle_2022_k562_zscores.parquet`` and ``networks/``.
+        Folder with ``replogle_2022_k562_zscores.parquet`` and ``networks/``.
 
     Returns
     -------
@@ -221,14 +221,14 @@ MEASURED: dict[str, Callable[[Path], Task]] = {
 
 
 def measured(folder: Path | str, names: Iterable[str] | None = None) -> list[Task]:
-    """Read the tasks that scapp is measured on.
+    """Read the tasks on which scapp is measured.
 
     Parameters
     ----------
     folder
         The folder of the benchmark's data, as for :func:`norman_doubles` and :func:`k562_singles`.
     names
-        Among ``"norman_doubles"``, ``"k562_singles"``, ``"norman_known_noise"`` (the doubles with standard errors by
+        Any of ``"norman_doubles"``, ``"k562_singles"``, ``"norman_known_noise"`` (the doubles with standard errors by
         their counts), ``"norman_well_measured"`` (the same on the genes with most counts), ``"norman_one_unseen"``,
         ``"norman_two_unseen"``, ``"norman_unseen_singles"`` (by how many genes occur in no training perturbation),
         ``"papalexi_singles"`` and ``"macrophage_singles"``; all if None.

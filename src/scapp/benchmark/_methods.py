@@ -68,17 +68,17 @@ IGNORED_WARNINGS = (
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """Hold predictions of the held-out perturbations of a split over the scored genes.
+    """Hold the predictions for the held-out perturbations of a split over the scored genes.
 
     Parameters
     ----------
     lfc, std
-        Predicted log-fold-changes and their standard deviations, of shape (n_test, n_scored); None where a method has
-        no standard deviations.
+        Predicted log-fold-changes and their standard deviations, shape (n_test, n_scored); None if a method has no
+        standard deviations.
     fit_seconds, predict_ms, parameters
-        Seconds of the fit, milliseconds per prediction, and how many numbers were learned; NaN where unknown.
+        Seconds for the fit, milliseconds per prediction, and number of learned parameters; NaN if unknown.
     extra
-        Further arrays that are kept in the file of predictions.
+        Additional arrays to store in the file of predictions.
     """
 
     lfc: NDArray[np.float32]
@@ -91,7 +91,7 @@ class Predicted:
 
 @dataclass(frozen=True, eq=False)
 class Method(ABC):
-    """Describe a method that takes part; subclasses say where it applies and how it predicts.
+    """Describe a method of the benchmark; subclasses define when it applies and how it predicts.
 
     Parameters
     ----------
@@ -113,13 +113,13 @@ class Method(ABC):
         return False
 
     def prepare(self, task: Task) -> None:
-        """Load and build what is not part of the fit, so that it is not timed."""
+        """Load and build everything that is not part of the fit, so that it is not timed."""
         if self.needs_network:
             task.inputs()
 
     @abstractmethod
     def applies(self, task: Task) -> bool:
-        """Return whether the method has anything to say about a task."""
+        """Return whether the method can predict a task."""
 
     @abstractmethod
     def predict(self, task: Task, split: Split) -> Predicted:
@@ -130,7 +130,7 @@ class Method(ABC):
         """Return the options of the method as plain values."""
 
     def fingerprint(self) -> str:
-        """Return a hash of the options, to recognise predictions that were made with others."""
+        """Return a hash of the options, to detect predictions made with different ones."""
         return hashlib.sha256(
             json.dumps([type(self).__name__, self.options()], sort_keys=True, default=str).encode()
         ).hexdigest()
@@ -186,7 +186,7 @@ class EmbeddingMethod(Method):
 
 @dataclass(frozen=True, eq=False)
 class AppMethod(Method):
-    """Take :class:`scapp.model.APP` with options as a method.
+    """Use :class:`scapp.model.APP` with given options as a method.
 
     Parameters
     ----------
@@ -206,7 +206,7 @@ class AppMethod(Method):
         return True
 
     def applies(self, task: Task) -> bool:
-        """Return whether the task has a network and, for a model without known noise, knows its noise."""
+        """Return whether the task has a network and, for an ablation without known noise, has known noise."""
         return task.sources is not None and (self.arguments.get("known_noise", True) or task.knows_noise)
 
     def options(self) -> dict[str, Any]:
@@ -255,7 +255,7 @@ class AppMethod(Method):
         return timed(fit, task, split, extra=extra)
 
     def extra(self, model: Model, predicted: AnnData, task: Task, split: Split) -> dict[str, NDArray]:
-        """Return arrays to keep beside the predictions, from the trained model and what it predicted: none here."""
+        """Return additional arrays to store, from the trained model and its predictions; none by default."""
         return {}
 
 
@@ -328,8 +328,8 @@ def registered() -> list[Method]:
 def methods() -> pd.DataFrame:
     """List the methods that :func:`run` knows by name.
 
-    Embeddings and predictions from files take part through :func:`embedding_method` and :func:`predictions_method`,
-    APP with other options as an :class:`AppMethod`.
+    Use :func:`embedding_method` for embeddings, :func:`predictions_method` for predictions from files, and
+    :class:`AppMethod` for APP with other options.
 
     Returns
     -------
@@ -344,7 +344,7 @@ def methods() -> pd.DataFrame:
 
 
 def embedding_method(name: str, table: pd.DataFrame | Path | str, **reading: Any) -> Method:
-    """Take a linear decoder on frozen gene embeddings as a method for :func:`run`.
+    """Use a linear decoder on frozen gene embeddings as a method for :func:`run`.
 
     Parameters
     ----------
@@ -372,15 +372,15 @@ def embedding_method(name: str, table: pd.DataFrame | Path | str, **reading: Any
 
 
 def predictions_method(name: str, path: Path | str, *, task: str | None = None) -> Method:
-    """Take predictions that were made elsewhere as a method for :func:`run`.
+    """Use predictions that were made elsewhere as a method for :func:`run`.
 
     Parameters
     ----------
     name
         Name of the method.
     path
-        File of predictions, as :func:`read_predictions` reads it; where it holds several splits, it names that of each
-        row.
+        File of predictions in a format that :func:`read_predictions` reads; if it holds several splits, it names the
+        split of each row.
     task
         Name of the task that was predicted; if None, the method takes part in each task.
 
@@ -391,7 +391,7 @@ def predictions_method(name: str, path: Path | str, *, task: str | None = None) 
     Raises
     ------
     FileNotFoundError
-        If there is no such file. Its content is checked when it is run.
+        If the file does not exist. Its content is checked when the benchmark runs.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no file of predictions {str(path)!r}.")

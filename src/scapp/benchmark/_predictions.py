@@ -38,25 +38,25 @@ EXPECTED = (
 def read_predictions(
     path: PathLike, perturbations: Sequence[str], genes: Sequence[str], *, seed: int | None = None, sep: str = SEPARATOR
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """Read predicted log-fold-changes from a file, in the order that is asked.
+    """Read predicted log-fold-changes from a file, in the given order.
 
     Parameters
     ----------
     path
         One of
 
-        - h5ad: ``layers["predicted_lfc"]``, or `X` where there is no such layer; optionally
+        - h5ad: ``layers["predicted_lfc"]``, or `X` without this layer; optionally
           ``layers["predicted_lfc_std"]``; labels in ``obs["perturbation"]``, genes in `var_names`;
         - npz: the arrays ``labels``, ``genes``, ``lfc`` and optionally ``std``;
         - csv (also gzipped) or parquet: labels in the first column, each other column a gene.
 
-        Where one file holds the predictions of several splits, ``obs["seed"]``, the array ``seed`` or the column
-        ``seed`` names the split of each row.
+        If one file holds the predictions for several splits, ``obs["seed"]``, the array ``seed`` or the column ``seed``
+        names the split of each row.
     perturbations
-        Labels that must be there, the genes of a label in any order. No others may be.
+        Required labels, with the genes of a label in any order. No other labels are allowed.
     genes
-        Genes that must be there, found by name. Others are ignored: a model predicts all genes, and a task scores
-        some of them.
+        Required genes, matched by name. Others are ignored, because a model predicts all genes and a task scores some
+        of them.
     seed
         The split, for files that hold several.
     sep
@@ -70,8 +70,8 @@ def read_predictions(
     Raises
     ------
     ValueError
-        If the file is missing, incomplete or of an unknown format, or if perturbations or genes are missing, unknown,
-        without names or there twice, or a value is not finite. All problems are listed.
+        If the file is missing, incomplete or of an unknown format; if perturbations or genes are missing, unknown,
+        unnamed or occur twice; or if a value is not finite. All problems are listed.
     """
     file = existing_file(path)
     content = _of_seed(_read(file), seed, file)
@@ -118,12 +118,12 @@ def write_predictions(
     std: ArrayLike | None = None,
     seed: int | Sequence[int] | None = None,
 ) -> Path:
-    """Write predicted log-fold-changes so that :func:`read_predictions` and the benchmark read them.
+    """Write predicted log-fold-changes for :func:`read_predictions` and the benchmark.
 
     Parameters
     ----------
     path
-        Ends in ``.h5ad``, ``.npz``, ``.csv``, ``.csv.gz`` or ``.parquet``.
+        File that ends in ``.h5ad``, ``.npz``, ``.csv``, ``.csv.gz`` or ``.parquet``.
     labels
         Perturbations, the rows.
     genes
@@ -143,7 +143,7 @@ def write_predictions(
     Raises
     ------
     ValueError
-        If shapes disagree, the format is not known or cannot hold `std`.
+        If shapes disagree, or the format is unknown or cannot hold `std`.
     """
     file = Path(path)
     suffix = _suffix_of(file)
@@ -184,13 +184,13 @@ def write_predictions(
 
 
 def export_task(task: Task, folder: PathLike) -> list[Path]:
-    """Write what a method outside scapp needs to take part in a task.
+    """Write the input that a method outside scapp needs for a task.
 
     For each split a folder ``<folder>/<task>/<seed>`` is written:
 
-    - ``train.h5ad``: the training effects, one observation per perturbation, ``layers["lfc"]`` and, where it is known,
-      ``layers["lfc_se"]``. Nothing of the held-out perturbations is in it;
-    - ``predict.json``: ``perturbations`` to predict, ``genes`` that are scored, ``task``, ``seed``, and what to hand back.
+    - ``train.h5ad``: the training effects, with one observation per perturbation, ``layers["lfc"]`` and, if known,
+      ``layers["lfc_se"]``. It contains nothing about the held-out perturbations;
+    - ``predict.json``: ``perturbations`` to predict, ``genes`` to score, ``task``, ``seed``, and what to return.
 
     The method writes a predictions file (see :func:`read_predictions`) for each split, or one for all with a column
     ``seed``.
@@ -209,7 +209,7 @@ def export_task(task: Task, folder: PathLike) -> list[Path]:
     Raises
     ------
     ValueError
-        If there are such folders already.
+        If the folders already exist.
     """
     root = Path(folder) / task.name
     folders = [root / str(split.seed) for split in task.splits]

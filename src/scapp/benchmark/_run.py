@@ -124,9 +124,9 @@ def run(
 ) -> list[Failure]:
     """Fit methods to the splits of tasks, and write their predictions into a folder.
 
-    Each fit writes one file, ``predictions/<task>/<method>/<seed>.npz``. A method that has nothing to say about a task
-    (the additive model about unseen genes) is left out. One that fails does not stop the others. Before the first fit
-    :func:`check_split` warns of what would make the scores say more than they should.
+    Each fit writes one file, ``predictions/<task>/<method>/<seed>.npz``. A method that cannot predict a task (such as
+    the additive model for unseen genes) is left out, and one that fails does not stop the others. Before the first fit,
+    :func:`check_split` warns of problems that would inflate the scores.
 
     Parameters
     ----------
@@ -135,17 +135,17 @@ def run(
     methods
         Names or groups of :func:`methods`, ``"core"``, or :class:`Method`; all of them if None.
     folder
-        Made if it is not there.
+        Folder to write to; created if missing.
     seeds
-        Only these splits; all if None.
+        Splits to run; all if None.
     n_jobs
-        Processes at a time, which share the cores. With 1 all runs in this process, with the threads that it has.
+        Number of parallel processes, which share the cores. With 1, everything runs in this process with its threads.
     resume
-        Whether to keep predictions that are there already, if data, split, options, code and versions are as they were.
+        Whether to keep existing predictions if data, split, options, code and versions have not changed.
     progress_bar
         Whether to show a progress bar.
     quick
-        Only the first split of each task, and the core methods if none are named.
+        Whether to run only the first split of each task, and the core methods if none are named.
 
     Returns
     -------

@@ -37,12 +37,12 @@ CEILING = "noise ceiling"
 
 
 def score(tasks: Task | Iterable[Task], folder: Path | str) -> pd.DataFrame:
-    """Score every prediction in a folder, and write the scores beside the predictions.
+    """Score every prediction in a folder, and write the scores into the folder.
 
     Parameters
     ----------
     tasks
-        The tasks that were run. Scores of other tasks that are in the folder already are kept.
+        The tasks that were run. Scores of other tasks in the folder are kept.
     folder
         That of :func:`run`.
 
@@ -54,16 +54,17 @@ def score(tasks: Task | Iterable[Task], folder: Path | str) -> pd.DataFrame:
     alone in training; -1 over a split) and ``effect_size`` (Euclidean norm of the observed effect over the scored
     genes; NaN over a split). A number that is not defined is NaN.
 
-    Beside the errors stand ``kept_spread``, the share of the measured spread between perturbations that the predictions
-    keep (:func:`scapp.metrics.kept_spread`; where noise is known, ``ceiling_kept_spread`` is what the truth would keep), and
-    the scores of the genes that changed, ``changed_auprc``, ``changed_precision`` and ``changed_recall``, by the probability
-    of a change or, for methods without, by its size; guessing has an AUPRC of ``changed_share``. A change is twice the median
-    standard error of the task or, where that is not known, what the largest twentieth of the values reaches.
+    Besides errors, the table has ``kept_spread``, the share of the measured spread between perturbations that the
+    predictions keep (:func:`scapp.metrics.kept_spread`; if the noise is known, ``ceiling_kept_spread`` is the share
+    that the truth would keep), and scores for finding the changed genes, ``changed_auprc``, ``changed_precision`` and
+    ``changed_recall``, by the probability of a change or, for methods without it, by its size; guessing has an AUPRC of
+    ``changed_share``. The threshold for a change is twice the median standard error of the task or, if unknown, the
+    level that the largest twentieth of the values reaches.
 
     Raises
     ------
     ValueError
-        If there are no predictions, or some are not of the task's perturbations and genes.
+        If there are no predictions, or some are for other perturbations or genes than the task's.
     """
     folder = Path(folder)
     tasks = [tasks] if isinstance(tasks, Task) else list(tasks)
@@ -94,7 +95,7 @@ def score(tasks: Task | Iterable[Task], folder: Path | str) -> pd.DataFrame:
 
 
 def read_results(folder: Path | str) -> pd.DataFrame:
-    """Read the scores that a run left in a folder.
+    """Read the scores that a run wrote into a folder.
 
     Parameters
     ----------

@@ -63,7 +63,7 @@ class ScreenOptions(ReadingOptions, total=False):
 def doubles(
     screen: AnnData | Path | str, *, test_size: float = 0.5, unseen_genes: float = 0.0, **options: Unpack[ScreenOptions]
 ) -> Task:
-    """Hold out some combinations of a screen; train on the others and the singles.
+    """Hold out some combinations of a screen, and train on the rest and the singles.
 
     Parameters
     ----------
@@ -71,11 +71,10 @@ def doubles(
         Cells with controls, or effects (``control=None``, log-fold-changes in ``layers["lfc"]``), or the path of an
         h5ad file of either. Cells become effects once, with :func:`scapp.pp.pseudobulk`, and give the noise ceiling.
     test_size
-        Share of the combinations that is held out.
+        Share of the combinations to hold out.
     unseen_genes
-        Share of the genes measured alone that then occur in no training perturbation, neither alone nor in
-        combinations. All combinations with such a gene are held out as well, so that scores can be told apart by how
-        many genes were seen.
+        Share of the genes perturbed alone that are removed from training entirely, alone and in combinations. All
+        combinations with such a gene are held out too, so that scores can be compared by the number of seen genes.
     **options
         Reading: `perturbation_key` (``"perturbation"``), `control` (``"control"``), `layer`, `sep` (``"+"``) and
         `batch_key` as in :func:`scapp.pp.pseudobulk`; `max_genes` (2000): the most variable genes, and all perturbed
@@ -103,14 +102,14 @@ def doubles(
 
 
 def unseen_singles(screen: AnnData | Path | str, *, test_size: float = 0.2, **options: Unpack[ScreenOptions]) -> Task:
-    """Hold out some single perturbations of a screen; train on the other singles.
+    """Hold out some single perturbations of a screen, and train on the other singles.
 
     Parameters
     ----------
     screen
         As in :func:`doubles`.
     test_size
-        Share of the singles that is held out.
+        Share of the singles to hold out.
     **options
         As in :func:`doubles`.
 
@@ -127,9 +126,9 @@ def unseen_singles(screen: AnnData | Path | str, *, test_size: float = 0.2, **op
 
 
 def seen_singles(screen: AnnData | Path | str, **options: Unpack[ScreenOptions]) -> Task:
-    """Split the cells of each single perturbation in halves: train on one half, predict the other.
+    """Split the cells of each single perturbation into halves, train on one half and predict the other.
 
-    Controls are split as well, so that the two halves share no noise.
+    Controls are split too, so that the two halves share no noise.
 
     Parameters
     ----------
@@ -145,17 +144,17 @@ def seen_singles(screen: AnnData | Path | str, **options: Unpack[ScreenOptions])
     Raises
     ------
     ValueError
-        If `screen` holds effects and no cells, or no single perturbation has four cells.
+        If `screen` holds effects instead of cells, or no single perturbation has four cells.
     """
     return _seen_singles(Screen.read(screen, options))
 
 
 def unseen_contexts(screen: AnnData | Path | str, *, context_key: str, **options: Unpack[ScreenOptions]) -> Task:
-    """Hold out one context after the other, such as a cell line, donor or treatment; train on the effects in all others.
+    """Hold out each context (cell line, donor or treatment) in turn, and train on the effects in all others.
 
-    The perturbations are the same on both sides: the question is how far effects measured elsewhere hold in a context in which
-    only control cells are known. Each cell is compared with the control cells of its own context, and of its own batch
-    where `batch_key` names these. The noise ceiling is that of the standard errors in the context held out.
+    The perturbations are the same on both sides: the question is how well effects measured elsewhere transfer to a
+    context of which only control cells are known. Each cell is compared with the control cells of its own context and,
+    with `batch_key`, of its own batch. The noise ceiling comes from the standard errors in the held-out context.
 
     Parameters
     ----------
@@ -164,8 +163,8 @@ def unseen_contexts(screen: AnnData | Path | str, *, context_key: str, **options
     context_key
         Column of `obs` with the context of each cell.
     **options
-        As in :func:`doubles`; with `n_splits`, only so many contexts are held out, in alphabetical order from that of the number
-        `seed` on.
+        As in :func:`doubles`. With `n_splits`, only this many contexts are held out, in alphabetical order starting at
+        position `seed`.
 
     Returns
     -------
@@ -175,12 +174,12 @@ def unseen_contexts(screen: AnnData | Path | str, *, context_key: str, **options
     Raises
     ------
     ValueError
-        If `screen` holds effects and no cells, there are fewer than two contexts or none shares a perturbation with the others,
-        or the screen cannot be read.
+        If `screen` holds effects instead of cells, there are fewer than two contexts, no context shares a perturbation
+        with the others, or the screen cannot be read.
 
     See Also
     --------
-    scapp.baselines.CarriedOver : Scales the effects of another screen, where some perturbations were measured in this one.
+    scapp.baselines.CarriedOver : Scales the effects of another screen, if some perturbations were measured in this one.
 
     Examples
     --------
@@ -240,20 +239,20 @@ def unseen_contexts(screen: AnnData | Path | str, *, context_key: str, **options
 
 
 def screen(name: str, path: Path | str, **options: Unpack[ReadingOptions]) -> list[Task]:
-    """Make the tasks of a public screen, from a file that you have.
+    """Make tasks from your file of a public screen.
 
     The files of scPerturb (``obs["perturbation"]``: ``"A_B"``, ``"control"``), pertpy and GEARS (``obs["condition"]``:
-    ``"A+ctrl"``) are understood. Under a name of your own the tasks are those that the perturbations allow.
+    ``"A+ctrl"``) are understood. With any other name, the perturbations decide which tasks are made.
 
     Parameters
     ----------
     name
-        ``"norman_2019"``, ``"adamson_2016"``, ``"replogle_2022_k562_essential"``, ``"replogle_2022_rpe1"``, or another;
-        the names of the tasks begin with it.
+        ``"norman_2019"``, ``"adamson_2016"``, ``"replogle_2022_k562_essential"``, ``"replogle_2022_rpe1"``, or another
+        name; the names of the tasks begin with it.
     path
         h5ad file of cells.
     **options
-        As in :func:`doubles`, except `name` and `title`. `perturbation_key` is found by its usual names.
+        As in :func:`doubles`, except `name` and `title`. Common names of `perturbation_key` are recognised.
 
     Returns
     -------

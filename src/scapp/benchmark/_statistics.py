@@ -38,11 +38,11 @@ def summarise(
     n_draws: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Compute the mean of each method, and its ratio to a reference, with intervals over perturbations.
+    """Compute the mean score of each method and its ratio to a reference, with intervals over perturbations.
 
-    The mean is over splits of the mean over the perturbations held out. Intervals are percentiles of a bootstrap that
-    draws perturbations, each with all its scores in all splits, because the scores of one perturbation in several
-    splits are not independent. They do not cover other screens, nor other choices of what is trained on.
+    Scores are averaged over the held-out perturbations and then over splits. Intervals are percentiles of a bootstrap
+    that draws perturbations, each with its scores in all splits, because the scores of one perturbation in several
+    splits are not independent. They do not cover other screens or other choices of training data.
 
     Parameters
     ----------
@@ -52,22 +52,22 @@ def summarise(
     metric
         Name of the score.
     reference
-        Method that ratios are relative to, or one for each task; no ratios if None. A ratio is of the two means over
-        the perturbations and splits that both were scored on.
+        Reference method for ratios, or one for each task; no ratios if None. A ratio compares the means over the
+        perturbations and splits on which both were scored.
     n_draws, seed
         Size and seed of the bootstrap.
 
     Returns
     -------
     One row per task and method, best first: ``mean`` with ``low`` and ``high`` (95 %), ``n_perturbations``, ``n_seeds``;
-    ``kept_spread``, how much of the measured spread between perturbations the predictions keep (0 where all are the same,
-    "mean collapse"; NaN where the results do not say), as the mean over splits; with a reference also ``ratio``,
+    ``kept_spread``, the share of the measured spread between perturbations that the predictions keep (0 if all are the
+    same, "mean collapse"; NaN if not in the results), averaged over splits; with a reference also ``ratio``,
     ``ratio_low``, ``ratio_high``, and ``ratio_by_seed``, a tuple.
 
     Raises
     ------
     ValueError
-        If a column, the metric or the reference is missing, or a score is there twice.
+        If a column, the metric or the reference is missing, or a score occurs twice.
     """
     check(results, metric=metric)
     tables = []
@@ -124,14 +124,15 @@ def paired(
     One row per task, method and other method: ``n`` (perturbations times splits that both were scored on) and
     ``n_perturbations``; ``win_rate``, the share of `n` on which the method is better, a tie counting half;
     ``difference`` and ``ratio`` of the means with intervals of the bootstrap; ``median_difference`` over perturbations;
-    ``p_value`` of Wilcoxon's signed-rank test on the mean difference of each perturbation over splits, so that none
-    is counted several times; ``p_holm``, corrected for the rows of the task; and ``verdict``: "better" or "worse" where
-    the interval of the difference excludes zero and ``p_holm`` is below 0.05, else "unclear".
+    ``p_value`` of Wilcoxon's signed-rank test on the difference of each perturbation, averaged over splits so that none
+    counts several times; ``p_holm``, corrected for the rows of the task; and ``verdict``: "better" or "worse" if the
+    interval of the difference excludes zero and ``p_holm`` is below 0.05, otherwise "unclear".
 
     Raises
     ------
     ValueError
-        If a column, the metric or a method is missing, or it is not known which way the metric is better.
+        If a column, the metric or a method is missing, or it is unknown whether higher or lower values of the metric
+        are better.
     """
     check(results, metric=metric)
     if metric not in (*LOW, *HIGH):
@@ -191,7 +192,7 @@ def by_stratum(
     Parameters
     ----------
     results, metric, reference, n_draws, seed
-        As in :func:`scapp.benchmark.summarise`. Effect sizes are divided in thirds of the perturbations of a task.
+        As in :func:`scapp.benchmark.summarise`. Effect sizes are divided into thirds of the perturbations of a task.
 
     Returns
     -------
@@ -228,13 +229,13 @@ def by_stratum(
 
 
 def ceilings(results: pd.DataFrame, *, metric: str = "l2", nothing: str = "no change") -> pd.DataFrame:
-    """Compute the share of the explainable effect that each method explains, where the noise ceiling is known.
+    """Compute the share of the explainable effect that each method explains, if the noise ceiling is known.
 
     Parameters
     ----------
     results
-        As in :func:`scapp.benchmark.summarise`. The ceiling is the metric ``ceiling_<metric>``: the score that the
-        noise of the observed effects leaves to a perfect prediction.
+        As in :func:`scapp.benchmark.summarise`. The ceiling is the metric ``ceiling_<metric>``: the score of a perfect
+        prediction, given the noise of the observed effects.
     metric
         Name of the score.
     nothing
@@ -243,7 +244,7 @@ def ceilings(results: pd.DataFrame, *, metric: str = "l2", nothing: str = "no ch
     Returns
     -------
     One row per task and method: ``mean``, ``ceiling``, ``nothing`` and ``share_closed``, (nothing - mean) / (nothing -
-    ceiling). No rows where no task has a ceiling.
+    ceiling). Empty if no task has a ceiling.
     """
     check(results, metric=metric)
     tables = []
@@ -271,23 +272,23 @@ def calibrated(
     metrics: Sequence[str] = ("l2", "mae", "pds", "weighted_r2", "changed_auprc"),
     null: str = "mean",
 ) -> pd.DataFrame:
-    """Put scores on one scale: the share of the range between an uninformative and a perfect prediction.
+    """Rescale scores to the share of the range between an uninformative and a perfect prediction.
 
     Parameters
     ----------
     results
         As in :func:`scapp.benchmark.summarise`.
     metrics
-        Names of scores that a perfect prediction has a known value of.
+        Names of scores for which the value of a perfect prediction is known.
     null
-        The method that knows nothing about single perturbations.
+        The method without information about individual perturbations.
 
     Returns
     -------
-    One row per task, method and metric: ``mean``, ``null`` and ``best``, over the perturbations and splits that both methods
-    were scored on, and ``share``, (mean - null) / (best - null): 0 for the null, 1 for the truth, negative for what is worse
-    than the null. NaN where the null has no score, as a correlation of constants. Noise keeps the truth itself below 1:
-    :func:`ceilings` has it for the L2.
+    One row per task, method and metric: ``mean``, ``null`` and ``best``, over the perturbations and splits on which
+    both methods were scored, and ``share``, (mean - null) / (best - null): 0 for the null, 1 for the truth, negative if
+    worse than the null. NaN if the null has no score, as for a correlation with a constant. Noise keeps even the truth
+    below 1; see :func:`ceilings` for the L2.
 
     Raises
     ------
@@ -335,8 +336,8 @@ def calibration(results: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) ->
 
     Returns
     -------
-    One row per task, method and interval: ``nominal``, ``n_largest`` (0, or among how many genes of each perturbation, those
-    of the largest predicted change), ``empirical``, ``low``, ``high``. No rows without such metrics.
+    One row per task, method and interval: ``nominal``, ``n_largest`` (0 for all genes, or the number of genes with the
+    largest predicted change in each perturbation), ``empirical``, ``low``, ``high``. Empty without such metrics.
     """
     check(results)
     tables = []
@@ -351,17 +352,17 @@ def calibration(results: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) ->
 
 
 def verdict(rows: pd.DataFrame) -> list[str]:
-    """Say in sentences which method won a task, by how much, and where APP stands.
+    """Describe in words which method won a task, by how much, and how APP compares.
 
     Parameters
     ----------
     rows
-        The scores of one task, as of :func:`scapp.benchmark.score`.
+        The scores of one task, from :func:`scapp.benchmark.score`.
 
     Returns
     -------
     One or two sentences, with the ratio of the L2 of the two best methods, its interval and the p-value of the paired
-    comparison; none for a single method.
+    comparison; empty for a single method.
 
     Raises
     ------

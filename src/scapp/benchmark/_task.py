@@ -31,12 +31,12 @@ CHANGED_SHARE = 0.05
 
 @dataclass(frozen=True)
 class Split:
-    """Name the perturbations that are trained on and those that are predicted.
+    """Define the training and the held-out perturbations of a split.
 
     Parameters
     ----------
     seed
-        Names the split, and is set as ``scvi.settings.seed`` before each fit.
+        Number that names the split; it is set as ``scvi.settings.seed`` before each fit.
     train, test
         Canonical labels.
     """
@@ -48,22 +48,22 @@ class Split:
 
 @dataclass(frozen=True)
 class Sources:
-    """Name the network and the gene features of a task.
+    """Define the network and the gene features of a task.
 
     Parameters
     ----------
     network
-        A table of edges or the path of one, as :func:`scapp.pp.add_network` takes it.
+        A table of edges, or its path, in a form that :func:`scapp.pp.add_network` accepts.
     aliases
-        Names of genes, as there.
+        Gene aliases, as in :func:`scapp.pp.add_network`.
     features
-        For each key of `varm` the options of :func:`scapp.pp.add_gene_features`, among them ``features``: a source of
-        its own, or ``"network"`` for features derived from the network of the task.
+        For each key of `varm`, the options of :func:`scapp.pp.add_gene_features`. Their ``features`` are a separate
+        source, or ``"network"`` for features derived from the network of the task.
     directed
-        Whether the edges have a direction; None takes it from the input.
+        Whether the edges have a direction; inferred from the input if None.
     channels
-        Columns of the table with the weight of each edge by kind of evidence. Each becomes a network of its own beside
-        the whole, as in :func:`scapp.pp.add_evidence`.
+        Columns of the table with the weight of each edge by kind of evidence. Each becomes a separate network in
+        addition to the whole, as in :func:`scapp.pp.add_evidence`.
     """
 
     network: pd.DataFrame | Path | str
@@ -74,7 +74,7 @@ class Sources:
 
     @property
     def network_keys(self) -> list[str]:
-        """Return the keys of `varp` that a model reads: those of the channels, and the whole network."""
+        """Return the keys in `varp` of the channels and of the whole network, which a model reads."""
         return [*self.channels, Key.varp.NETWORK]
 
     def channel(self, name: str) -> pd.DataFrame:
@@ -113,23 +113,23 @@ class Sources:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """Hold effects, splits and scored genes: one thing to predict.
+    """Hold the effects, splits and scored genes of one prediction task.
 
     Parameters
     ----------
     name
-        Short name, without blanks: it names a folder of results.
+        Short name without spaces, which names a folder of results.
     title
-        One line for the heads of tables.
+        One-line title for tables.
     effects
-        One observation per perturbation, no controls: ``layers["lfc"]`` of shape (n_perturbations, n_vars), names of
-        the observations = canonical labels. Scored genes hold no missing value.
+        Effects with one observation per perturbation and no controls: ``layers["lfc"]``, shape (n_perturbations,
+        n_vars), with canonical labels as names of the observations. Scored genes have no missing values.
     splits
         At least one; seeds are unique.
     scored
         Indices of the scored genes in ``effects.var_names``.
     reference
-        The baseline that ratios are relative to: ``"additive"`` or ``"mean"``.
+        The baseline for ratios: ``"additive"`` or ``"mean"``.
     kind
         ``"combinations"``: combinations are held out. ``"unseen"``: single perturbations are held out whose gene
         occurs nowhere in training. ``"seen"``: train on one half of the cells of each single perturbation, predict
@@ -138,21 +138,21 @@ class Task:
     note
         Notes for readers of the results.
     sources
-        Network and gene features; None leaves out the methods that need a network.
+        Network and gene features. Without them, methods that need a network are left out.
     halves
-        For each seed, effects from two halves of the cells; of a task of kind ``"context"``, effects in the other contexts and
-        in the one held out. Tasks of these two kinds train on the first and predict the second; for others they give the
-        noise ceiling.
+        For each seed, effects from two halves of the cells or, for the kind ``"context"``, effects in the other
+        contexts and in the held-out one. Tasks of the kinds ``"seen"`` and ``"context"`` train on the first and predict
+        the second; in other tasks they give the noise ceiling.
     score_targets
         Whether the perturbed genes themselves are scored. If not, their observed and predicted changes count as 0.
     standard_errors
-        Standard errors of the shape of ``layers["lfc"]``, where the effects hold none for methods to read: they give
-        the noise ceiling.
+        Standard errors in the shape of ``layers["lfc"]`` for the noise ceiling, if the effects have none for methods to
+        read.
 
     Raises
     ------
     ValueError
-        If a split is empty, holds out what it trains on, or names a perturbation that `effects` lacks.
+        If a split is empty, holds out training perturbations, or names a perturbation that is not in `effects`.
     """
 
     name: str
@@ -204,11 +204,11 @@ class Task:
 
     @property
     def is_repeated(self) -> bool:
-        """Return whether perturbations were measured twice, in two halves or contexts: trained on once, and predicted once."""
+        """Return whether perturbations were measured twice, in two halves or contexts: one for training, one for testing."""
         return self.kind in ("seen", "context")
 
     def held_out(self, split: Split) -> AnnData:
-        """Return the effects among which the held-out ones are."""
+        """Return the effects that contain the held-out ones."""
         if not self.is_repeated:
             return self.effects
         assert self.halves is not None
@@ -221,7 +221,7 @@ class Task:
 
     @property
     def knows_noise(self) -> bool:
-        """Return whether the effects hold standard errors or numbers of cells."""
+        """Return whether the effects have standard errors or numbers of cells."""
         return Key.layers.LFC_SE in self.effects.layers or Key.obs.N_CELLS in self.effects.obs
 
     @property
@@ -237,9 +237,9 @@ class Task:
         raise ValueError(f"The task {self.name!r} has no split {seed}; it has {[split.seed for split in self.splits]}.")
 
     def inputs(self) -> AnnData:
-        """Return the effects with networks in `varp` and gene features in `varm`, over all genes that are nodes.
+        """Return the effects with networks in `varp` and gene features in `varm`, over all nodes.
 
-        They are built on the first call, and kept: take copies of rows, and do not change them.
+        They are built on the first call and cached, so copy rows and do not modify them.
         """
         if self.sources is None:
             raise ValueError(f"The task {self.name!r} has no network. Pass one when the task is made, with network=….")
@@ -248,7 +248,7 @@ class Task:
         return self._cache["inputs"]
 
     def training(self, split: Split, *, networks: bool = False) -> AnnData:
-        """Return a copy of the effects to train on, with `networks` those of :meth:`inputs`."""
+        """Return a copy of the training effects with the networks of :meth:`inputs`."""
         train = (self.inputs() if networks else self.effects)[list(split.train)].copy()
         if not self.is_repeated:
             return train
@@ -268,13 +268,13 @@ class Task:
         return values if self.score_targets else np.where(self.targets(split), np.float32(0), values)
 
     def targets(self, split: Split) -> NDArray[np.bool_]:
-        """Return which scored genes each held-out perturbation perturbs, of shape (n_test, n_scored)."""
+        """Return a mask of the scored genes that each held-out perturbation targets, shape (n_test, n_scored)."""
         genes = self.genes.tolist()
         parsed = parse_labels(split.test, control=None)
         return np.array([[gene in set(parts) for gene in genes] for parts in parsed])
 
     def noise(self, split: Split) -> NDArray[np.float64] | None:
-        """Return the L2 that noise alone leaves for each held-out perturbation, by its standard errors; None if unknown."""
+        """Return the L2 due to noise alone for each held-out perturbation, from its standard errors; None if unknown."""
         known = None if self.kind == "seen" else self._errors(split)
         if known is None:
             return None
@@ -293,10 +293,10 @@ class Task:
         return np.asarray(errors, dtype=np.float64)[np.ix_(rows, columns)]
 
     def change_threshold(self, split: Split) -> float:
-        """Return what counts as a change of a scored gene in a split.
+        """Return the threshold for a change of a scored gene in a split.
 
-        Twice the median standard error of the held-out effects or, where these are not known, what the largest twentieth of
-        their values reaches.
+        It is twice the median standard error of the held-out effects or, if unknown, the level that the largest
+        twentieth of their values reaches.
         """
         errors = self._errors(split)
         if errors is not None:
@@ -307,12 +307,12 @@ class Task:
         return found if found > 0 else float(np.finfo(np.float32).tiny)
 
     def n_seen(self, split: Split) -> NDArray[np.intp]:
-        """Return how many genes of each held-out perturbation were measured alone in training."""
+        """Return the number of genes of each held-out perturbation that were perturbed alone in training."""
         alone = {genes[0] for genes in parse_labels(split.train, control=None) if len(genes) == 1}
         return np.array([sum(g in alone for g in genes) for genes in parse_labels(split.test, control=None)])
 
     def fingerprint(self, split: Split) -> str:
-        """Return a hash of all that a prediction of a split depends on besides the method."""
+        """Return a hash of everything besides the method on which the predictions for a split depend."""
         if split.seed in self._fingerprints:
             return self._fingerprints[split.seed]
         digest = hashlib.sha256()
