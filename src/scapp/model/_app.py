@@ -129,12 +129,11 @@ class APP(SetupMixin, TrainingMixin, NewGenesMixin, StreamingMixin, SavingMixin,
         super().__init__(adata, registry)
         self._registered = registered = ModelInputs.read(self.registry)
         self._known_noise = known_noise
-        inputs = registered.inputs()
         self.module: APPModule | PaperModule
         if preset == "paper":
-            self.module = PaperModule(inputs, PaperOptions(**options))
+            self.module = PaperModule(registered, PaperOptions(**options))
         else:
-            self.module = APPModule(inputs, closed_form=closed_form, attention=attention)
+            self.module = APPModule(registered, closed_form=closed_form, attention=attention)
         if adata is not None:
             self._set_effects()
         n_parameters = sum(p.numel() for p in self.module.parameters() if p.requires_grad)
@@ -142,8 +141,8 @@ class APP(SetupMixin, TrainingMixin, NewGenesMixin, StreamingMixin, SavingMixin,
         halves = " and ".join(["closed form"] * closed_form + ["attention"] * attention)
         self._model_summary_string = (
             f"APP ({'equations of the paper' if preset == 'paper' else halves}) over {len(registered.genes)} genes "
-            f"({inputs.n_measured} measured), {len(registered.networks)} network(s) and "
-            f"{len(registered.feature_blocks)} annotation(s)\n"
+            f"({registered.n_measured} measured), {len(registered.networks)} network(s) and "
+            f"{len(registered.features)} annotation(s)\n"
             f"Perturbations: {singles} single, {len(registered.perturbations) - singles} combined\n"
             f"Learned: {n_parameters:,} scalars"
         )
@@ -174,10 +173,11 @@ class APP(SetupMixin, TrainingMixin, NewGenesMixin, StreamingMixin, SavingMixin,
             f"adata.mod[{modalities[name]!r}]" if modalities.get(name) else "adata"
             for name in ("layer", "perturbation_key")
         )
-        n_measured = int(registered.measured.sum())
         slot = "X" if args["layer"] is None else f"layers[{args['layer']!r}]"
         table = rich.table.Table("what", "where", "size", title="Registered")
-        table.add_row("genes", f"{expression}.var_names", f"{len(registered.genes):,}, {n_measured:,} measured")
+        table.add_row(
+            "genes", f"{expression}.var_names", f"{len(registered.genes):,}, {registered.n_measured:,} measured"
+        )
         table.add_row("effects" if args["control"] is None else "cells", f"{expression}.{slot}", "")
         table.add_row(
             "perturbations", f"{labels}.obs[{args['perturbation_key']!r}]", f"{len(registered.perturbations):,}"
@@ -185,7 +185,7 @@ class APP(SetupMixin, TrainingMixin, NewGenesMixin, StreamingMixin, SavingMixin,
         for k, key in enumerate(args["network_key"]):
             n_edges = self.summary_stats[f"n_network_{k}_edges"]
             table.add_row("network", f"{expression}.varp[{key!r}]", f"{n_edges:,} edges")
-        for key, block in zip(args["gene_features_key"], registered.feature_blocks, strict=True):
+        for key, block in zip(args["gene_features_key"], registered.features, strict=True):
             table.add_row("gene features", f"{expression}.varm[{key!r}]", f"{block.shape[1]:,} for each gene")
         rich.print(table)
 

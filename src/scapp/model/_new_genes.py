@@ -135,7 +135,7 @@ class NewGenesMixin:
         new = self._new_names(genes)
         names = [*known, *new]
         args = self.registry["setup_args"]
-        keys = {NETWORK: _listed(args["network_key"]), FEATURES: _listed(args["gene_features_key"])}
+        keys = {NETWORK: args["network_key"], FEATURES: args["gene_features_key"]}
         tables = _by_key(edges, keys[NETWORK], "network", table_of_edges)
         vectors = _by_key(features, keys[FEATURES], "gene_features", lambda table: table)
 
@@ -150,7 +150,7 @@ class NewGenesMixin:
                 informed[touched.row] = informed[touched.col] = True
                 network = sparse.csr_matrix(network + added)
             networks.append(network)
-        for key, block in zip(keys[FEATURES], self._registered.feature_blocks, strict=True):
+        for key, block in zip(keys[FEATURES], self._registered.features, strict=True):
             rows = np.full((len(new), block.shape[1]), np.nan, dtype=np.float32)
             if key in vectors:
                 rows = _rows_of(vectors[key], new, known, block, key)
@@ -228,10 +228,6 @@ def table_of_edges(edges: Edges) -> Any:
     if isinstance(edges, list | tuple | set):
         return table_of(edges)
     return edges
-
-
-def _listed(keys: str | Sequence[str] | None) -> list[str]:
-    return [keys] if isinstance(keys, str) else list(keys or [])
 
 
 def _by_key(given: Any, keys: list[str], what: str, read: Any) -> dict[str, Any]:

@@ -35,14 +35,27 @@ class AllPerturbations(LightningDataModule):
         return DataLoader([{"rows": self.rows}], batch_size=None)
 
 
-class ScalarPlan(TrainingPlan):
+class WholePlan(TrainingPlan):
+    """Base of both plans: one batch of all perturbations, and no weight to warm up."""
+
+    def __init__(self, module: BaseModuleClass, **kwargs: Any):
+        super().__init__(module, **{"n_epochs_kl_warmup": None, **kwargs})
+
+    def log_loss(self, name: str, value: Any, batch: dict[str, torch.Tensor], *, prog_bar: bool = False) -> None:
+        """Log the loss of an epoch."""
+        self.log(name, value, on_step=False, on_epoch=True, batch_size=len(batch["rows"]), prog_bar=prog_bar)
+
+    def on_train_epoch_end(self) -> None:
+        """Do nothing: there is no weight to warm up."""
+
+
+class ScalarPlan(WholePlan):
     """Steps of L-BFGS over the scalars of :class:`scapp.module.APPModule`, on exact leave-one-out residuals.
 
     Half-way, the perturbations are weighed anew by the lengths of their residuals.
     """
 
     def __init__(self, module: BaseModuleClass, **kwargs: Any):
-        kwargs.setdefault("n_epochs_kl_warmup", None)
         super().__init__(module, **kwargs)
         self.automatic_optimization = False
         self._last = float("inf")
@@ -56,9 +69,9 @@ class ScalarPlan(TrainingPlan):
         """Take the steps of one epoch."""
         found = self.module.step()
         loss = sum(found.values()) / len(found)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["rows"]), prog_bar=True)
+        self.log_loss("train_loss", loss, batch, prog_bar=True)
         for name, value in found.items():
-            self.log(f"leave_one_out_{name}", value, on_step=False, on_epoch=True, batch_size=len(batch["rows"]))
+            self.log_loss(f"leave_one_out_{name}", value, batch)
         converged = self._last - loss < TOLERANCE
         half = self.current_epoch + 1 >= self.trainer.max_epochs // 2
         self._last = loss
@@ -80,9 +93,6 @@ class ScalarPlan(TrainingPlan):
         bar.set_description("Converged")
         bar.update(done)
 
-    def on_train_epoch_end(self) -> None:
-        """Do nothing: there is no weight to warm up."""
-
     def configure_optimizers(self) -> None:
         """Return none: the module brings its own."""
 
@@ -92,21 +102,17 @@ class ScalarPlan(TrainingPlan):
         self.module.finish()
 
 
-class PaperPlan(TrainingPlan):
+class PaperPlan(WholePlan):
     """Adam on all weights of :class:`scapp.module.PaperModule`, end to end."""
 
     def __init__(self, module: BaseModuleClass, *, lr: float = 1e-3, weight_decay: float = 0.0, **kwargs: Any):
-        kwargs.setdefault("n_epochs_kl_warmup", None)
         super().__init__(module, lr=lr, weight_decay=weight_decay, **kwargs)
 
     def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
         """Return the loss."""
         loss = self.module.loss(batch, {}, {}).loss
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["rows"]), prog_bar=True)
+        self.log_loss("train_loss", loss, batch, prog_bar=True)
         return loss
-
-    def on_train_epoch_end(self) -> None:
-        """Do nothing: there is no weight to warm up."""
 
     def configure_optimizers(self) -> Any:
         """Return Adam over all weights."""

@@ -15,7 +15,7 @@ from scapp._checked import checked
 from scapp._edges import read_edges
 from scapp._gene_names import Aliases, GeneMatcher
 from scapp.tl import _checks
-from scapp.tl._candidates import check_model
+from scapp.tl._candidates import check_model, networks_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -166,9 +166,14 @@ def attention_checks(
             f"n_permutations must be at least 1, found {n_permutations}; n_top from 1 to the {most} genes that are not "
             f"perturbed, found {n_top}."
         )
-    own = first.network if isinstance(first.network, dict) else {"network": first.network}
     sets = gene_sets(
-        first.genes, own, networks=networks, regulons=regulons, pathways=pathways, known=known, aliases=aliases
+        first.genes,
+        networks_of(first),
+        networks=networks,
+        regulons=regulons,
+        pathways=pathways,
+        known=known,
+        aliases=aliases,
     )
     rng = np.random.default_rng(seed)
     looked = look(first, nodes)
@@ -191,8 +196,9 @@ def look(model: APP, nodes: Sequence[tuple[int, ...]]) -> _checks.AttentionRuns:
     perturbed = np.zeros(prior.shape[1:], dtype=bool)
     for row, genes in zip(perturbed, nodes, strict=True):
         row[list(genes)] = True
-    networks = model.network.values() if isinstance(model.network, dict) else [model.network]
-    linked = sum((abs(n) + abs(n).T for n in networks), start=sparse.csr_matrix((len(model.genes),) * 2))
+    linked = sum(
+        (abs(n) + abs(n).T for n in networks_of(model).values()), start=sparse.csr_matrix((len(model.genes),) * 2)
+    )
     degree = np.diff(sparse.csr_matrix(linked).indptr)
     return _checks.AttentionRuns(attention, prior, perturbed, _checks.degree_bins(degree))
 

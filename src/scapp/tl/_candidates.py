@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from scapp._labels import check_known, format_label, refuse_text
 
 if TYPE_CHECKING:
+    from scipy import sparse
+
     from scapp.model import APP
 
 Genes = tuple[int, ...]
@@ -28,14 +30,23 @@ class Candidates:
 
     @classmethod
     def read(
-        cls, model: APP, perturbations: Iterable[str] | str, *, genes: Iterable[str] | None, order: int
+        cls,
+        model: APP,
+        perturbations: Iterable[str] | str,
+        *,
+        genes: Iterable[str] | None,
+        order: int,
+        informed: bool = False,
     ) -> Candidates:
         """Read what the user asks for, before anything is computed: labels, or ``"all"`` combinations of `order` genes.
 
-        By default these are the genes that were measured alone or, if there are none, those of the training perturbations.
+        By default these are the genes that were measured alone or, if there are none, those of the training perturbations;
+        with `informed`, for order 1 all genes about which the model knows something.
         """
         check_model(model)
         if isinstance(perturbations, str) and perturbations == "all":
+            if genes is None and order == 1 and informed:
+                genes = model.informed_genes
             return cls(model, _nodes(model, genes, order), order)
         if genes is not None:
             raise ValueError("Pass either labels of perturbations, or genes=… of which all combinations are meant.")
@@ -57,6 +68,11 @@ class Candidates:
             return [self.labels[i] for i in positions]
         sep, names = self.model.registry["setup_args"]["sep"], self.model.genes
         return [format_label((names[g] for g in p), sep=sep) for p in genes]
+
+
+def networks_of(model: APP) -> dict[str, sparse.csr_matrix]:
+    """Return the networks of a model by their keys; a single one is called ``"network"``."""
+    return model.network if isinstance(model.network, dict) else {"network": model.network}
 
 
 def check_model(model: APP) -> None:

@@ -150,9 +150,7 @@ def rank_drivers(
         if value < 1:
             raise ValueError(f"{name} must be at least 1, found {value}.")
     observed = read_shift(shift, model.measured_genes)
-    if isinstance(perturbations, str) and perturbations == "all" and genes is None and order == 1:
-        genes = model.informed_genes
-    candidates = Candidates.read(model, perturbations, genes=genes, order=order)
+    candidates = Candidates.read(model, perturbations, genes=genes, order=order, informed=True)
     space = Space.of(candidates, observed, kind, int(batch_size))
     rng = np.random.default_rng(seed)
     target = space.whiten(-observed.lfc if reverse else observed.lfc)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from scapp.tl import _checks
+from scapp.tl._candidates import networks_of
 from scapp.tl._checks import check_row, pairing_null, sign_null
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def left_out(module: APPModule, halves: list[MeasuredAttention]) -> tuple[NDArra
 def _walks(model: APP, nodes: Sequence[tuple[int, ...]]) -> dict[str, NDArray[np.float64]]:
     """Return the mean similarity of the genes of perturbations to those of the training, by each network."""
     module = model.module
-    keys = list(model.network) if isinstance(model.network, dict) else ["network"]
+    keys = list(networks_of(model))
     similar = {gene: module.similarities([gene])[: len(keys), 0] for genes in nodes for gene in genes}
     of = np.stack([np.mean([similar[gene] for gene in genes], axis=0) for genes in nodes], axis=1)
     return {

@@ -128,13 +128,9 @@ def _candidates(
 ) -> tuple[list[str], list[Genes]]:
     """Return labels and nodes of what could be measured."""
     trained = set(model.module.perturbations)
-    by_labels = not (isinstance(asked, str) and asked == "all")
-    if not by_labels and genes is None and order == 1:
-        genes = model.informed_genes
-    read = Candidates.read(model, asked, genes=genes, order=order)
+    read = Candidates.read(model, asked, genes=genes, order=order, informed=True)
     everything = [p for batch in read.batches(len(read)) for p in batch]
-    if by_labels:
-        labels = read.labels or []
+    if (labels := read.labels) is not None:
         first = {p: name for name, p in zip(reversed(labels), reversed(everything), strict=True)}
         twice = [name for name, p in zip(labels, everything, strict=True) if first[p] != name]
         if twice:
