@@ -23,7 +23,8 @@ from scapp._genes import shorten
 from scapp._keys import Key
 from scapp._labels import SEPARATOR
 from scapp.report._page import Section, render
-from scapp.report._sections import SECTIONS, Missing, Screen
+from scapp.report._screen import Missing, Screen
+from scapp.report._sections import SECTIONS
 
 Tell = Callable[[str], None]
 

@@ -2,93 +2,30 @@
 
 from __future__ import annotations
 
-import itertools
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 
-from scapp import benchmark, pp, tl
-from scapp._effects import control_label, label_column
+from scapp import benchmark, pp
 from scapp._genes import measured_mask, shorten
 from scapp._keys import Key
-from scapp._labels import SEPARATOR, Perturbation, count_labels, parse_labels, perturbed_genes, show_counts
+from scapp._labels import SEPARATOR, count_labels, parse_labels, perturbed_genes, show_counts
 from scapp.report._page import Section
+from scapp.report._predicted import interactions, predictions, suggestions
+from scapp.report._screen import MIN_TRAINING, Screen
 
 if TYPE_CHECKING:
     from scapp.benchmark import Task
-    from scapp.model import APP
 
-T = TypeVar("T")
-MAX_GENES, N_SHOWN, N_POINTS = 2000, 12, 2000
-# Perturbations that are predicted in search of the strongest, and pairs that are scored for interactions.
-MAX_CANDIDATES, MAX_PAIRS, N_INTERACTION_GENES = 2000, 150, 300
-CERTAIN = 0.9
+MAX_GENES, N_POINTS = 2000, 2000
 # Where standard errors are not known, the smallest change of a target that counts.
 MIN_CHANGE = 0.1
-MIN_TRAINING = 4  # of APP
-
-
-class Missing(Exception):
-    """Say what a section needs and the data lack."""
-
-
-@dataclass
-class Screen:
-    """Hold what sections share: the screen as it was read, and what became of it."""
-
-    adata: ad.AnnData
-    name: str
-    network: pd.DataFrame | Path | str | None
-    options: dict
-    kind: str | None
-    n_splits: int
-    seed: int
-    effects: ad.AnnData | None = None
-    model: APP | None = None
-    lacks: list[str] = field(default_factory=list)
-
-    @property
-    def key(self) -> str:
-        """Return the column with the labels."""
-        return label_column(self.adata, self.options["perturbation_key"])
-
-    @property
-    def control(self) -> str | Sequence[str] | None:
-        """Return the label of the controls, None where these are effects."""
-        return control_label(self.adata, self.options["control"], self.key)
-
-    @property
-    def sep(self) -> str:
-        """Return what joins the genes in the effects: cells were given the usual one."""
-        return self.options["sep"] if self.control is None else SEPARATOR
-
-    @property
-    def parsed(self) -> list[Perturbation]:
-        """Return the perturbations of the effects."""
-        assert self.effects is not None
-        return parse_labels(self.effects.obs[self.key].astype(str), control=None, sep=self.sep)
-
-    @property
-    def singles(self) -> list[str]:
-        """Return the genes that were measured alone."""
-        return sorted(genes[0] for genes in self.parsed if len(genes) == 1)
-
-    @property
-    def has_combinations(self) -> bool:
-        """Return whether a combination was measured."""
-        return any(len(genes) > 1 for genes in self.parsed)
-
-    def unmeasured_pairs(self) -> list[tuple[str, str]]:
-        """Return the pairs of genes that were measured alone and not together."""
-        known = set(self.parsed)
-        return [pair for pair in itertools.combinations(self.singles, 2) if pair not in known]
 
 
 def _what_was_read(screen: Screen, section: Section) -> None:
@@ -345,163 +282,6 @@ def _accuracy_of(task: Task, scores: pd.DataFrame, folder: Path, section: Sectio
         )  # fmt: skip
 
 
-def _trained(screen: Screen) -> APP:
-    """Return a model of all effects, or raise with what it lacks."""
-    if screen.model is not None:
-        return screen.model
-    if needs := _needs(screen):
-        raise Missing("This needs a model, and a model needs " + " and ".join(needs) + ".")
-    assert screen.effects is not None
-    if Key.varp.NETWORK not in screen.effects.varp:
-        raise Missing(
-            "This needs a model, and a model needs a network that fits these genes: see the coverage of the network."
-        )
-    from scapp.model import APP
-
-    APP.setup_anndata(screen.effects, perturbation_key=screen.key, control=None, layer=Key.layers.LFC, sep=screen.sep)
-    model = APP(screen.effects)
-    model.train(enable_progress_bar=False, accelerator="cpu")
-    screen.model = model
-    return model
-
-
-def _needs(screen: Screen) -> list[str]:
-    """Return what a model needs and the screen lacks."""
-    lacks = {
-        "effects": screen.effects is None,
-        "a network": screen.network is None,
-        f"{MIN_TRAINING} perturbations": screen.effects is not None and screen.effects.n_obs < MIN_TRAINING,
-    }
-    return [what for what, is_lacking in lacks.items() if is_lacking]
-
-
-def _predictions(screen: Screen, section: Section) -> None:
-    model = _trained(screen)
-    measured, combined = set(screen.parsed), screen.has_combinations
-    rng = np.random.default_rng(screen.seed)
-    pairs = [screen.sep.join(pair) for pair in _some(screen.unmeasured_pairs(), rng)] if combined else []
-    genes = _some([gene for gene in model.informed_genes if (gene,) not in measured], rng)
-    for title, names in (("Genes that nobody perturbed", genes), ("Pairs that nobody measured", pairs)):
-        if not names:
-            continue
-        section.heading(title)
-        section.table(
-            _strongest(model, names),
-            f"The strongest of {len(names):,} predictions. Expected changes: the sum over genes of the probability of a change larger "
-            f"than {float(model.module.threshold):.2f}. Beside each gene its predicted log-fold-change and that probability.",
-        )
-    if not combined:
-        section.text(
-            "Pairs are not predicted here, as the screen measured no combination to learn them from.", soft=True
-        )
-
-
-def _some(candidates: list[T], rng: np.random.Generator) -> list[T]:
-    """Draw as many as are predicted, in their order."""
-    return [candidates[i] for i in np.sort(rng.permutation(len(candidates))[:MAX_CANDIDATES])]
-
-
-def _strongest(model: APP, names: list[str]) -> pd.DataFrame:
-    predicted = [model.predict(names[i : i + 256])[:, model.measured_genes] for i in range(0, len(names), 256)]
-    lfc = np.concatenate([each.layers[Key.layers.PREDICTED_LFC] for each in predicted])
-    chance = np.concatenate([each.layers[Key.layers.P_CHANGE] for each in predicted])
-    genes = np.array(model.measured_genes)
-    expected = chance.sum(axis=1)
-    rows = []
-    for i in np.argsort(-expected, kind="stable")[:N_SHOWN]:
-        certain = np.argsort(-chance[i] - 1e-6 * np.abs(lfc[i]), kind="stable")[:5]
-        listed = ", ".join(f"{genes[g]} {lfc[i, g]:+.2f} ({chance[i, g]:.2f})" for g in certain)
-        rows.append((names[i], float(expected[i]), int((chance[i] >= CERTAIN).sum()), listed))
-    return pd.DataFrame(rows, columns=["perturbation", "expected changes", f"p ≥ {CERTAIN}", "most certain"])
-
-
-def _interactions(screen: Screen, section: Section) -> None:
-    if screen.effects is None:
-        section.missing("Interactions are read from effects, and there are none.")
-        return
-    parsed = screen.parsed
-    known = set(parsed)
-    pairs = [genes for genes in parsed if len(genes) == 2 and all((gene,) in known for gene in genes)]
-    if not pairs:
-        section.missing(
-            "No pair was measured together with both of its genes alone, which an interaction is judged by."
-        )
-    else:
-        effects = screen.effects
-        lfc = np.nan_to_num(np.asarray(effects.layers[Key.layers.LFC], dtype=float))
-        row = {genes: i for i, genes in enumerate(parsed)}
-        deviation = {p: lfc[row[p]] - lfc[row[p[:1]]] - lfc[row[p[1:]]] for p in pairs}
-        strongest = sorted(pairs, key=lambda p: -float(np.linalg.norm(deviation[p])))[:MAX_PAIRS]
-        spread = np.where(measured_mask(effects), lfc.std(axis=0), -1.0)
-        chosen = np.sort(np.argsort(-spread, kind="stable")[:N_INTERACTION_GENES])
-        chosen = chosen[spread[chosen] >= 0]
-        labels: dict[str, Any] = {"perturbation_key": screen.key, "control": None, "sep": screen.sep}
-        found = tl.genetic_interactions(effects, strongest, genes=chosen, key_added=None, **labels)
-        pair = zip(found["first"], found["second"], strict=True)
-        found["deviation"] = [float(np.linalg.norm(deviation[genes])) for genes in pair]
-        counts = found["interaction"].value_counts()
-        section.text("Of measured pairs: " + ", ".join(f"{n} {name}" for name, n in counts.items()) + ".")
-        columns = ["perturbation", "interaction", "deviation", "magnitude", "similarity_of_singles"]
-        table = found.sort_values("deviation", ascending=False)[columns].head(N_SHOWN)
-        section.heading("Measured")
-        section.table(
-            table.rename(columns={"similarity_of_singles": "similarity of singles"}),
-            "Measured pairs that deviate most from the sum of their singles; classes after Norman et al. (2019), as quantiles over these "
-            f"{len(found)} pairs and the {len(chosen)} genes that vary most.",
-        )
-    if not _needs(screen) and screen.has_combinations:
-        _predicted_interactions(screen, section)
-
-
-def _predicted_interactions(screen: Screen, section: Section) -> None:
-    model, singles, pairs = _trained(screen), screen.singles, screen.unmeasured_pairs()
-    if not pairs:
-        return
-    pairs = _some(pairs, np.random.default_rng(screen.seed))
-    names = [screen.sep.join(pair) for pair in pairs]
-    alone = model.predict(singles)[:, model.measured_genes].layers[Key.layers.PREDICTED_LFC]
-    row = {gene: i for i, gene in enumerate(singles)}
-    deviation, error = [], []
-    for i in range(0, len(names), 256):
-        found = model.predict(names[i : i + 256])[:, model.measured_genes]
-        added = np.stack([alone[row[a]] + alone[row[b]] for a, b in pairs[i : i + 256]])
-        deviation.append(np.linalg.norm(found.layers[Key.layers.PREDICTED_LFC] - added, axis=1))
-        error.append(np.linalg.norm(found.layers[Key.layers.PREDICTED_LFC_STD], axis=1))
-    table = pd.DataFrame(
-        {"perturbation": names, "deviation": np.concatenate(deviation), "its error": np.concatenate(error)}
-    )
-    section.heading("Predicted")
-    section.table(
-        table.sort_values("deviation", ascending=False).head(N_SHOWN),
-        f"Of {len(names):,} pairs that were not measured, those predicted to deviate most from the sum of their singles, and the length of the "
-        "predicted standard deviations.",
-    )
-
-
-def _next(screen: Screen, section: Section) -> None:
-    model = _trained(screen)
-    known, n = set(screen.parsed), len(screen.singles)
-    for title, order, most in (
-        ("Single genes", 1, len(model.informed_genes)),
-        ("Pairs of genes that were measured alone", 2, n * (n - 1) // 2),
-    ):
-        if order == 2 and (not screen.has_combinations or n < 3):
-            continue
-        section.heading(title)
-        try:
-            n_suggested = max(1, min(N_SHOWN, most - sum(len(genes) == order for genes in known)))
-            found = tl.suggest_perturbations(model, n_suggested, order=order, seed=screen.seed)
-        except ValueError as error:
-            section.missing(str(error))
-            continue
-        table = found[["perturbation", "predicted_std", "remaining"]]
-        section.table(
-            table.rename(columns={"predicted_std": "uncertainty", "remaining": "uncertainty left of all"}),
-            "In the order of their choice, each as if those before it had been measured. The last column is the share of the variance of all "
-            "candidates that would remain.",
-        )
-
-
 def _how(screen: Screen, section: Section) -> None:
     section.text("The same in Python, step by step:")
     options, usual = screen.options, {"sep": SEPARATOR}
@@ -541,8 +321,8 @@ SECTIONS: tuple[tuple[str, Callable[[Screen, Section], None]], ...] = (
     ("Controls, cells and efficacy", _controls_and_efficacy),
     ("Coverage of the network", _coverage),
     ("Accuracy on held-out perturbations", _accuracy),
-    ("Strongest predictions", _predictions),
-    ("Pairs that interact", _interactions),
-    ("What to measure next", _next),
+    ("Strongest predictions", predictions),
+    ("Pairs that interact", interactions),
+    ("What to measure next", suggestions),
     ("How this was made", _how),
 )
