@@ -108,8 +108,8 @@ _fetching = documented({"fetched": _FETCHED, "raises": _RAISES, "cells": _CELLS}
 def norman_2019_effects(*, folder: Folder = None, base_url: str | None = None, progress_bar: bool = True) -> AnnData:
     """Return effects of 104 single and 130 double activations in K562 cells :cite:p:`Norman2019`, a file of 3.4 MB.
 
-    The smallest way to try scapp on a real screen. The table was computed by others from the published counts
-    (repository MasalaKimchi/cell-state-reachability, MIT licence); there are no cells and no standard errors in it.
+    This is the smallest real screen for trying scapp. Others computed the table from the published counts (repository
+    MasalaKimchi/cell-state-reachability, MIT licence); it has no cells and no standard errors.
 
     Parameters
     ----------
@@ -149,9 +149,9 @@ def norman_2019_cells_subset(
 ) -> AnnData:
     """Return 3,375 cells of the screen of :cite:t:`Norman2019`, a file of 1.1 MB.
 
-    100 control cells, 18 single and 15 double activations, at most 100 cells each: enough for a first run with cells.
-    The file is the test data of PerturBench (repository altoslabs/perturbench, BSD-3-Clause), of whose two screens this
-    is one. Some targets have their present symbols there; those of the screen are in ``obs["perturbation_raw"]``.
+    It has 100 control cells, 18 single and 15 double activations, with at most 100 cells each: enough for a first run
+    with cells. The file is one of the two screens in the test data of PerturBench (repository altoslabs/perturbench,
+    BSD-3-Clause). Some targets have their current symbols; the original ones are in ``obs["perturbation_raw"]``.
 
     Parameters
     ----------
@@ -160,8 +160,8 @@ def norman_2019_cells_subset(
     Returns
     -------
     AnnData of shape (3375, 500); `X` is the natural log of counts per 10,000 plus one, sparse, float32. `obs`:
-    ``perturbation``, ``control``, ``n_perturbed_genes``, ``batch`` (the number behind the barcode, which is that of the
-    10x lane), then the columns of the source, among them ``ncounts``.
+    ``perturbation``, ``control``, ``n_perturbed_genes``, ``batch`` (the 10x lane, from the number after the barcode),
+    followed by the columns of the source, including ``ncounts``.
 
     {raises}
     """
@@ -181,7 +181,7 @@ def norman_2019(
 ) -> AnnData:
     """Return all cells of the screen of :cite:t:`Norman2019`, from scPerturb :cite:p:`Peidli2024`, a file of 699 MB.
 
-    Activation of single genes and of pairs of genes in K562 cells.
+    The screen activates single genes and pairs of genes in K562 cells.
 
     Parameters
     ----------
@@ -207,7 +207,7 @@ def adamson_2016(
     screen
         ``"upr"``: genes of the unfolded protein response (GSM2406681, 10X010); ``"upr_epistasis"``: its three sensors alone
         and in combination (GSM2406677, 10X005); ``"pilot"``: few genes (GSM2406675, 10X001).
-        ValueError for any other.
+        Any other value raises a ValueError.
     {cells}
     """
     if screen not in ADAMSON:
@@ -255,8 +255,8 @@ def replogle_2022_k562_gwps(
 ) -> AnnData:
     """Return cells of the genome-wide screen in K562 of :cite:t:`Replogle2022`, from scPerturb :cite:p:`Peidli2024`.
 
-    Interference with one gene per cell. A file of several gigabytes, and more in memory: it is left on disk unless you say
-    ``backed=False``.
+    Interference with one gene per cell. The file has several gigabytes and takes more in memory, so it stays on disk
+    unless you pass ``backed=False``.
 
     Parameters
     ----------
@@ -272,8 +272,9 @@ def replogle_2022_k562_zscores(
 ) -> pd.DataFrame:
     """Return z-scores of 6,797 knockdowns in K562 cells :cite:p:`Replogle2022`, a table of 1.5 MB without cells.
 
-    Others have computed it from the published screen (repository rsflinn/truthseq-data, MIT licence) and keep the entries
-    with an absolute z-score of at least 0.5. It is taken from one commit of that repository; no hash of it is published.
+    Others computed it from the published screen (repository rsflinn/truthseq-data, MIT licence) and kept the entries
+    with an absolute z-score of at least 0.5. It is loaded from one commit of that repository; no hash of it is
+    published.
 
     Parameters
     ----------
@@ -283,7 +284,7 @@ def replogle_2022_k562_zscores(
 
     Returns
     -------
-    DataFrame with a row for each kept entry: ``knocked_down_gene``, ``affected_gene``, ``z_score`` (float), ``cell_line``.
+    DataFrame with one row per entry: ``knocked_down_gene``, ``affected_gene``, ``z_score`` (float), ``cell_line``.
     Some entries occur twice, and the pseudo knockdown ``"NON-TARGETING_NON-TARGETING"`` is left out.
 
     Raises
@@ -291,11 +292,11 @@ def replogle_2022_k562_zscores(
     ConnectionError
         If the file cannot be fetched.
     ValueError
-        If what is there, or was sent, is another file.
+        If the local or downloaded file is a different one.
 
     See Also
     --------
-    scapp.pp.read_effects : Makes effects of it.
+    scapp.pp.read_effects : Turns it into effects.
 
     Examples
     --------
@@ -329,8 +330,8 @@ def papalexi_2021(
 ) -> MuData:
     """Return cells of the ECCITE-seq screen of :cite:t:`Papalexi2021`, from pertpy: knockout in THP-1 cells.
 
-    pertpy's file is taken because it holds the guides beside the genes. No hash of it is published, so that what arrives
-    can be checked only by its form: keep the hash that is logged, and pass it from then on.
+    pertpy's file is used because it has guides as well as genes. No hash of it is published, so only its format can be
+    checked: keep the hash that is logged, and pass it in later calls.
 
     Parameters
     ----------
@@ -348,7 +349,7 @@ def papalexi_2021(
     ConnectionError
         If the file cannot be fetched.
     ValueError
-        If what is there, or was sent, is another file, cannot be read, or has no modality ``"rna"``.
+        If the local or downloaded file is a different one, cannot be read, or has no modality ``"rna"``.
     """
     import mudata
     import pooch
@@ -380,11 +381,11 @@ def papalexi_2021(
 def papalexi_2021_guides(
     *, folder: Folder = None, base_url: str | None = None, progress_bar: bool = True, known_hash: str | None = None
 ) -> AnnData:
-    r"""Return cells of the screen of :cite:t:`Papalexi2021` as they come from the sequencer: counts, and the guides of each cell.
+    r"""Return the counts and guides of the cells of :cite:t:`Papalexi2021`, without labels.
 
-    :func:`papalexi_2021` has the labels of the authors; here they are still to be made from the guides. Where the folder of data
-    holds ``papalexi_2021_counts.h5ad`` (3.3 MB, 299 genes, made from the repository Katsevich-Lab/sceptredata, MIT licence),
-    that is read in the place of pertpy's file, which has all genes.
+    :func:`papalexi_2021` has the labels of the authors; here you make them from the guides. If the data folder holds
+    ``papalexi_2021_counts.h5ad`` (3.3 MB, 299 genes, made from the repository Katsevich-Lab/sceptredata, MIT licence),
+    it is read instead of pertpy's file, which has all genes.
 
     Parameters
     ----------
@@ -395,19 +396,20 @@ def papalexi_2021_guides(
     Returns
     -------
     Cells by genes, raw counts in `X`, without labels. `obs`: ``bio_rep`` (replicate), ``grna_id`` (the strongest guide of the
-    cell, such as ``"STAT2g2"``; ``"NTg1"`` is a control, and ``"unassigned"`` a cell without counts of guides), ``grna_target`` (the label that was published, ``"non-targeting"`` for
-    controls), ``grna_umi`` (counts of that guide) and ``grna_umi_total`` (counts of all guides of the cell).
+    cell, such as ``"STAT2g2"``; ``"NTg1"`` is a control, and ``"unassigned"`` a cell without counts of guides),
+    ``grna_target`` (the published label, ``"non-targeting"`` for controls), ``grna_umi`` (counts of that guide) and
+    ``grna_umi_total`` (counts of all guides of the cell).
 
     Raises
     ------
     ConnectionError
         If the file cannot be fetched.
     ValueError
-        If what is there, or was sent, is another file, cannot be read, or has no modalities ``"rna"`` and ``"gdo"``.
+        If the local or downloaded file is a different one, cannot be read, or has no modalities ``"rna"`` and ``"gdo"``.
 
     See Also
     --------
-    scapp.pp.guides_to_perturbations : Makes labels of the guides.
+    scapp.pp.guides_to_perturbations : Makes labels from the guides.
 
     Examples
     --------

@@ -24,20 +24,20 @@ MINIMUM_OTHER_GENES = 12  # for each module: fewer leave no targets to share
 
 @dataclass(frozen=True)
 class SimulatedTruth:
-    """Hold what :func:`simulated_perturb_seq` planted.
+    """Hold the planted truth of :func:`simulated_perturb_seq`.
 
     Attributes
     ----------
     network
         Directed edges, with the columns ``source``, ``target`` and ``weight`` (negative: represses).
     effects
-        The true effects of every regulator alone, perturbed in the screen or not (``obs["in_screen"]``), and of every
-        double of the screen, in the form of :func:`scapp.pp.pseudobulk`: `X` the expected expression,
+        The true effects of every single regulator, whether perturbed in the screen or not (``obs["in_screen"]``), and
+        of every double of the screen, in the format of :func:`scapp.pp.pseudobulk`: `X` the expected expression,
         ``layers["lfc"]`` the log-fold-change that a pseudobulk of infinitely many cells would have (natural logarithm
         of counts per 10,000 plus one), ``var["control_mean"]``. ``layers["rate_change"]`` is the planted change of the
         logarithm of each gene's rate, before counting and normalisation.
     interactions
-        One row a double of the screen: ``perturbation``, ``interacts``, and ``kind`` (``"synergy"``, ``"buffering"``,
+        One row per double of the screen: ``perturbation``, ``interacts``, and ``kind`` (``"synergy"``, ``"buffering"``,
         ``"suppression"`` or ``"none"``).
     downstream
         One row for each regulator (``gene``) and gene that it regulates directly or through others (``downstream``).
@@ -77,34 +77,34 @@ def simulated_perturb_seq(
 ) -> tuple[AnnData | MuData, SimulatedTruth]:
     """Simulate a Perturb-seq screen whose truth is known.
 
-    Regulators stand in modules. Those of one module share most of their targets, so that the network tells what a
-    regulator does that nobody perturbed; neighbouring modules share some. Effects travel along the edges and saturate:
-    two regulators of one module do less than the sum of both. On top of this, the pairs of certain modules interact:
-    on the genes downstream of both, the effect of the double is larger (synergy, 1.6 times), smaller (buffering, 0.3
-    times) or reversed (suppression, -0.7 times). Which modules interact can be learned from other doubles of the same
-    modules.
+    Regulators belong to modules. Regulators of one module share most of their targets, so the network reveals the
+    effect of a regulator that was not perturbed; neighbouring modules share some targets. Effects travel along the
+    edges and saturate, so two regulators of one module do less than the sum of both. In addition, pairs from certain
+    modules interact: on the genes downstream of both, the effect of the double is larger (synergy, 1.6 times), smaller
+    (buffering, 0.3 times) or reversed (suppression, -0.7 times). Which modules interact can be learned from other
+    doubles of the same modules.
 
-    The regulators of a module are all knocked down or all activated. Counts are negative binomial, with library sizes
-    that vary, dropout, and batches that multiply the rate of each gene.
+    The regulators of a module are all knocked down or all activated. Counts are negative binomial, with varying library
+    sizes, dropout, and batch effects that multiply the rate of each gene.
 
     Parameters
     ----------
     n_genes
-        Genes, the regulators included.
+        Number of genes, including the regulators.
     n_regulators
-        Genes that may be perturbed.
+        Number of genes that may be perturbed.
     n_singles
-        Regulators that are perturbed alone; the other regulators are never perturbed.
+        Number of regulators that are perturbed alone; the rest are never perturbed.
     n_doubles
-        Pairs of these that are perturbed together.
+        Number of pairs of these that are perturbed together.
     n_cells_per_perturbation, n_control_cells
-        Cells of each perturbation, and unperturbed cells; spread evenly over the batches.
+        Numbers of cells of each perturbation and of unperturbed cells, spread evenly over the batches.
     n_modules
-        Modules of regulators.
+        Number of modules of regulators.
     n_batches
-        Batches, named in ``obs["batch"]``.
+        Number of batches, named in ``obs["batch"]``.
     interacting
-        Share of the doubles that interact, as far as there are such pairs.
+        Share of the doubles that interact, if there are enough such pairs.
     interaction_strength
         1 for the factors above, 0 for no interaction (and, with the same seed, the same network and pairs).
     median_library_size, library_size_sd
@@ -112,37 +112,37 @@ def simulated_perturb_seq(
     dispersion
         Variance of a count beyond Poisson: variance = mean + dispersion * mean².
     dropout
-        Probability that the count of a gene is lost where it is barely expressed; it falls by a factor e with every 5
-        counts that are expected.
+        Probability that the count of a barely expressed gene is lost; it falls by a factor of e for every 5 expected
+        counts.
     batch_effect
-        Standard deviation of the logarithm of the factor by which a batch multiplies the rate of a gene.
+        Standard deviation of the log factor by which a batch multiplies the rate of a gene.
     line
-        Number of the cell line. Lines of one seed share the regulators and their network, so that a gene does much the
-        same in all of them; they differ in the expression of unperturbed cells, in how strongly each edge acts, and in
-        their cells.
+        Number of the cell line. Lines of one seed share the regulators and their network, so a gene has similar effects
+        in all of them; they differ in the expression of unperturbed cells, in the strength of each edge, and in their
+        cells.
     line_effect
-        How much other lines than line 0 differ from it: the standard deviation of the logarithm of the factor of each
-        edge, and of that of each gene's rate.
+        Difference of the other lines from line 0: the standard deviation of the log factors of the edges and of the
+        genes' rates.
     return_mudata
-        Return the cells as a MuData with guide counts beside the expression.
+        Return the cells as a MuData with expression and guide counts.
     seed
         The same seed gives the same numbers.
 
     Returns
     -------
-    The cells, and what was planted. The cells hold raw counts in `X` (csr, float32) and in ``obs`` the
+    The cells and the planted truth. The cells hold raw counts in `X` (csr, float32) and in ``obs`` the
     ``perturbation`` (``"control"`` or genes in alphabetical order joined by ``"+"``), the ``perturbation_type``
     (``"control"``, ``"knockdown"``, ``"activation"`` or, for a double of both, ``"mixed"``) and the ``batch``.
 
-    With `return_mudata`, a MuData holds these cells as ``"rna"`` and the counts of guides as ``"gdo"``: two guides a
-    gene and four non-targeting ones (``var["target_gene"]``), with ambient counts of guides that are not there. Of
-    3 % of the cells no guide was captured, and 3 % hold that of another cell as well; ``obs["capture"]`` of the guides
-    says which. What was done to these cells still stands in ``obs["perturbation"]`` of ``"rna"``.
+    With `return_mudata`, a MuData holds these cells as ``"rna"`` and the counts of guides as ``"gdo"``: two guides per
+    gene and four non-targeting ones (``var["target_gene"]``), with ambient counts of absent guides. In 3 % of the cells
+    no guide was captured, and 3 % also contain that of another cell; ``obs["capture"]`` of the guides marks them. Their
+    true perturbation is still in ``obs["perturbation"]`` of ``"rna"``.
 
     Raises
     ------
     ValueError
-        If a number is out of range, or there are too few genes, regulators or pairs for what is asked.
+        If a number is out of range, or there are too few genes, regulators or pairs for the request.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The table of effects that a model is trained on."""
+"""Reading of the effects on which a model is trained."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from scapp._training_effects import read_effects as read_training_effects
 from scapp._warn import warn_user
 from scapp.pp import pseudobulk
 
-# With fewer perturbations there is nothing to learn from, and none to validate on.
+# Fewer perturbations are not enough to learn from or to validate on.
 MIN_PERTURBATIONS = 4
-# Fewer measured targets do not say that a kind is wrong.
+# Minimum number of measured targets for warning that a kind may be wrong.
 MIN_TARGETS = 5
 
 
@@ -29,23 +29,23 @@ def read_effects(
     sep: str,
     batch_key: str | None,
 ) -> AnnData:
-    """Return effects of the perturbations in `adata`, with the genes perturbed checked to be nodes.
+    """Return the effects of the perturbations in `adata`, after checking that perturbed genes are nodes.
 
     Parameters
     ----------
     adata
-        Cells with controls, or effects if `control` is None. Not changed.
+        Cells with controls, or effects if `control` is None. They are not changed.
     perturbation_key, control, layer, sep, batch_key
         As in :meth:`scapp.model.APP.setup_anndata`.
 
     Returns
     -------
-    AnnData with one observation per perturbation, ``layers["lfc"]`` and, where known, ``layers["lfc_se"]``.
+    AnnData with one observation per perturbation, ``layers["lfc"]`` and, if known, ``layers["lfc_se"]``.
 
     Raises
     ------
     ValueError
-        For each kind of input that cannot be learned from, with the mend.
+        For input from which the model cannot learn; the message says how to fix it.
     """
     if control is None:
         effects = read_training_effects(adata, layer=layer, perturbation_key=perturbation_key, sep=sep).to_anndata()
@@ -77,7 +77,7 @@ def read_kinds(
     Raises
     ------
     ValueError
-        If there is no such kind or column, or it does not say one kind of each gene that was perturbed alone.
+        If there is no such kind or column, or it does not give exactly one kind for each gene that was perturbed alone.
     """
     if kind not in adata.obs:
         if (known := perturbation_type(kind)) is None:
@@ -106,7 +106,7 @@ def read_kinds(
 
 
 def _warn_of_directions(effects: AnnData, kinds: list[str], said: str) -> None:
-    """Warn where most measured targets of a kind changed against its direction."""
+    """Warn if most measured targets of a kind changed in the wrong direction."""
     measured, lfc = measured_mask(effects), effects.layers[Key.layers.LFC]
     column = {gene: i for i, gene in enumerate(effects.var_names)}
     own: dict[str, list[float]] = {}

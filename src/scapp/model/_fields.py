@@ -1,6 +1,6 @@
-"""Fields of the scvi-tools registry for what it has none for: genes as nodes, a network, gene features, effects.
+"""Additional fields for the scvi-tools registry: genes as nodes, networks, gene features and effects.
 
-What a field registers is saved with the model, so a model is loaded without its training data.
+The registered state is saved with the model, so a model can be loaded without its training data.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class _Field(BaseAnnDataField):
-    """Base class of these fields, which read one slot of the AnnData and write nothing into it."""
+    """Base class of these fields, each of which reads one slot of the AnnData and writes nothing."""
 
     _attr_name = ""
 
@@ -54,11 +54,11 @@ class _Field(BaseAnnDataField):
         return False
 
     def get_data_registry(self) -> dict:
-        """Return nothing that could be loaded per observation: networks and features belong to the genes."""
+        """Return an empty registry, because networks and features are per gene and not per observation."""
         return {}
 
     def validate_field(self, adata: AnnData) -> None:
-        """Do nothing: reading validates; see `_read`."""
+        """Do nothing, because `_read` validates."""
 
     def register_field(self, adata: AnnData) -> dict:
         super().register_field(adata)
@@ -69,7 +69,7 @@ class _Field(BaseAnnDataField):
         """Return the state that is saved with the model."""
 
     def transfer_field(self, state_registry: dict, adata_target: AnnData, **kwargs: Any) -> dict:
-        """Keep the state of the training: another AnnData needs no network and no features."""
+        """Keep the state from training, because another AnnData needs no network or features."""
         return dict(state_registry)
 
     def get_summary_stats(self, state_registry: dict) -> dict:
@@ -97,7 +97,7 @@ class GenesField(_Field):
 
 
 class NetworkField(_Field):
-    """A gene network in ``varp``; its edges live in the registry."""
+    """A gene network in ``varp``, whose edges are stored in the registry."""
 
     _attr_name = "varp"
 
@@ -139,7 +139,7 @@ class NetworkField(_Field):
 
 
 class GeneFeaturesField(_Field):
-    """Gene features in ``varm``; a row of NaN marks a gene without."""
+    """Gene features in ``varm``; a row of NaN marks a gene without features."""
 
     _attr_name = "varm"
 
@@ -168,7 +168,7 @@ class GeneFeaturesField(_Field):
 
 
 class EffectsField(_Field):
-    """The effects of the training perturbations, computed once from cells or taken as they are."""
+    """The effects of the training perturbations, computed once from cells or used directly."""
 
     _attr_name = "obs"
 
@@ -177,7 +177,8 @@ class EffectsField(_Field):
         self.perturbation_key = attr_key
         self.kind = kind
         self.options = options
-        # What was registered; None where a trained model's registry was transferred, whose effects stand in its weights.
+        # # The registered effects; None if the registry of a trained model was transferred, whose weights hold the
+        # effects.
         self.effects: AnnData | None = None
 
     def _read(self, adata: AnnData) -> dict:
@@ -205,12 +206,12 @@ class EffectsField(_Field):
         return {"n_perturbations": len(state_registry["perturbations"])}
 
     def __deepcopy__(self, memo: dict) -> EffectsField:
-        """Copy without the training effects, which copies for other AnnData do not need."""
+        """Copy without the training effects, which copies for other AnnData objects do not need."""
         return type(self)(self._registry_key, self.perturbation_key, kind=self.kind, **self.options)
 
 
 def check_same_genes(expected: np.ndarray, adata: AnnData) -> None:
-    """Raise unless `adata` has the genes of the training, in that order."""
+    """Raise unless `adata` has the training genes in the same order."""
     found = np.asarray(adata.var_names, dtype=str)
     if np.array_equal(expected, found):
         return
@@ -229,7 +230,7 @@ def check_same_genes(expected: np.ndarray, adata: AnnData) -> None:
 
 
 NETWORK, FEATURES, GENES, EFFECTS = "network", "gene_features", "genes", "effects"
-ADDED = "added"  # of the genes: which came after the training
+ADDED = "added"  # mask of the genes that were added after training
 
 
 def numbered(key: str, make: Callable[[str, str], _Field], attr_keys: list[str]) -> list[_Field]:
@@ -241,12 +242,12 @@ def numbered(key: str, make: Callable[[str, str], _Field], attr_keys: list[str])
 
 
 class _LabelledEffectsField(EffectsField):
-    """Effects of one modality, with columns of obs that stand elsewhere in the MuData.
+    """Effects of one modality, with columns of obs from elsewhere in the MuData.
 
     Parameters
     ----------
     columns_of
-        The modality of each column that is needed; None for ``mdata.obs``.
+        The modality of each required column; None for ``mdata.obs``.
     """
 
     def __init__(self, registry_key: str, attr_key: str, *, columns_of: Mapping[str, str | None], **options: Any):
@@ -277,12 +278,12 @@ class _LabelledEffectsField(EffectsField):
 
 
 def column_of_mudata(mdata: MuData, key: str, modality: str | None) -> pd.Series:
-    """Return a column of obs of a modality, or of ``mdata.obs``.
+    """Return a column of ``obs`` of a modality, or of ``mdata.obs``.
 
     Raises
     ------
     ValueError
-        If it is not there, naming the modalities that hold it.
+        If it is missing; the message names the modalities that have it.
     """
     obs = mdata.obs if modality is None else mdata.mod[modality].obs
     if key in obs:
@@ -306,12 +307,12 @@ MuDataEffectsField = MuDataWrapper(
 def effects_of(manager: AnnDataManager, *, read: bool = False) -> AnnData | None:
     """Return the training effects that were read at set-up.
 
-    A manager that a saved model was loaded with has read none. They are then None, or with `read` those of its data.
+    The manager of a loaded model has not read any. They are then None, or with `read` those of its data.
 
     Raises
     ------
     RuntimeError
-        If the data hold other perturbations than those that were registered.
+        If the data have different perturbations from those registered.
     """
     for field in manager.fields:
         plain = getattr(field, "adata_field", field)

@@ -1,4 +1,4 @@
-"""A trained model as a folder for the scvi-tools hub: the weights, what scvi-tools must know to load them, and a model card."""
+"""Saving of a trained model for the scvi-tools hub: weights, metadata and a model card."""
 
 from __future__ import annotations
 
@@ -37,13 +37,12 @@ def save_for_hub(
     data_url: str | None = None,
     overwrite: bool = False,
 ) -> HubModel:
-    """Save a model with its metadata and a model card, in the form of the scvi-tools hub.
+    """Save a model with its metadata and a model card, in the format of the scvi-tools hub.
 
-    The AnnData or MuData of the training is saved with it. The folder is one that :class:`scvi.hub.HubModel` reads, and that
-    its methods push to a hub: nothing is sent from here. The files are written under a hidden name and
-    moved to their places when all are whole.
-    scvi-tools' own helper writes model cards for its own models only; this card has its fields and tags, and what is particular to
-    effects of perturbations.
+    The AnnData or MuData of the training is saved with it. :class:`scvi.hub.HubModel` can read the folder and push it
+    to a hub; this function sends nothing. The files are written under a hidden name and moved into place when all are
+    complete. scvi-tools' helper writes model cards only for its own models. This card has the same fields and tags,
+    plus those specific to perturbation effects.
 
     Parameters
     ----------
@@ -52,28 +51,28 @@ def save_for_hub(
     folder
         Folder to save to; created if missing.
     license_info
-        Licence of the weights and the data, as the hub names it, such as ``"cc-by-4.0"``.
+        Licence of the weights and the data, by its name on the hub, such as ``"cc-by-4.0"``.
     description
         Description of the training data for the model card.
     references
-        Papers and data sets to be cited.
+        Papers and data sets to cite.
     tissues
         Tissues or cell lines of the screen.
     data_url
         Source of the training data.
     overwrite
-        Whether the model, the data and the card (``README.md``) of the folder may be replaced. Other files stay.
+        Whether to replace the model, the data and the card (``README.md``) in the folder. Other files are kept.
 
     Returns
     -------
-    The hub model over that folder; its ``model`` is loaded from there when asked.
+    The hub model for this folder, which loads its ``model`` on first access.
 
     Raises
     ------
     RuntimeError
         If the model has not been trained.
     FileExistsError
-        If the folder holds a file that would be replaced and `overwrite` is False, or is no folder.
+        If a file would be replaced and `overwrite` is False, or `folder` is not a folder.
     ValueError
         If the model was loaded without its data.
     ModuleNotFoundError

@@ -1,4 +1,4 @@
-"""From the registry to what the module takes."""
+"""Conversion of the registry into the inputs of the module."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scapp.module import Inputs
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInputs(Inputs):
-    """Hold what the module is made of, and what else the registry says of the genes and perturbations."""
+    """Hold the inputs of the module, and what else the registry says about the genes and perturbations."""
 
     added: np.ndarray
     genes: list[str]
@@ -27,7 +27,7 @@ class ModelInputs(Inputs):
     @classmethod
     def read(cls, registry: dict) -> Self:
         """Read the states of all fields."""
-        # Of a saved model, arrays are tensors, and arrays of text are lists.
+        # In a saved model, arrays are tensors, and arrays of text are lists.
         states = {key: arrays(value["state_registry"]) for key, value in registry["field_registries"].items()}
         genes = list(map(str, states[GENES]["var_names"]))
         node = {gene: i for i, gene in enumerate(genes)}
@@ -52,7 +52,7 @@ class ModelInputs(Inputs):
         )
 
     def known(self) -> np.ndarray:
-        """Return which genes have an edge in any network, or features."""
+        """Return a mask of the genes that have an edge in any network, or features."""
         found = np.zeros(len(self.genes), dtype=bool)
         for network in self.networks:
             edges = network.tocoo()

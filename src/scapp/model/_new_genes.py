@@ -1,4 +1,4 @@
-"""Genes that a trained model learns of later, by their edges or features; nothing is fitted again."""
+"""Adding genes to a trained model by their edges or features, without refitting."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Column that says to which network of several an edge belongs.
+# Column that names the network to which an edge belongs, if there are several.
 COLUMN = "network"
-# Features of a gene that the model has already may differ by this share of their length: they are kept in single precision.
+# Features of known genes may differ by this share of their length, because they are stored in single precision.
 TOLERANCE = 1e-3
 
 
 class NewGenesMixin:
-    """Let :class:`scapp.model.APP` predict genes that were no nodes when it was set up."""
+    """Let :class:`scapp.model.APP` predict genes that were not nodes at set-up."""
 
     if TYPE_CHECKING:
         module: APPModule | PaperModule
@@ -64,13 +64,13 @@ class NewGenesMixin:
         features: Any = None,
         aliases: Aliases | None = None,
     ) -> Self:
-        """Return a model that also knows these genes, by their edges or features. Nothing is trained again.
+        """Return a model that also knows these genes, by their edges or features, without retraining.
 
-        The new genes can be predicted alone and in combinations, and take part in :func:`scapp.tl.screen` and all other
-        functions that take a model. How similar a new gene is to the perturbed genes of the training is computed in the network
-        with all new genes in it, as at set-up. How similar those are to each other, and all that was learned, stay as they are: predictions
-        for genes that were known before do not change at all. That is the only difference to a model that was set up and
-        trained with the genes in its network; on real networks the two predictions are close
+        The new genes can be predicted alone and in combinations, and used in :func:`scapp.tl.screen` and all other
+        functions that take a model. The similarities of a new gene to the training genes are computed in the network
+        that includes all new genes, as at set-up. The similarities among the training genes, and everything that was
+        learned, do not change, so predictions for known genes stay exactly the same. This is the only difference from a
+        model that was set up and trained with the genes in its network; on real networks the two predictions are close
         (:doc:`/howto/predict_unmeasured_genes`).
 
         Parameters
@@ -79,37 +79,37 @@ class NewGenesMixin:
             Names of the genes, none of which is a node of the model.
         edges
             Edges from the new genes to genes of the model or to each other, in any form that :func:`scapp.pp.add_network` accepts.
-            Edges between other genes may be listed and are not added, so that a whole network can be given. For a model of
-            several networks: one table for each key, or a table with a column ``network`` that names the key of each edge.
-            Weights are on the scale of their source: they are scaled such that edges that the model has as well agree with
-            it, or, if there are none, such that their median is that of the model's network.
+            You may pass a whole network, because edges between other genes are ignored. For a model with several
+            networks, pass one table for each key, or a table with a column ``network`` that names the key of each edge.
+            Weights may be on any scale: they are rescaled so that edges that the model already has agree with it or, if
+            there are none, so that their median is that of the model's network.
         features
-            Gene features of the new genes, in the columns of those that the model was set up with: a table indexed by gene, or
-            for several features one table for each key. For features that were reduced to components, such as annotations, make
-            these again with the new genes among ``adata.var_names`` (see Examples).
+            Gene features of the new genes, in the same columns as at set-up: a table indexed by gene, or for several
+            sets of features one table for each key. If features were reduced to components, such as annotations,
+            compute them again with the new genes among ``adata.var_names`` (see Examples).
         aliases
             Gene aliases, as in :func:`scapp.pp.add_network`, to find the genes of the model under other names in `edges`.
 
         Returns
         -------
-        A new, trained model over the genes of this one and the new ones behind them; this one is left as it is. It has no
-        training data (``model.adata`` is None), and is saved and loaded as any other. What it predicts has the new genes in
-        `var`, not measured.
+        A new, trained model over the genes of this model followed by the new ones; this model is not changed. The new
+        model has no training data (``model.adata`` is None), and is saved and loaded like any other. Its predictions
+        have the new genes in `var`, as not measured.
 
         Raises
         ------
         ValueError
-            If a gene is a node already, has no usable name, or has neither an edge to a gene of the model nor features; or if
-            edges or features cannot be read, or are for another network, another number of columns or other numbers than the
-            model has for the genes that it knows.
+            If a gene is already a node, has no usable name, or has neither an edge to a gene of the model nor features;
+            or if edges or features cannot be read, or disagree with the model in their network, their number of columns
+            or the values for known genes.
         RuntimeError
             If the model has not been trained.
         TypeError
-            If the model is of the paper's form, whose embeddings belong to the genes that it was trained with.
+            If the model has the paper's form, whose embeddings exist only for the genes in training.
 
         See Also
         --------
-        scapp.pp.add_unmeasured_genes : Makes genes nodes before the model is set up.
+        scapp.pp.add_unmeasured_genes : Adds genes as nodes before the model is set up.
 
         Examples
         --------
@@ -117,7 +117,7 @@ class NewGenesMixin:
         >>> more = model.add_genes(["GATA9"], edges=edges)
         >>> predicted = more.predict(["GATA9", "GATA9+KLF1"])
 
-        With features that were made by :func:`scapp.pp.add_gene_features`, made again:
+        With features from :func:`scapp.pp.add_gene_features`, computed again:
 
         >>> import pandas as pd
         >>> wider = scapp.pp.add_unmeasured_genes(effects, ["GATA9"])
@@ -166,7 +166,7 @@ class NewGenesMixin:
         return self._wider(names, networks, blocks)
 
     def _new_names(self, genes: Iterable[str]) -> list[str]:
-        """Return the names of new genes, once each, or raise if they are nodes already or no names of genes."""
+        """Return the unique names of new genes; raise if they are already nodes or are not names of genes."""
         new = list_labels(genes)
         args = self.registry["setup_args"]
         there = set(self._registered.genes)
@@ -189,7 +189,7 @@ class NewGenesMixin:
         return new
 
     def _wider(self, names: list[str], networks: Sequence[sparse.csr_matrix], blocks: Sequence[NDArray]) -> Self:
-        """Return a trained model of the same weights over more genes."""
+        """Return a trained model with the same weights over more genes."""
         registry = copy.deepcopy(self.registry_)
         fields = registry["field_registries"]
         state = fields[GENES]["state_registry"]
@@ -224,14 +224,14 @@ class NewGenesMixin:
 
 
 def table_of_edges(edges: Edges) -> Any:
-    """Return edges as a table where they are pairs or a path of a table, so that a column can be read of them."""
+    """Return edges given as pairs or as the path of a table as a table, so that columns can be read from them."""
     if isinstance(edges, list | tuple | set):
         return table_of(edges)
     return edges
 
 
 def _by_key(given: Any, keys: list[str], what: str, read: Any) -> dict[str, Any]:
-    """Return what was given for each network or block of features, by key."""
+    """Return the input for each network or block of features, by key."""
     if given is None:
         return {}
     if isinstance(given, Mapping):
@@ -264,7 +264,7 @@ def _by_key(given: Any, keys: list[str], what: str, read: Any) -> dict[str, Any]
 def _edges_of(
     given: Any, names: list[str], n_known: int, network: sparse.csr_matrix, key: str, aliases: Aliases | None
 ) -> sparse.csr_matrix:
-    """Return the edges of new genes, on the scale of the model's network: a matrix of the shape of `network`."""
+    """Return the edges of new genes on the scale of the model's network, as a matrix in the shape of `network`."""
     if sparse.issparse(given) or isinstance(given, np.ndarray):
         raise TypeError("Edges of new genes need names: give a table or a list of pairs, not a matrix.")
     table = read_edges(given, var_names=names)
@@ -311,7 +311,7 @@ def _edges_of(
 
 
 def _rows_of(given: Any, new: list[str], known: list[str], block: NDArray, key: str) -> NDArray[np.float32]:
-    """Return the features of new genes, of shape (n_new, n_features); NaN for genes without."""
+    """Return the features of new genes, shape (n_new, n_features); NaN for genes without features."""
     genes, values = read_feature_table(load_features(given) if is_path(given) else given)
     if values.shape[1] != block.shape[1]:
         raise ValueError(

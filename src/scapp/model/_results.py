@@ -1,4 +1,4 @@
-"""Writing predictions into AnnData, all at once after everything has been computed."""
+"""Writing of predictions into AnnData, after everything has been computed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Results:
     layers
         Arrays of shape (n, n_vars), float32, by name.
     to_perturbations
-        Attention to the measured perturbations, (n, n_training); None where there is none.
+        Attention to the measured perturbations, shape (n, n_training); None if there is none.
     obs
         One row per perturbation.
     """
@@ -37,7 +37,7 @@ class Results:
 
 def over_all_genes(values: np.ndarray, measured: np.ndarray) -> np.ndarray:
     """Spread columns of measured genes over all genes, NaN elsewhere."""
-    # Taking columns, the last of which is NaN, is several times faster than assigning to columns chosen by a mask.
+    # Taking columns (with an extra one of NaN) is several times faster than assigning to columns by a mask.
     column = np.where(measured, np.cumsum(measured) - 1, values.shape[1])
     with_nan = np.column_stack([values, np.full(len(values), np.nan, dtype=np.float32)])
     return np.take(with_nan, column, axis=1).astype(np.float32, copy=False)
@@ -46,14 +46,14 @@ def over_all_genes(values: np.ndarray, measured: np.ndarray) -> np.ndarray:
 def profile_of(
     control_mean: AnnData | pd.Series | np.ndarray, genes: Sequence[str], measured: np.ndarray
 ) -> np.ndarray:
-    """Return the mean expression of control cells over the genes of a model, from what a user has of it.
+    """Return the mean expression of control cells over the genes of a model, from any accepted input.
 
     Raises
     ------
     ValueError
-        If the profile lacks a measured gene, names one twice, has another length, or is no expression.
+        If the profile lacks a measured gene, names one twice, has the wrong length, or does not look like expression.
     TypeError
-        If it holds no numbers.
+        If it does not hold numbers.
     """
     if isinstance(control_mean, AnnData):
         if Key.varm.CONTROL_MEAN in control_mean.varm:
@@ -106,7 +106,7 @@ def new_anndata(
     control_mean: np.ndarray | None,
     results: Results | None = None,
 ) -> AnnData:
-    """Return predictions as an AnnData of their own; `X` is the predicted mean expression where that of the controls is known.
+    """Return predictions as a new AnnData; `X` is the predicted mean expression, if that of the controls is known.
 
     Without results, `X` and the layers are left out.
     """

@@ -1,4 +1,4 @@
-"""Saving and loading: tensors and plain values with a checksum, so that nothing in a file can run."""
+"""Saving and loading of models as tensors and plain values with a checksum, so that files cannot run code."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ MODEL, DATA = "model.pt", ("adata.h5ad", "mdata.h5mu")
 
 
 def rewrite(folder: Path, prefix: str, save_kwargs: dict[str, Any]) -> None:
-    """Write the file that scvi-tools has just written again, without anything that has to be unpickled as an object.
+    """Rewrite the file that scvi-tools has just written, without any objects that would have to be unpickled.
 
     Parameters
     ----------
     folder
-        Holds the model, and perhaps its data.
+        Folder of the model, and perhaps its data.
     prefix
         Prefix of the file names.
     save_kwargs
@@ -54,7 +54,7 @@ def rewrite(folder: Path, prefix: str, save_kwargs: dict[str, Any]) -> None:
 
 
 def check(folder: Path, prefix: str, *, with_data: bool) -> None:
-    """Refuse a file that is damaged, holds objects, or was written by a later scapp; no code of it is run.
+    """Refuse a file that is damaged, holds objects, or was written by a later scapp, without running any code in it.
 
     Parameters
     ----------
@@ -63,12 +63,12 @@ def check(folder: Path, prefix: str, *, with_data: bool) -> None:
     prefix
         Prefix of the file names.
     with_data
-        Whether the data beside it are to be loaded too, and must be those that were saved with the model.
+        Whether the data in the folder will be loaded too, so that they must be those saved with the model.
 
     Raises
     ------
     ValueError
-        Naming what is wrong with which file.
+        With the file and the problem.
     """
     path = folder / f"{prefix}{MODEL}"
     if not path.is_file():
@@ -106,12 +106,12 @@ def check(folder: Path, prefix: str, *, with_data: bool) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as tensors, containers, text and numbers: arrays become tensors or lists of text, tables dictionaries.
+    """Convert a value to tensors, containers, text and numbers; arrays become tensors or lists, tables dictionaries.
 
     Raises
     ------
     TypeError
-        For objects that have no such form.
+        If the value cannot be converted.
     """
     if value is None or isinstance(value, str | bool | int | float | Tensor):
         return value
@@ -132,7 +132,7 @@ def plain(value: Any) -> Any:
 
 
 def arrays(value: Any) -> Any:
-    """Return what :func:`plain` made of arrays and tables as arrays and tables again; lists of text stay."""
+    """Convert the output of :func:`plain` back to arrays and tables; lists of text stay lists."""
     if isinstance(value, Tensor):
         return value.numpy()
     if isinstance(value, Mapping):
@@ -176,7 +176,7 @@ def _hash_of_file(path: Path) -> str:
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# Where torch writes files; that this is named is all its errors have in common.
+# The part of torch that writes files; its name is all that torch's errors on writing have in common.
 TORCH_WRITER = "inline_container.cc"
 
 
@@ -195,21 +195,22 @@ class SavingMixin:
         save_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Save the model; :meth:`load` needs no training data.
+        """Save the model. :meth:`load` does not need the training data.
 
-        The files are written under a hidden name and moved to their place when all are whole. ``model.pt`` holds tensors and
-        plain values only, which ``torch.load(weights_only=True)`` reads, with a checksum and the version of scapp.
+        The files are written under a hidden name and moved into place when all are complete. ``model.pt`` holds only
+        tensors and plain values, which ``torch.load(weights_only=True)`` can read, with a checksum and the version of
+        scapp.
 
         Parameters
         ----------
         dir_path
-            Folder to write; made, with those that hold it, if it is not there.
+            Folder to write to; created with its parents if missing.
         prefix
-            Put before the names of the files.
+            Prefix of the file names.
         overwrite
-            Whether files of an earlier model may be replaced; other files of the folder stay.
+            Whether to replace the files of an earlier model; other files in the folder are kept.
         save_anndata
-            Whether the AnnData or MuData is saved too.
+            Whether to save the AnnData or MuData too.
         save_kwargs
             For :func:`torch.save`.
         **kwargs
@@ -218,9 +219,9 @@ class SavingMixin:
         Raises
         ------
         ValueError
-            If the folder exists and `overwrite` is False, or the model has no data to be saved with it.
+            If the folder exists and `overwrite` is False, or data should be saved but the model has none.
         OSError
-            If the disk is full; what was there before is there still.
+            If the disk is full; existing files are not lost.
         """
         dir_path = Path(dir_path).expanduser()
         if dir_path.exists() and not overwrite:
@@ -248,17 +249,18 @@ class SavingMixin:
         prefix: str | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Load a saved model. No code is run from its files, and damaged ones are refused.
+        """Load a saved model, without running code from its files. Damaged files are refused.
 
-        ``convert_legacy_save`` and the hub's own readers are those of scvi-tools, which unpickle: use them on files you trust.
+        ``convert_legacy_save`` and the readers of the hub are those of scvi-tools, which unpickle, so use them only on
+        files that you trust.
 
         Parameters
         ----------
         dir_path
-            Folder of the model; ``~`` is the home folder.
+            Folder of the model; ``~`` is expanded.
         adata
-            Data with the genes of the training, for `predict` to write into. None: those saved with the model, if any;
-            False: none.
+            Data with the training genes, for `predict` to write into. None uses those saved with the model, if any;
+            False uses none.
         prefix
             As in :meth:`save`.
         *args, **kwargs
@@ -269,8 +271,8 @@ class SavingMixin:
         TypeError
             If `adata` is a path.
         ValueError
-            If there is no model, or its file is damaged, was not written by :meth:`save` or by a later version of scapp, or
-            the data beside it were saved with another model.
+            If there is no model; if its file is damaged, or was not written by :meth:`save`, or was written by a later
+            version of scapp; or if the data in the folder were saved with another model.
 
         See Also
         --------
@@ -294,7 +296,7 @@ class SavingMixin:
 
 @contextmanager
 def atomic_write(folder: Path) -> Iterator[Path]:
-    """Yield a hidden folder, not made yet, whose files appear in `folder` when the block ends without error.
+    """Yield the path of a hidden folder, not created yet, whose files move into `folder` if the block ends without error.
 
     Raises
     ------

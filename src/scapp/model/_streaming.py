@@ -1,4 +1,4 @@
-"""Predictions of any number of perturbations, written batch by batch into a zarr file that appears when it is whole."""
+"""Predictions of any number of perturbations, written in batches to a zarr file that appears when it is complete."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ from scapp.model._results import new_anndata, over_all_genes
 from scapp.module import Wanted
 
 VALUES_IN_CHUNK = 2**21  # 8 MB of float32: few files, and a slice of a few rows does not read much
-# Bytes of floats compress when those of equal weight stand together; lz4 keeps up with the model.
+# Floats compress better if bytes of equal significance are grouped; lz4 keeps up with the model.
 COMPRESSOR = Blosc(cname="lz4", clevel=5, shuffle=Blosc.SHUFFLE)
 
 
 def rows_in_chunk(n_vars: int) -> int:
-    """Return rows of a layer that are stored, and so should be written, together."""
+    """Return the number of rows per chunk of a layer, which should be written together."""
     return max(1, VALUES_IN_CHUNK // max(n_vars, 1))
 
 
 def check_place(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
-    """Return the path, if something can be written there.
+    """Return the path if it can be written to.
 
     Raises
     ------
     FileNotFoundError
-        If the folder that is to hold it does not exist.
+        If its parent folder does not exist.
     FileExistsError
-        If something is there already that may not be overwritten.
+        If the path exists and may not be overwritten.
     """
     place = Path(path).expanduser()
     if place.is_symlink():
@@ -63,21 +63,21 @@ def check_place(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
 def new_store(
     place: Path, adata: AnnData, layers: Sequence[str], dtype: str, *, overwrite: bool
 ) -> Iterator[dict[str, Any]]:
-    """Yield arrays to be filled, one for each layer, of a store that appears at `place` when the block ends without error.
+    """Yield arrays to fill, one per layer, of a store that appears at `place` if the block ends without error.
 
-    Until then it lives under a hidden name beside it. If anything fails, nothing is left there, and what stood at
-    `place` before stands there still.
+    Until then it has a hidden name in the same folder. If anything fails, it is removed, and an earlier store at
+    `place` is kept.
 
     Parameters
     ----------
     place
-        As :func:`check_place` returned it.
+        Path from :func:`check_place`.
     adata
-        All but the layers.
+        Everything except the layers.
     layers, dtype
-        Names and type of the layers, each of the shape of `adata`.
+        Names and type of the layers, each in the shape of `adata`.
     overwrite
-        Whether to replace a store that is there.
+        Whether to replace an existing store.
 
     Raises
     ------
@@ -158,28 +158,28 @@ class StreamingMixin(PredictionMixin):
     ) -> None:
         """Predict any number of perturbations into a zarr file, batch by batch.
 
-        The file is the AnnData that :meth:`predict` returns, without `X`. It is written under a hidden name beside `path` and
-        moved there when it is whole. Memory does not grow with the number of perturbations but for their names; the
-        effects and random walks of the genes that occur are computed once.
+        The file holds the AnnData that :meth:`predict` returns, without `X`. It is written under a hidden name in the
+        folder of `path` and moved there when it is complete. Memory does not grow with the number of perturbations,
+        except for their names; the effects and random walks of the genes that occur are computed once.
 
         Parameters
         ----------
         path
-            Folder to write, usually ``….zarr``; the folder that holds it must exist.
+            Folder to write, usually ``….zarr``; its parent folder must exist.
         perturbations
-            Labels, as in :meth:`predict`; a generator will do.
+            Labels, as in :meth:`predict`; may be a generator.
         std
             Whether to write ``layers["predicted_lfc_std"]``.
         p_change
             Whether to write ``layers["p_change"]``, with the threshold that the noise of the screen supports.
         attention
-            Whether to write ``layers["attention"]``. It costs half as much time again.
+            Whether to write ``layers["attention"]``, which takes about 50 % more time.
         kind
             As in :meth:`predict`.
         dtype
             Type of the layers; ``"float16"`` halves the file and keeps three digits.
         overwrite
-            Whether to replace a zarr file that is there.
+            Whether to replace an existing zarr file.
         progress_bar
             Whether to show a progress bar.
 
@@ -188,17 +188,17 @@ class StreamingMixin(PredictionMixin):
         RuntimeError
             If the model has not been trained.
         FileExistsError
-            If there is something at `path`, and `overwrite` is false or it is no zarr file.
+            If `path` exists, and `overwrite` is False or it is not a zarr file.
         FileNotFoundError
-            If the folder that is to hold `path` does not exist.
+            If the parent folder of `path` does not exist.
         OSError
-            If the disk is full. Nothing half-written is left, and a file that was to be replaced is as it was.
+            If the disk is full. No half-written file is left, and an existing file is kept.
         ValueError, TypeError
-            For labels that :meth:`predict` refuses, before anything is written.
+            For labels that :meth:`predict` refuses; nothing is written then.
 
         Examples
         --------
-        All pairs of some genes, and the first hundred of them read again:
+        Predict all pairs of some genes, then read the first hundred:
 
         >>> pairs = map("+".join, itertools.combinations(genes, 2))
         >>> model.predict_to_zarr("pairs.zarr", pairs)

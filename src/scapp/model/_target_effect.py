@@ -1,4 +1,4 @@
-"""Predict the unmeasured effect of a perturbation on its own target from what others did to theirs."""
+"""Predict the unmeasured effect of a perturbation on its own target from those of other perturbations on theirs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy.stats import norm
 from scapp._effects import DIRECTION, perturbation_type
 from scapp.model._inputs import ModelInputs
 
-# Fewer measured targets of a kind do not support an estimate.
+# Minimum number of measured targets of a kind for an estimate.
 MIN_TARGETS = 5
 
 
@@ -26,21 +26,21 @@ class _Line:
 
 @dataclass(frozen=True)
 class TargetEffect:
-    """Own effects of the kinds of perturbation in a screen.
+    """Predict the change of targets themselves, by kind of perturbation.
 
-    Neither network nor features say that a perturbed gene is the one that the guide switches on or off, so the
-    predicted change of the target itself is that of any other gene. It is much better predicted by what the
-    perturbations of that kind did to their own targets, as a line in the expression of the target in control cells,
-    where that is known and predicts left-out targets better than the mean.
+    Neither network nor features say that the guide acts directly on the perturbed gene, so the model alone predicts the
+    change of the target like that of any other gene. The changes of other targets under perturbations of the same kind
+    predict it much better: by their mean, or by a line in the expression of the target in control cells if that is
+    known and predicts left-out targets better.
 
     Parameters
     ----------
     lines
-        The estimate of each kind with enough measured targets.
+        The estimate for each kind with enough measured targets.
     column
-        Place of each node among the measured genes; -1 if it was not measured.
+        Position of each node among the measured genes; -1 if it was not measured.
     control_mean
-        Mean expression of control cells over the nodes; None where that is not known.
+        Mean expression of control cells over the nodes; None if unknown.
     singles
         Nodes that were perturbed alone; their own effects are measured.
     """
@@ -52,7 +52,7 @@ class TargetEffect:
 
     @classmethod
     def fit(cls, registered: ModelInputs, targets: np.ndarray) -> TargetEffect:
-        """Estimate from the training effects, of shape (n_perturbations, n_measured)."""
+        """Estimate from the training effects, shape (n_perturbations, n_measured)."""
         column = np.where(registered.measured, np.cumsum(registered.measured) - 1, -1)
         found: dict[str, list[tuple[float, float]]] = {}
         kinds = registered.kinds or [""] * len(registered.perturbations)
@@ -65,12 +65,12 @@ class TargetEffect:
         return cls(lines, column, registered.control_mean, singles)
 
     def kind_for(self, kind: str | None) -> str | None:
-        """Return the kind of perturbations whose kind is not known: what was asked, or the only one of the screen.
+        """Return the kind to assume for perturbations of unknown kind: the given one, or the only one of the screen.
 
         Raises
         ------
         ValueError
-            If the screen has no estimate of the kind that was asked.
+            If the screen has no estimate for the given kind.
         """
         if kind is None:
             return next(iter(self.lines)) if len(self.lines) == 1 else None
@@ -92,7 +92,7 @@ class TargetEffect:
         change: np.ndarray | None = None,
         threshold: float | None = None,
     ) -> None:
-        """Put the estimates into predictions, of shape (n_perturbations, n_measured), in place; others where they are given."""
+        """Write the estimates into predictions, shape (n_perturbations, n_measured), in place."""
         if (kind := self.kind_for(kind)) is None:
             return
         line, direction = self.lines[kind], DIRECTION[kind]

@@ -1,4 +1,4 @@
-"""Training: whole steps over the scalars, or the paper's gradient descent, by Lightning."""
+"""Training with Lightning: L-BFGS over the scalars, or the paper's gradient descent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TOLERANCE = 1e-5
 
 
 class AllPerturbations(LightningDataModule):
-    """Hand the training perturbations to the model all at once, as its closed form is solved for them together."""
+    """Pass all training perturbations to the model in one batch, because the closed form solves them together."""
 
     def __init__(self, n_perturbations: int):
         super().__init__()
@@ -36,7 +36,7 @@ class AllPerturbations(LightningDataModule):
 
 
 class WholePlan(TrainingPlan):
-    """Base of both plans: one batch of all perturbations, and no weight to warm up."""
+    """Base class of both plans, with one batch of all perturbations and no weight to warm up."""
 
     def __init__(self, module: BaseModuleClass, **kwargs: Any):
         super().__init__(module, **{"n_epochs_kl_warmup": None, **kwargs})
@@ -50,9 +50,9 @@ class WholePlan(TrainingPlan):
 
 
 class ScalarPlan(WholePlan):
-    """Steps of L-BFGS over the scalars of :class:`scapp.module.APPModule`, on exact leave-one-out residuals.
+    """L-BFGS over the scalars of :class:`scapp.module.APPModule`, on exact leave-one-out residuals.
 
-    Half-way, the perturbations are weighed anew by the lengths of their residuals.
+    Half-way through, the perturbations are reweighted by the lengths of their residuals.
     """
 
     def __init__(self, module: BaseModuleClass, **kwargs: Any):
@@ -62,11 +62,11 @@ class ScalarPlan(WholePlan):
         self._reweighed = False
 
     def on_fit_start(self) -> None:
-        """Compute what does not change while the scalars are learned."""
+        """Precompute everything that stays constant while the scalars are learned."""
         self.module.prepare()
 
     def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> None:
-        """Take the steps of one epoch."""
+        """Run the optimiser steps of one epoch."""
         found = self.module.step()
         loss = sum(found.values()) / len(found)
         self.log_loss("train_loss", loss, batch, prog_bar=True)
@@ -83,7 +83,7 @@ class ScalarPlan(WholePlan):
             self._complete_progress_bar()
 
     def _complete_progress_bar(self) -> None:
-        """Let the progress bar end at the epochs that were needed: in a notebook, one that ends early turns red."""
+        """Set the end of the progress bar to the last epoch, because a bar that ends early turns red in a notebook."""
         bar = getattr(self.trainer.progress_bar_callback, "main_progress_bar", None)
         if getattr(bar, "disable", True):
             return
@@ -94,10 +94,10 @@ class ScalarPlan(WholePlan):
         bar.update(done)
 
     def configure_optimizers(self) -> None:
-        """Return none: the module brings its own."""
+        """Return None, because the module has its own optimisers."""
 
     def on_train_end(self) -> None:
-        """Weigh once more, and solve."""
+        """Reweight once more, and solve."""
         self.module.reweigh()
         self.module.finish()
 
@@ -125,7 +125,7 @@ class PaperPlan(WholePlan):
 
 
 class WatchInterrupts(Callback):
-    """Remember whether training was interrupted: Lightning ends the process in its own way."""
+    """Remember whether training was interrupted, because Lightning swallows the interrupt."""
 
     def __init__(self) -> None:
         self.interrupted = False
@@ -136,7 +136,7 @@ class WatchInterrupts(Callback):
 
 
 MAX_EPOCHS, MAX_EPOCHS_PAPER = 12, 100
-# What Lightning says of a data loader with one batch of indices; true, and of no use to a user.
+# Lightning's warnings about a data loader with a single batch of indices; true, but of no use here.
 IGNORED_WARNINGS = (
     ".*number of training batches.*",
     ".*infer the `batch_size`.*",
@@ -145,7 +145,7 @@ IGNORED_WARNINGS = (
     ".*no `val_dataloader`.*",
     ".*configure_optimizers.*returned.*None.*",
 )
-# What says lines on devices, and advertisements.
+# Loggers that print lines about devices, and advertisements.
 LIGHTNING = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
 NO_MEANING = {
     "batch_size": "all perturbations are solved for together, so there are no mini-batches",
@@ -174,20 +174,20 @@ class TrainingMixin:
         plan_kwargs: dict[str, Any] | None = None,
         **trainer_kwargs: Any,
     ) -> None:
-        """Train; called again, go on from where the model was.
+        """Train the model; a second call continues from the current state.
 
-        The scalars of the model are learned on the errors of leaving out each training perturbation, which the closed form
-        gives exactly. ``model.history`` holds these errors, relative to the lengths of the effects. If training fails or is
-        interrupted, the model is as it was before.
+        The scalars of the model are learned on leave-one-out errors over the training perturbations, which the closed
+        form gives exactly. ``model.history`` holds these errors, relative to the lengths of the effects. If training
+        fails or is interrupted, the model is unchanged.
 
         Parameters
         ----------
         max_epochs
-            Epochs, each of ten steps over the scalars; 12, or 100 passes for the paper's form. Training stops earlier when the
-            loss does. With 0, only what has a closed form is solved.
+            Maximum number of epochs of ten steps over the scalars, by default 12; for the paper's form, of passes, by
+            default 100. Training stops earlier if the loss converges. With 0, only the closed form is solved.
         accelerator
-            ``"cpu"`` or ``"auto"``: the closed form is solved in double precision on the processor. The paper's form takes what
-            scvi-tools does.
+            ``"cpu"`` or ``"auto"``, because the closed form is solved in double precision on the CPU. The paper's form
+            accepts the same values as scvi-tools.
         plan_kwargs
             For the paper's form: `lr` (1e-3), `weight_decay`.
         **trainer_kwargs
@@ -196,11 +196,11 @@ class TrainingMixin:
         Raises
         ------
         RuntimeError
-            If the AnnData was registered anew by a model that was loaded with it, whose perturbations are others.
+            If the AnnData was registered again by a model that was loaded with it and has different perturbations.
         ValueError
-            If `max_epochs` is negative, or the default form is to be trained on an accelerator.
+            If `max_epochs` is negative, or an accelerator is requested for the default form.
         TypeError
-            For options that have no meaning here.
+            For options that do not apply to this model.
         """
         paper = isinstance(self.module, PaperModule)
         for name, reason in NO_MEANING.items():
@@ -217,7 +217,7 @@ class TrainingMixin:
             raise ValueError(f"max_epochs must be a whole number of at least 0, found {max_epochs!r}.")
         self._set_effects(read=not self.module.targets.any())
         history, was_trained = copy.copy(self.history_), self.is_trained_
-        # Tables of a model that was not trained hold nothing yet, and may be large: every training makes them anew.
+        # The tables of an untrained model are empty and may be large; every training creates them again.
         learned = {name for name, _ in self.module.named_parameters()}
         before = {
             name: value.clone()

@@ -52,7 +52,7 @@ def from_gmt(file: PathLike, *, source: str = "", licence: str = "", version: st
     Raises
     ------
     ValueError
-        If there is no such file, it is broken, a line is no gene set, or the name of a set occurs twice.
+        If the file is missing or damaged, a line is not a gene set, or the name of a set occurs twice.
     """
     path = existing_file(file)
     return noted(_sets(path, unique=True), source=source or path.name, licence=licence, version=version, path=path)
@@ -72,11 +72,11 @@ def reactome(
     Parameters
     ----------
     organism
-        ``"human"``; Reactome publishes gene sets of no other.
+        ``"human"``; Reactome publishes gene sets for no other organism.
     file
-        Local copy of ``ReactomePathways.gmt.zip``, or its GMT file, instead of downloading it.
+        Local copy of ``ReactomePathways.gmt.zip``, or its GMT file, used instead of a download.
     folder, base_url, progress_bar
-        As in :func:`scapp.datasets.norman_2019_effects`. Where the folder of data has no such file but a
+        As in :func:`scapp.datasets.norman_2019_effects`. If the data folder does not have this file but has a
         ``reactome_2024-04.gmt.gz`` (:doc:`/data`), that is read.
 
     Returns
@@ -89,7 +89,7 @@ def reactome(
     ConnectionError
         If the file cannot be fetched.
     ValueError
-        If the organism is another, or the file is not Reactome's.
+        If the organism is not human, or the file is not from Reactome.
     """
     taxon(organism, ("human",))
     small = small_tables([_SMALL_REACTOME], instead_of=_REACTOME, local=file, folder=folder)
@@ -133,9 +133,9 @@ def gene_ontology(
     aspects, evidence, exclude_evidence, relations
         As in :func:`from_gaf`.
     propagate
-        Whether a gene also has all broader terms of its terms.
+        Whether a gene also gets all broader terms of its terms.
     file, ontology_file
-        Local copies of the annotations (GAF) and of ``go-basic.obo``, instead of downloading it.
+        Local copies of the annotations (GAF) and of ``go-basic.obo``, used instead of a download.
     folder, base_url, progress_bar
         As in :func:`scapp.datasets.norman_2019_effects`. Where the folder of data has no such file but the small tables
         ``gene2go_human_2022-09.tsv.gz`` and ``go_dag_parents.tsv.gz`` (:doc:`/data`), those are read; terms have no
@@ -150,7 +150,7 @@ def gene_ontology(
     ConnectionError
         If a file cannot be fetched.
     ValueError
-        If an argument is not one of those, a file is of another format, or no annotation is left.
+        If an argument is invalid, a file is of another format, or no annotation is left.
     """
     taxon(organism, tuple(_GAF))
     name = f"{_GAF[organism]}.gaf.gz"
@@ -209,37 +209,37 @@ def from_gaf(
     licence: str = "",
     version: str = "",
 ) -> pd.DataFrame:
-    """Read annotations from a file in the Gene Ontology's format (GAF 2), gzipped or not.
+    """Read annotations from a file in the format of the Gene Ontology (GAF 2), gzipped or not.
 
     Parameters
     ----------
     file
         The file.
     ontology
-        The ontology in OBO format, needed to pass annotations on.
+        The ontology in OBO format, needed to propagate annotations.
     aspects
         Some of ``"BP"``, ``"MF"`` and ``"CC"``.
     evidence
-        Codes of evidence to keep, such as ``["EXP", "IDA", "IMP"]``; None keeps all.
+        Evidence codes to keep, such as ``["EXP", "IDA", "IMP"]``; None keeps all.
     exclude_evidence
-        Codes to leave out, by default those of annotations that say that nothing is known.
+        Evidence codes to leave out, by default those that mean that nothing is known.
     propagate
-        Whether a gene also has all broader terms of its terms; only with an ontology.
+        Whether a gene also gets all broader terms of its terms; only with an ontology.
     relations
-        Relations of terms by which a gene of the narrower is one of the broader.
+        Relations along which genes of a narrower term are assigned to the broader one.
     source, licence, version
         To be noted with the table; version and date are read from the files if they say them.
 
     Returns
     -------
-    One row per gene and term: ``gene`` (symbol), ``term`` and, with an ontology, ``description`` (its name). Annotations with
-    the qualifier NOT are left out, as are terms that the ontology calls obsolete; how many is logged. The obsolete numbers
-    of a term are replaced.
+    One row per gene and term: ``gene`` (symbol), ``term`` and, with an ontology, ``description`` (its name).
+    Annotations with the qualifier NOT and obsolete terms are left out, and their number is logged. Alternative ids of a
+    term are replaced.
 
     Raises
     ------
     ValueError
-        If there is no such file, it is broken or of another format, an aspect or relation is unknown, or no annotation is
+        If the file is missing, damaged or in another format, an aspect or relation is unknown, or no annotation is
         left.
     """
     aspects, exclude_evidence, relations = _as_list(aspects), _as_list(exclude_evidence), _as_list(relations)

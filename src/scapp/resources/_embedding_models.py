@@ -35,21 +35,22 @@ LAYER_NORM_EPS = 1e-5  # of torch.nn.LayerNorm
 def read_geneformer(
     path: PathLike, token_dictionary: Vocabulary, *, ensembl_ids: pd.DataFrame | PathLike | None = None
 ) -> pd.DataFrame:
-    """Read the input embedding of Geneformer's genes.
+    """Read Geneformer's input embedding of genes.
 
     It is the tensor ``bert.embeddings.word_embeddings.weight`` :cite:p:`Theodoris2023`.
 
     Parameters
     ----------
     path
-        The folder of a model, with ``model.safetensors`` (taken where both are) or ``pytorch_model.bin``; or that file.
+        The folder of a model with ``model.safetensors`` (preferred) or ``pytorch_model.bin``; or the file itself.
     token_dictionary
-        Ensembl ids to rows: a JSON file, or a mapping. It is offered as a pickle, which is refused with the line that
-        converts it. It must be that of the model: the first version has 25,426 tokens, the second 20,275.
+        Mapping from Ensembl ids to rows, or a JSON file of it. It is distributed as a pickle, which is refused with a
+        message that shows how to convert it. It must match the model: the first version has 25,426 tokens, the second
+        20,275.
     ensembl_ids
         Table (or its path) with columns ``ensembl_id`` and ``symbol``, to name the genes by symbol. Versions of ids are
-        stripped. Ids that the table lacks, ids of several symbols, and ids that share their symbol with another are
-        left out and counted in ``attrs["ensembl_ids"]``. Without it, the genes are named by Ensembl id.
+        stripped. Ids that are not in the table, have several symbols, or share their symbol with another id are left
+        out and counted in ``attrs["ensembl_ids"]``. Without it, the genes are named by Ensembl id.
 
     Returns
     -------
@@ -59,8 +60,8 @@ def read_geneformer(
     Raises
     ------
     ValueError
-        If files are missing or incomplete, the tensor is not there, the dictionary has another number of tokens than
-        the tensor has rows, or a pickle would have to be read.
+        If files or the tensor are missing or incomplete, the number of tokens differs from the number of rows, or a
+        pickle would have to be read.
     ImportError
         If the package safetensors is needed and not installed.
     """
@@ -75,15 +76,15 @@ def read_geneformer(
 def read_scgpt(path: PathLike, *, layer_norm: bool = True) -> pd.DataFrame:
     """Read the gene embedding of scGPT.
 
-    It is the tensor ``encoder.embedding.weight`` followed by the layer norm ``encoder.enc_norm``, which is what the
-    model's gene encoder returns and so what its tutorials use as gene embedding :cite:p:`Cui2024`.
+    It is the tensor ``encoder.embedding.weight`` followed by the layer norm ``encoder.enc_norm``. This is the output of
+    the model's gene encoder, which its tutorials use as gene embedding :cite:p:`Cui2024`.
 
     Parameters
     ----------
     path
         The folder of a model, with ``best_model.pt`` and ``vocab.json`` (symbol to row).
     layer_norm
-        Whether to apply the layer norm. Without it, the tensor is returned as it is.
+        Whether to apply the layer norm. If False, the tensor itself is returned.
 
     Returns
     -------
@@ -92,8 +93,7 @@ def read_scgpt(path: PathLike, *, layer_norm: bool = True) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        If files are missing or incomplete, a tensor is not there, the vocabulary does not fit, or a pickle would have
-        to be read.
+        If files or tensors are missing or incomplete, the vocabulary does not match, or a pickle would have to be read.
     """
     checkpoint = _in_folder(path, ("best_model.pt",), "scGPT")
     vocabulary = _read_vocabulary(checkpoint.parent / "vocab.json", "vocabulary")
@@ -119,16 +119,16 @@ def read_scgpt(path: PathLike, *, layer_norm: bool = True) -> pd.DataFrame:
 def read_scfoundation(checkpoint: PathLike, gene_list: GeneList) -> pd.DataFrame:
     """Read the gene embedding of scFoundation.
 
-    It is ``["gene"]["state_dict"]["model.pos_emb.weight"]`` of the checkpoint without its last three rows, which stand
-    for the two total counts and for padding :cite:p:`Hao2024`.
+    It is ``["gene"]["state_dict"]["model.pos_emb.weight"]`` of the checkpoint without its last three rows, which
+    represent the two total counts and padding :cite:p:`Hao2024`.
 
     Parameters
     ----------
     checkpoint
         ``models.ckpt``; or a safetensors file that holds the tensor.
     gene_list
-        The 19,264 genes in the order of the model: their file (a table with a column ``gene_name``, or one name a
-        line), or the names.
+        The 19,264 genes in the order of the model: a file (a table with a column ``gene_name``, or one name per line),
+        or the names.
 
     Returns
     -------
@@ -155,7 +155,7 @@ def read_scfoundation(checkpoint: PathLike, gene_list: GeneList) -> pd.DataFrame
 
 @checked
 def read_scbert(gene2vec: PathLike, gene_list: GeneList) -> pd.DataFrame:
-    """Read the gene2vec embedding that scBERT takes its genes from.
+    """Read the gene2vec embedding that scBERT uses for its genes.
 
     It comes as ``gene2vec_16906.npy``, of shape (16,906, 200), without names :cite:p:`Yang2022`.
 
@@ -196,10 +196,10 @@ def read_scbert(gene2vec: PathLike, gene_list: GeneList) -> pd.DataFrame:
 
 @checked
 def read_genept(path: PathLike, *, duplicates: Duplicates = "error") -> pd.DataFrame:
-    """Read GenePT: embeddings of what is written about each gene.
+    """Read GenePT, embeddings of texts about each gene.
 
-    They are offered as a pickle of symbol to vector, which is refused with the lines that convert it
-    :cite:p:`Chen2024`.
+    They are distributed as a pickle that maps symbols to vectors, which is refused with a message that shows how to
+    convert it :cite:p:`Chen2024`.
 
     Parameters
     ----------
@@ -215,7 +215,8 @@ def read_genept(path: PathLike, *, duplicates: Duplicates = "error") -> pd.DataF
     Raises
     ------
     ValueError
-        If the file is missing or incomplete, is a pickle, or does not hold one finite vector a gene, all of one length.
+        If the file is missing, incomplete or a pickle, or does not hold one finite vector per gene, all of the same
+        length.
     """
     file = existing_file(path)
     if is_pickle(file):
@@ -353,7 +354,7 @@ def read_embedding(
     key: str | None = None,
     duplicates: Duplicates | None = None,
 ) -> pd.DataFrame:
-    """Read gene embeddings of any known format.
+    """Read gene embeddings in any known format.
 
     Parameters
     ----------
@@ -361,7 +362,7 @@ def read_embedding(
         File or folder.
     format
         ``"geneformer"``, ``"scgpt"``, ``"scfoundation"``, ``"scbert"``, ``"genept"`` or ``"table"``. If None, the
-        files tell: a folder with ``vocab.json`` is scGPT, one with ``model.safetensors`` or
+        format is inferred from the files: a folder with ``vocab.json`` is scGPT, one with ``model.safetensors`` or
         ``pytorch_model.bin``, and such a file itself, Geneformer, a ckpt file scFoundation, an npy file scBERT's
         gene2vec, and all other files, and folders of PIE, are tables (:func:`read_embedding_table`).
     token_dictionary
@@ -375,7 +376,7 @@ def read_embedding(
     key
         For h5ad tables: the key of ``varm``.
     duplicates
-        For GenePT and tables: what to do with a gene of several rows, ``"error"`` (the default), ``"first"`` or
+        For GenePT and tables: what to do with a gene that has several rows, ``"error"`` (the default), ``"first"`` or
         ``"mean"``.
 
     Returns
@@ -385,8 +386,8 @@ def read_embedding(
     Raises
     ------
     ValueError
-        If the format is not known, an argument that it needs is missing or one is given that it does not take; and
-        whatever the reader of the format raises.
+        If the format is unknown, or an argument is missing or does not apply to it; and whatever the reader of the
+        format raises.
 
     Examples
     --------

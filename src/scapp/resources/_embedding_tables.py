@@ -49,28 +49,31 @@ def read_embedding_table(
     ensembl_ids: pd.DataFrame | PathLike | None = None,
     duplicates: Duplicates = "error",
 ) -> pd.DataFrame:
-    """Read a table of gene embeddings, names and a matrix, in any of the forms in which these are passed on.
+    """Read a table of gene embeddings (names and a matrix) in any common file format.
 
     Parameters
     ----------
     path
         One of
 
-        - npz: one array of names (text) and one matrix with as many rows, whatever they are called;
+        - npz: one array of names (text) and one matrix with the same number of rows, under any keys;
         - csv, tsv, txt (also gzipped): a header, the gene in the first column, numbers in the others;
         - parquet: the gene as index or in the first column, numbers in the others;
         - h5ad: genes as observations and dimensions as variables; or with `key` the genes of the file and
           ``varm[key]``;
         - json: an object of gene to vector;
-        - a folder of PIE with ``meta.json`` and ``embeddings.npy``, whose provenance is kept in ``attrs``; of several tokens
-          for one gene the mean is taken;
+        - a folder of PIE with ``meta.json`` and ``embeddings.npy``, whose provenance is kept in ``attrs``; several
+          tokens for one gene are averaged;
         - h5: STRING's embeddings of proteins (``9606.protein.network.embeddings.v12.0.h5`` and the like), indexed by STRING's
-          protein ids. To :func:`scapp.pp.add_gene_features` pass ``aliases="9606.protein.info.v12.0.txt.gz"`` with them;
-        - DepMap's ``CRISPRGeneEffect.csv``, told by its columns ``"A1BG (1)"``: for each gene its effect on the growth of
-          each line of cells, minus its mean, so that the cosine of two genes is their co-dependency (the correlation over
-          lines). Missing values are the gene's mean; genes missing in most lines, or the same in all, are left out.
+          protein ids. Pass ``aliases="9606.protein.info.v12.0.txt.gz"`` to :func:`scapp.pp.add_gene_features` with
+          them;
+        - DepMap's ``CRISPRGeneEffect.csv``, recognised by its columns ``"A1BG (1)"``: for each gene its effect on the
+          growth of each cell line, minus its mean, so that the cosine of two genes is their co-dependency (the
+          correlation over lines). Missing values are replaced by the gene's mean; genes that are missing in most lines
+          or constant are left out.
     key
-        For h5ad files, the key of ``varm``; for STRING's file of all species, the number of one, such as ``"9606"``.
+        For h5ad files, the key of ``varm``; for STRING's file of all species, the id of the species, such as
+        ``"9606"``.
     ensembl_ids
         Table (or its path) with columns ``ensembl_id`` and ``symbol``; see :func:`read_geneformer`.
     duplicates
@@ -84,8 +87,8 @@ def read_embedding_table(
     Raises
     ------
     ValueError
-        If the file is missing, incomplete, of another format or a pickle; if names are missing or occur twice, a value
-        is no finite number, or vectors differ in length.
+        If the file is missing, incomplete, in another format or a pickle; if names are missing or occur twice, a value
+        is not a finite number, or vectors differ in length.
     """
     file = Path(path).expanduser()
     is_folder = is_pie_folder(file)

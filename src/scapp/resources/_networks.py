@@ -68,7 +68,7 @@ def from_table(
     licence: str = "",
     version: str = "",
 ) -> pd.DataFrame:
-    """Read a network or annotations from a table of any form, and check it.
+    """Read and check a network or annotations from any kind of table.
 
     Parameters
     ----------
@@ -76,35 +76,36 @@ def from_table(
         DataFrame (of pandas or polars), the path of a csv, tsv or parquet file, gzipped or not, or a list of pairs, or of
         triples with a weight.
     source, target, weight
-        Columns of a network; found by their usual names if None, as by :func:`scapp.pp.add_network`. Without weights, all are
-        one; signs are read from their columns. Positions from 0 for a file without a header.
+        Columns of a network; if None, common names are recognised, as in :func:`scapp.pp.add_network`. Without weights,
+        all are one; signs are read from their columns. For a file without a header, give positions, counted from 0.
     gene, term
-        Columns of annotations, which are read if one of these is given, or if the table has their usual names, or neither names
-        nor signs nor weights of edges and two columns without a name in common. The first two columns if these have no usual
-        names; which are taken is logged. Terms that are joined in one field (``"GO:0000001;GO:0000002"``) are split.
+        Columns of annotations. The table is read as annotations if one of these is given, if its columns have the usual
+        names, or if it has no names, signs or weights of edges and two columns that share no entries. Without the usual
+        names, the first two columns are used, and logged. Several terms in one field (``"GO:0000001;GO:0000002"``) are
+        split.
     parents
-        For annotations: table, or path, of narrower and broader terms, by which annotations are passed on, as in
+        For annotations: table, or path, of narrower and broader terms for propagating annotations, as in
         :func:`scapp.pp.similarity_network`.
     directed
-        Whether edges have a direction; None takes it from the table (regulators, signs), or leaves it to
+        Whether edges have a direction. If None, it is inferred from the table (regulators, signs), or left to
         :func:`scapp.pp.add_network`.
     min_weight
-        Edges of a smaller magnitude are left out.
+        Leave out edges with a smaller magnitude.
     name, licence, version
         Provenance to store with the table.
 
     Returns
     -------
-    For a network ``source``, ``target``, ``weight`` and the further columns; for annotations ``gene`` and ``term``. What
-    is known of the origin is in ``attrs``.
+    For a network ``source``, ``target``, ``weight`` and the other columns; for annotations ``gene`` and ``term``.
+    ``attrs`` holds the known provenance.
 
     Raises
     ------
     ValueError
-        If there is no such file or column, the file is broken or has no header, names or weights are missing, the table may
-        be a network whose ends are not known, or nothing is left.
+        If the file or a column is missing, the file is damaged or has no header, names or weights are missing, the
+        table may be a network whose ends cannot be identified, or nothing is left.
     TypeError
-        If `table` is something else.
+        If `table` has an unsupported type.
     """
     path = existing_file(table) if is_path(table) else None
     annotated = gene is not None or term is not None
@@ -251,12 +252,12 @@ def hgnc(
 ) -> pd.DataFrame:
     """Return the names of human genes from HGNC :cite:p:`Seal2023`: symbols, previous symbols, aliases, Entrez and Ensembl ids.
 
-    For ``aliases=`` of :func:`scapp.pp.harmonize_genes` and :func:`scapp.pp.add_network`.
+    Pass it as ``aliases=`` to :func:`scapp.pp.harmonize_genes` and :func:`scapp.pp.add_network`.
 
     Parameters
     ----------
     file
-        Local copy of ``hgnc_complete_set.txt``, instead of downloading it.
+        Local copy of ``hgnc_complete_set.txt``, used instead of a download.
     folder, base_url, progress_bar
         As in :func:`scapp.datasets.norman_2019_effects`.
 
@@ -271,7 +272,7 @@ def hgnc(
     ConnectionError
         If the file cannot be fetched.
     ValueError
-        If the file is another.
+        If the file is not HGNC's.
     """
     small = small_tables([_SMALL_NAMES], instead_of=_HGNC, local=file, folder=folder)
     if small:

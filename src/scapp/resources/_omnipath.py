@@ -49,22 +49,22 @@ def collectri(
     organism
         ``"human"``: the published table; ``"mouse"`` or ``"rat"``: its orthologues, from OmniPath's web service.
     file
-        Local copy of the table (columns source, target, weight), instead of downloading it.
+        Local copy of the table (columns source, target, weight), used instead of a download.
     folder, base_url, progress_bar
-        As in :func:`scapp.datasets.norman_2019_effects`. Where the folder of data has no such file but a
+        As in :func:`scapp.datasets.norman_2019_effects`. If the data folder does not have this file but has a
         ``collectri_2025-09.csv.gz`` (:doc:`/data`), that is read.
 
     Returns
     -------
-    One row an edge: ``source`` (the factor), ``target``, ``weight`` (1 for activation, -1 for repression), and the
-    further columns of the source. Origin, licence, version and date are in ``attrs``.
+    One row per edge: ``source`` (the factor), ``target``, ``weight`` (1 for activation, -1 for repression), and the
+    other columns of the source. Origin, licence, version and date are in ``attrs``.
 
     Raises
     ------
     ConnectionError
         If the table cannot be fetched.
     ValueError
-        If an argument is not one of those, or what was sent is another file, empty, or lacks names or weights.
+        If an argument is invalid, or what was sent is another file, empty, or lacks names or weights.
     """
     taxon(organism, _ORGANISMS)
     if file is None and organism != "human":
@@ -110,24 +110,24 @@ def dorothea(
     levels
         Levels of confidence, from ``"A"`` (curated) to ``"D"``.
     license
-        ``"commercial"`` leaves out what may be used for academic purposes only.
+        ``"commercial"`` leaves out resources for academic use only.
     file
-        Local copy of the table that the web service sends, instead of downloading it.
+        Local copy of the table that the web service sends, used instead of a download.
     folder, base_url, progress_bar
         As in :func:`scapp.datasets.norman_2019_effects`.
 
     Returns
     -------
-    One row an edge: ``source`` (the factor), ``target``, ``weight`` (the sign, divided by 1, 2, 3 or 4 for the levels A to
-    D, as decoupler :cite:p:`BadiaIMompel2022` has it; edges of unknown sign count as activation) and ``confidence``. Origin, licence,
-    version and date are in ``attrs``.
+    One row per edge: ``source`` (the factor), ``target``, ``weight`` (the sign, divided by 1, 2, 3 or 4 for the levels
+    A to D, as in decoupler :cite:p:`BadiaIMompel2022`; edges of unknown sign count as activation) and ``confidence``.
+    Origin, licence, version and date are in ``attrs``.
 
     Raises
     ------
     ConnectionError
         If the table cannot be fetched.
     ValueError
-        If an argument is not one of those, what was sent is another table, or no edge is left.
+        If an argument is invalid, the downloaded table is a different one, or no edge is left.
     """
     levels = sorted({*levels})
     if not levels or not LEVELS.keys() >= set(levels):
@@ -163,7 +163,7 @@ def omnipath(
     base_url: str | None = None,
     progress_bar: bool = True,
 ) -> pd.DataFrame:
-    """Return the signalling interactions of proteins from OmniPath :cite:p:`Turei2021`, directed, and signed where that is known.
+    """Return signalling interactions of proteins from OmniPath :cite:p:`Turei2021`, directed, and signed where known.
 
     Parameters
     ----------
@@ -172,25 +172,25 @@ def omnipath(
     datasets
         Some of ``"omnipath"`` (curated pathways), ``"pathwayextra"``, ``"kinaseextra"``, ``"ligrecextra"`` and ``"tf_target"``.
     license
-        ``"commercial"`` leaves out what may be used for academic purposes only.
+        ``"commercial"`` leaves out resources for academic use only.
     signed_only
         Whether to leave out edges that are neither stimulation nor inhibition.
     file
-        Local copy of the table that the web service sends, instead of downloading it.
+        Local copy of the table that the web service sends, used instead of a download.
     folder, base_url, progress_bar
         As in :func:`scapp.datasets.norman_2019_effects`.
 
     Returns
     -------
-    One row an edge: ``source``, ``target`` (symbols), ``weight`` (-1 for inhibition, else 1), ``sign`` (0 where it is not
-    known), and the further columns of OmniPath. Origin, licence, version and date are in ``attrs``.
+    One row per edge: ``source``, ``target`` (symbols), ``weight`` (-1 for inhibition, otherwise 1), ``sign`` (0 if
+    unknown), and the other columns of OmniPath. Origin, licence, version and date are in ``attrs``.
 
     Raises
     ------
     ConnectionError
         If the table cannot be fetched.
     ValueError
-        If an argument is not one of those, what was sent is another table, or no edge is left.
+        If an argument is invalid, the downloaded table is a different one, or no edge is left.
     """
     chosen = [datasets] if isinstance(datasets, str) else list(dict.fromkeys(datasets))
     if not chosen or not set(chosen) <= set(DATASETS):

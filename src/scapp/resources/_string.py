@@ -54,13 +54,13 @@ def string(
 ) -> pd.DataFrame:
     r"""Return the functional associations of proteins from STRING :cite:p:`Szklarczyk2023`, by default without text mining.
 
-    The scores of the chosen channels are combined as STRING combines them :cite:p:`vonMering2005`: with the prior
+    The scores of the chosen channels are combined as in STRING :cite:p:`vonMering2005`: with the prior
     :math:`p = 0.041` and :math:`s_c' = \max(s_c - p, 0) / (1 - p)`,
 
     .. math:: s = p + (1 - p) \Bigl(1 - \prod_c (1 - s_c')\Bigr).
 
-    The file with the channels has no homology scores, by which STRING lowers co-occurrence and text mining of homologous
-    proteins; for these the score can be higher than STRING's own.
+    The file with the channels lacks the homology scores by which STRING lowers co-occurrence and text mining of
+    homologous proteins, whose score can therefore be higher than STRING's own.
 
     Parameters
     ----------
@@ -68,10 +68,10 @@ def string(
         ``"human"``, ``"mouse"``, ``"rat"``, ``"zebrafish"``, ``"fly"``, ``"worm"`` or ``"yeast"``.
     channels
         Some of ``"neighborhood"``, ``"fusion"``, ``"cooccurence"`` (as STRING spells it), ``"coexpression"``,
-        ``"experimental"``, ``"database"`` and ``"textmining"``; all but the last by default, since text mining knows
-        well-studied genes best, and may know the results of the screen that is to be predicted.
+        ``"experimental"``, ``"database"`` and ``"textmining"``; by default all except the last, because text mining
+        favours well-studied genes, and may include the results of the screen to be predicted.
     min_score
-        Edges of a lower combined score are left out; from 0 to 1000. STRING calls 400 medium and 700 high confidence.
+        Minimum combined score of an edge, from 0 to 1000. STRING calls 400 medium and 700 high confidence.
     version
         Version of STRING.
     file, info_file
@@ -91,7 +91,7 @@ def string(
     ConnectionError
         If a file cannot be fetched.
     ValueError
-        If an argument is not one of those; a file is not STRING's, broken or of another species; most proteins have no
+        If an argument is not one of those; a file is not from STRING, is damaged or is of another species; most proteins have no
         name; or no edge is left.
 
     Examples
