@@ -1,4 +1,4 @@
-"""Names of columns in tables of differential expression, and what they say of the logarithm and of standard errors."""
+"""Column names of tables of differential expression, and what they imply about the logarithm and standard errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scapp._warn import warn_user
 
 logger = logging.getLogger(__name__)
 
-# Column names in lower case, with "_" for what joins their words, in the order in which they are looked for.
+# Column names in lower case, with words joined by "_", in the order of the search.
 PERTURBATIONS = """perturbation perturbed_gene perturbation_name perturbed perturbation_id target_perturbation gene_perturbed
     knocked_down_gene knockdown_gene knockdown kd_gene knockout knockout_gene ko ko_gene activated_gene gene_target grna_target
     sgrna_target guide_target guide_target_gene target_gene_name target_gene grna_group grna_id perturb intervention contrast
@@ -45,21 +45,21 @@ STATISTICS = (
 )
 SQUARES = "f_statistic f f_stat f_value lr lrt chisq chi2".split()
 FREEDOM = "df df2 df_total df_residual dof".split()
-# Columns by which a program is known whose column of effects does not say its logarithm: all of them are there.
+# Columns that identify a program whose column of effects does not name the logarithm; all of them must be present.
 PROGRAMS = {
     "glmGamPoi": ({"lfc", "f_statistic", "df1"}, "2"),
     "DESeq2": ({"lfcse", "basemean"}, "2"),
     "DESeq2's names": ({"lfcse"}, "2"),
     "edgeR": ({"logfc", "logcpm"}, "2"),
     "limma": ({"logfc", "aveexpr"}, "2"),
-    # In the unit of the expression that was fitted.
+    # In the unit of the fitted expression.
     "pertpy's Statsmodels": ({"variable", "log_fc", "t_value", "sd"}, ""),
     "pertpy": ({"variable", "log_fc", "contrast"}, "2"),
     "Seurat before 4": ({"avg_logfc", "pct_1", "pct_2"}, "e"),
     "sleuth": ({"b", "se_b"}, "e"),
     "scanpy": ({"names", "scores", "logfoldchanges"}, "2"),
 }
-# Where no name fits: parts of names that say what a column is.
+# If no name matches: parts of names that identify a column.
 _LIKE_PERTURBATION = re.compile(
     r".*(?:perturb|knock_?(?:ed|down|out)|(?<![a-z])(?:kd|ko|crispri?a?)(?![a-z])|guide_?(?:gene|target)).*"
 )
@@ -68,11 +68,11 @@ _LIKE_GENE = re.compile(
 )
 _LIKE_LFC = re.compile(r"(?=.*(?:log|ln|l2))(?=.*(?:fc|fold|lfc)).*")
 _LIKE_ERROR = re.compile(r".*(?:lfcse|std_?err|standard_?err|stderr).*|(?:.*_)?se(?:_.*)?")
-# Names of tests that no gene has.
+# Names of tests that are not names of genes.
 LIKE_TEST = re.compile(
     r"(?:.*_)?(?:p_?val(?:ue)?s?|padj|q_?val(?:ue)?s?|fdr|lfcse|std_?err(?:or)?)(?:_.*)?|neg_?log_?(?:10)?_?p.*"
 )
-# Columns of one perturbation each: its label, and a statistic that no gene is called by.
+# Columns for single perturbations: a label, and a statistic that is not the name of a gene.
 _PLAIN_LOGS = "lfc logfc log_fc log_fold_change logfoldchange".split()
 _EFFECTS = frozenset({*LOG2, *LN, *LOG10, *_PLAIN_LOGS})
 _ALL_WHATS = {*_EFFECTS, *LOGS, *ERRORS, *P_VALUES, *ADJUSTED, *STATISTICS}
@@ -89,7 +89,7 @@ _OF_ONE = (
 
 @dataclass(frozen=True)
 class EffectColumns:
-    """Columns of a long table; None where there is none."""
+    """Columns of a long table; None if missing."""
 
     perturbation: str | None
     gene: str | None
@@ -103,16 +103,17 @@ class EffectColumns:
 
 
 def find_like(table: pd.DataFrame, pattern: re.Pattern[str], without: Iterable[str | None] = ()) -> str | None:
-    """Return the only column, other than some, whose name looks like that; None if none or several do."""
+    """Return the only column, except those in `without`, whose name matches; None if none or several do."""
     left_out = set(without)
     alike = [column for column in table.columns if column not in left_out and pattern.fullmatch(plain(column))]
     return alike[0] if len(alike) == 1 else None
 
 
 def find_columns(table: pd.DataFrame, given: dict[str, str | None]) -> EffectColumns:
-    """Find the columns of a long table under their usual names, where they are not given.
+    """Find the columns of a long table by their common names, unless they are given.
 
-    `given` has those that the user names, under ``"perturbation"``, ``"gene"``, ``"lfc"``, ``"lfc_se"``, ``"statistic"`` and ``"p_value"``.
+    `given` has the columns named by the user, under ``"perturbation"``, ``"gene"``, ``"lfc"``, ``"lfc_se"``,
+    ``"statistic"`` and ``"p_value"``.
     """
     named = [column for column in given.values() if column is not None]
     lfc = given["lfc"] or find_column(table, [*LOG2, *LN, *LOG10, *LOGS], named)
@@ -120,7 +121,7 @@ def find_columns(table: pd.DataFrame, given: dict[str, str | None]) -> EffectCol
     lfc = lfc or find_like(table, _LIKE_LFC, [*named, se])
     if lfc is None and find_column(table, ["se_b"]) is not None:
         lfc = find_column(table, ["b"], named)  # sleuth
-    # In GENES the measured gene comes first where its name is clear: "target_gene" may be either.
+    # GENES begins with names that clearly mean the measured gene; "target_gene" may be either.
     perturbation = given["perturbation"] or (
         find_column(table, PERTURBATIONS[: PERTURBATIONS.index("intervention")], [*named, lfc])
         or find_like(table, _LIKE_PERTURBATION, [*named, lfc, se])
@@ -133,7 +134,8 @@ def find_columns(table: pd.DataFrame, given: dict[str, str | None]) -> EffectCol
     p_value = given["p_value"] or find_column(table, P_VALUES, named)
     unsure = statistic is not None and not squared and not given["statistic"] and p_value is not None
     if unsure and lfc is not None and table.columns.is_unique:
-        # Of effects up and down, a statistic that is never negative need not be z or t: it may be a sum of ranks (pertpy).
+        # # If effects have both signs, a statistic that is never negative may not be z or t: it may be a rank sum
+        # (pertpy).
         values, effects = (to_numbers(table[name]) for name in (statistic, lfc))
         statistic = None if values.min() >= 0 > effects.min() else statistic
     return EffectColumns(
@@ -150,9 +152,9 @@ def find_columns(table: pd.DataFrame, given: dict[str, str | None]) -> EffectCol
 
 
 def columns_by_perturbation(table: pd.DataFrame) -> dict[str, dict[str, list[object]]]:
-    """Return the columns of each perturbation by their statistic, ``"KLF1_log2FC"`` beside ``"KLF1_padj"``; empty if these are none.
+    """Return each perturbation's columns by statistic (``"KLF1_log2FC"``, ``"KLF1_padj"``); empty if there are none.
 
-    Names of statistics may stand before or behind those of perturbations, two of which at least have effects.
+    Names of statistics may come before or after those of perturbations, at least two of which must have effects.
     """
     found: dict[str, dict[str, list[object]]] = {}
     for column in table.columns:
@@ -166,10 +168,10 @@ def columns_by_perturbation(table: pd.DataFrame) -> dict[str, dict[str, list[obj
 
 
 def by_perturbation(table: pd.DataFrame, found: Mapping[str, Mapping[str, Sequence[object]]]) -> pd.DataFrame:
-    """Return a long table from one with columns for each perturbation, as :func:`columns_by_perturbation` found them.
+    """Convert a table with columns for each perturbation, found by :func:`columns_by_perturbation`, to a long table.
 
-    Columns without a perturbation are kept where they are no numbers, as those of genes. ValueError if a perturbation has several
-    columns of effects, or effects under another name than the rest.
+    Columns without a perturbation are kept if they are not numbers, such as names of genes. Raises a ValueError if a
+    perturbation has several columns of effects, or effects under a different name from the rest.
     """
     used = {column for columns in found.values() for of in columns.values() for column in of}
     rest = [column for column in table.columns if column not in used]
@@ -193,12 +195,12 @@ def by_perturbation(table: pd.DataFrame, found: Mapping[str, Mapping[str, Sequen
     names = {what: str(of[0]) for columns in found.values() for what, of in columns.items() if what in _EFFECTS}
     if len(names) > 1:
         raise ValueError(
-            f"Each perturbation has columns of its own, but effects have several names, as in {', '.join(map(repr, names.values()))}. "
-            "Bring them to one scale and one name, as with `table.rename(columns={'KLF1_lfc': 'KLF1_log2FC'})`."
+            f"Each perturbation has its own columns, but effects have several names, as in {', '.join(map(repr, names.values()))}. "
+            "Use one scale and one name, for example with `table.rename(columns={'KLF1_lfc': 'KLF1_log2FC'})`."
         )
-    logger.info("Each perturbation has columns of its own, such as %r.", *names.values())
+    logger.info("Each perturbation has its own columns, such as %r.", *names.values())
     if numbers:
-        logger.info("Not read, as they belong to no perturbation: %s.", shorten(map(repr, numbers)))
+        logger.info("Ignored, because they belong to no perturbation: %s.", shorten(map(repr, numbers)))
     if without:
         warn_user(
             f"{len(without)} columns belong to a perturbation that has no effects, or repeat another, and are not read: "
@@ -212,7 +214,7 @@ def by_perturbation(table: pd.DataFrame, found: Mapping[str, Mapping[str, Sequen
 
 
 def base_of(name: object, columns: Sequence[object] = ()) -> tuple[str, str]:
-    """Return the base that the name of effects tells, ``"2"``, ``"e"``, ``"10"`` or ``""``, and by what it is told."""
+    """Return the base that a name of effects implies (``"2"``, ``"e"``, ``"10"`` or ``""``), and the evidence for it."""
     word = plain(name)
     for base, names in (("2", LOG2), ("e", LN), ("10", LOG10)):
         if word in names:

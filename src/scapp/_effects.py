@@ -1,4 +1,4 @@
-"""Settings that an AnnData of effects remembers, so that users need not repeat them, and the types of perturbations."""
+"""Settings stored with an AnnData of effects, so that users need not repeat them, and the types of perturbations."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from scapp._controls import Control
 
-# What each type is called in the field, in lower case and without hyphens; and what it does to its target. "CRISPR" alone
-# is not among them: collections of screens write it for activation and interference too.
+# # Common names of each type, in lower case and without hyphens, and its effect on the target. "CRISPR" alone is left
+# out, because collections of screens also use it for activation and interference.
 _TYPES = {
     "knockout": ("knockout", "ko", "crisprko", "cas9", "crisprcas9", "deletion"),
     "interference": ("interference", "knockdown", "kd", "crispri", "crisproff", "rnai", "shrna", "sirna"),
@@ -29,7 +29,7 @@ DIRECTION = {"knockout": -1, "interference": -1, "activation": 1}
 
 
 def effects_record(adata: AnnData) -> Mapping[str, Any] | None:
-    """Return what :func:`scapp.pp.pseudobulk` or :func:`scapp.pp.read_effects` recorded, None for any other AnnData."""
+    """Return the record of :func:`scapp.pp.pseudobulk` or :func:`scapp.pp.read_effects`; None for any other AnnData."""
     if not isinstance(adata, AnnData):
         raise TypeError(f"Expected an AnnData, found {type(adata).__name__}.")
     records = scapp_uns(adata)
@@ -41,7 +41,7 @@ def effects_record(adata: AnnData) -> Mapping[str, Any] | None:
 
 
 def label_column(adata: AnnData, perturbation_key: str) -> str:
-    """Return the column of labels: where the usual name was given, the one that the effects remember."""
+    """Return the column of labels; if the default name was given, the one stored with the effects."""
     if perturbation_key != Key.obs.PERTURBATION:
         return perturbation_key
     recorded = (effects_record(adata) or {}).get("perturbation_key")
@@ -51,7 +51,7 @@ def label_column(adata: AnnData, perturbation_key: str) -> str:
 def control_label(adata: AnnData, control: Control, perturbation_key: str | None = None) -> Control:
     """Return the label of the control cells; None for effects, which have no rows for controls.
 
-    With the column of labels, effects are also known by their form: ``layers["lfc"]``, each label once, and no control.
+    Given the column of labels, effects are also recognised by ``layers["lfc"]``, unique labels and no control.
     """
     if effects_record(adata) is not None:
         return None
@@ -63,7 +63,7 @@ def control_label(adata: AnnData, control: Control, perturbation_key: str | None
 
 
 def effects_layer(adata: AnnData, control: Control, layer: str | None) -> str | None:
-    """Return the layer of the expression, or of the log-fold-changes: ``"lfc"`` where effects have it and none was named."""
+    """Return the layer of the expression or log-fold-changes: by default ``"lfc"`` for effects that have it."""
     is_default = layer is None and control is None and Key.layers.LFC in adata.layers
     return Key.layers.LFC if is_default else layer
 
@@ -76,11 +76,11 @@ def added_keys(adata: AnnData, group: str, slot: Mapping[str, Any]) -> list[str]
 def fill_own_targets(
     values: NDArray[np.floating], perturbations: Sequence[Sequence[str]], genes: pd.Index
 ) -> NDArray[np.floating]:
-    """Fill values that are NaN because a gene was perturbed itself, which many tables mask.
+    """Fill values that are NaN because the gene itself was perturbed, which many tables mask.
 
-    `values`, of shape (n_perturbations, n_genes), is not changed; `perturbations` has the genes of each row, `genes` the names of
-    the columns. In a copy, such values take the median of the gene over the perturbations of others, so that they tell nothing;
-    without any, the same array is returned. Any other NaN stays.
+    `values`, shape (n_perturbations, n_genes), is not changed; `perturbations` has the genes of each row, and `genes`
+    the names of the columns. In a copy, such values are replaced by the median of the gene over perturbations of other
+    genes, so that they carry no information. Without such values, the same array is returned. Any other NaN is kept.
     """
     places = genes.get_indexer([gene for of in perturbations for gene in of])
     rows = np.repeat(np.arange(len(perturbations)), [len(of) for of in perturbations])
@@ -99,6 +99,6 @@ def fill_own_targets(
 
 
 def perturbation_type(name: object) -> str | None:
-    """Return the type of perturbation that a usual name means; None if it is no such name."""
+    """Return the type of perturbation for a common name; None if the name is unknown."""
     plain = str(name).lower().replace("-", "").replace("_", "").replace(" ", "")
     return next((kind for kind, names in _TYPES.items() if plain in names), None)

@@ -1,8 +1,8 @@
 """Perturbation labels: their grammar (``"KLF1"``, ``"CEBPA+KLF1"``, ``"KLF1+ctrl"``), and reading them from ``adata.obs``.
 
-A label names the perturbed genes, joined by a separator, in any order. Tokens are compared whole, never
-as substrings, and the control token is dropped, so that ``"KLF1+ctrl"``, ``"ctrl+KLF1"`` and ``"KLF1"`` are
-one perturbation. The canonical form is the tuple of its genes in alphabetical order.
+A label names the perturbed genes in any order, joined by a separator. Tokens are compared whole, never as substrings,
+and the control token is dropped, so ``"KLF1+ctrl"``, ``"ctrl+KLF1"`` and ``"KLF1"`` are the same perturbation. The
+canonical form is the tuple of its genes in alphabetical order.
 """
 
 from __future__ import annotations
@@ -35,31 +35,32 @@ from scapp._warn import warn_user
 logger = logging.getLogger(__name__)
 
 SEPARATOR = "+"
-# A control may hold the separator itself, as in "non_targeting_00012_sg1": so many tokens in a row are looked at together.
+# # Number of successive tokens to examine together, because a control name may contain the separator
+# ("non_targeting_00012_sg1").
 LONGEST_CONTROL = 5
 Perturbation = tuple[str, ...]
-# What joins the genes of a combination elsewhere. Those in front occur in no symbol.
+# Separators that other tools use between the genes of a combination. The first ones occur in no symbol.
 JOINS = ("+", "|", ";", ",", "&", " and ", "/", ":", "__", "_", "-", " ")
 WEAK_JOINS = ("-", " ")
-# Any other join: signs, also several in a row, and words.
+# Any other separator: one or more signs, and words.
 OTHER_JOIN = re.compile(r"\s*[^\w\s]+\s*|_{2,}|\s+(?:and|x|plus|with)\s+", re.IGNORECASE)
-# A list or tuple that was made text: "['KLF1']".
+# A list or tuple that was converted to text: "['KLF1']".
 LIST_AS_TEXT = re.compile(r"[\[(]\s*['\"].*['\"]\s*,?\s*[\])]")
-# What stands around the name of a gene where a label says how it was perturbed: "KLF1_KO", "CRISPRi_KLF1", "siKLF1".
+# Affixes of labels that say how the gene was perturbed: "KLF1_KO", "CRISPRi_KLF1", "siKLF1".
 DECORATED = re.compile(
     r"(?:(?:sg|sh|si)[\s_.:\-]*|(?:crispr[ia]?|ko|kd|oe|\d+)[\s_.:\-]+)?(?P<gene>.+?)"
     r"(?:[\s_.:\-(]+(?:ko|kd|oe|ki|crispr[iako]?|knock_?(?:out|down)|null|mut|het|hom|rep|[ia])?\d*|[-+]/-|(?:sg|g|p1p|p)\d+)?\)?",
     re.IGNORECASE,
 )
-# The name of a guide: a gene, and behind it a number, a letter, a transcript or a spacer.
+# The name of a guide: a gene followed by a number, a letter, a transcript or a spacer.
 GUIDE = re.compile(
     r"(?:(?-i:sgRNA|gRNA|sg|g|sh)|(?:sgrna|grna|sg|g|sh)[_.\- ])?[_.\- ]?(?P<gene>.+?)(?:[_.\-# (]+(?:sg|sgrna|grna|guide|g|i|sh|MP)?[_.\-#]?"
     r"(?:\d+|[A-Za-z]|P1P2|P1|P2|MP[A-Z]|[ACGT]{10,})\)?)+",
     re.IGNORECASE,
 )
-# As GEARS names conditions: cell line, genes, and how many.
+# Condition names of GEARS: cell line, genes, and number of genes.
 GEARS_CONDITION = re.compile(r"[^_]+_.+_1(?:\+1)+|[^_]+_ctrl_1")
-# As Weissman's libraries name guides: gene, strand, position and transcript.
+# Guide names in the libraries of the Weissman lab: gene, strand, position and transcript.
 GUIDE_WITH_STRAND = re.compile(r".+_[+-]_\d+\.\d+.*")
 
 
@@ -68,12 +69,12 @@ def parse_label(
 ) -> Perturbation:
     """Read one label, such as ``"KLF1"``, ``"KLF1+CEBPA"``, ``"ctrl+KLF1"`` or the control label itself.
 
-    `control` is the label of control cells; the usual names of controls are understood as well. A list names several, and then
-    no others are controls. None: no cells are, but the usual names inside a combination are dropped, except for those in `genes`,
-    which controls are often called although they are genes. `sep` joins the genes of a combination.
+    `control` is the label of control cells; common control names are recognised too. If it is a list, only the names in
+    it are controls. If it is None, no label is a control, but common control names inside a combination are dropped,
+    except for those in `genes`, which are genes in spite of their names. `sep` joins the genes of a combination.
 
-    Returns the perturbed genes in alphabetical order; empty for a control. ValueError if the label is missing, has an empty part, or
-    names a gene twice.
+    Returns the perturbed genes in alphabetical order; empty for a control. Raises a ValueError if the label is missing,
+    has an empty part, or names a gene twice.
     """
     if not sep:
         raise ValueError("The separator of the genes in a label must not be empty; the usual one is '+'.")
@@ -109,7 +110,7 @@ def _mend_type(label: object) -> str:
 
 
 def _drop_control(tokens: list[str], control: Control, sep: str, known: Collection[str]) -> list[str]:
-    """Return the tokens without controls, each of which may be several tokens in a row."""
+    """Return the tokens without controls, whose names may span several tokens."""
     named = named_controls(control)
     longest = max(LONGEST_CONTROL, *(1 + name.count(sep) for name in named or ("",)))
     genes: list[str] = []
@@ -131,7 +132,7 @@ def _drop_control(tokens: list[str], control: Control, sep: str, known: Collecti
 def parse_labels(
     labels: Iterable[str], *, control: Control = "control", sep: str = SEPARATOR, genes: Iterable[str] = ()
 ) -> list[Perturbation]:
-    """Read many labels (each distinct one once); see :func:`parse_label`."""
+    """Read many labels, parsing each distinct one only once; see :func:`parse_label`."""
     labels, known = list(labels), frozenset(genes)
     distinct = {
         label: parse_label(label, control=control, sep=sep, genes=known)
@@ -141,13 +142,13 @@ def parse_labels(
 
 
 def refuse_text(given: object, what: str) -> None:
-    """Raise if one text is given where a list of `what` is expected, which would be read letter by letter."""
+    """Raise if a single string is given instead of a list of `what`, because it would be read letter by letter."""
     if isinstance(given, str):
         raise TypeError(f"Expected a list of {what}, found the text {given!r}. Pass [{given!r}].")
 
 
 def list_labels(perturbations: Iterable[str]) -> list[str]:
-    """Return the labels that are asked for; TypeError if they are no list of texts, ValueError if there is none, or one is asked twice."""
+    """Return the given labels; TypeError if they are not a list of strings, ValueError if empty or with duplicates."""
     refuse_text(perturbations, "labels")
     if isinstance(perturbations, pd.DataFrame):
         raise TypeError(
@@ -171,10 +172,10 @@ def list_labels(perturbations: Iterable[str]) -> list[str]:
             f"{str(others[0])[:60]}. Pass the labels as strings: [str(label) for label in …]."
         )
     if not names:
-        raise ValueError("No perturbation is asked: the list of labels is empty.")
+        raise ValueError("The list of perturbations is empty. Pass at least one label.")
     if len(set(names)) < len(names):
         twice = [name for name, n in count_labels(names).items() if n > 1]
-        raise ValueError(f"These labels are asked more than once: {shorten(twice)}. Ask each once.")
+        raise ValueError(f"These labels occur more than once: {shorten(twice)}. Pass each label once.")
     return list(map(str, names))
 
 
@@ -184,15 +185,16 @@ def format_label(genes: Iterable[str], *, sep: str = SEPARATOR) -> str:
 
 
 def check_control(labels: Iterable[str], control: Control, *, sep: str = SEPARATOR, genes: Iterable[str] = ()) -> None:
-    """Raise unless some labels, one for each cell, are the named control (not None), and no others could be meant as well.
+    """Raise unless some of the labels of cells are the named control (not None), and no others could be controls too.
 
-    Names that are taken as controls beside those that were named (``"NTC_1"`` where ``"NTC"`` was) are logged with
-    their counts; a warning names labels that resemble controls and are taken as genes, and parts of combinations that may be one of
-    `genes` or a control. The error names the usual controls that do occur, with their counts, or else the labels most like `control`.
+    Additional names that are read as controls (``"NTC_1"`` if ``"NTC"`` was given) are logged with their counts. A
+    warning names labels that resemble controls but are read as genes, and parts of combinations that may be one of
+    `genes` or a control. The error names the common controls that occur, with their counts, or else the labels most
+    similar to `control`.
     """
     counts = count_labels(labels)
     names = named_controls(control)
-    # Labels that are named controls, those with other usual names of controls, and those that resemble them.
+    # Labels that are the given controls, that have other common control names, and that resemble controls.
     found: dict[str, int] = {}
     others: dict[str, int] = {}
     kept: dict[str, int] = {}
@@ -219,9 +221,9 @@ def check_control(labels: Iterable[str], control: Control, *, sep: str = SEPARAT
         raise ValueError(f"No observation is labelled {_or(names)}, the control. {mend}")
     if others and not complete:
         raise ValueError(
-            f"Beside {sum(found.values()):,} observations labelled {_or(names)}, {sum(others.values()):,} have names that "
-            f"controls usually have: {show_counts(others)}. Take them as controls with "
-            f"control={_as_list([*names, *_short(others)])}, take them as genes with control={list(names)!r}, or leave them out."
+            f"{sum(found.values()):,} observations are labelled {_or(names)}, but {sum(others.values()):,} more have common control "
+            f"names: {show_counts(others)}. Read them as controls with "
+            f"control={_as_list([*names, *_short(others)])}, as genes with control={list(names)!r}, or leave them out."
         )
     absent = [
         name
@@ -235,12 +237,12 @@ def check_control(labels: Iterable[str], control: Control, *, sep: str = SEPARAT
         )
     unsaid = {name: n for name, n in found.items() if name not in names}
     if unsaid:
-        logger.info("Taken as controls: %s.", show_counts(found, 12))
+        logger.info("Controls: %s.", show_counts(found, 12))
     if complete:
         kept = kept | others
     if kept:
         warn_user(
-            f"{sum(kept.values()):,} observations are taken as perturbed, although their labels look like those of controls: "
+            f"{sum(kept.values()):,} observations are read as perturbed, although their labels look like controls: "
             f"{show_counts(kept)}. If they are controls, name them with control=[{', '.join(map(repr, names))}, …]."
         )
     known = set(genes).difference(names)
@@ -248,13 +250,13 @@ def check_control(labels: Iterable[str], control: Control, *, sep: str = SEPARAT
     dropped = dict.fromkeys(token for token in combined if not complete and token in known and doubtful(token))
     if dropped:
         warn_user(
-            f"{', '.join(map(repr, dropped))} in combinations was dropped as the name of a control, but is a gene of adata as "
-            f"well. If the gene is meant, pass control={list(names)!r}."
+            f"{', '.join(map(repr, dropped))} in combinations was dropped as the name of a control, but is also a gene of "
+            f"adata. If the gene is meant, pass control={list(names)!r}."
         )
 
 
 def count_labels(labels: Iterable[str]) -> dict[str, int]:
-    """Return how many observations have each label, in the order in which they occur first."""
+    """Return the number of observations with each label, in the order of first occurrence."""
     series = labels if isinstance(labels, pd.Series) else pd.Series(list(labels), dtype=object)
     return {str(label): int(n) for label, n in series.value_counts(sort=False).items() if n}
 
@@ -265,7 +267,7 @@ def show_counts(counts: Mapping[str, int], n: int = 5) -> str:
 
 
 def _short(labels: Iterable[str]) -> list[str]:
-    """Return names such that all labels are numbered forms of them: ``["NTC"]`` for ``["NTC_1", "NTC_2"]``."""
+    """Return names of which all labels are numbered forms: ``["NTC"]`` for ``["NTC_1", "NTC_2"]``."""
     names: list[str] = []
     for label in sorted(labels, key=len):
         if is_named(label, names):
@@ -289,7 +291,7 @@ def perturbed_genes(perturbations: Iterable[Perturbation]) -> list[str]:
 
 
 def encode(perturbations: Sequence[Perturbation], nodes: Sequence[str]) -> sparse.csr_matrix:
-    """Return the multi-hot matrix of perturbations over genes, float32 of shape (n_perturbations, n_nodes); see :func:`check_known`."""
+    """Return the float32 multi-hot matrix (n_perturbations, n_nodes) of perturbations; see :func:`check_known`."""
     check_known(perturbations, nodes)
     column = {gene: i for i, gene in enumerate(nodes)}
     sizes = np.fromiter((len(genes) for genes in perturbations), dtype=np.int64, count=len(perturbations))
@@ -302,7 +304,7 @@ def encode(perturbations: Sequence[Perturbation], nodes: Sequence[str]) -> spars
 
 
 def check_known(perturbations: Iterable[Perturbation], nodes: Sequence[str]) -> None:
-    """Raise if a perturbed gene is not a node, naming it, its near matches and the call that adds it."""
+    """Raise an error if a perturbed gene is not a node, with its near matches and the call that adds it."""
     known = set(nodes)
     unknown = [gene for gene in perturbed_genes(perturbations) if gene not in known]
     if not unknown:
@@ -330,7 +332,7 @@ def near_matches(name: str, choices: Iterable[str], n: int = 3) -> list[str]:
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """Return a question that ends a message, such as ``" Did you mean 'KLF1'?"``; "" where nothing is alike."""
+    """Return a question for the end of a message, such as ``" Did you mean 'KLF1'?"``; "" if nothing is similar."""
     like = near_matches(name, choices)
     return f" Did you mean {' or '.join(map(repr, like))}?" if like else ""
 
@@ -340,16 +342,16 @@ def read_perturbations(
 ) -> list[Perturbation]:
     """Return the perturbed genes of each cell, or of each row of effects, in alphabetical order; empty for a control.
 
-    `control` is None if there are none. With `effects_allowed`, a table of effects (each observation its own perturbation, none of
-    them a control) may pass although `control` is given.
+    `control` is None if there are none. With `effects_allowed`, a table of effects (every observation a different
+    perturbation, and none a control) is accepted even if `control` is given.
 
     Raises
     ------
     ValueError
-        If the column is missing, an observation has no label, a label cannot be read or would be misread, none is labelled
-        `control`, or other labels are usual names of controls.
+        If the column is missing, an observation has no label, a label cannot be read or would be misread, none is
+        labelled `control`, or other labels are common control names.
     TypeError
-        If `adata` is no AnnData.
+        If `adata` is not an AnnData.
     """
     if not isinstance(adata, AnnData):
         raise TypeError(f"Expected an AnnData, found {type(adata).__name__}.")
@@ -394,26 +396,26 @@ def _check_missing(counts: Mapping[str, int], known: set[str], key: str, sep: st
 
 
 def _check_guides(counts: Mapping[str, int], tokens: Mapping[str, int], key: str, sep: str) -> None:
-    """Raise if the separator cuts the names of guides or conditions in two."""
+    """Raise if the separator splits the names of guides or conditions."""
     condition = [label for label in counts if "+" in label and GEARS_CONDITION.fullmatch(label)]
     if condition:
         raise ValueError(
-            f"Labels such as {shorten(map(repr, condition), 2)} name the cell line and the number of genes as well, as GEARS "
-            f"does in 'condition_name'. Pass perturbation_key='condition', or leave these parts out of adata.obs[{key!r}]."
+            f"Labels such as {shorten(map(repr, condition), 2)} also contain the cell line and the number of genes, as in "
+            f"'condition_name' of GEARS. Pass perturbation_key='condition', or remove these parts from adata.obs[{key!r}]."
         )
     stranded = [label for label in counts if GUIDE_WITH_STRAND.fullmatch(label)]
     numbers = {token for token in tokens if token.isdecimal()}
     if stranded or (numbers and len(numbers) < len(tokens)):
         of = stranded or [label for label in counts if not numbers.isdisjoint(map(str.strip, label.split(sep)))]
         raise ValueError(
-            f"Labels such as {shorten(map(repr, of), 2)} are names of guides, it seems, which sep={sep!r} cuts: "
-            f"{'strands' if stranded else 'numbers'} are no genes. Label the cells with `scapp.pp.guides_to_perturbations(adata, "
+            f"Labels such as {shorten(map(repr, of), 2)} seem to be names of guides, which sep={sep!r} splits: "
+            f"{'strands' if stranded else 'numbers'} are not genes. Label the cells with `scapp.pp.guides_to_perturbations(adata, "
             f"calls_key={key!r}, targets=r'([^_]+)_.+', key_added='target')`, and pass perturbation_key='target'."
         )
 
 
 def _check_separator(tokens: Mapping[str, int], known: set[str], control: Control, sep: str) -> None:
-    """Raise if another separator cuts labels into known genes."""
+    """Raise if another separator splits labels into known genes."""
     alone = {token for token in tokens if not any(join in token for join in JOINS[:-3])}
     for join in JOINS:
         if join == sep:
@@ -447,11 +449,11 @@ def _check_separator(tokens: Mapping[str, int], known: set[str], control: Contro
 
 
 def _refuse_join(joined: Mapping[str, int], join: str, sep: str) -> None:
-    """Raise; or only warn, where the join occurs in symbols as well."""
+    """Raise, or only warn if the separator also occurs in symbols."""
     message = (
-        f"{len(joined)} labels are taken as one gene each, but {join!r} cuts them into known genes: {show_counts(joined)}. "
-        f"Pass sep={join!r}, which joins the genes of a combination here (found sep={sep!r}); if labels have several "
-        f"separators, bring them to one first, as with `adata.obs[key].str.replace({join!r}, {sep!r}, regex=False)`."
+        f"{len(joined)} labels are read as one gene each, but {join!r} splits them into known genes: {show_counts(joined)}. "
+        f"Pass sep={join!r} if it joins the genes of a combination here (found sep={sep!r}); if labels have several "
+        f"separators, unify them first, for example with `adata.obs[key].str.replace({join!r}, {sep!r}, regex=False)`."
     )
     if join not in WEAK_JOINS:
         raise ValueError(message)
@@ -459,7 +461,7 @@ def _refuse_join(joined: Mapping[str, int], join: str, sep: str) -> None:
 
 
 def _warn_of_guides(tokens: Mapping[str, int], known: set[str], key: str) -> None:
-    """Warn of labels that are known genes, or the same gene, but for the number of a guide, the case or what was done to them."""
+    """Warn of labels that match a known gene except for a guide number, the case or the kind of perturbation."""
     genes: dict[str, list[str]] = {}
     by_case = {gene.lower(): gene for gene in known}
     others: dict[str, str] = {}
@@ -484,7 +486,7 @@ def _warn_of_guides(tokens: Mapping[str, int], known: set[str], key: str) -> Non
         prefix = "sg" if re.match(r"sg[A-Z]", example) else ""
         pattern = f"r'{prefix}([^_]+)_.+'" if "_" in example else f"r'{prefix}(.+?)[.\\-# ]?\\d*'"
         warn_user(
-            f"{len(guides)} labels look like names of guides, each of which is taken as a perturbation of its own: "
+            f"{len(guides)} labels look like names of guides, each of which is read as a separate perturbation: "
             f"{show_counts(guides)}. To join the guides of a gene, label the cells with "
             f"`scapp.pp.guides_to_perturbations(adata, calls_key={key!r}, targets={pattern}, key_added='target')`."
         )
@@ -498,13 +500,13 @@ def _warn_of_guides(tokens: Mapping[str, int], known: set[str], key: str) -> Non
 
 
 def is_effects(perturbations: list[Perturbation]) -> bool:
-    """Return whether these are the rows of a table of effects: each perturbation once, and no control."""
+    """Return whether these are the rows of a table of effects, with each perturbation once and no control."""
     distinct = set(perturbations)
     return len(distinct) == len(perturbations) and () not in distinct
 
 
 def column_of_obs(adata: AnnData, key: str, argument: str) -> pd.Series:
-    """Return a column of ``adata.obs`` without missing values, or an error that names the argument and the columns there are."""
+    """Return a column of ``adata.obs`` without missing values; errors name the argument and the existing columns."""
     if not isinstance(key, str):
         raise TypeError(
             f"{argument} names one column of adata.obs, found the {type(key).__name__} {key!r}. Join several into one first, as in "

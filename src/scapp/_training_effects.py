@@ -1,4 +1,4 @@
-"""Read the effects that a model, a baseline or a benchmark is fitted to; all take or refuse the same tables."""
+"""Read the effects for fitting a model, a baseline or a benchmark; all accept or refuse the same tables."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from scapp._keys import Key
 from scapp._labels import SEPARATOR, Perturbation, format_label, read_perturbations
 from scapp._warn import warn_user
 
-# Natural log-fold-changes are of the order of one.
+# Natural log-fold-changes are on the order of one.
 LARGEST_LFC = 50.0
-# Columns of obs that tell how well each effect was measured, where there are no standard errors.
+# Columns of obs that indicate how well each effect was measured, if there are no standard errors.
 DEPTH = ("n_cells", "total_umi", "total_counts", "ncounts", "n_counts", "nCount_RNA", "n_umi")
 
 
 @dataclass(frozen=True)
 class TrainingEffects:
-    """Effects of n perturbations on the measured genes, checked.
+    """Checked effects of n perturbations on the measured genes.
 
-    `lfc` and `lfc_se`, the standard errors or None, have the shape (n, n_measured); `genes` names the columns. `control_mean`
-    is the mean expression of the control cells, of shape (n_measured,), or None; `depth` the cells or counts behind each
-    perturbation, by the name of its column of `obs`. `source` is the AnnData that was given.
+    `lfc` and `lfc_se` (standard errors, or None) have the shape (n, n_measured), and `genes` names the columns.
+    `control_mean` is the mean expression of the control cells, shape (n_measured,), or None. `depth` holds the number
+    of cells or counts of each perturbation, by the name of its column of `obs`. `source` is the given AnnData.
     """
 
     perturbations: list[Perturbation]
@@ -42,7 +42,7 @@ class TrainingEffects:
 
     @property
     def labels(self) -> list[str]:
-        """The label of each perturbation, genes in alphabetical order."""
+        """The label of each perturbation, with genes in alphabetical order."""
         return [format_label(genes) for genes in self.perturbations]
 
     @property
@@ -51,7 +51,7 @@ class TrainingEffects:
         return {p[0]: row for p, row in zip(self.perturbations, self.lfc, strict=True) if len(p) == 1}
 
     def to_anndata(self) -> AnnData:
-        """Return the effects alone, with their labels as names: layers and depth, NaN for genes that were not measured."""
+        """Return only layers and depth of the effects, named by label, with NaN for genes that were not measured."""
         measured = measured_mask(self.source)
         layers = {}
         for name, values in ((Key.layers.LFC, self.lfc), (Key.layers.LFC_SE, self.lfc_se)):
@@ -67,16 +67,17 @@ class TrainingEffects:
 def read_effects(
     effects: AnnData, *, layer: str | None, perturbation_key: str = Key.obs.PERTURBATION, sep: str = SEPARATOR
 ) -> TrainingEffects:
-    """Read effects that something is fitted to: one observation per perturbation, no controls, log-fold-changes in `layer` (`X` if None).
+    """Read effects for fitting: one observation per perturbation, no controls, log-fold-changes in `layer` or `X`.
 
-    Nothing is changed. Values that are NaN because a gene was perturbed itself are filled; see :func:`scapp._effects.fill_own_targets`.
+    Nothing is changed. Values that are NaN because the gene itself was perturbed are filled; see
+    :func:`scapp._effects.fill_own_targets`.
 
     Raises
     ------
     ValueError
-        If a label cannot be read, an observation is a control, two are the same perturbation, no gene was measured, or
-        the values are no log-fold-changes: not finite, counts, or larger than 50; and for standard errors, control means and
-        numbers of cells that cannot be true.
+        If a label cannot be read, an observation is a control, two observations are the same perturbation, no gene was
+        measured, or the values are not log-fold-changes (not finite, counts, or larger than 50); also for impossible
+        standard errors, control means and numbers of cells.
     """
     perturbations = read_perturbations(effects, perturbation_key=perturbation_key, control=None, sep=sep)
     check_gene_names(effects)
@@ -154,7 +155,7 @@ def _check_lfc(values: NDArray[np.float64], genes: pd.Index, where: str) -> None
         raise ValueError(
             f"{where} holds no negative value and looks like counts or expression, not like log-fold-changes. "
             "If these are cells, pass control='…' with the label of the control cells; "
-            "if the log-fold-changes stand in a layer, name it with layer='lfc'."
+            "if the log-fold-changes are in a layer, name it with layer='lfc'."
         )
     if np.abs(values).max() > LARGEST_LFC:
         raise ValueError(
@@ -178,7 +179,7 @@ def _depth(effects: AnnData) -> dict[str, NDArray[np.float64]]:
             depth = effects.obs[column].to_numpy(dtype=np.float64)
             if not (np.isfinite(depth).all() and (depth > 0).all()):
                 raise ValueError(
-                    f"adata.obs[{column!r}] must be a number above 0 for each perturbation, since it tells the noise of its "
+                    f"adata.obs[{column!r}] must be a number above 0 for each perturbation, because it determines the noise of its "
                     f"effects; found {shorten(sorted(set(depth[~(depth > 0)])))}. "
                     f"Correct it, or remove it with `del adata.obs[{column!r}]`."
                 )
