@@ -15,27 +15,27 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
-DESCRIPTION = "Predict the effects of gene perturbations that nobody has measured."
+DESCRIPTION = "Predict the effects of gene perturbations that have not been measured."
 DEMO = """\
-Run scapp's main job from beginning to end: effects from a screen, a network, training, predictions.
+Run the whole workflow of scapp: effects from a screen, a network, training, predictions.
 A fifth of the combinations and of the single perturbations is held out, predicted and scored.
-Without --data a screen is simulated; nothing is downloaded."""
+Without --data, a screen is simulated. Nothing is downloaded."""
 BENCHMARK = """\
-Judge methods by how well they predict effects that were held out: all baselines and APP, on your screen (--screen),
-on the measured tasks (--data), or on a simulated screen; nothing is downloaded. Prints who won and by how much, and
-writes scores.parquet and one figure. Predictions that are in the output folder already are kept, if nothing that they
-depend on has changed."""
+Compare how well methods predict held-out effects: all baselines and APP, on your screen (--screen), on the measured
+tasks (--data), or on a simulated screen. Nothing is downloaded. Prints which method won and by how much, and writes
+scores.parquet and one figure. Existing predictions in the output folder are kept, unless something on which they
+depend has changed."""
 
 
 REPORT = """\
-Write one page about a screen: what was read, controls, cells and efficacy of each perturbation, the coverage of the
-network, accuracy on held-out perturbations beside baselines and noise ceilings, the strongest predictions with their
-probabilities, pairs that interact, and what to measure next. What the data do not allow is said on the page.
-Without --data a screen is simulated; nothing is downloaded."""
+Write one page about a screen: what was read, controls, cells and efficacy of each perturbation, coverage of the
+network, accuracy on held-out perturbations compared with baselines and noise ceilings, the strongest predictions
+with their probabilities, interacting pairs, and what to measure next. The page also says which questions the data
+cannot answer. Without --data, a screen is simulated. Nothing is downloaded."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command with `argv`, the arguments of the process if None.
+    """Run the command with `argv`, by default the arguments of the process.
 
     Returns the exit status: 0, 1 if a method of the benchmark failed, or 2 for input that cannot be used.
     """
@@ -58,28 +58,28 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    demo = command("demo", "the whole way on a simulated screen or on yours", DEMO, _demo)
+    demo = command("demo", "run the whole workflow on a simulated screen or on yours", DEMO, _demo)
     _add_screen(demo)
     add = demo.add_argument
     add("--seed", type=int, default=0, help="of simulation and hold-out (default: 0)")
     add("--output", type=Path, default=Path("scapp_demo"), metavar="FOLDER", help="default: scapp_demo")
-    add("--overwrite", action="store_true", help="replace the folder if it is there")
+    add("--overwrite", action="store_true", help="replace an existing folder")
 
     report = command("report", "one page about a screen, simulated or yours", REPORT, _report)
     _add_screen(report)
     add = report.add_argument
     add("--kind", help="interference, activation, knockout, or a column with it, to judge efficacy")
-    add("--splits", type=int, default=2, metavar="N", help="how often perturbations are held out (2)")
+    add("--splits", type=int, default=2, metavar="N", help="number of held-out splits (2)")
     add("--seed", type=int, default=0, help="of simulation and hold-out (default: 0)")
     add("--output", type=Path, default=Path("scapp_report.html"), metavar="FILE", help="default: scapp_report.html")
-    add("--overwrite", action="store_true", help="replace the file if it is there")
+    add("--overwrite", action="store_true", help="replace an existing file")
 
-    _add_benchmark(command("benchmark", "methods side by side on effects that were held out", BENCHMARK, _benchmark))
+    _add_benchmark(command("benchmark", "compare methods on held-out effects", BENCHMARK, _benchmark))
     return parser
 
 
 def _add_screen(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say how a screen of the user is read."""
+    """Add the options for reading a screen of the user."""
     add = parser.add_argument_group("your own screen").add_argument
     add("--data", type=Path, metavar="FILE.h5ad", help="cells with controls, or effects")
     add("--network", type=Path, metavar="EDGES.tsv", help="table of edges: source, target, weight")
@@ -87,7 +87,7 @@ def _add_screen(parser: argparse.ArgumentParser) -> None:
     add("--control", default="control", metavar="LABEL", help="label of control cells; 'none' for effects")
     add("--layer", metavar="LAYER", help="layer with the values; X if not given")
     add("--batch-key", metavar="COLUMN", help="compare cells with the controls of their batch")
-    add("--sep", default="+", help="what joins the genes of a combination (default: +)")
+    add("--sep", default="+", help="separator between the genes of a combination (default: +)")
     add("--gene-aliases", type=Path, metavar="FILE", help="table alias_symbol, symbol for renamed genes")
 
 
@@ -110,10 +110,10 @@ def _add_benchmark(parser: argparse.ArgumentParser) -> None:
     add("--tasks", "--task", dest="task", nargs="+", metavar="TASK", help="only these tasks; 'all' for all")
     add("--network", type=Path, metavar="EDGES.tsv", help="network for --screen; else that of --data")
     add("--gene-aliases", type=Path, metavar="FILE", help="table alias_symbol, symbol for --network")
-    add("--batch-key", metavar="COLUMN", help="of --screen: compare cells with the controls of their batch")
+    add("--batch-key", metavar="COLUMN", help="for --screen: compare cells with the controls of their batch")
     add(
         "--context-key", metavar="COLUMN",
-        help="of --screen: hold out one context after the other too, such as cell lines",
+        help="for --screen: also hold out each context in turn, such as cell lines",
     )  # fmt: skip
     add = parser.add_argument_group("who predicts").add_argument
     add(
@@ -129,11 +129,11 @@ def _add_benchmark(parser: argparse.ArgumentParser) -> None:
     )
     add = parser.add_argument_group("how").add_argument
     add("--seeds", type=int, nargs="+", metavar="N", help="only these splits")
-    add("--jobs", type=int, default=1, metavar="N", help="processes at a time (default: 1)")
+    add("--jobs", type=int, default=1, metavar="N", help="number of parallel processes (default: 1)")
     add("--quick", action="store_true", help="one split and the core methods: under two minutes")
-    add("--no-resume", action="store_true", help="make predictions anew that are there already")
+    add("--no-resume", action="store_true", help="repeat predictions that already exist")
     add("--no-progress", action="store_true", help="no progress bar")
-    add("--report", action="store_true", help="only read the scores of the folder, print and draw them anew")
+    add("--report", action="store_true", help="only read, print and draw the scores in the folder")
     add("--list", action="store_true", help="list methods and tasks, and stop")
     add("--output", type=Path, default=Path("scapp_benchmark"), metavar="FOLDER", help="default: scapp_benchmark")
 
@@ -146,7 +146,7 @@ def _benchmark(args: argparse.Namespace) -> int:
 
 def _report(args: argparse.Namespace) -> int:
     if args.data is None and args.network is not None:
-        raise ValueError("--network belongs to --data: the simulation brings its own.")
+        raise ValueError("--network needs --data, because the simulation has its own network.")
     from rich.console import Console
 
     from scapp.report import make_report
@@ -164,9 +164,9 @@ def _report(args: argparse.Namespace) -> int:
 def _demo(args: argparse.Namespace) -> int:
     if (args.data is None) != (args.network is None):
         raise ValueError(
-            "--data and --network belong together: a screen needs a network, and the simulation brings its own."
+            "Pass --data and --network together: a screen needs a network, and the simulation has its own."
         )
-    # Matplotlib, torch and scvi-tools load only now, so that --help and wrong arguments are answered at once.
+    # Import Matplotlib, torch and scvi-tools only here, so that --help and wrong arguments are answered at once.
     import matplotlib as mpl
     from rich.console import Console
 
@@ -180,11 +180,11 @@ def _demo(args: argparse.Namespace) -> int:
             screen = demo.simulated_screen(args.seed, console.print)
         else:
             screen = demo.screen_of(args.data, args.network, console.print, **_screen_options(args))
-        console.print("Training on the perturbations that are not held out …")
+        console.print("Training on the other perturbations …")
         model, predicted, scores = demo.train_and_score(screen, seed=args.seed)
         _print_scores(console, scores)
         written = demo.write(folder, model, predicted, scores)
-    console.print("`scapp report` makes one page of such a screen, with what to measure next.")
+    console.print("`scapp report` makes a page about such a screen, with suggestions of what to measure next.")
     console.print(f"Wrote {', '.join(written)} into {args.output} ({time.perf_counter() - begin:.0f} s in all)")
     return 0
 

@@ -1,4 +1,4 @@
-"""The way from a screen to scored predictions that ``scapp demo`` walks."""
+"""The workflow of ``scapp demo``, from a screen to scored predictions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Screen:
-    """Effects with their network, ready to be learned from."""
+    """Effects and their network, ready for training."""
 
     effects: ad.AnnData
     perturbation_key: str
@@ -93,10 +93,10 @@ def screen_of(
 
 
 def hold_out(effects: ad.AnnData, seed: int) -> dict[str, list[str]]:
-    """Hold out a fifth of the combinations, and a fifth of the single perturbations whose gene then occurs nowhere in training.
+    """Hold out a fifth of the combinations, and a fifth of the singles, whose genes then occur nowhere in training.
 
-    Returns for each kind the held-out perturbations, empty where there are fewer than five; and under ``"left out"`` combinations
-    of unseen genes, which are neither trained on nor scored.
+    Returns the held-out perturbations of each kind (empty if there are fewer than five), and under ``"left out"`` the
+    combinations with unseen genes, which are neither trained on nor scored.
     """
     rng = np.random.default_rng(seed)
     parsed = dict(zip(effects.obs_names, parse_labels(effects.obs_names, control=None), strict=True))
@@ -116,7 +116,7 @@ def hold_out(effects: ad.AnnData, seed: int) -> dict[str, list[str]]:
 
 
 def train_and_score(screen: Screen, *, seed: int, progress_bar: bool = True) -> tuple[APP, ad.AnnData, pd.DataFrame]:
-    """Train on the rest, predict what is held out, and score it beside the baselines.
+    """Train on the rest, predict the held-out perturbations, and score the model and the baselines.
 
     Returns the trained model, the predictions (with the observed effects in ``layers["lfc"]``) and the table of scores.
     """

@@ -38,7 +38,7 @@ def test_with_nothing_given_a_simulated_screen_is_run_scored_and_judged(small, t
     shown = " ".join(capsys.readouterr().out.split())
     for part in ("ratio to additive", "ratio to mean", "1.000", "won. The next best is", "ratios.png"):
         assert part in shown
-    for part in ("the truth without its noise would keep 0.", "precision and recall of changed genes; guessing has 0."):
+    for part in ("the truth without its noise would keep 0.", "precision-recall curve of changed genes; guessing has 0."):
         assert part in shown
 
 
@@ -183,13 +183,13 @@ def test_a_method_that_fails_is_told_and_the_others_are_scored(small, tmp_path, 
         (["--screen", "norman"], "--screen expects NAME=FILE, found 'norman'"),
         (["--screen", "norman_2019=no.h5ad"], "no file 'no.h5ad'"),
         (["--data", "nowhere"], "no folder 'nowhere'"),
-        (["--context-key", "line"], "--context-key names a column of the screens of --screen"),
+        (["--context-key", "line"], "--context-key works only with --screen"),
         (["--task", "triples"], "no task triples; there are doubles, unseen_singles"),
         (["--seeds", "9"], "No task has a split 9"),
         (["--jobs", "0"], "jobs must be at least 1"),
         (["--embedding", "x=no.csv"], "no.csv"),
         (["--predictions", "x@doubles=no.npz"], "no file of predictions 'no.npz'"),
-        (["--predictions", "x=no.npz"], "Say which: --predictions x@doubles=no.npz"),
+        (["--predictions", "x=no.npz"], "Name the task: --predictions x@doubles=no.npz"),
         (["--predictions", "x@triples=no.npz"], "no task triples"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The command ``scapp benchmark``: run methods on tasks, score them, and say who won and by how much."""
+"""The command ``scapp benchmark``: run methods on tasks, score them, and say which won and by how much."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from scapp.datasets import labelled_cells
 
 ALL = "all"
 FIGURE = "ratios.png"
-# The methods that are compared unless others are named.
+# The methods that are compared by default.
 DEFAULT = ("baseline", "APP")
 N_COLUMNS = 3
 
@@ -42,7 +42,7 @@ def main(args: argparse.Namespace) -> int:
     screens = [_pair(text, "--screen") for text in args.screen]
     embeddings = [_pair(text, "--embedding") for text in args.embedding]
     files = [_pair(text, "--predictions") for text in args.predictions]
-    choose(args.methods, quick=args.quick)  # a misspelt name is told before anything is read
+    choose(args.methods, quick=args.quick)  # report a misspelt name before anything is read
     begin = time.perf_counter()
     tasks = _tasks(args, screens)
     tasks = tasks if ALL in (args.task or []) else _chosen(tasks, args.task, others=args.data is not None)
@@ -61,7 +61,7 @@ def main(args: argparse.Namespace) -> int:
         conclude(console, args.output, [task.name for task in scored])
     console.print(f"Everything is in {args.output} ({time.perf_counter() - begin:.0f} s).")
     if failures:
-        console.print(f"{len(failures)} fit(s) failed, as said above. The same command tries them again.", style="red")
+        console.print(f"{len(failures)} fit(s) failed; see above. Repeat the command to try them again.", style="red")
     return 1 if failures else 0
 
 
@@ -93,7 +93,7 @@ def conclude(console: Console, folder: Path, tasks: Sequence[str] | None = None)
 
 
 def _print_table(console: Console, rows: pd.DataFrame, title: str, reference: str | None) -> None:
-    """Print mean L2 of each method, its ratio to the reference, and in words how it compares with the winner."""
+    """Print the mean L2 of each method, its ratio to the reference, and a comparison with the winner in words."""
     if reference not in set(rows.loc[rows["metric"] == "l2", "method"]):
         reference = None
     summary = summarise(rows, reference=reference, n_draws=1)
@@ -130,27 +130,27 @@ def _digits(value: float, n: int) -> str:
 
 
 def _explain_columns(rows: pd.DataFrame) -> list[str]:
-    """Explain the columns beside L2, and what to compare them with, if the table has them."""
+    """Explain the columns other than L2 that the table has, and what to compare them with."""
     means = rows.groupby("metric")["value"].mean()
     truth, guessed = means.get("ceiling_kept_spread", np.nan), means.get("changed_share", np.nan)
     said = []
     if "kept_spread" in means:
         best = f"; the truth without its noise would keep {truth:.2f}" if np.isfinite(truth) else ""
-        said.append(f"Kept: of the measured spread between perturbations; 0 if all are predicted alike{best}.")
+        said.append(f"Kept: share of the measured spread between perturbations; 0 if all are predicted alike{best}.")
     if np.isfinite(guessed):
-        said.append(f"Changed: area under precision and recall of changed genes; guessing has {guessed:.2f}.")
+        said.append(f"Changed: area under the precision-recall curve of changed genes; guessing has {guessed:.2f}.")
     return said
 
 
 def _draw(scores: pd.DataFrame, known: Mapping[str, Mapping[str, Any]], path: Path) -> None:
-    """Draw the ratios of all methods, a panel for each task that has its reference."""
+    """Draw the ratios of all methods, with a panel for each task that has its reference."""
     from matplotlib.figure import Figure
 
     from scapp import pl
 
     l2 = scores[scores["metric"] == "l2"]
     methods = {str(task): set(rows["method"]) for task, rows in l2.groupby("task", sort=False)}
-    # Relative to the reference of the task, or to any method where that failed.
+    # Relative to the reference of the task, or to any method if that failed.
     references = {task: known.get(task, {}).get("reference") for task in methods}
     references = {task: of if of in methods[task] else sorted(methods[task])[0] for task, of in references.items()}
     n_columns = min(N_COLUMNS, len(references))
@@ -180,7 +180,7 @@ def _tasks(args: argparse.Namespace, screens: Sequence[tuple[str, str]]) -> list
     if args.data is not None:
         if not args.data.is_dir():
             raise FileNotFoundError(
-                f"There is no folder {str(args.data)!r}. Name that of the benchmark's data with --data."
+                f"There is no folder {str(args.data)!r}. Name the folder of the benchmark's data with --data."
             )
         # Reading a task takes seconds: only those that were asked for are read.
         every = args.task is None and not screens or ALL in (args.task or [])
@@ -191,7 +191,7 @@ def _tasks(args: argparse.Namespace, screens: Sequence[tuple[str, str]]) -> list
     elif args.data is not None and screens:
         options["sources"] = string_and_annotations(args.data / "networks")
     if args.context_key and not screens:
-        raise ValueError("--context-key names a column of the screens of --screen, and there is none. Leave it out.")
+        raise ValueError("--context-key works only with --screen. Leave it out, or add --screen.")
     for name, path in screens:
         tasks += _screens.screen(name, path, **options)
         if args.context_key:
@@ -204,7 +204,7 @@ def _tasks(args: argparse.Namespace, screens: Sequence[tuple[str, str]]) -> list
 
 
 def _chosen(tasks: list[Task], asked: Sequence[str] | None, *, others: bool = False) -> list[Task]:
-    """Return the tasks of some names; with `others` a message names the measured tasks beside those that were read."""
+    """Return the tasks with given names; with `others`, the error also names measured tasks that were not read."""
     names = [*dict.fromkeys([*(MEASURED if others else []), *(task.name for task in tasks)])]
     unknown = sorted(set(asked or []) - set(names))
     if unknown:
@@ -218,7 +218,7 @@ def _methods(
     files: Sequence[tuple[str, str]],
     tasks: Sequence[Task],
 ) -> list[str | Method]:
-    # The method that ratios are relative to costs next to nothing, and a table without it says little.
+    # The reference method costs almost nothing, and a table without it says little.
     given: list[str | Method] = [*dict.fromkeys(task.reference for task in tasks)]
     given += args.methods or (CORE if args.quick else DEFAULT)
     for name, value in embeddings:
@@ -231,11 +231,11 @@ def _methods(
         name, at, of = name.partition("@")
         if not at and len(tasks) > 1:
             raise ValueError(
-                f"The predictions {name!r} are of one task, and there are {len(tasks)}. Say which: "
+                f"The predictions {name!r} are for one task, but there are {len(tasks)}. Name the task: "
                 f"--predictions {name}@{tasks[0].name}={path}"
             )
         method = predictions_method(name, path, task=_chosen(list(tasks), [of] if at else None)[0].name)
-        # Read once before anything is fitted, so that what is wrong with the file is told at once.
+        # Read the file before anything is fitted, so that problems with it are reported at once.
         for task in (task for task in tasks if method.applies(task)):
             splits = [split for split in task.splits if args.seeds is None or split.seed in args.seeds]
             for split in splits[:1] if args.quick else splits:

@@ -1,4 +1,4 @@
-"""Make a report: read the screen, write one section after the other, and save the page."""
+"""Make a report: read the screen, write each section, and save the page."""
 
 from __future__ import annotations
 
@@ -51,17 +51,19 @@ def make_report(
 ) -> Path:
     """Write one page about a screen: what was read, how well it can be predicted, and what to do next.
 
-    The page is a single HTML file without anything from elsewhere. It has what was read, controls, cells and efficacy of each
-    perturbation, the coverage of the network, accuracy on held-out perturbations beside the baselines and the noise ceiling,
-    the strongest predictions with their probabilities, pairs that interact, and what to measure next. A section that the data
-    do not allow says what is missing and what would mend it; the others are shown.
+    The page is a single, self-contained HTML file. It shows what was read, controls, cells and efficacy of each
+    perturbation, coverage of the network, accuracy on held-out perturbations compared with baselines and the noise
+    ceiling, the strongest predictions with their probabilities, interacting pairs, and what to measure next. If a
+    section cannot be made, it says what is missing and how to supply it.
 
     Parameters
     ----------
     data
-        Cells with controls, or effects; an AnnData or an h5ad file. Not changed. None simulates a screen with its network.
+        Cells with controls, or effects, as an AnnData or an h5ad file. They are not changed. If None, a screen and its
+        network are simulated.
     network
-        A table of edges or its path, as :func:`scapp.pp.add_network` takes it; None leaves out what needs one.
+        A table of edges or its path, in a form that :func:`scapp.pp.add_network` accepts. If None, sections that need a
+        network are left out.
     output
         The file to write.
     perturbation_key, control, layer, batch_key, sep
@@ -70,15 +72,15 @@ def make_report(
         Names of genes for the network, as in :func:`scapp.pp.add_network`.
     kind
         Kind of perturbation: ``"interference"``, ``"activation"`` or ``"knockout"``, or a column of `obs` with it, as in
-        :func:`scapp.pp.check_efficacy`. If None, the direction in which most targets went.
+        :func:`scapp.pp.check_efficacy`. If None, it is inferred from the direction in which most targets changed.
     n_splits
         Number of held-out splits.
     seed
         Random seed of the simulation and the first split.
     overwrite
-        Whether to replace the file if it is there.
+        Whether to replace an existing file.
     tell
-        Called with a sentence before each step; nothing is said if None.
+        Function that is called with a sentence before each step.
 
     Returns
     -------
@@ -87,15 +89,16 @@ def make_report(
     Raises
     ------
     FileExistsError
-        If the file is there and is not to be replaced, or a file stands where its folder should be.
+        If the file exists and `overwrite` is False, or there is a file in place of its folder.
     PermissionError
         If its folder cannot be written to.
     FileNotFoundError
-        If `data` or `network` is a path without a file.
+        If `data` or `network` is a path that does not exist.
     ValueError
-        If `data` is no h5ad file of an AnnData, it has no column of labels, `kind` is unknown, or `n_splits` is less than 1.
+        If `data` is not an h5ad file of an AnnData or has no column of labels, `kind` is unknown, or `n_splits` is less
+        than 1.
     TypeError
-        If `data` or `network` is none of these.
+        If `data` or `network` has an unsupported type.
 
     Examples
     --------
@@ -118,7 +121,7 @@ def make_report(
         cells, truth = scapp.datasets.simulated_perturb_seq(seed=seed)
         adata, name, network = cells, "a simulated screen", truth.network
         options["batch_key"] = batch_key or "batch"
-        kind = kind or "perturbation_type"  # of a mixed screen
+        kind = kind or "perturbation_type"  # for a mixed screen
     else:
         adata, name = _read(data)
     if isinstance(network, str | Path) and not Path(network).expanduser().is_file():
@@ -134,7 +137,7 @@ def make_report(
             f"kind={kind!r} is neither 'interference', 'activation' nor 'knockout', nor a column of adata.obs, which has "
             f"{shorten(map(repr, adata.obs.columns), 10)}."
         )
-    # What makes the folder unusable is said before the minutes that the contents of the page take.
+    # Check the folder first, because the contents of the page take minutes.
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=output.parent).close()
@@ -154,7 +157,7 @@ def make_report(
             except Missing as lack:
                 section.missing(str(lack))
             except (ValueError, RuntimeError, TypeError, KeyError) as error:
-                # One section that fails must not lose the others; the page says why it is not there.
+                # If one section fails, keep the others; the page says why it is missing.
                 logger.info("%s: %s", title, error, exc_info=True)
                 section.missing(f"This could not be shown: {error}")
             sections.append(section)
@@ -178,7 +181,7 @@ def _read(data: ad.AnnData | Path | str) -> tuple[ad.AnnData, str]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep messages and warnings of the steps from the terminal; what matters, failed methods too, is on the page."""
+    """Hide messages and warnings of the steps, because the page shows what matters, including failed methods."""
     before = logging.root.manager.disable
     logging.disable(max(before, logging.ERROR))
     try:

@@ -1,4 +1,4 @@
-"""The page: plain HTML with its style in it, legible on a phone and on a desk, in light and in dark."""
+"""The page: plain HTML with inline style, legible on phones and desktops, in light and dark mode."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Section:
         self.blocks.append(f"<p{' class=soft' if soft else ''}>{html.escape(sentence)}</p>")
 
     def missing(self, sentence: str) -> None:
-        """Say what cannot be shown, and what would mend it."""
+        """Say what cannot be shown, and how to fix it."""
         lines = "<br>".join(html.escape(line) for line in sentence.splitlines())
         self.blocks.append(f"<div class=missing>{lines}</div>")
 
@@ -83,7 +83,7 @@ class Section:
         self.blocks.append(f"<dl class=facts>{cells}</dl>")
 
     def table(self, table: pd.DataFrame, caption: str = "") -> None:
-        """Add a table; columns of numbers stand to the right, and what is beyond the first rows can be unfolded."""
+        """Add a table with right-aligned numbers, whose further rows can be unfolded."""
         shown = {column: _column(table[column]) for column in table}
         head = "".join(f"<th{right}>{html.escape(str(column))}</th>" for column, (_, right) in shown.items())
         rows = [
@@ -101,7 +101,7 @@ class Section:
     def bars(
         self, values: Sequence[tuple[str, float, bool]], caption: str, *, line: float | None = None, digits: int = 2
     ) -> None:
-        """Add horizontal bars: name, value, and whether it is the one that the page is about; with a line across all."""
+        """Add horizontal bars with name, value and whether to highlight them, and a line across all bars."""
         longest = max([value for _, value, _ in values] + ([] if line is None else [line])) or 1.0
         mark = "" if line is None else f'<span class=line style="left:{100 * line / longest:.1f}%"></span>'
         rows = "".join(
@@ -115,7 +115,7 @@ class Section:
         )
 
     def scatter(self, x: np.ndarray, y: np.ndarray, names: tuple[str, str], caption: str) -> None:
-        """Add points of one array against another, with the line on which both are the same."""
+        """Add a scatter plot of two arrays, with the line of equality."""
         self.blocks.append(f"<figure>{_scatter(x, y, names)}<figcaption>{html.escape(caption)}</figcaption></figure>")
 
 
@@ -140,7 +140,7 @@ def _table(head: str, rows: Sequence[str]) -> str:
 
 
 def _column(values: pd.Series) -> tuple[list[str], str]:
-    """Return the texts of a column, numbers with as many digits in each row, and the attribute of its cells."""
+    """Return the texts of a column, with the same number of digits in each row, and the attribute of its cells."""
     if not pd.api.types.is_numeric_dtype(values.dtype) or pd.api.types.is_bool_dtype(values.dtype):
         return [_show(value) for value in values], ""
     if pd.api.types.is_float_dtype(values.dtype):
@@ -153,7 +153,7 @@ def _column(values: pd.Series) -> tuple[list[str], str]:
 
 
 def _show(value: object) -> str:
-    """Return a value as a reader wants it: three digits, thousands apart, nothing for what is missing."""
+    """Format a value for reading: three digits, thousands separated, empty if missing."""
     if value is None or (isinstance(value, float | np.floating) and not np.isfinite(value)):
         return "–"
     if isinstance(value, bool | np.bool_):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 N_SHOWN = 12
-# Perturbations that are predicted in search of the strongest, and pairs that are scored for interactions.
+# Numbers of perturbations to predict in search of the strongest, and of pairs to score for interactions.
 MAX_CANDIDATES, MAX_PAIRS, N_INTERACTION_GENES = 2000, 150, 300
 CERTAIN = 0.9
 
@@ -36,16 +36,14 @@ def predictions(screen: Screen, section: Section) -> None:
         section.table(
             _strongest(model, names),
             f"The strongest of {len(names):,} predictions. Expected changes: the sum over genes of the probability of a change larger "
-            f"than {float(model.module.threshold):.2f}. Beside each gene its predicted log-fold-change and that probability.",
+            f"than {float(model.module.threshold):.2f}. Each gene is shown with its predicted log-fold-change and that probability.",
         )
     if not combined:
-        section.text(
-            "Pairs are not predicted here, as the screen measured no combination to learn them from.", soft=True
-        )
+        section.text("Pairs are not predicted, because the screen measured no combination to learn from.", soft=True)
 
 
 def _some(candidates: list[T], rng: np.random.Generator) -> list[T]:
-    """Draw as many as are predicted, in their order."""
+    """Draw the candidates to predict, in their order."""
     return [candidates[i] for i in np.sort(rng.permutation(len(candidates))[:MAX_CANDIDATES])]
 
 
@@ -65,15 +63,13 @@ def _strongest(model: APP, names: list[str]) -> pd.DataFrame:
 
 def interactions(screen: Screen, section: Section) -> None:
     if screen.effects is None:
-        section.missing("Interactions are read from effects, and there are none.")
+        section.missing("Interactions need effects, and there are none.")
         return
     parsed = screen.parsed
     known = set(parsed)
     pairs = [genes for genes in parsed if len(genes) == 2 and all((gene,) in known for gene in genes)]
     if not pairs:
-        section.missing(
-            "No pair was measured together with both of its genes alone, which an interaction is judged by."
-        )
+        section.missing("No pair was measured together with both of its genes alone, so interactions cannot be judged.")
     else:
         effects = screen.effects
         lfc = np.nan_to_num(np.asarray(effects.layers[Key.layers.LFC], dtype=float))
@@ -145,6 +141,6 @@ def suggestions(screen: Screen, section: Section) -> None:
         table = found[["perturbation", "predicted_std", "remaining"]]
         section.table(
             table.rename(columns={"predicted_std": "uncertainty", "remaining": "uncertainty left of all"}),
-            "In the order of their choice, each as if those before it had been measured. The last column is the share of the variance of all "
+            "In order of choice, each as if those before it had been measured. The last column is the share of the variance of all "
             "candidates that would remain.",
         )

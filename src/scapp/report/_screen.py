@@ -1,4 +1,4 @@
-"""The screen of a report: what was read, what became of it, and the model that is trained on it."""
+"""The screen of a report: its input, its effects, and the model trained on them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ MIN_TRAINING = 4  # of APP
 
 
 class Missing(Exception):
-    """Say what a section needs and the data lack."""
+    """Raise when a section needs something that the data lack."""
 
 
 @dataclass
 class Screen:
-    """Hold what sections share: the screen as it was read, and what became of it."""
+    """Hold the data that sections share: the screen as it was read, and the results from it."""
 
     adata: ad.AnnData
     name: str
@@ -47,12 +47,12 @@ class Screen:
 
     @property
     def control(self) -> str | Sequence[str] | None:
-        """Return the label of the controls, None where these are effects."""
+        """Return the label of the controls; None for effects."""
         return control_label(self.adata, self.options["control"], self.key)
 
     @property
     def sep(self) -> str:
-        """Return what joins the genes in the effects: cells were given the usual one."""
+        """Return the separator of the genes in the effects, which is the default if they come from cells."""
         return self.options["sep"] if self.control is None else SEPARATOR
 
     @property
@@ -72,13 +72,13 @@ class Screen:
         return any(len(genes) > 1 for genes in self.parsed)
 
     def unmeasured_pairs(self) -> list[tuple[str, str]]:
-        """Return the pairs of genes that were measured alone and not together."""
+        """Return the pairs of genes that were measured alone but not together."""
         known = set(self.parsed)
         return [pair for pair in itertools.combinations(self.singles, 2) if pair not in known]
 
 
 def trained(screen: Screen) -> APP:
-    """Return a model of all effects, or raise with what it lacks."""
+    """Return a model trained on all effects; raise if something is missing for it."""
     if screen.model is not None:
         return screen.model
     if lacking := needs(screen):
@@ -98,7 +98,7 @@ def trained(screen: Screen) -> APP:
 
 
 def needs(screen: Screen) -> list[str]:
-    """Return what a model needs and the screen lacks."""
+    """Return the inputs of a model that the screen lacks."""
     lacks = {
         "effects": screen.effects is None,
         "a network": screen.network is None,

@@ -1,4 +1,4 @@
-"""Sections of a report, one function each, which show what the data allow and say what is missing."""
+"""Sections of a report, one function each. They show what the data allow and say what is missing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from scapp.benchmark import Task
 
 MAX_GENES, N_POINTS = 2000, 2000
-# Where standard errors are not known, the smallest change of a target that counts.
+# The smallest change of a target that counts, if standard errors are unknown.
 MIN_CHANGE = 0.1
 
 
@@ -57,13 +57,11 @@ def _what_was_read(screen: Screen, section: Section) -> None:
                     batch_key=screen.options["batch_key"], sep=screen.options["sep"], on_few_cells="drop",
                 )  # fmt: skip
             for said in dict.fromkeys(str(each.message) for each in warned if each.category is UserWarning):
-                other = (
-                    "\nEffects that were calculated otherwise can be passed in place of the cells, with control=None."
-                )
+                other = "\nYou can pass effects that were computed elsewhere instead of the cells, with control=None."
                 section.missing(said + other * ("total_counts_key" in said))
         except ValueError as error:
             screen.lacks.append("effects, and with them everything below but the labels and the network")
-            section.missing(f"No effects could be calculated from these cells. {error}")
+            section.missing(f"Effects could not be computed from these cells. {error}")
             return
     effects = screen.effects
     if screen.network is None:
@@ -119,7 +117,7 @@ def _controls_and_efficacy(screen: Screen, section: Section) -> None:
             facts += [(name, int(status.get(name, 0))) for name in ("worked", "unclear", "opposite", "not measured")]
     section.facts(facts)
     if kind is None:
-        section.text("No perturbed gene is among the measured ones, so that efficacy cannot be judged.", soft=True)
+        section.text("No perturbed gene was measured, so efficacy cannot be judged.", soft=True)
     elif refused is not None:
         section.missing(f"Efficacy could not be judged. {refused}")
     else:
@@ -130,16 +128,16 @@ def _controls_and_efficacy(screen: Screen, section: Section) -> None:
         "there is nothing to predict.",
     )
     if "status" in table and len(failed := table.loc[table["status"].isin(["unclear", "opposite"]), "perturbation"]):
-        section.text(f"Did not show that they work: {shorten(failed, 20)}.")
+        section.text(f"No evidence that these worked: {shorten(failed, 20)}.")
 
 
 def _lengths(values: np.ndarray) -> np.ndarray:
-    """Return the length of each row over the genes that it has, NaN where it has none."""
+    """Return the length of each row over its measured genes; NaN if it has none."""
     return np.where(np.isfinite(values).any(axis=1), np.sqrt(np.nansum(np.square(values), axis=1)), np.nan)
 
 
 def _kind_of_targets(screen: Screen) -> tuple[str | None, str]:
-    """Return the kind of the perturbations, and how it is known."""
+    """Return the kind of the perturbations, and how it was determined."""
     effects = screen.effects
     assert effects is not None
     if screen.kind is not None:
@@ -153,8 +151,8 @@ def _kind_of_targets(screen: Screen) -> tuple[str | None, str]:
         return None, ""
     down = int((own < 0).sum())
     if down >= len(own) / 2:
-        return "interference", f"as interference, as {down} of {len(own)} targets went down"
-    return "activation", f"as activation, as {len(own) - down} of {len(own)} targets went up"
+        return "interference", f"as interference, because {down} of {len(own)} targets went down"
+    return "activation", f"as activation, because {len(own) - down} of {len(own)} targets went up"
 
 
 def _coverage(screen: Screen, section: Section) -> None:
@@ -191,14 +189,14 @@ def _coverage(screen: Screen, section: Section) -> None:
     )  # fmt: skip
     if alone:
         section.text(
-            f"Nothing is known from the network about {shorten(alone, 20)}. They are predicted like an average gene unless they were "
+            f"The network says nothing about {shorten(alone, 20)}. They are predicted like an average gene unless they were "
             "measured alone."
         )
 
 
 def _accuracy(screen: Screen, section: Section) -> None:
     if screen.effects is None:
-        section.missing("Accuracy is measured on effects, and there are none.")
+        section.missing("Accuracy needs effects, and there are none.")
         return
     options = {
         "network": screen.network, "aliases": screen.options["aliases"], "n_splits": screen.n_splits, "seed": screen.seed,
@@ -213,7 +211,7 @@ def _accuracy(screen: Screen, section: Section) -> None:
     held_out = {"combinations": benchmark.doubles, "genes that were not seen": benchmark.unseen_singles}
     if not screen.has_combinations:
         del held_out["combinations"]
-        section.text("No combination was measured, so that only genes that were not seen are held out.", soft=True)
+        section.text("No combination was measured, so only genes are held out.", soft=True)
     for what, make in held_out.items():
         try:
             tasks.append(make(data, **options))
@@ -244,7 +242,7 @@ def _accuracy_of(task: Task, scores: pd.DataFrame, folder: Path, section: Sectio
         f"over {len(task.scored):,} genes; less is better."
     )
     if np.isfinite(ceiling):
-        caption += f" The line is what the noise of the measurement leaves to a perfect prediction ({ceiling:.2f})."
+        caption += f" The line is the error of a perfect prediction because of measurement noise ({ceiling:.2f})."
     section.bars(bars, caption, line=float(ceiling) if np.isfinite(ceiling) else None)
     table = summary[["method", "mean", "kept_spread"]].rename(columns={"mean": "L2", "kept_spread": "spread kept"})
     for column, metric in (("Pearson delta", "pearson_delta"), ("changed genes (AUPRC)", "changed_auprc")):
@@ -257,16 +255,16 @@ def _accuracy_of(task: Task, scores: pd.DataFrame, folder: Path, section: Sectio
         table["explained"] = table["method"].map(shares.set_index("method")["share_closed"])
     section.table(
         table,
-        "Spread kept: of the measured spread between perturbations; 0 if all are predicted alike. Explained: share of the "
+        "Spread kept: share of the measured spread between perturbations; 0 if all are predicted alike. Explained: share of the "
         "explainable effect, where 1 is the noise ceiling.",
     )
     if "explained" in table and (table["explained"] > 1).any():
         section.text(
-            "More than 1 is explained: the error of the control cells is in the training effects as well as in those that were held out, and is "
-            "predicted with them."
+            "More than 1 can be explained because the error of the control cells is in the training effects as well as in the held-out "
+            "ones, and is predicted with them."
         )
     for row in benchmark.check_split(task).query("status == 'warning'").drop_duplicates("check").itertuples():
-        section.missing(f"Before these are believed: {row.meaning}")
+        section.missing(f"Before you trust these scores: {row.meaning}")
     for sentence in benchmark.verdict(scores):
         section.text(sentence)
     split = task.splits[0]
@@ -277,13 +275,13 @@ def _accuracy_of(task: Task, scores: pd.DataFrame, folder: Path, section: Sectio
         chosen = np.random.default_rng(0).permutation(len(predicted))[:N_POINTS]
         section.scatter(
             observed[chosen], predicted[chosen], ("measured", "predicted by APP"),
-            f"Log-fold-changes of perturbations that were held out (split {split.seed}), {len(chosen):,} values drawn at random. On the dashed "
+            f"Log-fold-changes of held-out perturbations (split {split.seed}), {len(chosen):,} values drawn at random. On the dashed "
             "line both are the same.",
         )  # fmt: skip
 
 
 def _how(screen: Screen, section: Section) -> None:
-    section.text("The same in Python, step by step:")
+    section.text("To do the same in Python, step by step:")
     options, usual = screen.options, {"sep": SEPARATOR}
     chosen = {name: options[name] for name in ("layer", "batch_key", "sep") if options[name] != usual.get(name)}
     labels, setup = {"perturbation_key": screen.key}, {}
@@ -307,7 +305,7 @@ def _how(screen: Screen, section: Section) -> None:
     ]
     section.code(lines)
     section.text(
-        "Read predictions as a list of hypotheses. What is learned in one screen was not shown to hold in other cells.",
+        "Treat predictions as hypotheses. It has not been shown that what is learned from one screen holds in other cells.",
         soft=True,
     )
 
