@@ -55,7 +55,7 @@ class AnnotationTable:
         return pd.DataFrame({"gene": genes[held.row], "term": terms[held.col]})
 
     def with_term_sizes(self, min_genes: int, max_genes: int | None) -> AnnotationTable:
-        """Keep only the terms that have so many genes; ValueError if no term has."""
+        """Keep only terms with a number of genes in this range; ValueError if there are none."""
         size = np.bincount(self.membership.indices, minlength=len(self.terms))
         keep = (size >= min_genes) & (size <= (np.inf if max_genes is None else max_genes))
         if not keep.any():
@@ -119,7 +119,7 @@ def split_terms(gene: pd.Series, term: pd.Series) -> tuple[pd.Series, pd.Series]
     for join in (";", "|", ","):
         joined = term[term.astype(str).str.contains(join, regex=False)].head(1000)
         parts = [part.strip() for value in joined for part in value.split(join) if part.strip()]
-        # Parts are ids, or joined by semicolons without any blank, as no name of a term is.
+        # Parts are ids, or joined by semicolons without spaces, unlike names of terms.
         bare = join == ";" and not any(" " in value for value in joined)
         if len(joined) and (bare or all(TERM_ID.fullmatch(part) for part in parts)):
             term, gene = _split("Terms", join, term, gene)

@@ -38,7 +38,7 @@ def _is_number(value: Any) -> bool:
 def _is_texts(value: Any) -> bool:
     if isinstance(value, list | tuple | set | frozenset | pd.Series | pd.Index | np.ndarray):
         return all(isinstance(part, str) for part in value)
-    # Generators are not used up; matrices and AnnData are no lists.
+    # Do not consume generators; matrices and AnnData are not lists.
     return isinstance(value, Iterable) and not (isinstance(value, bytes) or hasattr(value, "shape"))
 
 
@@ -116,7 +116,7 @@ def checked(function: Any = None, /, *, own: Sequence[str] = ()) -> Any:
         try:
             given = signature.bind(*args, **kwargs).arguments
         except TypeError:
-            return function(*args, **kwargs)  # which says what is missing or not known
+            return function(*args, **kwargs)  # the error says which argument is missing or unknown
         for name, value in given.items():
             if kinds.get(name) and not any(kind.holds(value) for kind in kinds[name]):
                 unknown = isinstance(value, str) and any(kind.choices for kind in kinds[name])
@@ -128,7 +128,7 @@ def checked(function: Any = None, /, *, own: Sequence[str] = ()) -> Any:
 
 
 def _of_pandas(value: Any) -> Any:
-    """Return a table of polars as one of pandas, and anything else as it is."""
+    """Convert a polars data frame to pandas, and return anything else unchanged."""
     if type(value).__module__.split(".")[0] != "polars":
         return value
     if hasattr(value, "collect"):
@@ -177,7 +177,7 @@ def _message(call: str, name: str, value: Any, kinds: Sequence[Kind]) -> str:
 
 
 def _data_mend(call: str, value: Any) -> str:
-    """Return how to come from what is often given to an AnnData."""
+    """Return advice on how to get an AnnData from a common wrong type."""
     if value is None:
         return "Functions that write into an AnnData return None: call them without assigning the result to adata."
     if isinstance(value, str | os.PathLike):

@@ -98,7 +98,7 @@ def _screen_options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _add_benchmark(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("what is predicted").add_argument
+    add = parser.add_argument_group("prediction tasks").add_argument
     add(
         "--data", type=Path, metavar="FOLDER",
         help="the measured tasks, from a folder of their files; with --screen only its networks are read",

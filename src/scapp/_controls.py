@@ -99,7 +99,7 @@ _ALL_JOINS = re.compile(r"[+|,;&/:_\s]+")
 
 @lru_cache(maxsize=2**16)
 def recognised(name: str) -> bool:
-    """Return whether a name is one of those that controls usually have, numbered, prefixed and spelled as they are."""
+    """Return whether a name is a common control name, in any numbering, prefix or spelling."""
     if name in _GENES or len(name) > LONGEST_NAME:
         return False
     parts = [part.strip() for part in _OTHER_JOINS.split(name)]  # "non-targeting_1|non-targeting_2"
@@ -109,7 +109,7 @@ def recognised(name: str) -> bool:
 
 
 def _spellings(name: str) -> tuple[str, ...]:
-    """Return a name as it is, with its words apart (``"NegCtrl"``), and with its prefix apart (``"shLacZ"``)."""
+    """Return a name unchanged, with its words split (``"NegCtrl"``), and with its prefix split (``"shLacZ"``)."""
     prefix = _PREFIX.match(name)
     apart = () if prefix is None else (f"{prefix[0]}_{name[prefix.end() :]}",)
     return (name, _CAMEL.sub("_", name), *apart)
@@ -156,7 +156,7 @@ def is_named(name: str, control: Control) -> bool:
 
 
 def is_control(name: str, control: Control = None) -> bool:
-    """Return whether one token of a label stands for "no perturbation".
+    """Return whether one token of a label means "no perturbation".
 
     Where `control` is one name, it and all usual names of controls do. A list of names: these, numbered or not, and no others. None:
     all usual names that are not those of genes as well.

@@ -12,7 +12,7 @@ _PLACEHOLDER = re.compile(r"^( *)\{(\w+)\}$", re.MULTILINE)
 
 
 def documented(texts: Mapping[str, str]) -> Callable[[Function], Function]:
-    """Return a decorator that puts texts in the place of lines such as ``{name}`` of a docstring, as far in as these."""
+    """Return a decorator that replaces docstring lines such as ``{name}`` by texts, with the same indentation."""
 
     def fill(function: Function) -> Function:
         if function.__doc__:  # None under `python -OO`

@@ -45,7 +45,7 @@ _MAGIC_BYTES = {
 
 
 class WrongFileError(ValueError):
-    """Say that what was sent is not the file that was asked for."""
+    """Return the error for a download that is not the requested file."""
 
 
 @dataclass(frozen=True)
@@ -309,7 +309,7 @@ def _reason(error: Exception) -> str:
         return "the server stopped sending."
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return "the transfer ended before the file did."
-    # What a library says of these is a nest of its own names.
+    # The libraries' messages for these errors are chains of internal names.
     told = str(error)
     if "NameResolutionError" in told or "getaddrinfo failed" in told:
         return "the name of the host cannot be resolved: there is no network, it seems, or it does not lead there."

@@ -133,7 +133,7 @@ def _by_roles(table: pd.DataFrame) -> tuple[str, str] | None:
 
 
 def _words(column: object) -> str:
-    """Return a name as it is compared, with the words of names such as ``"SymbolA"``, ``"fromNode"`` and FunCoup's ``"2:Gene1"`` apart."""
+    """Return a name in a form for comparison, splitting words as in ``"SymbolA"``, ``"fromNode"`` and ``"2:Gene1"``."""
     return plain(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", re.sub(r"^\d+:", "", str(column))))
 
 
@@ -170,7 +170,7 @@ def read_signs(column: pd.Series) -> NDArray[np.float64] | None:
 
 
 def find_signs(table: pd.DataFrame, used: Iterable[object]) -> tuple[NDArray[np.float64], str] | None:
-    """Return the signs that a table of edges tells, 0 where one is not known, and the column that says them; None if it tells none.
+    """Return the signs in a table of edges (0 if unknown) and their column; None if it has none.
 
     The columns of the ends and of the weight, `used`, are no signs; a weight ``mor`` of both signs holds its own.
     """

@@ -113,14 +113,14 @@ def read_edges(
             f"of pairs or a dictionary, found {type(edges).__name__}."
         )
     if table.edges.empty:
-        raise ValueError("There are no edges in what was given: the table has no rows, or the matrix no entries.")
+        raise ValueError("The edges are empty: the table has no rows, or the matrix no entries.")
     weights = table.edges["weight"].to_numpy()
     _check_weights(table.edges, weights, weights, f" (in {table.weight_column!r})" if table.weight_column else "")
     return table
 
 
 def table_of(edges: Mapping[Any, Any] | Iterable[Any]) -> pd.DataFrame:
-    """Return edges that were given as pairs, or as triples with a weight, as a table.
+    """Convert edges given as pairs, or as triples with a weight, to a table.
 
     Or as a dictionary: from a gene to its targets, from a gene to a dictionary of targets and weights, or from a pair to its weight.
     """
@@ -256,7 +256,7 @@ def _from_table(
 
 
 def _give_signs(edges: pd.DataFrame, table: pd.DataFrame, used: Sequence[object]) -> dict[str, Any]:
-    """Give edges without negative weights the signs that their table tells, and return what is to be noted of these."""
+    """Give edges without negative weights the signs from their table, and return a record of these."""
     found = None if (edges["weight"] < 0).any() else find_signs(table, used)
     if found is None:
         return {}
@@ -273,7 +273,7 @@ def _unread(columns: Iterable[object], used: Iterable[object], signs: Mapping[st
 
 
 def unknown_ends(table: pd.DataFrame) -> str:
-    """Return what to say of a table whose ends cannot be told."""
+    """Return the message for a table whose source and target columns cannot be identified."""
     columns = shorten(map(repr, table.columns), 12)
     if is_effects_table(table):
         return f"This is a table of effects and no network: its columns are {columns}. Read it with `scapp.pp.read_effects(table)`."
@@ -359,7 +359,7 @@ def _from_graph(graph: networkx.Graph, weight: str | None) -> EdgeTable:
 
 
 def _names_of_nodes(graph: networkx.Graph) -> dict[Any, str]:
-    """Return the names of nodes that are numbered, as igraph and Cytoscape write them (``"n0"``); empty if nodes are called by name."""
+    """Return the names of nodes with numbered ids, as from igraph and Cytoscape (``"n0"``); empty if ids are names."""
     if not all(isinstance(node, int) or re.fullmatch(r"n?\d+", str(node)) for node in graph):
         return {}
     for key in ("name", "label", "gene", "symbol", "gene_symbol", "shared name", "id"):
@@ -370,7 +370,7 @@ def _names_of_nodes(graph: networkx.Graph) -> dict[Any, str]:
 
 
 def _check_weights(edges: pd.DataFrame, weights: np.ndarray, given: np.ndarray, where: str) -> None:
-    """Raise unless all weights are numbers that single precision holds, and show what was given in their place."""
+    """Raise unless all weights are numbers that fit into single precision; the error shows the first others."""
     bad = ~np.isfinite(weights)
     large = ~bad & (np.abs(weights) > LARGEST_WEIGHT)
     if large.any():

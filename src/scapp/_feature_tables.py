@@ -86,13 +86,13 @@ def read_feature_table(table: Any) -> tuple[list[str], NDArray[np.float64]]:
             "Rescale the columns, for example with `(table - table.mean()) / table.std()`, or correct these values."
         )
     if empty.all():
-        raise ValueError("There are no features in what was given: the table has no rows, or all are NaN.")
+        raise ValueError("The features are empty: the table has no rows, or all are NaN.")
     values, genes = values[~empty], genes[~empty]
     return list(genes), values
 
 
 def load_features(path: PathLike) -> Any:
-    """Return what a file holds: npz files as a table indexed by gene, GMT files as their path."""
+    """Return the content of a file: npz files as a table indexed by gene, GMT files as their path."""
     if is_gmt(path):
         return existing_file(path)
     if str(path).lower().endswith(".npz"):

@@ -30,7 +30,7 @@ Aliases: TypeAlias = "AliasTable | Sequence[AliasTable] | NameTables"
 SYMBOL = "symbol approved_symbol preferred_name official_symbol hgnc_symbol gene_symbol gene_name".split()
 COLUMNS = {
     "previous": "prev_symbol previous_symbol previous_symbols".split(),
-    # STRING's table of proteins has their ids beside the preferred names, which are symbols.
+    # STRING's table of proteins has their ids and preferred names, which are symbols.
     "alias": "alias_symbol alias alias_symbols aliases synonyms synonym gene_synonym gene_synonyms string_protein_id".split(),
     "ensembl": "ensembl_gene_id ensembl_id ensembl gene_stable_id".split(),
     "entrez": "entrez_id entrez ncbi_gene_id geneid entrez_gene_id".split(),
@@ -77,7 +77,7 @@ class NameTables:
 
     @classmethod
     def read(cls, aliases: Aliases | None, ensembl: AliasTable | None = None) -> NameTables:
-        """Read tables, which add to each other; what was read before is returned as it is, so that many networks can share it.
+        """Read and combine tables; input that was already read is returned unchanged, so that networks can share it.
 
         `aliases` is a mapping from a name to its symbol; a table, or its path, with the column ``symbol`` and one or more of
         ``alias_symbol``, ``prev_symbol``, ``ensembl_id`` and ``entrez`` (as HGNC spells them, too; several names in a cell are parted by
@@ -102,7 +102,7 @@ class NameTables:
         return tables
 
     def meaning(self, name: str) -> Meaning:
-        """Return what a name stands for; an official symbol stands for itself, whatever else is called by it."""
+        """Return the meaning of a name; an official symbol means itself, even if other genes share the name."""
         if name in self.given:
             return Meaning((self.given[name],), "given")
         if name in self.official:
@@ -164,7 +164,7 @@ class NameTables:
 
 
 def _text(column: pd.Series) -> pd.Series:
-    """Return a column as text, numbered anew."""
+    """Return a column as text, with a new index."""
     column = column.reset_index(drop=True)
     if pd.api.types.is_float_dtype(column.dtype):  # whole numbers with some missing
         column = column.astype("Int64")
@@ -247,7 +247,7 @@ class GeneMatcher:
         return NameMatch(names, found[:, 0], found[:, 1], found[:, 2], tuple(ambiguous))
 
     def check_some_match(self, match: NameMatch, what: str, var_columns: Iterable[str] = ()) -> None:
-        """Raise if not one in a hundred of the genes that could be found is found, with examples and what is likely wrong; warn of few."""
+        """Raise if fewer than one in a hundred genes match, with examples and the likely reason; warn if few match."""
         smaller = min(len(self.var_names), len(match.names))
         if match.n_genes >= FEW * smaller:
             return

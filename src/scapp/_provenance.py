@@ -1,4 +1,4 @@
-"""Record the origin and licence of a table beside its rows."""
+"""Record the origin and licence of a table in its ``attrs``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ORGANISMS = {"human": 9606, "mouse": 10090, "rat": 10116, "zebrafish": 7955, "fl
 
 
 def taxon(organism: str, known: tuple[str, ...] = tuple(ORGANISMS)) -> int:
-    """Return the number of an organism at NCBI; ValueError if it is not one of those that a source has."""
+    """Return the NCBI id of an organism; ValueError if the source does not have it."""
     if organism not in known:
         raise ValueError(f"organism must be one of {', '.join(map(repr, known))}, found {organism!r}.")
     return ORGANISMS[organism]
@@ -39,13 +39,13 @@ def noted(
 
 
 def origin_of(given: object) -> dict[str, str] | None:
-    """Return where a table of `scapp.resources` comes from, as plain text; None for anything else."""
+    """Return the origin of a table from `scapp.resources`, as plain text; None for anything else."""
     attrs = given.attrs if isinstance(given, pd.DataFrame) else {}
     return {str(name): str(value) for name, value in attrs.items()} if "licence" in attrs else None
 
 
 def check_columns(path: Path, found: Iterable[object], wanted: Iterable[str], what: str, mend: str) -> None:
-    """Raise if a file lacks columns of what it should be."""
+    """Raise if a file lacks expected columns."""
     there = list(found)
     missing = [name for name in wanted if name not in there]
     if missing:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # scanpy's form has one field for each group, and HDF5 describes all fields of an array in 64 kB.
 MOST_GROUPS = 500
 MOST_BYTES = 60_000
-BYTES_OF_FIELD = 64  # beside the name
+BYTES_OF_FIELD = 64  # in addition to the name
 
 
 def fits_scanpy(groups: Sequence[str]) -> bool:
@@ -77,7 +77,7 @@ def order_for_scanpy(adata: AnnData, groupby: str) -> None:
 
 
 def complete_key(key: str) -> str:
-    """Return where the ranking of any number of groups is, beside the key of scanpy's form."""
+    """Return the key of the complete ranking, given the key of scanpy's format."""
     return f"{key}_{Key.uns.COMPLETE}"
 
 
@@ -105,7 +105,7 @@ def rank_all(
 
 
 def read_group(adata: AnnData, key: str, group: str) -> tuple[NDArray[Any], NDArray[np.float64], str]:
-    """Return the genes of one group from the best on, their scores, and what the scores are.
+    """Return the genes of one group, best first, their scores, and the name of the score.
 
     KeyError with the key if there is no such ranking; with the group and all groups if it has no such group.
     """
@@ -139,7 +139,7 @@ def rank_genes(
     method: str = "attention",
     n_genes: int | None = None,
 ) -> dict[str, Any]:
-    """Return genes ranked by a score, in the form of scanpy's ``rank_genes_groups``; p-values are NaN, as these scores have none.
+    """Return genes ranked by a score, in the format of scanpy's ``rank_genes_groups``, with NaN for p-values.
 
     `scores` and `lfc` have the shape (n_groups, n_genes); `groups` holds the labels of the rows as they stand in ``obs[groupby]``,
     `genes` the names of the columns; `layer` is where the log-fold-changes are and `method` what the score is. The best `n_genes` of

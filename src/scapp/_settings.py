@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Who tells what was read and added, network by network.
+# Loggers that report what was read and added, network by network.
 READERS = ("scapp.pp", "scapp.resources", "scapp._annotations", "scapp._edges", "scapp._gene_names")
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 

@@ -64,7 +64,7 @@ class _Bounded(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Read as much as the buffer holds."""
-        data = self.file.read1(len(buffer))  # what is whole of a truncated file
+        data = self.file.read1(len(buffer))  # the complete part of a truncated file
         self.n_read += len(data)
         if self.n_read > self.largest:
             raise ValueError(
@@ -81,7 +81,7 @@ class _Bounded(io.RawIOBase):
 
 
 def bounded(path: Path, unpacked: Any) -> IO[bytes]:
-    """Return a packed file, opened by its module, such that no more is read than a packed table may hold."""
+    """Open a compressed file with a limit on how much it may unpack to."""
     return io.BufferedReader(_Bounded(path, unpacked), buffer_size=2**20)
 
 
@@ -116,7 +116,7 @@ UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def encoding_of(path: Path) -> str:
-    """Return the encoding of a text file: UTF-16 if it begins with the mark of UTF-16, as files of some spreadsheets do, and else UTF-8."""
+    """Return the encoding of a text file: UTF-16 if it has a byte-order mark, as from some spreadsheets, else UTF-8."""
     with open_bytes(path) as file:
         begin = file.read(2)
     return "utf-16" if begin in UTF_16 else "utf-8-sig"
@@ -146,7 +146,7 @@ def whole(path: Path) -> Iterator[None]:
 
 
 def unpacked_name(path: PathLike) -> str:
-    """Return a path in lower case, without what says that the file is packed."""
+    """Return a path in lower case, without the suffix of a compressed file."""
     return re.sub(r"\.(?:gz|bz2|xz|zip)$", "", str(path).lower())
 
 
@@ -245,7 +245,7 @@ def read_table(path: PathLike, *, header: bool = True) -> pd.DataFrame:
 
 
 def _binary_kind(path: Path) -> str:
-    """Return ``"parquet"`` or ``"xlsx"``, by the name of a file or by how it begins; empty for text and others."""
+    """Return ``"parquet"`` or ``"xlsx"`` by the name or first bytes of a file; empty for text and other formats."""
     with path.open("rb") as file:
         begin = file.read(5)
     if path.suffix == ".parquet" or begin == PARQUET:
@@ -255,7 +255,7 @@ def _binary_kind(path: Path) -> str:
 
 
 def _without_empty_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """Leave out rows without any value, as spreadsheets write below a table."""
+    """Drop rows without any value, such as spreadsheets write below a table."""
     if not table.shape[1] or any(pd.api.types.is_numeric_dtype(dtype) for dtype in table.dtypes):
         return table
     empty = (table == "").all(axis=1)
@@ -273,7 +273,7 @@ MOST_NAMELESS = 1000
 
 
 def _check_header(path: Path, lines: Sequence[str], separator: str) -> None:
-    """Raise if the first line names hardly any column, or is a title: it has no separator, and all the others have."""
+    """Raise if the first line names hardly any columns, or is a title without the separator of all other lines."""
     names = _fields(lines[0], separator)
     n_nameless = len(names) - len(set(names))
     if n_nameless > MOST_NAMELESS:  # pandas takes minutes to number thousands of columns of one name
@@ -319,7 +319,7 @@ _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+")
 
 
 def _has_decimal_commas(lines: Sequence[str], separator: str) -> bool:
-    """Return whether numbers have commas for points, as spreadsheets write them in some countries.
+    """Return whether numbers have decimal commas, as spreadsheets in some countries write them.
 
     Between tabs, lists of numbers have commas too, such as those of publications, but no sign and no zero before the comma.
     """
@@ -383,7 +383,7 @@ def has_no_header(path: PathLike) -> bool:
 
 
 def begins_with_a_vector(path: PathLike) -> bool:
-    """Return whether the first line of a text table is a name and its numbers, as the lines below are, and no header.
+    """Return whether the first line of a text table is a name with numbers, like the lines below it, and not a header.
 
     Numbers that count up from 0 or 1 are names of columns.
     """
@@ -425,7 +425,7 @@ def is_term(text: str) -> bool:
 
 
 def to_numbers(column: pd.Series) -> pd.Series:
-    """Return a column as float64, NaN where it holds no number.
+    """Return a column as float64, with NaN for values that are not numbers.
 
     `pandas.to_numeric` ends the interpreter at exponents of many digits; Python reads them as infinite.
     """
@@ -450,7 +450,7 @@ def text_of(column: pd.Series) -> pd.Series:
 
 
 def plain(column: object) -> str:
-    """Return a column name as it is compared: ``"#Gene symbol"``, ``"gene.symbol"`` and ``"gene_symbol"`` are one.
+    """Return a column name in a form for comparison: ``"#Gene symbol"`` and ``"gene.symbol"`` give ``"gene_symbol"``.
 
     Brackets part words as well: ``"log2(FC)"`` is ``"log2_fc"``.
     """
@@ -458,7 +458,7 @@ def plain(column: object) -> str:
 
 
 def find_column(table: pd.DataFrame, names: Iterable[str], without: Iterable[object] = ()) -> str | None:
-    """Return the first of `names`, as :func:`plain` spells them, that is a column of the table; None if none is.
+    """Return the table's column for the first of `names` (in the spelling of :func:`plain`) that it has; None if none.
 
     The most telling names come first; columns in `without` are something else.
     """
@@ -477,7 +477,7 @@ def check_column(table: pd.DataFrame, column: Any, argument: str) -> Any:
 
 
 def check_single(table: pd.DataFrame, columns: Iterable[object]) -> None:
-    """Raise if a column that is to be read is there twice."""
+    """Raise if a column to be read occurs twice."""
     twice = [column for column in columns if column is not None and (table.columns == column).sum() > 1]
     if twice:
         raise ValueError(

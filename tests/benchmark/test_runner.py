@@ -111,7 +111,7 @@ def test_what_changed_is_made_again_and_said(doubles, tmp_path, caplog, monkeypa
     before = [path.stat().st_mtime_ns for path in paths]
 
     run(doubles, [Oracle("o", "external", 0.9), "mean"], tmp_path)
-    assert "2 earlier prediction file(s) are made anew, since options changed" in caplog.text
+    assert "2 earlier prediction file(s) are repeated, because options changed" in caplog.text
     after = [path.stat().st_mtime_ns for path in paths]
     assert after[0] != before[0] and after[1] == before[1]
 

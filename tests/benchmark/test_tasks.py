@@ -228,7 +228,7 @@ def test_tasks_that_make_no_sense_are_refused(doubles, changes, message):
 def test_a_split_that_trains_on_what_it_holds_out_is_refused(doubles):
     fields = {name: getattr(doubles, name) for name in ("name", "title", "effects", "scored", "reference", "kind")}
     label = doubles.splits[0].test[0]
-    with pytest.raises(ValueError, match="trains on what it holds out"):
+    with pytest.raises(ValueError, match="trains on held-out perturbations"):
         benchmark.Task(**fields, splits=(benchmark.Split(0, (label,), (label,)),))
     with pytest.raises(ValueError, match="same seed"):
         benchmark.Task(**fields, splits=(doubles.splits[0], doubles.splits[0]))

@@ -140,10 +140,10 @@ def test_a_view_is_refused(effects):
 
 def test_genes_in_another_order_than_at_training_are_refused(trained, effects, tmp_path, make):
     turned = effects[:, ::-1].copy()
-    with pytest.raises(ValueError, match=r"another order.*model\.genes"):
+    with pytest.raises(ValueError, match=r"a different order.*model\.genes"):
         trained.predict(adata=turned)
     trained.save(tmp_path / "m")
-    with pytest.raises(ValueError, match="another order"), warnings.catch_warnings():
+    with pytest.raises(ValueError, match="a different order"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scvi-tools only warns
         APP.load(tmp_path / "m", adata=turned)
     assert "predicted_lfc" not in turned.layers

@@ -189,7 +189,7 @@ def _shrink(size: NDArray[np.float64], share: float) -> NDArray[np.float64]:
 def _scale_and_error(
     sums: NDArray[np.float64], in_basis: NDArray[np.float64], targets: NDArray[np.float64]
 ) -> tuple[float, float]:
-    """Return the scale of `sums`, and the squared error if each row is predicted with the scale of the others."""
+    """Return the scale of `sums`, and the squared leave-one-out error over rows."""
     product = np.einsum("ij,ij->i", sums, in_basis)
     length = np.einsum("ij,ij->i", sums, sums)
     others = length.sum() - length
@@ -201,7 +201,7 @@ def _scale_and_error(
 
 
 def _noise_edge(shape: tuple[int, ...], size: NDArray[np.float64]) -> float:
-    """Return the largest singular value of the noise that has this median one, as a share of the largest of all (below 1)."""
+    """Return the largest singular value of noise with this median one, relative to the largest of all (below 1)."""
     ratio = min(shape) / max(shape)
     # Gavish and Donoho: the optimal hard threshold in units of the median and of the noise.
     of_median = 0.56 * ratio**3 - 0.95 * ratio**2 + 1.82 * ratio + 1.43

@@ -1,4 +1,4 @@
-"""The linear model of the published benchmark, with embeddings learned from the effects or brought from elsewhere."""
+"""The linear model of the published benchmark, with embeddings from the effects or from elsewhere."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Side = Literal["perturbation", "gene", "both"]
 class BilinearModel(Baseline):
     """Ridge regression from embeddings of perturbations to the embedding of genes.
 
-    A subclass says which embeddings these are (`_embeddings`), and what has none (`_missing`, `_none_embedded`).
+    A subclass defines the embeddings (`_embeddings`), and what lacks them (`_missing`, `_none_embedded`).
     """
 
     ridge: float

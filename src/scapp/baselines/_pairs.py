@@ -18,13 +18,13 @@ from scapp.baselines._kernel_ridge import choose_ridge, solve_ridge
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Of fewer combinations, what is left over says nothing about others.
+# With fewer combinations, the residuals say nothing about other combinations.
 MIN_COMBINATIONS = 4
 WIDTHS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 4.0)
 
 
 class ResidualKernel(ShrunkAdditive):
-    """The shrunk additive model, and kernel ridge regression of what it leaves of the training combinations.
+    """The shrunk additive model, plus kernel ridge regression on its residuals for the training combinations.
 
     A subclass says what its kernel is made of (`_choose`), and calculates it (`_between`).
     """
@@ -38,7 +38,7 @@ class ResidualKernel(ShrunkAdditive):
         if len(rows) < MIN_COMBINATIONS:
             warn_user(
                 f"Only {len(rows)} training combination(s) can be compared with the sum of their genes' measured effects; "
-                f"{type(self).__name__} needs {MIN_COMBINATIONS} to learn what the sum leaves over. Predictions are those "
+                f"{type(self).__name__} needs {MIN_COMBINATIONS} to learn from the residuals of the sum. Predictions are those "
                 "of scapp.baselines.ShrunkAdditive."
             )
         elif residual.any():

@@ -1,4 +1,4 @@
-"""Similarities of genes: from what the effects hold, what the user brings, and whole annotations and networks."""
+"""Similarities of genes: from the effects, from the user, and from whole annotations and networks."""
 
 from __future__ import annotations
 

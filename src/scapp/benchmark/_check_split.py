@@ -149,13 +149,13 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True)
 class Sides:
-    """Hold what is known of the two sides of a split."""
+    """Hold the data on the two sides of a split."""
 
     name: str  # of the split, in messages
     train: list[Perturbation]  # distinct ones
     test: list[Perturbation]
     # Where observations are known, a table with the columns "side" ("train" or "test"), "perturbation" (canonical label, ""
-    # for controls), and "guide" and "batch" as far as they are known. None for labels.
+    # for controls), and "guide" and "batch" if known. None for labels.
     obs: pd.DataFrame | None = None
     are_cells: bool = False  # and not effects
     effects: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None  # of both sides, of shape (n, n_genes)
@@ -437,7 +437,7 @@ def _batches(side: Sides, claim: Claim | None) -> Iterable[Finding]:
     obs = obs[obs["batch"].notna()].astype({"batch": str})
     if side.are_cells:
         yield from _batches_of_cells(obs)
-    # Batches are told apart by the side if knowing the one is knowing the other.
+    # Batches distinguish the sides if each batch belongs to one side.
     perturbed = obs[obs["perturbation"] != ""]
     table = pd.crosstab(perturbed["batch"], perturbed["side"])
     if table.shape[0] < 2 or table.shape[1] < 2:
@@ -464,7 +464,7 @@ def _batches_of_cells(obs: pd.DataFrame) -> Iterable[Finding]:
         for name, row in cells.iterrows()
         if not has_controls[row > 0].any() or (not has_controls.any() and (n_others[row > 0] == 1).all())
     ]
-    # Batches that hold one perturbation alone are that perturbation, unless controls stand beside it.
+    # A batch with a single perturbation and no controls is confounded with it.
     strength = float(association(cells.to_numpy(), method="cramer")) if len(cells) > 1 else 0.0
     if bad and len(bad) == len(cells) and not has_controls.any():
         words = f"No batch holds control cells by these labels, and batch and perturbation go together by {strength:.2f} (Cramér's V)"

@@ -144,7 +144,7 @@ def norman_well_measured(folder: Path) -> Task:
 
 
 def norman_unseen(folder: Path, *, name: str, title: str, n_genes: int, n_unseen: int) -> Task:
-    """Read perturbations of Norman et al. 2019 of which so many genes occur in no training perturbation."""
+    """Read perturbations of Norman et al. 2019 with a given number of genes that are in no training perturbation."""
     folder = _checked(folder, "norman_2019_effects.h5ad", "norman_2019_umi.npz")
     effects = norman_effects(folder)
     perturbations = _read(effects)
@@ -288,14 +288,14 @@ def benchmark_doubles(folder: Path, effects: AnnData) -> list[str]:
 
 
 def replogle_effects(folder: Path) -> AnnData:
-    """Read 790 knockdowns of Replogle et al. 2022 over the 2,000 genes with most entries, as clipped z-scores."""
+    """Read 790 knockdowns of Replogle et al. 2022 as clipped z-scores over the 2,000 genes with the most entries."""
     table = pd.read_parquet(folder / "replogle_2022_k562_zscores.parquet")
     pseudo = table["knocked_down_gene"].str.startswith("NON-TARGETING")
     own = table["knocked_down_gene"] == table["affected_gene"]
     pairs = table[~pseudo & ~own].groupby(["knocked_down_gene", "affected_gene"], as_index=False)["z_score"].mean()
     n_entries = pairs["knocked_down_gene"].value_counts()
     pairs = pairs[pairs["knocked_down_gene"].map(n_entries) >= 100]
-    # Genes with equally many entries stand in alphabetical order.
+    # Genes with equally many entries are in alphabetical order.
     n_times = pairs["affected_gene"].value_counts().sort_index().sort_values(ascending=False, kind="stable")
     genes = n_times.index[:2000]
     values = pairs.pivot(index="knocked_down_gene", columns="affected_gene", values="z_score")
@@ -325,7 +325,7 @@ def string_and_annotations(networks: Path) -> Sources:
 def _task(
     folder: Path, name: str, title: str, effects: AnnData, splits: Sequence[Split], *, note: str, **options: Any
 ) -> Task:
-    """Make a task with the recommended evidence; all genes are scored unless others are named."""
+    """Make a task with the recommended evidence, in which all genes are scored by default."""
     options.setdefault("scored", np.arange(effects.n_vars))
     sources = string_and_annotations(folder / "networks")
     note = f"{note} {EVIDENCE}"

@@ -342,7 +342,7 @@ def _of_seed(content: _Content, seed: int | None, file: Path) -> _Content:
 
 
 def _find_perturbations(labels: list[str], wanted: Sequence[str], sep: str, problems: list[str]) -> list[int]:
-    """Return the row of each wanted perturbation; add what is wrong to the problems."""
+    """Return the row of each requested perturbation; append problems to the list."""
     asked = parse_labels(wanted, control=None)
     try:
         found = parse_labels(labels, control=None, sep=sep)
@@ -367,7 +367,7 @@ def _find_perturbations(labels: list[str], wanted: Sequence[str], sep: str, prob
 
 
 def _find_genes(genes: list[str], wanted: Sequence[str], problems: list[str]) -> list[int]:
-    """Return the column of each wanted gene; add what is wrong to the problems."""
+    """Return the column of each requested gene; append problems to the list."""
     column = {gene: i for i, gene in enumerate(genes)}
     missing = [str(gene) for gene in wanted if gene not in column]
     if len(column) < len(genes):  # a gene that stands there twice and is not scored does no harm

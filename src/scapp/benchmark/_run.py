@@ -67,7 +67,7 @@ class Fit:
         return unit_path(folder, self.task.name, self.method.name, self.seed)
 
     def key(self) -> dict[str, str]:
-        """Describe all that the predictions depend on, as texts that are equal if nothing changed."""
+        """Describe everything on which the predictions depend, as texts that are equal if nothing changed."""
         return {
             "data": self.task.fingerprint(self.task.split(self.seed)),
             "options": self.method.fingerprint(),
@@ -263,7 +263,7 @@ def _plan(tasks: list[Task], methods: list[Method], seeds: Iterable[int] | None,
     planned = []
     for task in tasks:
         mine = [split.seed for split in task.splits if seeds is None or split.seed in seeds]
-        # Fits of one method stand together: the first of a worker reads the network, the others find it there.
+        # Group the fits of one method, so that each worker reads the network only once.
         for method in (method for method in methods if method.applies(task)):
             planned += [Fit(task, method, seed) for seed in (mine[:1] if quick else mine)]
     if not planned:
@@ -279,7 +279,7 @@ def _waiting(planned: list[Fit], folder: Path, *, resume: bool) -> list[Fit]:
     reasons = [changed(fit.path(folder), fit.key()) if resume else "" for fit in planned]
     waiting = [fit for fit, reason in zip(planned, reasons, strict=True) if reason is not None]
     for reason, n in Counter(filter(None, reasons)).items():
-        logger.info("%d earlier prediction file(s) are made anew, since %s.", n, reason)
+        logger.info("%d earlier prediction file(s) are repeated, because %s.", n, reason)
     if len(waiting) < len(planned):
         logger.info("%d of %d fits are there already and are kept.", len(planned) - len(waiting), len(planned))
     return waiting
@@ -319,7 +319,7 @@ def _in_processes(waiting: list[Fit], folder: Path, n_jobs: int) -> Iterator[tup
 
 
 class _Worker:
-    """Hold what a worker process was given once: all fits, whose numbers it then gets."""
+    """Hold the list of all fits in a worker process, which then receives only their numbers."""
 
     fits: Sequence[Fit] = ()
     folder: Path = Path()
@@ -381,14 +381,14 @@ def _bar(total: int, done: int, shown: bool) -> Iterator[Callable[[str], None]]:
         progress.TimeRemainingColumn(),
         progress.TextColumn("{task.description}"),
     )
-    # A console of its own file: the bar moves on while what a fit prints is kept from the terminal.
+    # A separate console keeps the bar moving while the output of a fit is hidden from the terminal.
     with progress.Progress(*columns, console=Console(file=sys.stdout), disable=not shown) as bar:
         task = bar.add_task("", total=total, completed=done)
         yield lambda text: bar.update(task, advance=1, description=text)
 
 
 def _peak_memory_mb() -> float:
-    """Return the highest resident memory of this process, in megabytes; NaN where the system does not tell."""
+    """Return the peak resident memory of this process in megabytes; NaN if the system does not report it."""
     with contextlib.suppress(OSError, StopIteration, ValueError):
         lines = Path("/proc/self/status").read_text().splitlines()
         return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) / 1024
@@ -401,7 +401,7 @@ def _peak_memory_mb() -> float:
 
 
 def _write_run(folder: Path, tasks: list[Task], *, quick: bool) -> None:
-    """Record what was run; tasks of earlier runs into the same folder stay."""
+    """Record the run; tasks from earlier runs in the same folder are kept."""
     path = folder / RUN
     earlier: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     content = {

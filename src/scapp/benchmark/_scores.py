@@ -140,12 +140,12 @@ def write_results(folder: Path, table: pd.DataFrame) -> Path:
             table.to_parquet(scratch, index=False)
         else:
             table.to_csv(scratch, index=False)
-    other.unlink(missing_ok=True)  # an older table beside this one would be read in its place
+    other.unlink(missing_ok=True)  # an older table in the folder would be read instead
     return path
 
 
 def check(scores: pd.DataFrame, *, metric: str | None = None) -> None:
-    """Refuse a table that is not one of scores, or that lacks a metric."""
+    """Refuse a table that does not hold scores, or lacks a metric."""
     missing = [column for column in COLUMNS if column not in scores.columns]
     if missing:
         raise ValueError(
@@ -181,7 +181,7 @@ class _Scorer:
         self.singles = tuple(np.array([alone[p[i]] for p in pairs]).reshape(len(pairs), len(columns)) for i in (0, 1))
 
     def _errors(self) -> NDArray[np.float64] | None:
-        """Return the standard errors of what is held out, None where unknown; an error of zero becomes a small one."""
+        """Return the standard errors of the held-out effects, or None; zeros become small values."""
         effects = self.task.held_out(self.split)
         if Key.layers.LFC_SE not in effects.layers:
             return None

@@ -325,7 +325,7 @@ class Screen:
 
         def split_cells(seed: int) -> Halves:
             # All genes are read, and chosen after: counts are normalised over all of them.
-            with hushed("scapp.expression", "scapp.pp"):  # what the whole screen was read as has been said
+            with hushed("scapp.expression", "scapp.pp"):  # the reading of the whole screen has been reported already
                 first, second = (
                     _effects_of(half, options)[:, genes].copy() for half in _in_halves(adata, key, options, seed)
                 )
@@ -418,7 +418,7 @@ def _named(effects: AnnData, key: str) -> AnnData:
 
 
 def _in_halves(adata: AnnData, key: str, options: ScreenOptions, seed: int) -> tuple[AnnData, AnnData]:
-    """Split the cells in halves within each perturbation (controls too) and, as far as possible, each batch."""
+    """Split the cells into halves within each perturbation (controls too) and, if possible, each batch."""
     labels = parse_labels(
         adata.obs[key].astype(str), control=options.get("control", "control"), sep=options.get("sep", SEPARATOR)
     )
@@ -427,7 +427,7 @@ def _in_halves(adata: AnnData, key: str, options: ScreenOptions, seed: int) -> t
     cells["batch"] = adata.obs[batch_key].astype(str).to_numpy() if batch_key else ""
     cells["order"] = np.random.default_rng(seed).permutation(len(cells))
     cells = cells.sort_values(["label", "batch", "order"])
-    # Within a label the cells go by turns to one half and the other; batches stand in a row, so that each is halved.
+    # Cells of a label go alternately to the two halves, sorted by batch, so that each batch is halved.
     second = (cells.groupby("label").cumcount() % 2 == 1).sort_index().to_numpy()
     return adata[~second].copy(), adata[second].copy()
 
@@ -438,7 +438,7 @@ def _sources(options: ScreenOptions) -> Sources | None:
     network = options.get("network")
     if network is None:
         if options.get("gene_features"):
-            raise ValueError("gene_features need a network beside them: pass network=….")
+            raise ValueError("gene_features also need a network: pass network=….")
         return None
     if isinstance(network, str | Path) and not Path(network).is_file():
         raise FileNotFoundError(f"There is no file {str(network)!r} with the network.")

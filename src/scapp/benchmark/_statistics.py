@@ -425,7 +425,7 @@ def cube(results: pd.DataFrame, metric: str) -> Cube:
         first = rows[twice].iloc[0]
         raise ValueError(
             f"{first['method']!r} has more than one {metric} for {first['perturbation']!r} in split {first['seed']} of "
-            f"{first['task']!r}. Each method is scored once: remove the repeated rows, or run the benchmark anew."
+            f"{first['task']!r}. Each method is scored once: remove the repeated rows, or rerun the benchmark."
         )
     method, methods = pd.factorize(rows["method"].astype(object))
     seed, seeds = pd.factorize(rows["seed"], sort=True)

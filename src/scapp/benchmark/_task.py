@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Kind = Literal["combinations", "unseen", "seen", "context"]
-# Two columns of names would be told apart from annotations by their titles; this says it outright.
+# Two columns of names would be distinguished from annotations by their titles; this is explicit.
 FROM_NETWORK = "network"
 # Share of the scored values that count as changes where the noise is not known.
 CHANGED_SHARE = 0.05
@@ -101,7 +101,7 @@ class Sources:
                 if isinstance(source, str) and source == FROM_NETWORK:
                     source, options["kind"] = self.network, "network"
                 pp.add_gene_features(adata, source, key_added=key, aliases=self.aliases, control=None, **options)
-        # The record of what was read is of no use to a model, and would be copied into every worker.
+        # A model does not need the record of the preprocessing, which would be copied into every worker.
         adata.uns.pop(Key.uns.SCAPP, None)
         return adata
 
@@ -189,7 +189,7 @@ class Task:
                 raise ValueError(f"{where} names {len(unknown)} perturbations without effects: {shorten(unknown)}.")
             both = set(split.train) & set(split.test)
             if both and not self.is_repeated:
-                raise ValueError(f"{where} trains on what it holds out: {shorten(sorted(both))}.")
+                raise ValueError(f"{where} trains on held-out perturbations: {shorten(sorted(both))}.")
         if self.is_repeated and (self.halves is None or {s.seed for s in self.splits} - set(self.halves)):
             raise ValueError(
                 f"The task {self.name!r} of kind {self.kind!r} needs two halves of the cells for each split."

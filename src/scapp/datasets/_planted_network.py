@@ -1,4 +1,4 @@
-"""The planted network of the simulator, what a perturbation does in it, and which pairs interact."""
+"""The planted network of the simulator, the effects of perturbations in it, and the interacting pairs."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def draw_pairs(
 ) -> list[tuple[int, int]]:
     """Draw pairs of the first `n_singles` regulators.
 
-    A share of them interacts, as far as there are such pairs: about as many from each two modules that do.
+    A share of them interacts if there are enough such pairs, about equally many from each interacting pair of modules.
     """
     pairs = list(combinations(range(n_singles), 2))
     modules: dict[tuple[int, ...], list[int]] = {}

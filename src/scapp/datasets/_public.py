@@ -68,7 +68,7 @@ REPLOGLE_ZSCORES: Final = RemoteFile(
     "https://raw.githubusercontent.com/rsflinn/truthseq-data/"
     "e8a2100a1bf05e5f4c2f4e3f3268d242132eda6b/replogle_knockdown_effects.parquet",
 )
-# pertpy's file has the guides beside the genes, which scPerturb's has not; its hash is not published.
+# Unlike scPerturb's file, pertpy's has guides as well as genes; its hash is not published.
 PAPALEXI: Final = RemoteFile("papalexi_2021.h5mu", "https://exampledata.scverse.org/pertpy/papalexi_2021.h5mu")
 _PAPALEXI_SMALL = "papalexi_2021_counts.h5ad"
 _GUIDE_COLUMNS = ("bio_rep", "grna_id", "grna_target", "grna_umi", "grna_umi_total")
@@ -87,7 +87,7 @@ Raises
 ConnectionError
     If the file cannot be fetched.
 ValueError
-    If what is there, or was sent, is not the published file."""
+    If the local or downloaded file is not the published one."""
 _CELLS = f"""\
 {_FETCHED}
 backed
@@ -466,5 +466,5 @@ def _readable(path: Path, read: Callable[[Path], _Read]) -> _Read:
         return read(path)
     except errors as error:
         raise ValueError(
-            f"{str(path)!r} cannot be read ({error}). Move it away, so that it is downloaded anew."
+            f"{str(path)!r} cannot be read ({error}). Move it away, so that it is downloaded again."
         ) from error

@@ -204,7 +204,7 @@ def simulated_perturb_seq(
     cells = np.concatenate(
         [np.zeros(n_control_cells, int), np.repeat(1 + np.flatnonzero(in_screen), n_cells_per_perturbation)]
     )
-    # Evenly over the batches, from the first cell of each perturbation on.
+    # Spread evenly over the batches, starting from the first cell of each perturbation.
     first = np.searchsorted(cells, cells)
     batch = (np.arange(len(cells)) - first) % n_batches
     labels = [SEPARATOR.join(genes[network.regulators[list(p)]]) for p in perturbations]
@@ -234,7 +234,7 @@ def simulated_perturb_seq(
     kinds = [network.kind(p) if interaction_strength else "none" for p in pairs]
     truth = _describe(network, effects, kinds, labels[n_regulators:], genes)
     if return_mudata:
-        # A generator of its own, so that the expression is the same with and without.
+        # A separate generator, so that the expression is the same with and without guides.
         return with_guides(np.random.default_rng([seed, line, 1]), adata, CONTROL), truth
     return adata, truth
 

@@ -58,7 +58,7 @@ def load_h5ad(path: Path | str, *, backed: Literal["r"] | None = None) -> AnnDat
 
 
 def labelled_cells(path: Path | str, *, perturbation_key: str | None = None, control: str | None = None) -> AnnData:
-    """Return the cells of an h5ad file, as :func:`tidy` makes them."""
+    """Return the cells of an h5ad file, in the form made by :func:`tidy`."""
     return tidy(load_h5ad(path), perturbation_key=perturbation_key, control=control)
 
 
@@ -103,7 +103,7 @@ def with_columns(obs: pd.DataFrame, columns: dict[str, pd.Series | NDArray]) -> 
 
 
 def use_gene_symbols(adata: AnnData) -> NDArray[np.bool_]:
-    """Name genes by symbol where a column of var has these and the names are Ensembl ids, as in the files of GEARS.
+    """Name genes by symbol if the names are Ensembl ids and a column of var has symbols, as in the files of GEARS.
 
     Returns which genes to keep: of those with the same symbol the first.
     """

@@ -1,4 +1,4 @@
-"""Blocks of an expression matrix: brought to the common scale, looked at, and added up over groups of cells.
+"""Blocks of an expression matrix: conversion to the common scale, inspection, and sums over groups of cells.
 
 These objects are sent to the workers of a cluster, and know nothing but the block.
 """
@@ -32,7 +32,7 @@ class Block:
 
 @dataclass(frozen=True)
 class BlockTask:
-    """Work to be done on the values of a block once they are read.
+    """Operations on the values of a block after reading.
 
     `source` names the matrix in messages. The block is at `rows` among all cells and at `columns` among the measured genes. `order`
     is where each gene stands in this matrix (None if the order is the same), `measured` which of these genes are taken (None if
@@ -50,7 +50,7 @@ class BlockTask:
     per_cell: tuple[NDArray[Any], ...]
 
     def block(self, values: Any) -> Block:
-        """Return the block as it is stored."""
+        """Return the block in its stored form."""
         if self.order is not None:
             values = values[:, self.order]
         if self.measured is not None:
@@ -64,7 +64,7 @@ class BlockTask:
         return Block(self.rows, self.columns, values)
 
     def normalised(self, block: Block, own_totals: NDArray[np.float64] | None = None) -> Block:
-        """Return the block on the scale log1p(CP10k), or itself where nothing is to be done."""
+        """Return the block on the scale log1p(CP10k), or the block itself if it needs no conversion."""
         totals = own_totals if self.totals is True else self.totals
         if totals is None or isinstance(totals, bool):
             return block if self.factor == 1 else Block(block.rows, block.columns, block.values * self.factor)
@@ -101,7 +101,7 @@ class MatrixSummary:
         return cls(np.zeros(n_obs), np.zeros(n_genes, dtype=np.int64), sampled=sampled)
 
     def add(self, block: Block, source: str) -> NDArray[np.float64]:
-        """Look at a block as it is stored; returns the totals of its cells."""
+        """Inspect a block in its stored form; return the totals of its cells."""
         from scapp.expression._numba import look_at_cells
 
         x = block.values
@@ -142,7 +142,7 @@ class MatrixSummary:
 
 @dataclass
 class Accumulator:
-    """State carried from block to block: a summary of the values as they are stored, and sums over them."""
+    """State carried from block to block: a summary of the stored values, and sums over them."""
 
     findings: MatrixSummary | None
     sums: Any
@@ -154,7 +154,7 @@ class Accumulator:
 
     @property
     def nbytes(self) -> int:
-        """Size in memory, so far as it is large."""
+        """Size in memory of the large parts."""
         findings = 0 if self.findings is None else self.findings.totals.nbytes + self.findings.bad_in_gene.nbytes
         return findings + (0 if self.sums is None else self.sums.nbytes)
 

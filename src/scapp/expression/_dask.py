@@ -54,7 +54,7 @@ class DaskSum:
 
 
 def add_up(start: Callable[[], Accumulator], jobs: Sequence[tuple[Any, BlockTask]]) -> Accumulator:
-    """Return the sums over blocks of Dask arrays, at least one, each a `Delayed` and what is to be done with its values.
+    """Return the sums over blocks of one or more Dask arrays, each a `Delayed` and a function for its values.
 
     `start` returns the sums of no blocks, which are added to.
     """

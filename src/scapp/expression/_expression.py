@@ -93,7 +93,7 @@ class Expression:
             self._look()
 
     def warn_of_scale(self) -> None:
-        """Warn if logged values are not those of counts per 10,000, or if counts are of a part of the genes, with totals beside them."""
+        """Warn if logged values are not from counts per 10,000, or if counts cover only some genes and there are totals."""
         if self.found is not None:
             if np.isfinite(self.found.total):
                 total, far, more = self.found.total, FAR_FROM_TARGET, ""
@@ -124,7 +124,7 @@ class Expression:
             )
 
     def blocks(self, cells: NDArray[np.bool_] | None = None, *, normalise: bool = True) -> Iterator[Block]:
-        """Return all blocks of the measured genes, on the scale log1p(CP10k) or, if `normalise` is False, with raw counts as they are.
+        """Return all blocks of the measured genes, on the scale log1p(CP10k) or, if `normalise` is False, as raw counts.
 
         Blocks without any of `cells` are left out.
         """
@@ -169,7 +169,7 @@ class Expression:
         self._conclude(self._run(partial(Accumulator.begin, self._no_findings, None), (), None, False))
 
     def _guess(self) -> tuple[Scale, NDArray[np.float64] | bool, float]:
-        """Guess what the matrix holds from its first block, the totals by which its cells are to be normalised, and the factor."""
+        """Guess the scale of the matrix from its first block; return the totals and the factor for normalising cells."""
         source = self._sources[0]
         findings = self._no_findings()
         for piece, job in islice(self._jobs(source, (), None, False), 1):
@@ -284,7 +284,7 @@ class Expression:
         return Scale.LOG_NORMALISED
 
     def _recognise_log(self, findings: MatrixSummary) -> FoundScale:
-        """Return the log that was taken, or raise if the values are not logged or it cannot be told whether they are."""
+        """Return the base of the log; raise if the values are not logged, or if this is unclear."""
         found = [
             (source, find_scale(cells, self._adata.uns.get("log1p")))
             for source in self._sources
@@ -341,7 +341,7 @@ class Expression:
         return "" if raw is None else f", or pass adata.raw.to_adata(), which has {raw.n_vars} genes"
 
     def say_scale(self) -> str:
-        """Return a sentence on what the matrix holds, and how that was told."""
+        """Return a sentence on the scale of the matrix and how it was recognised."""
         if self.found is None:
             return f"{self.name} holds raw counts (whole numbers)."
         told = {"steps": "the steps between the values of a cell", "sums": "the sums of cells", "uns": "uns['log1p']"}

@@ -122,7 +122,7 @@ class Source:
 
 
 def get_matrix(adata: AnnData, layer: str | None, chunk_size: int | None = None, where: str = "") -> tuple[Any, str]:
-    """Return `X` or a layer, as it is stored, and its name for messages.
+    """Return `X` or a layer in its stored form, and its name for messages.
 
     ValueError if there is none, TypeError if it is of a kind that cannot be read by blocks.
     """
@@ -147,7 +147,7 @@ def get_matrix(adata: AnnData, layer: str | None, chunk_size: int | None = None,
 
 
 def in_memory(matrix: Any) -> Any:
-    """Return an array as it is, or read: one on disk, a lazy one, or an annotation of these."""
+    """Return an array, reading it if it is on disk, lazy, or an annotation of these."""
     for method in ("to_memory", "compute"):
         if hasattr(matrix, method):
             return getattr(matrix, method)()

@@ -74,7 +74,7 @@ class FoundScale:
 
 
 def find_scale(cells: Sequence[NDArray[np.float64]], log1p: object = None) -> FoundScale:
-    """Tell what was done to the counts of cells from their values that are not zero; where these do not tell, from ``uns["log1p"]``."""
+    """Infer the transformation of counts from the nonzero values of cells or, if unclear, from ``uns["log1p"]``."""
     cells = [cell for cell in cells if len(cell)]
     distances = {transform: _distance_from_steps(cells, inverse) for transform, inverse in _INVERSES.items()}
     if distances[Transform.NONE] < SMALLEST_DISTANCE:
@@ -82,7 +82,7 @@ def find_scale(cells: Sequence[NDArray[np.float64]], log1p: object = None) -> Fo
     transform, told_by = _clearest(distances, SMALLEST_DISTANCE), "steps"
     if transform is None:
         noted = _from_uns(log1p)
-        # Cells that are much alike have nearly equal sums in any case; what was noted is better then.
+        # Similar cells have nearly equal sums in any case, so the record is more reliable.
         limit = LARGEST_SPREAD if noted is None else EQUAL_SUMS
         transform, told_by = _clearest({t: _spread(_sums(cells, t)) for t in _INVERSES}, limit), "sums"
         if transform is None:
@@ -121,7 +121,7 @@ def _sums(cells: Sequence[NDArray[np.float64]], transform: Transform) -> NDArray
 
 
 def _spread(values: NDArray[np.float64]) -> float:
-    """Return how far values lie apart, as a share of their median; NaN for few of them."""
+    """Return the spread of values relative to their median; NaN for few values."""
     if len(values) < MIN_CELLS:
         return np.nan
     low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])

@@ -244,7 +244,7 @@ def paths_to_networkx(paths: pd.DataFrame, genes: pd.DataFrame) -> nx.DiGraph:
     """Return the graph of one perturbation from the tables of :func:`scapp.tl.attention_subnetwork`.
 
     `paths` has one row per step of a path: `source`, `target`, `step`, `weight`, `strength`, `network`. `genes` has one row
-    per node: `perturbation`, `gene`, and what is known of it.
+    per node: `perturbation`, `gene`, and the evidence for it.
     """
     import networkx as nx
 

@@ -51,7 +51,7 @@ def diffusion(
     tol
         Bound on the neglected rest of the series, relative to the whole.
     chunk_size
-        How many profiles are computed together; bounds the memory beside the result.
+        Number of profiles to compute together; limits the memory used besides the result.
 
     Returns
     -------
@@ -119,7 +119,7 @@ def diffusion_embedding(
     return _fix_signs(scores).astype(np.float32)
 
 
-# Embeddings of the last networks, by what is in them: seconds for each model that is trained again on the same ones.
+# Cache of embeddings of the last networks, by content; it saves seconds for each model that is trained again on the same ones.
 _EMBEDDINGS: dict[tuple, NDArray[np.float32]] = {}
 N_EMBEDDINGS = 8
 
@@ -144,7 +144,7 @@ def hellinger_embedding(
         digest.update(np.ascontiguousarray(part).tobytes())
     key = (digest.hexdigest(), csr.shape, n_components, restart, seed)
     if key not in _EMBEDDINGS:
-        # Below one part in a hundred thousand, the root would lift what the truncated series leaves of the walk.
+        # Below one part in a hundred thousand, the root would amplify the truncation error of the series.
         profiles = sparse.csr_matrix(diffusion(csr, restart=restart, min_value=1e-5, tol=1e-5)).sqrt()
         n = min(n_components, profiles.shape[0])
         vectors, values, _ = randomized_svd(profiles, n, n_oversamples=32, n_iter=4, random_state=seed)

@@ -63,7 +63,7 @@ def by_label(function: Callable[Given, Score]) -> Callable[Given, Score]:
         try:
             given = signature.bind(*args, **kwargs)
         except TypeError:
-            return function(*args, **kwargs)  # which says what is missing or not known
+            return function(*args, **kwargs)  # the error says which argument is missing or unknown
         first: dict[Axis, tuple[str, pd.Index]] = {}
         for name, value in given.arguments.items():
             if isinstance(value, tuple):
@@ -103,7 +103,7 @@ def _places(labels: pd.Index, name: str, axis: Axis, first: dict[Axis, tuple[str
     if not (labels.is_unique and expected.is_unique):
         twice = [*labels[labels.duplicated()].unique(), *expected[expected.duplicated()].unique()]
         raise ValueError(
-            f"Labels of {what} occur more than once and stand in another order in {reference} than in {name}: {shorten(twice)}.\n"
+            f"Labels of {what} occur more than once and are in a different order in {reference} and {name}: {shorten(twice)}.\n"
             "Expected each label once, or the same order in both.\nName them apart, or pass .to_numpy() of both."
         )
     return labels.get_indexer(expected)

@@ -26,7 +26,7 @@ CellMetric = Literal["euclidean", "sqeuclidean"]
 
 @array_metric
 def l2(predicted: ArrayLike, observed: ArrayLike, *, genes: ArrayLike | None = None) -> float | NDArray[np.float64]:
-    r"""Return the Euclidean distance of each prediction from what was observed.
+    r"""Return the Euclidean distance between each prediction and the observation.
 
     .. math:: \sqrt{\sum_g (\hat y_g - y_g)^2}
 

@@ -217,7 +217,7 @@ def check_same_genes(expected: np.ndarray, adata: AnnData) -> None:
         return
     mend = "Bring them into the order of the training with `adata = adata[:, model.genes].copy()`."
     if set(expected) == set(found):
-        raise ValueError(f"The genes of this AnnData stand in another order than at training. {mend}")
+        raise ValueError(f"The genes of this AnnData are in a different order from training. {mend}")
     absent = [gene for gene in expected if gene not in set(found)]
     extra = [gene for gene in found if gene not in set(expected)]
     like = near_matches(absent[0], extra) if absent else []

@@ -303,7 +303,7 @@ def atomic_write(folder: Path) -> Iterator[Path]:
     OSError
         If the disk is full.
     """
-    place = folder.resolve()  # what a link points at is written, and the link stays
+    place = folder.resolve()  # write to the target of a link, and keep the link
     made = [parent for parent in place.parents if not parent.exists()]
     place.parent.mkdir(parents=True, exist_ok=True)
     parent = place if place.exists() else place.parent

@@ -47,7 +47,7 @@ def check_place(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
     """
     place = Path(path).expanduser()
     if place.is_symlink():
-        place = place.resolve()  # what the link points at is written, and the link stays
+        place = place.resolve()  # write to the target of a link, and keep the link
     if not place.parent.is_dir():
         raise FileNotFoundError(
             f"There is no folder {str(place.parent)!r} to write {place.name!r} into. Create it first."

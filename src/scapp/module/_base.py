@@ -22,7 +22,7 @@ BATCH = 256
 
 @dataclass(frozen=True)
 class Inputs:
-    """Hold what the module is made of; genes are numbers of nodes.
+    """Hold the inputs of the module; genes are given as node numbers.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Say what is predicted beside the log-fold-changes.
+    """Select the outputs besides the log-fold-changes.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class Wanted:
 
 
 class Prediction(NamedTuple):
-    """Predictions of n perturbations; what was not wanted, or the form of the model does not have, is None.
+    """Predictions of n perturbations; outputs that were not requested or do not exist for the model are None.
 
     `lfc`, `std` and `change` have the shape (n, n_measured), `to_genes` (n, n_nodes), `to_perturbations` (n, n_training)
     and `to_mean`, the share of the attention that goes to the centre, (n,).

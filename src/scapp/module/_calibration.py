@@ -50,12 +50,12 @@ class Calibration(nn.Module):
     @torch.no_grad()
     def fit(self, residuals: Tensor, predicted: Tensor, variance: Tensor) -> None:
         """Learn from left-out perturbations; all arguments have the shape (n_perturbations, n_genes)."""
-        # In an order of their own, so that neither the rows taken nor their folds depend on that of the perturbations.
+        # Use a fixed order, so that neither the rows nor their folds depend on the order of the perturbations.
         rows = residuals.square().sum(1).argsort(stable=True)[:: -(-len(residuals) // MAX_ROWS)]
         residuals, predicted, root = residuals[rows], predicted[rows], variance[rows].sqrt()
         square = (residuals / root).square()
         n, common = len(square), square.mean()
-        # Few rows do not tell the scale of one gene: each is drawn to the common one as far as the rows disagree about the genes.
+        # Few rows cannot determine the scale of a gene, so it is shrunk to the common one, the more the rows disagree.
         reliability = _reliability(square)
         self.scale = torch.lerp(common, square.mean(0), reliability).sqrt().clamp_min(1e-9)
         # A row must not take part in the scale by which its own error is judged.
@@ -97,7 +97,7 @@ class Calibration(nn.Module):
     @torch.no_grad()
     def change(self, predicted: Tensor, std: Tensor, threshold: float) -> Tensor:
         """Return the probability that a measured change is larger than `threshold`, either way, given standard deviations."""
-        # The size over the standard deviation grows with the size over the typical error, so it tells the group as well.
+        # The size over the standard deviation grows with the size over the typical error, so it determines the group too.
         left, step = _place(_log_size(predicted, std), self.knots - self.widths.log())
         typical = std / torch.lerp(self.widths[left], self.widths[left + 1], step)
         size, bound = (predicted.abs() / typical).flatten().numpy(), (threshold / typical).flatten().numpy()
@@ -159,7 +159,7 @@ def _half_interval(error: Tensor, fold: Tensor, wanted: float) -> Tensor:
 
 
 def _ordered(widths: Tensor, knots: Tensor, counts: Sequence[int]) -> Tensor:
-    """Return the nearest widths that grow with size, such that a larger prediction is more certain than a smaller one."""
+    """Return the nearest widths for which a larger prediction is never less certain than a smaller one."""
     size = GROWTH * knots.numpy()
     rising = isotonic_regression(widths.log().numpy(), weights=counts).x
     relative = isotonic_regression(rising - size, weights=counts, increasing=False).x

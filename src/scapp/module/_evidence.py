@@ -1,4 +1,4 @@
-"""Evidence about genes: where random walks lead on each network, and what annotations say, as similarities of genes."""
+"""Evidence about genes: similarities of random walks on each network, and of annotations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LARGEST_DOUBLE = 5e7
 
 
 class Evidence:
-    r"""Hold what is known about the genes beside the screen: networks and annotations, one similarity for each.
+    r"""Hold the evidence about genes from outside the screen: networks and annotations, with one similarity for each.
 
     For a network, the similarity of two genes is the Bhattacharyya coefficient of their random walks with restart,
 
@@ -115,7 +115,7 @@ class Evidence:
         attention: NDArray[np.floating],
         weights: NDArray[np.floating],
     ) -> NDArray[np.float32]:
-        r"""Return through which genes of the networks each gene is similar to others.
+        r"""Return the network genes through which each gene is similar to others.
 
         Gene j contributes :math:`\sum_i \alpha_i \sum_m g_m \sqrt{w_m(p, j)\, w_m(i, j)}`, so that each row sums to the
         similarities of p to the others by the networks, weighted by the attention.

@@ -287,7 +287,7 @@ class PaperModule(EffectModule):
 
     @torch.no_grad()
     def explain(self, perturbation: Genes, gene: int) -> list[Contribution]:
-        """Return what each gene adds to one predicted value; the rows are nodes.
+        """Return the contribution of each gene to one predicted value; the rows are nodes.
 
         Raises
         ------

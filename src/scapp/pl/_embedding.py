@@ -142,7 +142,7 @@ def _named(adata: AnnData, names: bool | Sequence[str] | None, sep: str) -> np.n
     refuse_text(names, "names")
     if len(names) > MAX_NAMED:
         raise ValueError(
-            f"{len(names)} names cannot be read beside their points, at most {MAX_NAMED}; choose some with names=[…]."
+            f"{len(names)} names next to their points would not be legible, at most {MAX_NAMED}; choose some with names=[…]."
         )
     return np.array([index_of(adata, name, sep=sep) for name in names], dtype=int)
 

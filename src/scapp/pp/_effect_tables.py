@@ -194,7 +194,7 @@ def from_table(table: pd.DataFrame, options: Options) -> FoundEffects:
 
 
 def _name_genes(labels: Iterable[str], texts: pd.DataFrame, options: Options) -> bool:
-    """Return whether most labels name a gene of the table, as names of perturbations do, and not a second kind of effects."""
+    """Return whether most labels name a gene of the table, so that they are perturbations and not other effects."""
     genes = {str(name).strip() for column in texts for name in texts[column]}
     known = [
         any(part.strip() in genes for part in without_control(label, options.control).split(options.sep))
@@ -355,7 +355,7 @@ def _errors(
 
 
 def _errors_of(lfc: NDArray[np.float64], size: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return standard errors from effects and the size of their z or t; NaN where one is zero, which tells nothing."""
+    """Return standard errors from effects and the size of their z or t; NaN if either is zero."""
     with np.errstate(divide="ignore", invalid="ignore"):
         errors = np.abs(lfc) / size
     return np.where((size > 0) & (np.abs(lfc) > 0) & np.isfinite(errors), errors, np.nan)

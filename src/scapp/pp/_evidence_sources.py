@@ -43,7 +43,7 @@ class SourceOptions:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Networks and gene features by the key that they get; `parents` of terms, for annotations that are yet to be passed on."""
+    """Networks and gene features by key; `parents` of terms, for annotations that must still be propagated."""
 
     networks: dict[str, Any] = field(default_factory=dict)
     features: dict[str, Any] = field(default_factory=dict)

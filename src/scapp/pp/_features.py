@@ -177,7 +177,7 @@ def add_gene_features(
     matcher = GeneMatcher(adata.var_names, aliases)
 
     def check_genes(genes: Sequence[str]) -> None:
-        """Raise before the long work begins, if the genes of the source are others than those of the data."""
+        """Raise, before long computations, if the genes of the source do not match those of the data."""
         matcher.check_some_match(matcher.match(genes), "features", adata.var.columns)
 
     given = _load(Path(features)) if is_path(features) else features
@@ -227,7 +227,7 @@ def add_gene_features(
 
 
 def _load(path: Path) -> Any:
-    """Return what a file or folder holds; vectors of genes in the forms of others are read by `scapp.resources`."""
+    """Return the content of a file or folder; `scapp.resources` reads gene vectors in other formats."""
     path = path.expanduser()
     if path.is_dir() or path.suffix.lower() in (".h5", ".hdf5", ".h5ad"):
         return resources.read_embedding(path)

@@ -143,7 +143,7 @@ def is_no_guide(call: str) -> bool:
 
 
 def _numbers(adata: AnnData, key: str, argument: str, sep: str, called: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return counts of each cell, added up where a cell has several ("12|30", as Cell Ranger writes them); 0 without a call."""
+    """Return the counts of each cell, adding up several ("12|30", as from Cell Ranger); 0 without a call."""
     if key not in adata.obs:
         column_of_obs(adata, key, argument)  # raises, with the columns that there are
     column = adata.obs[key][called]

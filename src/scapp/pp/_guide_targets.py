@@ -115,7 +115,7 @@ def read_targets(
 
 
 def _name_targets(guides: Sequence[str], targets: Targets, var: pd.DataFrame | None) -> list[str]:
-    """Return the target of each guide as it is written, "" where there is none."""
+    """Return the target of each guide as written; "" if there is none."""
     if isinstance(targets, str) and var is not None and targets in var:
         targets = var[targets]
     if isinstance(targets, str):

@@ -1,4 +1,4 @@
-"""One kind of name for each gene: symbols, previous symbols, aliases, Ensembl and Entrez ids brought together."""
+"""Harmonising gene names: symbols, previous symbols, aliases, Ensembl and Entrez ids."""
 
 from __future__ import annotations
 
@@ -100,17 +100,17 @@ class GeneNamesReport(Report, what="gene_names"):
 
     @property
     def ambiguous(self) -> pd.DataFrame:
-        """Names that could mean several genes, left as they are; ``candidates`` says which."""
+        """Names that could mean several genes and were kept; ``candidates`` lists these genes."""
         return self._of("ambiguous")
 
     @property
     def collided(self) -> pd.DataFrame:
-        """Names of a gene that has several among the names; ``candidates`` says which gene."""
+        """Names that share a gene with another name; ``candidates`` gives the gene."""
         return self.names[self.names["collided"]]
 
     @property
     def unknown(self) -> pd.DataFrame:
-        """Names that no table knows, left as they are."""
+        """Names that are in no table and were kept."""
         return self._of("unknown")
 
     def _of(self, rule: str) -> pd.DataFrame:
@@ -295,7 +295,7 @@ class Naming:
         return _grouped((symbol, id_) for id_, symbols in self.tables.found["ensembl"].items() for symbol in symbols)
 
     def plan(self, names: Iterable[str], perturbed: Iterable[str], on_collision: OnCollision) -> pd.DataFrame:
-        """Return the new name of each name, and of perturbed genes that may be among them, as the table of a report."""
+        """Return the new name of each name, perturbed genes included, as the table of a report."""
         names, perturbed = list(names), set(perturbed)
         every = list(dict.fromkeys([*names, *sorted(perturbed)]))
         self._check(every)
@@ -463,7 +463,7 @@ def excel_form(name: str) -> str:
 
 
 def made_by_excel(symbol: str) -> Iterator[str]:
-    """Yield what a spreadsheet makes of a symbol, as :func:`excel_form` spells it; nothing for most."""
+    """Yield the forms into which a spreadsheet turns a symbol, spelled as by :func:`excel_form`; none for most."""
     renamed = _RENAMED.fullmatch(symbol)
     if renamed:
         symbol = f"{_BEFORE[renamed[1].upper()]}{renamed[2]}"

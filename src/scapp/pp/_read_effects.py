@@ -1,4 +1,4 @@
-"""Effects that others calculated, in the forms in which they are shared, into an AnnData that every later call knows."""
+"""Reading of effects that were computed elsewhere, in their common formats, into an AnnData."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The base of the reports on what was added to an AnnData: in words, as a table, and stored beside the data."""
+"""Base of the reports on additions to an AnnData: in words, as a table, and stored with the data."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Report(ABC):
 
     @abstractmethod
     def _lines(self) -> Iterable[str]:
-        """Yield the lines in which the report is told; empty ones are left out."""
+        """Yield the lines of the report; empty ones are left out."""
 
     def __repr__(self) -> str:
         return "\n".join(line for line in self._lines() if line)

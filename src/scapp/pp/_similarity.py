@@ -243,6 +243,6 @@ def _standardise(values: NDArray) -> tuple[NDArray[np.float32], NDArray[np.bool_
 
 
 def _embed(network: sparse.csr_matrix, nodes: NDArray[np.intp], n_nodes: int) -> sparse.csr_matrix:
-    """Return the network of some nodes as one of all, the others without edges."""
+    """Expand a network of some nodes to all nodes, the rest of which have no edges."""
     coo = network.tocoo()
     return sparse.csr_matrix((coo.data, (nodes[coo.row], nodes[coo.col])), shape=(n_nodes, n_nodes))

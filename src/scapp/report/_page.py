@@ -55,7 +55,7 @@ N_ROWS, MOST_ROWS = 12, 500
 
 @dataclass
 class Section:
-    """Hold one section of the page: its blocks of HTML, and what is missing from it."""
+    """Hold one section of the page: its blocks of HTML, and notes on missing data."""
 
     title: str
     blocks: list[str] = field(default_factory=list)

@@ -96,7 +96,7 @@ def reactome(
     options: dict[str, Any] = {"folder": folder, "base_url": base_url, "progress_bar": progress_bar}
     path = small[0] if small else fetch(_REACTOME, local=file, **options)
     table = _sets(path)
-    # The official file puts the name of a pathway first and its number second; others have them the other way round.
+    # The official file has the name of a pathway first and its id second; other files have them reversed.
     if not table["term"].str.match(_NUMBERED).mean() > 0.5:
         table = table.rename(columns={"term": "description", "description": "term"})[["gene", "term", "description"]]
     if not table["term"].str.match(_NUMBERED).mean() > 0.5:
@@ -317,7 +317,7 @@ def _sets(path: Path, *, unique: bool = False) -> pd.DataFrame:
 
 
 def _read_gaf(path: Path) -> tuple[pd.DataFrame, str]:
-    """Return gene, qualifier, term, evidence and aspect of each annotation; and when the file was made, as it says."""
+    """Return gene, qualifier, term, evidence and aspect of each annotation, and the date in the file."""
     rows, generated = [], ""
     with whole(path), open_text(path) as file:
         for number, line in enumerate(file, start=1):

@@ -331,7 +331,7 @@ def _resave(checkpoint: Path, *names: str, at: str = "") -> str:
     )
 
 
-# For each format: its reader, what it needs besides the path, and what it takes.
+# For each format: its reader, and its required and optional arguments besides the path.
 _READERS: dict[str, tuple[Any, tuple[str, ...], tuple[str, ...]]] = {
     "geneformer": (read_geneformer, ("token_dictionary",), ("ensembl_ids",)),
     "scgpt": (read_scgpt, (), ("layer_norm",)),

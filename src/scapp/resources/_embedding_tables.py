@@ -128,7 +128,7 @@ def _from_arrays(file: Path) -> GeneVectors:
     arrays = read_arrays(
         file,
         "import numpy as np\n"
-        f"found = np.load({file.name!r}, allow_pickle=True)  # look what is in it: found.files, or found.shape\n"
+        f"found = np.load({file.name!r}, allow_pickle=True)  # look inside: found.files, or found.shape\n"
         f"np.savez({'new_' + file.stem + '.npz'!r}, genes=np.array(NAMES, str), embedding=np.array(MATRIX, 'float32'))",
     )
     if isinstance(arrays, np.ndarray):

@@ -1,4 +1,4 @@
-"""Vectors of genes as others publish them: PIE's folders, STRING's embeddings and DepMap's dependencies."""
+"""Readers of published gene vectors: PIE's folders, STRING's embeddings and DepMap's dependencies."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def is_depmap(file: Path) -> bool:
 
 
 def from_depmap(file: Path) -> GeneVectors:
-    """Read DepMap's gene effects, one line of cells a row, as vectors of genes over the lines.
+    """Read DepMap's gene effects, with one cell line per row, as vectors of genes over the lines.
 
     Each gene has its own mean taken off, so that the cosine of two genes is their correlation over the lines, and a missing
     value is that mean. Genes that are missing in most lines, or the same in all, are left out and logged.

@@ -117,7 +117,7 @@ def from_table(
         if path is not None:
             raise ValueError(f"{str(path)!r} holds a graph. Pass it to `scapp.pp.add_network(adata, {path.name!r})`.")
         raise TypeError(f"table must be a DataFrame or a path, found {type(table).__name__}.")
-    # Rows are told apart by their place: an index may hold a value twice, as after pandas.concat. Of a matrix it holds names.
+    # Rows are identified by position, because an index may have duplicates, as after pandas.concat. For a matrix it holds names.
     attrs = table.attrs
     table = table.reset_index(drop=pd.api.types.is_numeric_dtype(table.index.dtype))
     table.attrs = attrs
@@ -136,7 +136,7 @@ def from_table(
 
 
 def _are_annotations(table: pd.DataFrame) -> bool:
-    """Return whether a table holds annotations; raise if neither the names of its columns nor what they hold tell."""
+    """Return whether a table holds annotations; raise if neither its column names nor its content show it."""
     if edge_ends(table) is not None or split_names_of_edges(table) is not None or matrix_as_edges(table) is not None:
         return False
     if table.shape[1] < 2:

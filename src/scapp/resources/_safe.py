@@ -1,4 +1,4 @@
-"""Files from elsewhere, read such that nothing in them is ever run.
+"""Safe reading of files from elsewhere, without ever running code in them.
 
 Unpickling runs whatever a file asks for. So tensors come through safetensors or torch's weights-only unpickler, arrays
 through numpy without pickle, vocabularies through JSON; anything else is refused, with the lines that convert it.
@@ -39,7 +39,7 @@ def is_pickle(path: Path) -> bool:
 
 
 def refuse_pickle(path: Path, snippet: str) -> ValueError:
-    """Return the error for a pickle: what it is, and the lines of Python (`snippet`) that convert it once."""
+    """Return the error for a pickle, with the lines of Python (`snippet`) that convert it."""
     lines = "\n".join(f"    {line}" for line in snippet.strip().splitlines())
     return ValueError(
         f"{str(path)!r} is a pickle, or holds one. Reading it would run any code that somebody put into it, so scapp does "
@@ -49,7 +49,7 @@ def refuse_pickle(path: Path, snippet: str) -> ValueError:
 
 
 def read_json(path: Path, what: str) -> Any:
-    """Read a JSON file; `what` it is stands in the error if it is none."""
+    """Read a JSON file; the error names `what` was expected."""
     try:
         with path.open(encoding="utf-8") as file:
             return json.load(file)
@@ -114,7 +114,7 @@ def read_tensors(
         if not whole and file.read(2) in (b"", b"PK"):
             raise ValueError(f"{str(path)!r} is empty or was cut short. Download it again.")
     try:
-        # A zip file is mapped, so that of gigabytes only the tensors that are asked are read.
+        # A zip file is memory-mapped, so that only the requested tensors are read.
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=whole)
     except pickle.UnpicklingError as error:
         raise refuse_pickle(path, snippet) from error
@@ -144,7 +144,7 @@ def _from_safetensors(path: Path, wanted: Mapping[str, tuple[str, ...]]) -> dict
             f"{str(path)!r} is read by the package safetensors: `pip install 'scapp[embeddings]'`."
         ) from error
     try:
-        # Through torch, as numpy has no bfloat16.
+        # Convert with torch, because numpy has no bfloat16.
         with safe_open(path, framework="pt") as file:
             found = {key: _pick(list(file.keys()), names, path) for key, names in wanted.items()}
             return {key: _to_numpy(file.get_tensor(name)) for key, name in found.items()}

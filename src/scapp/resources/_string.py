@@ -188,7 +188,7 @@ def _read_names(path: Path, number: int) -> pd.Series:
 
 
 def _read_links(path: Path, number: int, channels: list[str], min_score: int, progress_bar: bool) -> pd.DataFrame:
-    """Return pairs of a sufficient score, read in blocks, since the file has millions of others."""
+    """Return pairs with a sufficient score, reading in blocks because the file has millions of pairs."""
     _check_head(path, number, " ", ["protein1", "protein2", *channels])
     kept = []
     dtype = {"protein1": str, "protein2": str} | dict.fromkeys(channels, np.int16)
@@ -244,7 +244,7 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except (EOFError, OSError, zlib.error, ValueError) as error:
         raise ValueError(
-            f"{str(path)!r} cannot be read to its end ({str(error).strip()}). Move it away, so that it is downloaded anew."
+            f"{str(path)!r} cannot be read to its end ({str(error).strip()}). Move it away, so that it is downloaded again."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Tools: what a trained model tells beyond its predictions."""
+"""Tools for interpreting and using trained models."""
 
 from scapp.tl._attention_checks import attention_checks
 from scapp.tl._drivers import rank_drivers

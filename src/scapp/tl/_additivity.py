@@ -98,7 +98,7 @@ def _spatial_median(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Distances:
-    """Distances between all genes, with what the distance covariance takes of them.
+    """Distances between all genes, with the terms needed for the distance covariance.
 
     The distance correlation of :cite:p:`Szekely2007`, as the V-statistic.
     """
@@ -140,7 +140,7 @@ class Distances:
 
 
 def check_cutoffs(cutoffs: str | Mapping[str, float], n_pairs: int) -> None:
-    """Raise unless these are cut-offs that can be used for so many pairs."""
+    """Raise unless these cut-offs are valid for this number of pairs."""
     if isinstance(cutoffs, Mapping):
         if set(cutoffs) != set(RULES):
             raise ValueError(

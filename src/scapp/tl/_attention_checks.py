@@ -1,4 +1,4 @@
-"""Tests of the attention itself: is it stable, does the prediction hang on it, does it agree with what is known?"""
+"""Tests of the attention: is it stable, does the prediction depend on it, does it agree with known sources?"""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def attention_checks(
 
 
 def look(model: APP, nodes: Sequence[tuple[int, ...]]) -> _checks.AttentionRuns:
-    """Look up what a model attends to for some perturbations."""
+    """Look up the attention of a model for some perturbations."""
     attention, prior = (tensor.cpu().numpy()[None] for tensor in model.module.attended(nodes))
     perturbed = np.zeros(prior.shape[1:], dtype=bool)
     for row, genes in zip(perturbed, nodes, strict=True):

@@ -63,7 +63,7 @@ class Candidates:
             yield batch
 
     def names(self, positions: Iterable[int], genes: Iterable[Genes]) -> list[str]:
-        """Return the labels of some, as the user spelled those at these positions, or made of their genes."""
+        """Return the labels at some positions, as spelled by the user or made from their genes."""
         if self.labels is not None:
             return [self.labels[i] for i in positions]
         sep, names = self.model.registry["setup_args"]["sep"], self.model.genes

@@ -24,10 +24,10 @@ N_COMPARED = 100
 
 @dataclass(frozen=True)
 class AttentionRuns:
-    """Attention of a model in several runs (models, or halves of one), and what it is compared with."""
+    """Attention in several runs (models, or halves of the data), and its references for comparison."""
 
     attention: Floats  # in each run for each perturbation, (n_runs, n, n_genes)
-    prior: Floats  # what it would be without the learned score of each gene, of the same shape
+    prior: Floats  # attention without the learned score of each gene, same shape
     perturbed: Masks  # which genes each perturbation perturbs, (n, n_genes)
     bins: NDArray[np.intp]  # genes of like network degree
 
@@ -74,7 +74,7 @@ def stability(looked: AttentionRuns, who: str, n_top: int, n_permutations: int, 
 
 
 def learning(looked: AttentionRuns) -> list[dict]:
-    """Test how far attention is from what it would be without the learned score."""
+    """Test how far attention is from the prior, without the learned score."""
     pairs = zip(looked.attention, looked.prior, strict=True)
     value = float(np.mean([[_distances(a[None], b[None])[0, 0] for a, b in zip(*pair, strict=True)] for pair in pairs]))
     statistic = "Jensen-Shannon distance to the prior"
@@ -107,7 +107,7 @@ def specificity(looked: AttentionRuns, n_permutations: int, rng: np.random.Gener
 def enrichment(
     looked: AttentionRuns, sets: Iterable[GeneSets], n_permutations: int, rng: np.random.Generator
 ) -> list[dict]:
-    """Test whether the attended genes belong to the perturbation by what is known; the perturbed are left out."""
+    """Test whether attended genes are related to the perturbation in known sources, leaving out perturbed genes."""
     free = ~looked.perturbed
     ranks = {
         name: np.nan_to_num(_ranks(np.where(free, weights, np.nan)))
@@ -193,7 +193,7 @@ def _distances(a: Floats, b: Floats) -> Floats:
 
 
 def degree_bins(degree: NDArray[np.intp], n_bins: int = 10) -> NDArray[np.intp]:
-    """Return bins of genes of like degree, of about equal size; genes of equal degree stand in one bin, those without edges apart."""
+    """Return about equally large bins of genes by degree; equal degrees share a bin, and genes without edges have their own."""
     bins = np.zeros(len(degree), dtype=np.intp)
     linked = degree > 0
     if linked.any():
@@ -203,7 +203,7 @@ def degree_bins(degree: NDArray[np.intp], n_bins: int = 10) -> NDArray[np.intp]:
 
 
 def permute_within(bins: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
-    """Return a random permutation that maps each gene to one of its own bin."""
+    """Return a random permutation of genes within bins."""
     permutation = np.empty(len(bins), dtype=np.intp)
     permutation[np.argsort(bins, kind="stable")] = np.lexsort((rng.random(len(bins)), bins))
     return permutation
@@ -215,7 +215,7 @@ def permutation_p_value(value: float, null: Floats) -> float:
 
 
 def pairing_null(similarity: Floats, n_permutations: int, rng: np.random.Generator) -> tuple[float, Floats]:
-    """Return the mean similarity of each perturbation with itself, and with others, assigned at random; over pairs that have one.
+    """Return the mean similarity of each perturbation with itself, and with randomly assigned others, over defined pairs.
 
     The rows of `similarity`, of shape (n, n), are seen by one model, the columns by another.
     """

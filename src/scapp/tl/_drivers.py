@@ -327,7 +327,7 @@ class Space:
             lfc.append(arrays[Key.layers.PREDICTED_LFC][:, columns])
             std.append(arrays[Key.layers.PREDICTED_LFC_STD][:, columns])
         size, variance = np.concatenate(lfc), np.square(np.concatenate(std, dtype=np.float64))
-        # The strength of the perturbation is free, so that the unit of the shift tells nothing: it gets that of the effects.
+        # The strength of the perturbation is free, so the scale of the shift is irrelevant and set to that of the effects.
         length = np.sqrt(np.mean(np.square(size, dtype=np.float64)))
         unit = length / np.sqrt(np.mean(np.square(shift.lfc))) if length > 0 else 1.0
         noise = NOISE * np.mean(np.square(shift.lfc * unit)) if shift.se is None else np.square(shift.se * unit)
@@ -340,7 +340,7 @@ class Space:
             alone += spread * np.maximum(1 - np.square(factors).sum(axis=0), 0)
             shared.append(factors * np.sqrt(spread))
         independent = alone + noise
-        # Genes that neither varies nor has an error would count infinitely.
+        # Genes without variation and error would get infinite weight.
         independent = np.maximum(independent, 1e-6 * max(independent.mean(), np.finfo(np.float64).tiny))
         scale = 1 / np.sqrt(independent)
         _, size_of, axes = np.linalg.svd(np.concatenate(shared) * scale, full_matrices=False)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class EmbedsPerturbations(Protocol):
-    """A model with a vector for each perturbation, as :class:`scapp.model.APP` has."""
+    """A model with a vector for each perturbation, such as :class:`scapp.model.APP`."""
 
     def get_perturbation_embeddings(self, perturbations: Iterable[str]) -> pd.DataFrame:
         """Return vectors, one row per label."""
@@ -167,7 +167,7 @@ def _principal_components(values: np.ndarray, n: int) -> np.ndarray:
 def _neighbours(
     values: np.ndarray, names: pd.Index, n_neighbors: int, resolution: float, min_dist: float, seed: int
 ) -> AnnData:
-    """Return an AnnData of its own with the graph of neighbours, its modules and its layout."""
+    """Return a separate AnnData with the graph of neighbours, its modules and its layout."""
     import scanpy as sc
 
     scratch = AnnData(obs=pd.DataFrame(index=names), obsm={"X": values})

@@ -1,4 +1,4 @@
-"""Genetic interactions: what two perturbations do together beyond what each does alone."""
+"""Genetic interactions: effects of pairs beyond the sum of the single effects."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def genetic_interactions(
         check_layer(adata, layer, "It is filled by `scapp.pp.pseudobulk` (measured) or `APP.predict` (predicted).")
 
     def profiles(perturbations: Sequence[Perturbation]) -> tuple[AnnData, NDArray[np.float64]]:
-        """Return log-fold-changes, measured or predicted, over all genes, and what they were read from."""
+        """Return measured or predicted log-fold-changes over all genes, and their source."""
         if model is None:
             return adata, mean_rows(adata.layers[layer], labels, [label_of[p] for p in perturbations])
         predicted = model.predict([format_label(p, sep=sep) for p in perturbations])
@@ -223,7 +223,7 @@ def _all_pairs(label_of: Mapping[Perturbation, str], predicted: bool, sep: str) 
     if not found:
         raise ValueError(
             f"adata has {len(singles)} single perturbations and no pair of which both genes were perturbed alone. "
-            "Interactions compare a pair with its two singles; predict what is missing with model=…."
+            "Interactions compare a pair with its two singles; predict missing ones with model=…."
         )
     return found
 
@@ -245,7 +245,7 @@ def _asked(
         if missing:
             raise ValueError(
                 f"{len(missing)} perturbations are not in adata: {shorten(missing)}. A pair is compared with its two singles; "
-                "predict what was not measured with model=…, or leave these pairs out."
+                "predict unmeasured ones with model=…, or leave these pairs out."
             )
     return found
 

@@ -34,7 +34,7 @@ def mean_rows(values: Any, labels: pd.Series, wanted: Sequence[str]) -> NDArray[
     used = np.flatnonzero(place >= 0)
     if len(used) == len(wanted):
         return dense(values[used[np.argsort(place[used], kind="stable")]])
-    # Only the rows of a label enter its mean: NaN, as control cells have for attention, stays with its own label.
+    # Only the rows of a label enter its mean, so NaN (such as the attention of control cells) stays with its label.
     weights = sparse.csr_matrix((np.ones(len(used)), (place[used], used)), shape=(len(wanted), len(labels)))
     return dense(weights @ values) / np.asarray(weights.sum(axis=1)).reshape(-1, 1)
 

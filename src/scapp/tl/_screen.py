@@ -206,7 +206,7 @@ def _called(function: Callable[[pd.DataFrame], np.ndarray], genes: pd.Index, lfc
 
 
 def read_objective(objective: Objective, metric: Metric, genes: Sequence[str]) -> Score:
-    """Check an objective and bring it into the order of the measured genes."""
+    """Check an objective and reorder it to the measured genes."""
     if callable(objective):
         return functools.partial(_called, objective, pd.Index(genes))
     if isinstance(objective, pd.Series):
@@ -271,7 +271,7 @@ def gene_values(series: pd.Series, what: str) -> np.ndarray:
 
 
 def _positions(asked: pd.Index, genes: Sequence[str], what: str) -> np.ndarray:
-    """Return positions of those genes that were measured, with a warning about the others; an error if there is none."""
+    """Return the positions of measured genes; warn about the others, and raise if there are none."""
     if not len(asked):
         raise ValueError(f"There is nothing among {what}: name at least one gene.")
     column = {gene: i for i, gene in enumerate(genes)}

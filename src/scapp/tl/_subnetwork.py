@@ -150,7 +150,7 @@ def attention_subnetwork(
     if lost:
         logger.info(
             f"{label}: {len(lost)} of {len(roles)} genes have no path of at most {max_length} edges from "
-            f"{format_label(genes, sep=sep)}: {shorten(lost)}. They stand in the table and the graph without edges."
+            f"{format_label(genes, sep=sep)}: {shorten(lost)}. They are in the table and the graph without edges."
         )
     if key_added is not None:
         before = adata.uns.get(key_added, {})

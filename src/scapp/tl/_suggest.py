@@ -1,4 +1,4 @@
-"""Suggest the perturbations to measure next, to improve the predictions of the others."""
+"""Suggestions of perturbations to measure next, to improve the predictions of the rest."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def choose(
         )
     variance, total, noise = prior.copy(), of_targets.sum(), posterior.noise[candidates]
     cross = posterior.covariance(candidates, targets).astype(np.float32) if strategy == "variance" else None
-    # Rows of the Cholesky factor of the covariance of what has been chosen with all candidates, and with all targets.
+    # Rows of the Cholesky factor of the covariance between the chosen perturbations and all candidates and targets.
     known, known_targets = np.empty((n, len(candidates))), np.empty((n, len(targets)))
     free = np.ones(len(candidates), dtype=bool)
     chosen, remaining = [], []
