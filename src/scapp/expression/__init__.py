@@ -1,7 +1,8 @@
-"""The expression of cells, wherever it lives, read by blocks on one scale: the natural log of counts per 10,000 plus one.
+"""Reading of expression from any storage in blocks on one scale: the natural log of counts per 10,000 plus one.
 
-``_matrices`` reads blocks; ``_blocks`` brings each to the scale, looks at it and adds it up over groups of cells (``_numba`` in compiled
-loops, ``_dask`` where the blocks live); ``_scale`` tells what the values are; ``Expression`` ties these together.
+``_matrices`` reads blocks; ``_blocks`` converts each to the scale, inspects it and sums it over groups of cells
+(``_numba`` in compiled loops, ``_dask`` in the workers that hold the blocks); ``_scale`` recognises the scale of the
+values; ``Expression`` combines these.
 """
 
 from scapp.expression._blocks import TARGET_SUM, sum_groups

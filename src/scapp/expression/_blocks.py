@@ -1,6 +1,6 @@
 """Blocks of an expression matrix: conversion to the common scale, inspection, and sums over groups of cells.
 
-These objects are sent to the workers of a cluster, and know nothing but the block.
+These objects are sent to the workers of a cluster, and contain only the data of a block.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Block:
 class BlockTask:
     """Operations on the values of a block after reading.
 
-    `source` names the matrix in messages. The block is at `rows` among all cells and at `columns` among the measured genes. `order`
-    is where each gene stands in this matrix (None if the order is the same), `measured` which of these genes are taken (None if
-    all). Cells are normalised by `totals`: True means those of the block itself, False none; `factor` brings logs of another base to
-    the natural one. `per_cell` are arrays with one value for each of its cells.
+    `source` names the matrix in messages. The block covers `rows` of all cells and `columns` of the measured genes.
+    `order` has the position of each gene in this matrix (None if the order is the same), and `measured` selects genes
+    (None for all). Cells are normalised by `totals`: True means those of the block itself, False none; `factor`
+    converts logs of another base to natural logs. `per_cell` are arrays with one value for each cell of the block.
     """
 
     source: str
@@ -69,8 +69,8 @@ class BlockTask:
         if totals is None or isinstance(totals, bool):
             return block if self.factor == 1 else Block(block.rows, block.columns, block.values * self.factor)
         counts = block.values
-        # The numbers of sc.pp.normalize_total and sc.pp.log1p, in float64; scanpy takes no totals from outside.
-        with np.errstate(all="ignore"):  # what cannot be normalised is an error at the end of the pass
+        # Same numbers as sc.pp.normalize_total and sc.pp.log1p, in float64; scanpy does not accept external totals.
+        with np.errstate(all="ignore"):  # values that cannot be normalised raise an error at the end of the pass
             scale = TARGET_SUM / totals
             if not sparse.issparse(counts):
                 return Block(block.rows, block.columns, np.log1p(counts * scale[:, None]))
@@ -83,7 +83,7 @@ class BlockTask:
 class MatrixSummary:
     """Summary of the values of a matrix seen so far.
 
-    `sampled` holds the rows of some cells, in order; `values` keeps all their values that are not zero.
+    `sampled` holds the rows of some cells, in order; `values` holds all their nonzero values.
     """
 
     totals: NDArray[np.float64]
@@ -172,10 +172,11 @@ class Accumulator:
 
 
 class GroupSums:
-    """Sums over the cells of each group, of the expression x, of x squared, and of x times a reference profile of their batch.
+    """Sums over the cells of each group: of the expression x, of its square, and of x times a reference of the batch.
 
-    `n_cells` has the cells of each group, `reference` one profile for each batch, of shape (n_batches, n_genes). `values`, `squares`
-    and `products` are the sums, float64 of shape (n_groups, n_genes); `products` is None without a reference.
+    `n_cells` has the number of cells of each group, and `reference` one profile for each batch, shape (n_batches,
+    n_genes). `values`, `squares` and `products` are the sums, float64, shape (n_groups, n_genes); `products` is None
+    without a reference.
     """
 
     def __init__(self, n_cells: NDArray[np.intp], n_genes: int, reference: NDArray[np.float64] | None = None) -> None:
@@ -240,7 +241,7 @@ class GroupSums:
             errors = self.values**2
             errors /= -n
             errors += self.squares
-            np.maximum(errors, 0.0, out=errors)  # rounding of what does not vary
+            np.maximum(errors, 0.0, out=errors)  # rounding errors of constant values
             errors /= n * (n - 1)
         return errors
 

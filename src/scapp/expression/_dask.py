@@ -1,8 +1,8 @@
-"""Adding up the blocks of Dask arrays where they are read.
+"""Summing of the blocks of Dask arrays in the workers that read them.
 
-The blocks are cut into runs, about one for each thread that computes. Those of a run are added, one after the other, to the same sums,
-which stay where they are; at the end the sums of all runs are joined, two and two, and one total comes back. It is one graph,
-for the threads of this process as for a cluster.
+The blocks are divided into runs, about one for each computing thread. The blocks of a run are added one after another
+to the same sums, which do not move; at the end the sums of all runs are joined pairwise, and one total is returned. The
+same graph serves the threads of this process and a cluster.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ import numpy as np
 
 from scapp.expression._blocks import Accumulator, BlockTask
 
-# Sums that each process may carry at a time, in bytes. Where one takes more than half of it, one thread adds all blocks.
+# # Maximum size of the running sums in each process, in bytes. If one takes more than half of it, one thread adds all
+# blocks.
 BYTES_OF_SUMS = 2**30
 
 
 class DaskSum:
-    """Running sums on their way from one task to the next.
+    """Running sums that are passed from one task to the next.
 
-    They are added to in place, so whoever takes them leaves none behind. A task that finds none has been run twice, and what it
-    would give is not known. What is sent to another worker, or put aside to its disk, is a copy: never sums that are being
-    added to.
+    They are updated in place, so `take()` empties the holder. A task that finds it empty has been run twice, and its
+    result would be undefined. Only copies are sent to another worker or spilled to disk, never sums that are being
+    updated.
     """
 
     def __init__(self, running: Accumulator | None) -> None:
@@ -34,7 +35,7 @@ class DaskSum:
         self._lock = Lock()
 
     def take(self) -> Accumulator:
-        """Return the sums and forget them; RuntimeError if they were taken before."""
+        """Return the sums and empty the holder; RuntimeError if they were already taken."""
         with self._lock:
             running, self._running = self._running, None
         if running is None:
@@ -48,7 +49,7 @@ class DaskSum:
         with self._lock:
             return DaskSum, (copy.deepcopy(self._running),)
 
-    def __sizeof__(self) -> int:  # by this Dask weighs whether to send them elsewhere
+    def __sizeof__(self) -> int:  # Dask uses this to decide whether to move them
         running = self._running
         return object.__sizeof__(self) + (0 if running is None else running.nbytes)
 
@@ -56,7 +57,7 @@ class DaskSum:
 def add_up(start: Callable[[], Accumulator], jobs: Sequence[tuple[Any, BlockTask]]) -> Accumulator:
     """Return the sums over blocks of one or more Dask arrays, each a `Delayed` and a function for its values.
 
-    `start` returns the sums of no blocks, which are added to.
+    `start` returns empty sums, to which the blocks are added.
     """
     from dask.delayed import Delayed
     from dask.task_spec import Task, TaskRef
@@ -85,9 +86,10 @@ def add_up(start: Callable[[], Accumulator], jobs: Sequence[tuple[Any, BlockTask
 
 
 def _with_reads_inside(tasks: dict[Any, Any], reads: dict[Any, Any]) -> dict[Any, Any]:
-    """Return one graph, in which all that only one block needs is read within the task that adds it.
+    """Return one graph in which each task reads everything that only its block needs.
 
-    Tasks of their own would be run far ahead of the additions, which wait for one another, and their blocks fill the memory.
+    Separate reading tasks would run far ahead of the additions, which wait for one another, and their blocks would fill
+    the memory.
     """
     from dask.task_spec import DataNode, GraphNode
 
@@ -124,12 +126,12 @@ def _join(one: DaskSum, other: DaskSum) -> DaskSum:
 
 
 def _n_runs(size: int) -> int:
-    """Return how many sums of this size run at a time."""
+    """Return the number of sums of this size to run at a time."""
     return sum(min(threads, max(BYTES_OF_SUMS // max(size, 1), 1)) for threads in threads_of_processes())
 
 
 def threads_of_processes() -> list[int]:
-    """Return threads of each worker of the cluster that computes, or of this process."""
+    """Return the number of threads of each worker of the active cluster, or of this process."""
     import dask
     from dask.base import get_scheduler
     from dask.system import CPU_COUNT

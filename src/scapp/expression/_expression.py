@@ -1,8 +1,9 @@
 """Reading the expression of cells block by block, on one scale: the natural log of counts per 10,000 plus one.
 
-A matrix is never held twice. Every value is looked at once to recognise what the matrix holds: in a pass before the blocks
-are handed out, or in the same pass in which they are summed, on a guess that is checked at its end. Blocks of a Dask array
-are summed where they are read: in the threads of this process, or on the cluster of the active `distributed.Client`.
+A matrix is never held in memory twice. Every value is inspected once to recognise the scale of the matrix: either in a
+pass before the blocks are handed out, or while they are summed, on a guess that is checked at the end. Blocks of a Dask
+array are summed where they are read: in the threads of this process, or on the cluster of the active
+`distributed.Client`.
 """
 
 from __future__ import annotations
@@ -25,19 +26,19 @@ from scapp.expression._blocks import TARGET_SUM, Accumulator, Block, BlockTask, 
 from scapp.expression._matrices import Piece, Source, get_matrix, is_dask
 from scapp.expression._scale import N_SAMPLED, TO_NATURAL, FoundScale, Transform, find_scale
 
-# No log of a count of molecules in a cell comes near this, whatever the base and the library size it is scaled to.
+# No log of a molecule count in a cell comes near this, whatever the base and the library size.
 LARGEST_LOG = 20.0
-# Fewer genes may by chance have no count above one.
+# With fewer genes, all counts may be at most one by chance.
 MIN_GENES = 50
-# Sums before the log up to which values are logs of shares, and of percentages where cells are known to have one sum; and how
-# far from 10,000 they may lie without a warning.
+# # Sums before the log up to which values are logs of shares, or of percentages if all cells have the same sum; and the
+# deviation from 10,000 that is allowed without a warning.
 LARGEST_SHARE, SMALLEST_TOTAL, FAR_FROM_TARGET = 1.01, 101.0, 3.0
 # Columns of obs with the total counts of a cell over all genes, in lower case.
 TOTALS = frozenset(
     """ncounts total_counts ncount_rna n_counts n_umi n_umis numi numis total_umis total_umi
     umi_count umi_counts n_count umis library_size libsize lib_size sum_umi umi ncount_counts""".split()
 )
-# How much larger such totals are than the sums of the matrix, at the median, if it holds a part of the genes.
+# Median ratio of such totals to the sums of the matrix above which the matrix holds only some of the genes.
 MUCH_LARGER = 1.05
 
 
@@ -49,20 +50,20 @@ class Scale(StrEnum):
 
 
 class Expression:
-    """The measured expression of all cells, checked, and handed out in blocks on the scale log1p(CP10k).
+    """The measured expression of all cells, checked, and returned in blocks on the scale log1p(CP10k).
 
     `adata` (cells by genes, in memory or backed, a view or not) is only read. `total_counts_key` names the column of ``adata.obs``
-    with the total counts of each cell, for raw counts of a part of the genes; if None, the total is taken over the measured genes
-    of the matrix. `sources` are the matrices, one below the other, where they are not one matrix of `adata`. With `inspect` all
-    values are looked at now; without, `add_up` does it, and nothing else may be asked before.
+    with the total counts of each cell, if there are raw counts for only some of the genes; if None, the total is taken
+    over the measured genes of the matrix. `sources` are the matrices, stacked by cells, if they are not one matrix of
+    `adata`. With `inspect`, all values are inspected at once; otherwise `add_up` does it, and must be called first.
 
     Raises
     ------
     ValueError
-        If the matrix is absent, or holds NaN, infinite or negative values, or values that were normalised and not
-        logged, or counts of cells that are empty; if the total counts do not fit.
+        If the matrix is missing, or holds NaN, infinite or negative values, values that were normalised but not logged,
+        or cells without counts; or if the total counts do not match.
     TypeError
-        If the matrix is of a kind that cannot be read by blocks.
+        If the matrix has a type that cannot be read in blocks.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class Expression:
         if self.found is not None:
             if np.isfinite(self.found.total):
                 total, far, more = self.found.total, FAR_FROM_TARGET, ""
-            else:  # the largest value alone is a bound: a gene may hold all counts of a cell
+            else:  # the largest value is only a bound, because one gene may have all counts of a cell
                 total, far, more = max(np.expm1(self.largest * self.factor), TARGET_SUM), 1 + 1e-2, " or more"
             if not 1 / FAR_FROM_TARGET <= total / TARGET_SUM <= far:
                 warn_user(
@@ -138,10 +139,11 @@ class Expression:
     def add_up(self, sums: Callable[[], GroupSums], *per_cell: NDArray[Any], cells: NDArray[np.bool_]) -> Any:
         """Sum over all blocks, on the scale log1p(CP10k).
 
-        If the values were not looked at yet, they are in the same pass, on a guess of what the matrix holds. If the guess is
-        wrong there is a second pass. Matrices that are stored gene by gene are looked at before. `sums` gives sums over no cells, to
-        which those of the blocks are added; it must be importable, so that it can be sent to a cluster. `per_cell` are arrays with one
-        value for each cell; the sums get the values of a block together with it. Blocks without any of `cells` may be left out.
+        If the values have not been inspected yet, this happens in the same pass, on a guess of the scale; if the guess
+        is wrong, there is a second pass. Matrices that are stored gene by gene are inspected first. `sums` returns
+        empty sums, to which those of the blocks are added; it must be importable, so that it can be sent to a cluster.
+        `per_cell` are arrays with one value for each cell, which are passed to the sums with each block. Blocks without
+        any of `cells` may be left out.
         """
         if not self.inspected and any(source.by_genes for source in self._sources):
             self._look()
@@ -152,7 +154,7 @@ class Expression:
             self._conclude(running)
             if self.scale is guess and self.factor == guessed:
                 return running.sums
-            del running  # before there is room for others
+            del running  # free the memory for the next sums
         totals = False if self._totals is None else self._totals
         return self._run(partial(Accumulator.begin, None, sums), per_cell, cells, totals).sums
 
@@ -188,7 +190,7 @@ class Expression:
         cells: NDArray[np.bool_] | None,
         totals: NDArray[np.float64] | bool,
     ) -> Accumulator:
-        """Pass over all blocks once: those of this process first, then those of Dask arrays."""
+        """Pass over all blocks once, first those of this process, then those of Dask arrays."""
         running = None
         elsewhere: list[tuple[Any, BlockTask]] = []
         for source in self._sources:
@@ -336,7 +338,7 @@ class Expression:
             )
 
     def _raw_hint(self) -> str:
-        """Return what to say of ``adata.raw``, where there is one."""
+        """Return a hint about ``adata.raw``, if there is one."""
         raw = getattr(self._adata, "raw", None)
         return "" if raw is None else f", or pass adata.raw.to_adata(), which has {raw.n_vars} genes"
 
@@ -383,11 +385,11 @@ class Expression:
 
 
 def _cells(findings: MatrixSummary, source: Source) -> list[NDArray[np.float64]]:
-    """Return the values of the cells of a matrix that were sampled."""
+    """Return the values of the sampled cells of a matrix."""
     rows = range(source.begin, source.begin + source.shape[0])
     return [np.concatenate(parts) for row, parts in sorted(findings.values.items()) if row in rows]
 
 
 def _of_cells(values: NDArray[Any], rows: slice) -> NDArray[Any]:
-    """Return the values of some cells; those of all are the array itself, which is then sent to a cluster once for all blocks."""
+    """Return the values of some cells; for all cells, the array itself, which is sent to a cluster only once."""
     return values if rows == slice(0, len(values)) else values[rows]

@@ -1,7 +1,7 @@
-"""Matrices of cells by genes, wherever they live, and how they are cut into blocks and read.
+"""Matrices of cells by genes from any storage, and their division into blocks for reading.
 
-In memory, backed by HDF5 or zarr, or a Dask array: each is read in the order in which it is stored, by blocks of cells or,
-where it is stored gene by gene, by blocks of genes.
+Matrices in memory, backed by HDF5 or zarr, and Dask arrays are read in the order in which they are stored: in blocks of
+cells or, if stored gene by gene, of genes.
 """
 
 from __future__ import annotations
@@ -21,16 +21,18 @@ from scipy import sparse
 
 from scapp._genes import check_layer
 
-# Stored values in a block: tens of megabytes, in memory hundreds. Sparse ones come with an index, and are summed faster in large blocks:
-# the more so the more cells of a perturbation are in one. What is in memory already needs no copy of its index.
+# # Stored values per block: tens of megabytes, or hundreds for matrices in memory. Sparse blocks have an index, and are
+# summed faster if large, because they contain more cells of each perturbation. Matrices in memory need no copy of their
+# index.
 VALUES_IN_BLOCK = {"dense": 2**21, "sparse on disk": 2**22, "sparse": 2**24}
-# Blocks of a Dask array that are fetched at a time, for each thread or worker: enough to keep all busy, few enough to stay small.
+# # Blocks of a Dask array to fetch at a time, for each thread or worker: enough to keep all busy, but few enough to
+# limit memory.
 BLOCKS_PER_THREAD = 4
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A block before it is read: rows among those of all matrices, columns of this matrix."""
+    """A block before reading: rows among those of all matrices, and columns of this matrix."""
 
     rows: slice
     columns: slice
@@ -39,7 +41,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Source:
-    """A matrix, its name for messages, the row at which it begins, and the order of its genes among those of the first."""
+    """A matrix, its name for messages, its first row, and the order of its genes relative to the first matrix."""
 
     matrix: Any
     name: str
@@ -53,7 +55,7 @@ class Source:
 
     @property
     def by_genes(self) -> bool:
-        """True if the matrix is cut by genes."""
+        """Whether the matrix is divided by genes."""
         if is_dask(self.matrix):
             return len(self.matrix.chunks[0]) == 1 and len(self.matrix.chunks[1]) > 1
         return getattr(self.matrix, "format", "csr") == "csc"
@@ -74,7 +76,7 @@ class Source:
                 yield Piece(self._rows(rows.start, rows.stop), slice(0, n_vars), (rows, slice(0, n_vars)))
 
     def read(self, piece: Piece) -> Any:
-        """Return the values of a block; ValueError if the file cannot be read there."""
+        """Return the values of a block; ValueError if this part of the file cannot be read."""
         if is_dask(self.matrix):
             return piece.read.compute()
         if sparse.issparse(self.matrix) and not self.by_genes:
@@ -92,7 +94,7 @@ class Source:
             ) from error
 
     def read_all(self, pieces: Iterable[Piece]) -> Iterator[Any]:
-        """Return the values of several blocks, in order; those of a Dask array are fetched some at a time."""
+        """Return the values of several blocks, in order; blocks of a Dask array are fetched in small numbers."""
         if not is_dask(self.matrix):
             yield from map(self.read, pieces)
             return
@@ -105,7 +107,7 @@ class Source:
             yield from dask.compute(*(piece.read for piece in window))
 
     def _block_length(self, length: int, width: int) -> int:
-        """Return how many cells, or genes, make a block; `width` is the length of each."""
+        """Return the number of cells or genes per block; `width` is the length of each."""
         if self.chunk_size is not None:
             n_obs, n_vars = self.shape
             return self.chunk_size * n_vars // max(n_obs, 1) if self.by_genes else self.chunk_size

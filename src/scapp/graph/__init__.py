@@ -1,8 +1,7 @@
 """Pure graph functions on scipy sparse matrices: build, prune, normalise, diffuse.
 
-A network of n genes is a csr matrix of shape (n, n): row = source (regulator), column = target, value =
-weight with its sign. An undirected network is a symmetric matrix. Nothing here knows AnnData, and no
-function changes its argument.
+A network of n genes is a csr matrix of shape (n, n): row = source (regulator), column = target, value = signed weight.
+An undirected network is a symmetric matrix. Nothing here depends on AnnData, and no function changes its argument.
 """
 
 from scapp.graph._adjacency import (

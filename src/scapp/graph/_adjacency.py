@@ -1,4 +1,4 @@
-"""From edges or similarities to an adjacency matrix and back; scaling, pruning, normalising."""
+"""Conversion between edges or similarities and adjacency matrices; scaling, pruning, normalising."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def edges_to_csr(
     Parameters
     ----------
     source, target, weight
-        Node numbers of the two ends, each of shape (n_edges,), and one weight an edge; all one if omitted. Edges of weight
-        zero are no edges.
+        Node numbers of the two ends, each of shape (n_edges,), and one weight per edge, by default one. Edges of weight
+        zero are dropped.
     n_nodes
         The number of nodes.
     directed
-        If false, every edge is also entered the other way round. A pair listed in both directions is one
-        edge, of the stronger weight: files that list each edge twice mean the same as those that list it once.
+        If False, every edge is also entered in the opposite direction. A pair listed in both directions becomes one
+        edge with the stronger weight, so it does not matter whether a file lists each edge once or twice.
     duplicates
-        What becomes of an edge listed several times in the same direction: the weight of largest magnitude
-        (of two equal ones with opposite signs, the positive), their mean, their sum, or an error.
+        How to combine an edge listed several times in the same direction: the weight of largest magnitude (ties with
+        opposite signs are positive), the mean, the sum, or an error.
     """
     rows, columns = np.asarray(source, dtype=np.int64), np.asarray(target, dtype=np.int64)
     values = np.ones(len(rows)) if weight is None else np.asarray(weight, dtype=np.float64)
@@ -61,8 +61,8 @@ def _merge_duplicates(
     rows: NDArray, columns: NDArray, values: NDArray, n_nodes: int, duplicates: Duplicates
 ) -> tuple[NDArray, NDArray, NDArray]:
     edge = rows * n_nodes + columns
-    # The strongest of each edge comes last, a positive one after a negative one: the result does not depend
-    # on the order in which the edges are listed.
+    # # Sort the strongest of each edge last, positive after negative, so that the result does not depend on the order
+    # of the edges.
     order = np.lexsort((values, np.abs(values), edge))
     edge, values = edge[order], values[order]
     first = np.flatnonzero(np.r_[True, edge[1:] != edge[:-1]]) if len(edge) else np.zeros(0, dtype=np.int64)
@@ -88,7 +88,7 @@ def _merge_duplicates(
 
 
 def csr_to_edge_index(adjacency: sparse.spmatrix) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """List the edges as graph neural networks want them.
+    """List the edges in the form for graph neural networks.
 
     The edge index has the shape (2, n_edges), first row the sources and second row the targets, in row order; the weights
     have the shape (n_edges,).
@@ -111,7 +111,7 @@ def as_csr(adjacency: sparse.spmatrix) -> sparse.csr_matrix:
 
 
 def is_symmetric(adjacency: sparse.spmatrix) -> bool:
-    """Return whether every edge is there both ways with the same weight (up to rounding)."""
+    """Return whether every edge exists in both directions with the same weight (up to rounding)."""
     matrix = as_csr(adjacency)
     if matrix.nnz == 0:
         return True
@@ -119,7 +119,7 @@ def is_symmetric(adjacency: sparse.spmatrix) -> bool:
 
 
 def symmetrize(adjacency: sparse.spmatrix) -> sparse.csr_matrix:
-    """Forget the direction of the edges; of two opposite ones the weight of larger magnitude is kept."""
+    """Remove the direction of the edges; of two opposite edges, keep the weight of larger magnitude."""
     matrix = as_csr(adjacency)
     index, values = csr_to_edge_index(matrix)
     n_nodes = matrix.shape[0]
@@ -139,10 +139,10 @@ def scale_weights(adjacency: sparse.spmatrix) -> sparse.csr_matrix:
 def top_k(
     adjacency: sparse.spmatrix, k: int, *, by: Literal["source", "target", "either"] = "either"
 ) -> sparse.csr_matrix:
-    """Keep the k strongest edges of every node by magnitude; of equal ones, those to the nodes that come first.
+    """Keep the k strongest edges of every node by magnitude; ties go to the nodes that come first.
 
-    A node ranks its outgoing edges, its incoming ones (as GEARS does), or both, in which case an edge stays if it is among
-    the strongest k of either end; a symmetric network then stays symmetric, and a hub can have more than k edges.
+    A node ranks its outgoing edges, its incoming ones (as GEARS does), or both, in which case an edge is kept if it is
+    among the strongest k of either end; a symmetric network then stays symmetric, and a hub can have more than k edges.
     """
     if not isinstance(k, int | np.integer) or k < 1:
         raise ValueError(f"top_k must be a positive whole number, found {k!r}.")
@@ -159,7 +159,7 @@ def top_k(
 
 
 def _rank_within(group: NDArray, other: NDArray, values: NDArray) -> NDArray:
-    """Rank of each edge among those of its group, the strongest 0."""
+    """Return the rank of each edge within its group; the strongest has rank 0."""
     order = np.lexsort((other, -np.abs(values), group))
     sizes = np.bincount(group, minlength=group.max(initial=-1) + 1)
     starts = np.cumsum(sizes) - sizes
@@ -169,11 +169,11 @@ def _rank_within(group: NDArray, other: NDArray, values: NDArray) -> NDArray:
 
 
 def normalize(adjacency: sparse.spmatrix, how: Literal["row", "column", "sym"] = "sym") -> sparse.csr_matrix:
-    r"""Divide the weights :math:`A` by the degrees of the nodes, the degree being the sum of magnitudes; signs are kept.
+    r"""Divide the weights :math:`A` by the degrees of the nodes (sums of magnitudes); signs are kept.
 
-    ``"row"``: :math:`D_{out}^{-1} A`, the magnitudes of each row sum to one. ``"column"``: :math:`A D_{in}^{-1}`, those of each
-    column do. ``"sym"``: :math:`D_{out}^{-1/2} A D_{in}^{-1/2}`, whose eigenvalues lie between -1 and 1 if :math:`A` is
-    symmetric. The rows and columns of nodes without edges stay empty.
+    ``"row"``: :math:`D_{out}^{-1} A`, so that the magnitudes of each row sum to one. ``"column"``:
+    :math:`A D_{in}^{-1}`, so that those of each column do. ``"sym"``: :math:`D_{out}^{-1/2} A D_{in}^{-1/2}`, whose
+    eigenvalues lie between -1 and 1 if :math:`A` is symmetric. The rows and columns of nodes without edges stay empty.
     """
     powers = {"row": (1.0, 0.0), "column": (0.0, 1.0), "sym": (0.5, 0.5)}
     if how not in powers:
@@ -199,19 +199,19 @@ def nearest_neighbors(
     min_similarity: float = 0.0,
     chunk_size: int = 512,
 ) -> sparse.csr_matrix:
-    """Join each node to those most similar to it, by a symmetric float32 matrix of the similarities, without self-loops.
+    """Connect each node to the most similar ones, in a symmetric float32 matrix of similarities without self-loops.
 
     Parameters
     ----------
     similarity_rows
-        Called with a slice of the nodes, returns their similarities to all nodes, of shape (n_slice, n_nodes).
-        The whole table is never held.
+        Function of a slice of the nodes that returns their similarities to all nodes, shape (n_slice, n_nodes), so that
+        the whole table is never in memory.
     n_nodes, chunk_size
-        The number of nodes, and how many rows are computed together.
+        Number of nodes, and number of rows to compute together.
     n_neighbors
-        How many neighbours a node chooses, by magnitude; it has more if others choose it.
+        Number of neighbours that each node chooses, by magnitude; it has more if other nodes choose it.
     min_similarity
-        Smaller magnitudes give no edge; zero never does.
+        Minimum magnitude for an edge; zero never gives one.
     """
     if not isinstance(n_neighbors, int | np.integer) or n_neighbors < 1:
         raise ValueError(f"n_neighbors must be a positive whole number, found {n_neighbors!r}.")
@@ -231,7 +231,7 @@ def nearest_neighbors(
 
 
 def _strongest(magnitude: NDArray, k: int) -> NDArray[np.bool_]:
-    """Return the k largest of each row; of equal ones those that come first, on every machine."""
+    """Return a mask of the k largest of each row; ties go to the first, on every machine."""
     if k == 0:
         return np.zeros(magnitude.shape, dtype=bool)
     smallest = np.partition(magnitude, -k, axis=1)[:, [-k]]

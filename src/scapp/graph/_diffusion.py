@@ -14,7 +14,7 @@ from sklearn.utils.extmath import randomized_svd
 
 from scapp.graph._adjacency import as_csr, is_symmetric, normalize
 
-# Chunks of profiles that are computed side by side: each takes n_nodes x chunk_size numbers, twice.
+# Chunks of profiles that are computed in parallel; each takes n_nodes x chunk_size numbers, twice.
 MAX_THREADS = 8
 SMALLEST_RESTART = 1e-3
 
@@ -32,8 +32,8 @@ def diffusion(
     r"""Compute the random walk with restart (personalised PageRank) from some nodes.
 
     Solves :math:`P = r \, (I - (1 - r) W)^{-1}` by its series :math:`r \sum_k (1 - r)^k W^k`, where :math:`W`
-    is the normalised network; signs of weights are ignored, direction is followed. A node that no edge
-    leaves keeps the walker, so that each profile of the row-normalised walk sums to one.
+    is the normalised network; signs of weights are ignored, and direction is followed. A node without outgoing edges
+    keeps the walker, so that each profile of the row-normalised walk sums to one.
 
     Parameters
     ----------
@@ -42,20 +42,20 @@ def diffusion(
     seeds
         The nodes from which the walks start; all if omitted.
     restart
-        Probability :math:`r` of going back to the start at each step, from 0.001 to 1: the larger, the more local.
+        Probability :math:`r` of returning to the start at each step, from 0.001 to 1; larger values are more local.
     normalization
         ``"row"`` for transition probabilities, ``"sym"`` for the symmetric form, which damps hubs and is a
         kernel (symmetric, positive definite) if the network is symmetric.
     min_value
         If given, smaller entries are dropped and a sparse matrix is returned.
     tol
-        Bound on the neglected rest of the series, relative to the whole.
+        Bound on the neglected remainder of the series, relative to the whole.
     chunk_size
         Number of profiles to compute together; limits the memory used besides the result.
 
     Returns
     -------
-    The profiles, of shape (n_seeds, n_nodes): float32 array, or csr matrix if `min_value` is given.
+    The profiles, shape (n_seeds, n_nodes): float32 array, or csr matrix if `min_value` is given.
 
     References
     ----------
@@ -95,12 +95,12 @@ def diffusion_embedding(
 
     The profiles :math:`P = r (I - (1 - r) S)^{-1}` share the eigenvectors of the normalised network
     :math:`S`, and their eigenvalues are :math:`r / (1 - (1 - r) \lambda)`, increasing in :math:`\lambda` and
-    positive. So the largest eigenpairs of the sparse :math:`S` give the decomposition of the dense
-    :math:`P`, which is never formed.
+    positive. The largest eigenpairs of the sparse :math:`S` therefore give the decomposition of the dense :math:`P`,
+    which is never formed.
 
-    The network must be symmetric; signs of its weights are ignored. The result, of shape (n_nodes, n_components) or fewer
-    columns where there are fewer nodes, holds eigenvectors times their eigenvalues, strongest first, so that dot products of
-    rows approximate those of the profiles; the same seed gives the same.
+    The network must be symmetric; signs of its weights are ignored. The result, shape (n_nodes, n_components) or with
+    fewer columns if there are fewer nodes, holds eigenvectors times eigenvalues, strongest first, so that dot products
+    of rows approximate those of the profiles. The same seed gives the same result.
     """
     check_restart(restart)
     if not is_symmetric(adjacency):
@@ -108,7 +108,7 @@ def diffusion_embedding(
     walk = _transition(adjacency, "sym")
     n_nodes = walk.shape[0]
     n_components = min(n_components, n_nodes)
-    if n_components > n_nodes // 2:  # the iterative solver pays only for few of many
+    if n_components > n_nodes // 2:  # the iterative solver is faster only for a few of many components
         values, vectors = np.linalg.eigh(walk.toarray())
         values, vectors = values[-n_components:], vectors[:, -n_components:]
     else:
@@ -129,14 +129,14 @@ def hellinger_embedding(
 ) -> NDArray[np.float32]:
     r"""Reduce the square roots of the diffusion profiles of all nodes by a truncated singular value decomposition.
 
-    A profile is a distribution over the nodes; the dot product of the square roots of two is their Bhattacharyya
-    coefficient, 1 for equal and 0 for disjoint distributions. The root lifts the many weak paths against the few strong
-    ones: similarities of genes predict similar effects of knockdowns far better than those of the profiles
+    A profile is a distribution over the nodes; the dot product of the square roots of two profiles is their
+    Bhattacharyya coefficient, 1 for equal and 0 for disjoint distributions. The root gives more weight to the many weak
+    paths: these similarities of genes predict similar effects of knockdowns far better than those of the profiles
     themselves (docs/model_log.md).
 
-    Direction is followed, signs of weights are ignored. The result, of shape (n_nodes, n_components) or fewer columns where
-    there are fewer nodes, strongest first, has rows of about unit length, so that dot products of rows approximate the
-    coefficients; the same seed gives the same.
+    Direction is followed, and signs of weights are ignored. The result, shape (n_nodes, n_components) or with fewer
+    columns if there are fewer nodes, strongest first, has rows of about unit length, so that dot products of rows
+    approximate the coefficients. The same seed gives the same result.
     """
     csr = as_csr(adjacency)
     digest = hashlib.sha256()
@@ -155,11 +155,11 @@ def hellinger_embedding(
 
 
 def tf_idf(membership: sparse.spmatrix) -> sparse.csr_matrix:
-    r"""Weigh annotations by their rarity and give every row unit length.
+    r"""Weight annotations by their rarity and normalise every row to unit length.
 
-    Entry (gene, term) becomes :math:`\log(n / n_t)`, where :math:`n_t` of the :math:`n` genes have the term; a
-    term that all have counts nothing. Dot products of rows are then cosine similarities. `membership`, of shape
-    (n_genes, n_terms), is non-zero where the gene has the term; rows of genes without a (distinguishing) term are empty.
+    Entry (gene, term) becomes :math:`\log(n / n_t)`, where :math:`n_t` of the :math:`n` genes have the term; a term
+    that all genes have counts nothing. Dot products of rows are then cosine similarities. `membership`, shape (n_genes,
+    n_terms), is non-zero where the gene has the term; rows of genes without a (distinguishing) term are empty.
     """
     matrix = sparse.csr_matrix(membership, dtype=np.float64, copy=True)
     matrix.eliminate_zeros()
@@ -175,8 +175,8 @@ def tf_idf(membership: sparse.spmatrix) -> sparse.csr_matrix:
 def truncated_svd(matrix: sparse.spmatrix | NDArray, n_components: int, *, seed: int = 0) -> NDArray[np.float32]:
     """Return the left singular vectors times singular values, strongest first, with fixed signs and a fixed start.
 
-    Of a matrix, sparse or dense, of shape (n_rows, n_columns), these have the shape (n_rows, n_components), fewer columns
-    where the matrix has fewer.
+    For a sparse or dense matrix of shape (n_rows, n_columns), the result has the shape (n_rows, n_components), or fewer
+    columns if the matrix has fewer.
     """
     n_components = min(n_components, *matrix.shape)
     if n_components > min(matrix.shape) // 2:
@@ -197,7 +197,7 @@ def _fix_signs(scores: NDArray) -> NDArray:
 
 
 def _transition(adjacency: sparse.spmatrix, normalization: Literal["row", "sym"]) -> sparse.csr_matrix:
-    """Return the walk's matrix in float64: magnitudes, with a self-loop where no edge leaves, normalised."""
+    """Return the normalised float64 matrix of the walk: magnitudes, with self-loops at nodes without outgoing edges."""
     if normalization not in ("row", "sym"):
         raise ValueError(f"normalization must be 'row' or 'sym', found {normalization!r}.")
     magnitude = abs(as_csr(adjacency)).astype(np.float64)
@@ -206,7 +206,7 @@ def _transition(adjacency: sparse.spmatrix, normalization: Literal["row", "sym"]
 
 
 def check_restart(restart: float) -> None:
-    """Raise unless a restart probability is one that a walk can be followed with, naming the smallest."""
+    """Raise unless a restart probability is valid and large enough for the walk to be computed."""
     if not SMALLEST_RESTART <= restart <= 1:
         raise ValueError(
             f"restart must be a probability above 0 and at most 1, found {restart!r}.\nBelow {SMALLEST_RESTART:g} a walk takes more "
