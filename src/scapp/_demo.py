@@ -17,6 +17,7 @@ import pandas as pd
 from scapp import baselines, datasets, metrics, pl, pp
 from scapp._anndata_files import read_anndata
 from scapp._effects import effects_layer
+from scapp._files import put_folder
 from scapp._genes import measured_mask
 from scapp._keys import Key
 from scapp._labels import parse_labels, perturbed_genes
@@ -199,9 +200,7 @@ def complete_folder(output: Path, *, overwrite: bool) -> Iterator[Path]:
     scratch = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
     try:
         yield scratch
-        if output.exists():
-            shutil.rmtree(output)
-        scratch.rename(output)
+        put_folder(scratch, output, overwrite=True)
         output.chmod(0o755)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

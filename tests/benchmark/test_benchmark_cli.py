@@ -38,7 +38,10 @@ def test_with_nothing_given_a_simulated_screen_is_run_scored_and_judged(small, t
     shown = " ".join(capsys.readouterr().out.split())
     for part in ("ratio to additive", "ratio to mean", "1.000", "won. The next best is", "ratios.png"):
         assert part in shown
-    for part in ("the truth without its noise would keep 0.", "precision-recall curve of changed genes; guessing has 0."):
+    for part in (
+        "the truth without its noise would keep 0.",
+        "precision-recall curve of changed genes; guessing has 0.",
+    ):
         assert part in shown
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
+
 import numpy as np
 from anndata import AnnData
 
@@ -9,11 +12,12 @@ from scapp._controls import Control
 from scapp._effects import DIRECTION, perturbation_type
 from scapp._genes import measured_mask, shorten
 from scapp._keys import Key
-from scapp._labels import check_known, format_label, parse_labels
+from scapp._labels import Perturbation, check_known, format_label, parse_labels
 from scapp._training_effects import read_effects as read_training_effects
 from scapp._warn import warn_user
 from scapp.pp import pseudobulk
 
+Gene = TypeVar("Gene", str, int)
 # Fewer perturbations are not enough to learn from or to validate on.
 MIN_PERTURBATIONS = 4
 # Minimum number of measured targets for warning that a kind may be wrong.
@@ -79,42 +83,39 @@ def read_kinds(
     ValueError
         If there is no such kind or column, or it does not give exactly one kind for each gene that was perturbed alone.
     """
-    if kind not in adata.obs:
-        if (known := perturbation_type(kind)) is None:
-            columns = shorten(map(repr, adata.obs.columns), 12) or "none"
+    parsed = parse_labels(effects.obs_names, control=None, genes=effects.var_names)
+    if kind in adata.obs:
+        said = f"adata.obs[{kind!r}]"
+        labels = parse_labels(adata.obs[perturbation_key], control=control, sep=sep, genes=adata.var_names)
+        found: dict[str, set[str]] = {}
+        for genes, value in zip(labels, adata.obs[kind], strict=True):
+            found.setdefault(format_label(genes), set()).add(perturbation_type(value) or "")
+        kinds = [next(iter(found[name])) if len(found[name]) == 1 else "" for name in effects.obs_names]
+        unclear = [format_label(genes) for genes, k in zip(parsed, kinds, strict=True) if len(genes) == 1 and not k]
+        if unclear:
             raise ValueError(
-                f"kind={kind!r} is neither 'knockout', 'interference' nor 'activation', nor a column of adata.obs, "
-                f"which has {columns}."
+                f"{said} does not say 'knockout', 'interference' or 'activation' of {len(unclear)} perturbation(s) "
+                f"of a single gene, or says several: {shorten(unclear)}."
             )
-        kinds = [known] * effects.n_obs
-        _warn_of_directions(effects, kinds, f"kind={kind!r}")
-        return np.array(kinds, dtype=object)
-    labels = parse_labels(adata.obs[perturbation_key], control=control, sep=sep, genes=adata.var_names)
-    found: dict[str, set[str]] = {}
-    for genes, value in zip(labels, adata.obs[kind], strict=True):
-        found.setdefault(format_label(genes), set()).add(perturbation_type(value) or "")
-    kinds = [next(iter(found[name])) if len(found[name]) == 1 else "" for name in effects.obs_names]
-    single = [len(genes) == 1 for genes in parse_labels(effects.obs_names, control=None, genes=effects.var_names)]
-    unclear = [name for name, k, one in zip(effects.obs_names, kinds, single, strict=True) if one and not k]
-    if unclear:
+    elif (known := perturbation_type(kind)) is not None:
+        said, kinds = f"kind={kind!r}", [known] * effects.n_obs
+    else:
+        columns = shorten(map(repr, adata.obs.columns), 12) or "none"
         raise ValueError(
-            f"adata.obs[{kind!r}] does not say 'knockout', 'interference' or 'activation' of {len(unclear)} perturbation(s) "
-            f"of a single gene, or says several: {shorten(unclear)}."
+            f"kind={kind!r} is neither 'knockout', 'interference' nor 'activation', nor a column of adata.obs, "
+            f"which has {columns}."
         )
-    _warn_of_directions(effects, kinds, f"adata.obs[{kind!r}]")
+    _warn_of_directions(effects, parsed, kinds, said)
     return np.array(kinds, dtype=object)
 
 
-def _warn_of_directions(effects: AnnData, kinds: list[str], said: str) -> None:
+def _warn_of_directions(effects: AnnData, perturbations: list[Perturbation], kinds: list[str], said: str) -> None:
     """Warn if most measured targets of a kind changed in the wrong direction."""
-    measured, lfc = measured_mask(effects), effects.layers[Key.layers.LFC]
-    column = {gene: i for i, gene in enumerate(effects.var_names)}
+    lfc, measured = effects.layers[Key.layers.LFC], measured_mask(effects)
+    column = {gene: i for i, gene in enumerate(effects.var_names) if measured[i]}
     own: dict[str, list[float]] = {}
-    for row, (genes, kind) in enumerate(
-        zip(parse_labels(effects.obs_names, control=None, genes=effects.var_names), kinds, strict=True)
-    ):
-        if kind and len(genes) == 1 and measured[column[genes[0]]]:
-            own.setdefault(kind, []).append(float(lfc[row, column[genes[0]]]))
+    for kind, row, gene in measured_targets(perturbations, kinds, column):
+        own.setdefault(kind, []).append(float(lfc[row, column[gene]]))
     for kind, changes in own.items():
         against = int((DIRECTION[kind] * np.array(changes) < 0).sum())
         if len(changes) >= MIN_TARGETS and 2 * against > len(changes):
@@ -123,3 +124,12 @@ def _warn_of_directions(effects: AnnData, kinds: list[str], said: str) -> None:
                 f"{'up' if DIRECTION[kind] < 0 else 'down'}. Look at them with `scapp.pp.check_efficacy(effects, kind=…)`, "
                 "and correct the kind if it is another."
             )
+
+
+def measured_targets(
+    perturbations: Sequence[tuple[Gene, ...]], kinds: Sequence[str], column: Mapping[Gene, int]
+) -> Iterator[tuple[str, int, Gene]]:
+    """Yield kind, row and target of each single perturbation of a known kind whose target was measured (is in `column`)."""
+    for row, (genes, kind) in enumerate(zip(perturbations, kinds, strict=True)):
+        if kind and len(genes) == 1 and genes[0] in column:
+            yield kind, row, genes[0]

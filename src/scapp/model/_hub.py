@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from anndata import AnnData
 
 from scapp._checked import checked
+from scapp._files import atomic_write
 from scapp._genes import shorten
-from scapp.model._saving import atomic_write
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCard

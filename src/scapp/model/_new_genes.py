@@ -136,8 +136,8 @@ class NewGenesMixin:
         names = [*known, *new]
         args = self.registry["setup_args"]
         keys = {NETWORK: args["network_key"], FEATURES: args["gene_features_key"]}
-        tables = _by_key(edges, keys[NETWORK], "network", table_of_edges)
-        vectors = _by_key(features, keys[FEATURES], "gene_features", lambda table: table)
+        tables = _by_key(edges, keys[NETWORK], "network")
+        vectors = _by_key(features, keys[FEATURES], "gene_features")
 
         networks, blocks = [], []
         informed = np.zeros(len(names), dtype=bool)
@@ -223,26 +223,19 @@ class NewGenesMixin:
         return model
 
 
-def table_of_edges(edges: Edges) -> Any:
-    """Return edges given as pairs or as the path of a table as a table, so that columns can be read from them."""
-    if isinstance(edges, list | tuple | set):
-        return table_of(edges)
-    return edges
-
-
-def _by_key(given: Any, keys: list[str], what: str, read: Any) -> dict[str, Any]:
+def _by_key(given: Any, keys: list[str], what: str) -> dict[str, Any]:
     """Return the input for each network or block of features, by key."""
     if given is None:
         return {}
     if isinstance(given, Mapping):
         unknown = [key for key in given if key not in keys]
         if not unknown:
-            return {key: read(table) for key, table in given.items()}
+            return {key: _table(value, what) for key, value in given.items()}
         raise ValueError(
             f"The model has no {what} {shorten(map(repr, unknown))}; it was set up with {shorten(map(repr, keys)) or 'none'}. Give a "
             "dictionary of one table for each of these keys, or of some of them."
         )
-    table = read(given)
+    table = _table(given, what)
     if not keys:
         raise ValueError(f"The model was set up without {what}, so it cannot read any of new genes. Leave them out.")
     if what == "network" and isinstance(table, pd.DataFrame) and COLUMN in table and len(keys) > 1:
@@ -251,7 +244,7 @@ def _by_key(given: Any, keys: list[str], what: str, read: Any) -> dict[str, Any]
             raise ValueError(
                 f"{int(table[COLUMN].isna().sum())} edges have no value in the column {COLUMN!r}. Fill it."
             )
-        return _by_key(named, keys, what, read)
+        return _by_key(named, keys, what)
     if len(keys) > 1:
         column = f", or a table with the key of each edge in a column {COLUMN!r}" if what == "network" else ""
         raise ValueError(
@@ -259,6 +252,11 @@ def _by_key(given: Any, keys: list[str], what: str, read: Any) -> dict[str, Any]
             f"{{{keys[0]!r}: table}}{column}."
         )
     return {keys[0]: table}
+
+
+def _table(given: Any, what: str) -> Any:
+    """Return pairs of a network as a table, and anything else as it is."""
+    return table_of(given) if what == "network" and isinstance(given, list | tuple | set) else given
 
 
 def _edges_of(

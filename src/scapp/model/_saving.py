@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import errno
-import glob
 import hashlib
 import importlib.metadata
 import os
-import shutil
-import uuid
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +17,7 @@ from anndata import AnnData
 from torch import Tensor
 
 from scapp._checked import checked
+from scapp._files import atomic_write
 from scapp._settings import hushed
 
 if TYPE_CHECKING:
@@ -175,11 +171,6 @@ def _hash_of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# The part of torch that writes files; its name is all that torch's errors on writing have in common.
-TORCH_WRITER = "inline_container.cc"
-
-
 class SavingMixin:
     """Save and load :class:`scapp.model.APP`."""
 
@@ -292,42 +283,3 @@ class SavingMixin:
             model = super().load(str(folder), adata, *args, prefix=prefix, **kwargs)  # type: ignore[misc]
         model.history_ = arrays(model.history_)
         return model
-
-
-@contextmanager
-def atomic_write(folder: Path) -> Iterator[Path]:
-    """Yield the path of a hidden folder, not created yet, whose files move into `folder` if the block ends without error.
-
-    Raises
-    ------
-    OSError
-        If the disk is full.
-    """
-    place = folder.resolve()  # write to the target of a link, and keep the link
-    made = [parent for parent in place.parents if not parent.exists()]
-    place.parent.mkdir(parents=True, exist_ok=True)
-    parent = place if place.exists() else place.parent
-    for left in parent.glob(f".{glob.escape(place.name)}.????????.partial"):  # by a process that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    hidden = parent / f".{place.name}.{uuid.uuid4().hex[:8]}.partial"
-    try:
-        yield hidden
-        if place.exists():
-            for file in hidden.iterdir():
-                file.replace(place / file.name)
-        else:
-            hidden.rename(place)
-    except (OSError, RuntimeError) as error:
-        if TORCH_WRITER in str(error) or (isinstance(error, OSError) and error.errno in FULL):
-            free = shutil.disk_usage(place if place.exists() else place.parent).free
-            raise OSError(
-                errno.ENOSPC,
-                f"{str(place)!r} could not be written, most likely because the disk is full ({free / 1e9:.3g} GB are free). "
-                "What was written has been removed. Free some space, or write to another disk",
-            ) from error
-        raise
-    finally:
-        shutil.rmtree(hidden, ignore_errors=True)
-        for parent in made:
-            if not place.exists() and not any(parent.iterdir()):
-                parent.rmdir()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -251,18 +252,14 @@ def _check_modalities(mdata: MuData, modalities: Mapping[str, str | None] | None
     return expression
 
 
-class _undo_on_error:
+@contextmanager
+def _undo_on_error(adata: AnnData | MuData) -> Iterator[None]:
     """Undo what scvi-tools wrote into `uns` if registration fails, so that the AnnData is unchanged."""
-
-    def __init__(self, adata: AnnData | MuData):
-        self.adata, self.before = adata, dict(adata.uns)
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type | None, *args: object) -> None:
-        if kind is not None:
-            for key in set(self.adata.uns) - set(self.before):
-                del self.adata.uns[key]
-            for key, value in self.before.items():
-                self.adata.uns[key] = value
+    before = dict(adata.uns)
+    try:
+        yield
+    except BaseException:
+        for key in set(adata.uns) - set(before):
+            del adata.uns[key]
+        adata.uns.update(before)
+        raise

@@ -18,6 +18,7 @@ from numcodecs import Blosc
 from rich.progress import track
 
 from scapp._checked import checked
+from scapp._files import put_folder
 from scapp._keys import Key
 from scapp._settings import settings
 from scapp._warn import warn_user
@@ -94,9 +95,16 @@ def new_store(
     try:
         group = zarr.open_group(hidden, mode="w", zarr_format=2)  # the format that all versions of anndata read
         ad.io.write_elem(group, "/", adata)
-        yield {name: _new_layer(group["layers"], name, adata.shape, dtype) for name in layers}
+        options: dict[str, Any] = {
+            "shape": adata.shape,
+            "chunks": (min(rows_in_chunk(adata.n_vars), adata.n_obs), adata.n_vars),
+            "dtype": dtype,
+            "compressors": COMPRESSOR,
+            "attributes": {"encoding-type": "array", "encoding-version": "0.2.0"},
+        }
+        yield {name: group["layers"].create_array(name, **options) for name in layers}
         zarr.consolidate_metadata(group.store)
-        _move(hidden, place, overwrite=overwrite)
+        put_folder(hidden, place, overwrite=overwrite)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -108,31 +116,6 @@ def new_store(
         ) from error
     finally:
         shutil.rmtree(hidden, ignore_errors=True)  # nothing is left to remove once it has been moved
-
-
-def _new_layer(group: Any, name: str, shape: tuple[int, int], dtype: str) -> Any:
-    return group.create_array(
-        name,
-        shape=shape,
-        chunks=(min(rows_in_chunk(shape[1]), shape[0]), shape[1]),
-        dtype=dtype,
-        compressors=COMPRESSOR,
-        attributes={"encoding-type": "array", "encoding-version": "0.2.0"},
-    )
-
-
-def _move(hidden: Path, place: Path, *, overwrite: bool) -> None:
-    if not (overwrite and place.exists()):
-        hidden.rename(place)
-        return
-    old = place.with_name(f"{hidden.name}.old")
-    place.rename(old)
-    try:
-        hidden.rename(place)
-    except OSError:
-        old.rename(place)
-        raise
-    shutil.rmtree(old)
 
 
 def _gigabytes(n_bytes: int) -> str:

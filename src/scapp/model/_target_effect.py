@@ -9,6 +9,7 @@ import numpy as np
 from scipy.stats import norm
 
 from scapp._effects import DIRECTION, perturbation_type
+from scapp.model._effects import measured_targets
 from scapp.model._inputs import ModelInputs
 
 # Minimum number of measured targets of a kind for an estimate.
@@ -38,7 +39,7 @@ class TargetEffect:
     lines
         The estimate for each kind with enough measured targets.
     column
-        Position of each node among the measured genes; -1 if it was not measured.
+        Position of each measured node among the measured genes.
     control_mean
         Mean expression of control cells over the nodes; None if unknown.
     singles
@@ -46,20 +47,19 @@ class TargetEffect:
     """
 
     lines: dict[str, _Line]
-    column: np.ndarray
+    column: dict[int, int]
     control_mean: np.ndarray | None
     singles: frozenset[int]
 
     @classmethod
     def fit(cls, registered: ModelInputs, targets: np.ndarray) -> TargetEffect:
         """Estimate from the training effects, shape (n_perturbations, n_measured)."""
-        column = np.where(registered.measured, np.cumsum(registered.measured) - 1, -1)
+        column = {node: place for place, node in enumerate(np.flatnonzero(registered.measured).tolist())}
         found: dict[str, list[tuple[float, float]]] = {}
         kinds = registered.kinds or [""] * len(registered.perturbations)
-        for row, (genes, kind) in enumerate(zip(registered.perturbations, kinds, strict=True)):
-            if kind and len(genes) == 1 and column[genes[0]] >= 0:
-                level = 0.0 if registered.control_mean is None else float(registered.control_mean[genes[0]])
-                found.setdefault(kind, []).append((level, float(targets[row, column[genes[0]]])))
+        for kind, row, node in measured_targets(registered.perturbations, kinds, column):
+            level = 0.0 if registered.control_mean is None else float(registered.control_mean[node])
+            found.setdefault(kind, []).append((level, float(targets[row, column[node]])))
         lines = {kind: _fit(np.array(pairs)) for kind, pairs in found.items() if len(pairs) >= MIN_TARGETS}
         singles = frozenset(genes[0] for genes in registered.perturbations if len(genes) == 1)
         return cls(lines, column, registered.control_mean, singles)
@@ -98,8 +98,8 @@ class TargetEffect:
         line, direction = self.lines[kind], DIRECTION[kind]
         for row, genes in enumerate(perturbations):
             for gene in genes:
-                place = self.column[gene]
-                if place < 0 or gene in self.singles:
+                place = self.column.get(gene)
+                if place is None or gene in self.singles:
                     continue
                 level = 0.0 if self.control_mean is None else float(self.control_mean[gene])
                 own = line.intercept + line.slope * level
