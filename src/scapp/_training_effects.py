@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from scapp._effects import fill_own_targets
-from scapp._genes import check_gene_names, check_layer, measured_mask, shorten
+from scapp._genes import check_gene_names, check_layer, measured_mask, over_all_genes, shorten
 from scapp._keys import Key
 from scapp._labels import SEPARATOR, Perturbation, format_label, read_perturbations
 from scapp._warn import warn_user
@@ -53,11 +53,8 @@ class TrainingEffects:
     def to_anndata(self) -> AnnData:
         """Return only layers and depth of the effects, named by label, with NaN for genes that were not measured."""
         measured = measured_mask(self.source)
-        layers = {}
-        for name, values in ((Key.layers.LFC, self.lfc), (Key.layers.LFC_SE, self.lfc_se)):
-            if values is not None:
-                layers[name] = np.full(self.source.shape, np.nan, dtype=np.float32)
-                layers[name][:, measured] = values
+        given = {Key.layers.LFC: self.lfc, Key.layers.LFC_SE: self.lfc_se}
+        layers = {name: over_all_genes(values, measured) for name, values in given.items() if values is not None}
         n_genes = [len(genes) for genes in self.perturbations]
         names = pd.Index(self.labels, dtype=object)
         obs = pd.DataFrame({Key.obs.N_PERTURBED_GENES: n_genes, **self.depth}, index=names)

@@ -12,7 +12,7 @@ from anndata import AnnData
 
 from scapp._checked import checked
 from scapp._effects import label_column
-from scapp._genes import measured_mask, shorten
+from scapp._genes import measured_mask, over_all_genes, shorten
 from scapp._keys import Key
 from scapp._labels import SEPARATOR, Perturbation, list_labels, parse_labels
 from scapp._training_effects import TrainingEffects, read_effects
@@ -112,14 +112,9 @@ class Baseline(ABC):
             },
             index=pd.Index(names, dtype=object),
         )
-        lfc = self._over_all_genes(predicted)
-        X = None if self._control_mean is None else self._over_all_genes(predicted + self._control_mean)
+        lfc = over_all_genes(predicted, self._measured)
+        X = None if self._control_mean is None else over_all_genes(predicted + self._control_mean, self._measured)
         return AnnData(X=X, obs=obs, var=self._var.copy(), layers={Key.layers.PREDICTED_LFC: lfc})
-
-    def _over_all_genes(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
-        full = np.full((len(values), len(self._measured)), np.nan, dtype=np.float32)
-        full[:, self._measured] = values
-        return full
 
     @abstractmethod
     def _fit(self, training: TrainingEffects) -> None:

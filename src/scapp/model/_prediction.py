@@ -11,13 +11,13 @@ from anndata import AnnData
 from mudata import MuData
 
 from scapp._checked import checked
-from scapp._genes import check_no_view, shorten
+from scapp._genes import check_no_view, over_all_genes, shorten
 from scapp._keys import Key
 from scapp._labels import check_known, column_of_obs, list_labels, parse_labels
 from scapp._ranking import write_ranking
 from scapp._warn import warn_user
 from scapp.model._fields import check_same_genes, column_of_mudata
-from scapp.model._results import Results, new_anndata, over_all_genes, profile_of
+from scapp.model._results import Results, new_anndata, profile_of
 from scapp.model._target_effect import TargetEffect
 from scapp.module import APPModule, Wanted
 

@@ -19,11 +19,12 @@ from rich.progress import track
 
 from scapp._checked import checked
 from scapp._files import put_folder
+from scapp._genes import over_all_genes
 from scapp._keys import Key
 from scapp._settings import settings
 from scapp._warn import warn_user
 from scapp.model._prediction import PredictionMixin
-from scapp.model._results import new_anndata, over_all_genes
+from scapp.model._results import new_anndata
 from scapp.module import Wanted
 
 VALUES_IN_CHUNK = 2**21  # 8 MB of float32: few files, and a slice of a few rows does not read much
