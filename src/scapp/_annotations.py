@@ -1,4 +1,4 @@
-"""Annotations of every accepted kind into a sparse matrix of genes by terms."""
+"""Conversion of annotations in any accepted form to a sparse matrix of genes by terms."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from scapp._warn import warn_user
 logger = logging.getLogger(__name__)
 
 Annotations: TypeAlias = pd.DataFrame | Mapping[str, Iterable[str]] | PathLike
-# Share of the first fields that must hold several genes, and what a gene is called.
+# Share of the first fields that must hold several genes, and the pattern of gene names.
 N_LOOKED_AT = 1000
 _MOST = 0.5
 _NAME = re.compile(r"[\w.\-]+")
-# Of the relations of the Gene Ontology, those by which a gene of the child is also one of the parent.
+# Relations of the Gene Ontology along which genes of the child also belong to the parent.
 _INHERITED = {"isa", "is_a", "part_of", "partof"}
 
 
@@ -71,7 +71,7 @@ def read_annotations(annotations: Annotations, *, parents: pd.DataFrame | PathLi
     """Read annotations: a long table, or its path, whose first two columns are gene and term; a mapping from term to its genes; a GMT file.
 
     `parents` is a long table, or its path, whose first two columns are child term and parent term. A gene that has a term
-    then has all its ancestors as well. With a column ``relationship_type`` (or ``relationship``), only
+    also gets all ancestors of the term. With a column ``relationship_type`` (or ``relationship``), only
     "is a" and "part of" are followed, as a gene that regulates a process is not part of it.
 
     Raises
@@ -151,7 +151,7 @@ def joined_names(column: pd.Series) -> str:
 def read_gmt(path: PathLike) -> dict[str, list[str]]:
     """Read gene sets, one per line: name, description, genes, separated by tabs; ValueError if a set occurs twice.
 
-    The weights that Enrichr's libraries put behind a gene (``"KLF1,1.0"``) are left out.
+    The weights after genes in Enrichr's libraries (``"KLF1,1.0"``) are removed.
     """
     sets: dict[str, list[str]] = {}
     for name, _, genes in gene_sets(existing_file(path)):
@@ -231,8 +231,8 @@ def _propagate(
     known = dict.fromkeys([*terms, *child, *parent])
     position = {term: i for i, term in enumerate(known)}
     n_terms = len(position)
-    # The identity lets a gene keep its terms while it takes those one step up, so that nothing shrinks, circles in
-    # the ontology do no harm, and the steps end when nothing is new.
+    # The identity keeps a gene's terms while it adds those one step up, so that nothing is lost, circles in
+    # the ontology do no harm, and the steps end when nothing is added.
     step = _boolean(
         np.r_[np.arange(n_terms), child.map(position).to_numpy()],
         np.r_[np.arange(n_terms), parent.map(position).to_numpy()],

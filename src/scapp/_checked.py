@@ -1,4 +1,4 @@
-"""One check of the types of options, from the annotations of the functions that take them."""
+"""Checks of the types of options, based on the annotations of the functions that take them."""
 
 from __future__ import annotations
 
@@ -94,13 +94,13 @@ def checked(function: Any = None, /, *, own: Sequence[str] = ()) -> Any:
     """Refuse arguments that are not what their annotation says, before anything else happens.
 
     Annotations of simple types are checked; those of richer ones (tables of edges, guides) by the function itself, as are the
-    arguments in `own`, with a message of its own. True is no number, and ``"no"`` is not False. Tables of polars become those of
+    arguments in `own`, with its own message. True is not a number, and ``"no"`` is not False. Tables of polars become those of
     pandas. The TypeError (ValueError for NaN) says the function, the argument, what was found and what is expected.
     """
     if function is None:
         return functools.partial(checked, own=own)
     signature = inspect.signature(function)
-    # The public name: the module without private parts.
+    # The public name, which is the module path without private parts.
     parts = [part for part in function.__module__.split(".") if not part.startswith("_")]
     public = ".".join([*parts, re.sub(r"\w+Mixin\.", "APP.", function.__qualname__.replace(".__init__", ""))])
     kinds: dict[str, list[Kind]] = {}
@@ -184,7 +184,7 @@ def _data_mend(call: str, value: Any) -> str:
         return f"Read the file first: `{call}(anndata.read_h5ad({os.fspath(value)!r}), …)`."
     if _KINDS["MuData"].holds(value):
         modalities = list(value.mod)
-        return f"Pass the modality that is meant, for example mdata[{modalities[0] if modalities else 'rna'!r}]; it has {modalities}."
+        return f"Pass one modality, for example mdata[{modalities[0] if modalities else 'rna'!r}]; it has {modalities}."
     if isinstance(value, pd.DataFrame):
         return "Make an AnnData of the table: `anndata.AnnData(table)` of cells by genes, `scapp.pp.read_effects(table)` of effects."
     return "Make one of a matrix with `anndata.AnnData(X, obs=obs, var=var)`."

@@ -33,7 +33,7 @@ ENDS = {
     ("row", "column"): "",
     ("row", "col"): "",
 }
-# What the ends are called, where the rest of both names is the same: "parent_symbol" and "child_symbol". Those with ">" say that the
+# Names of the two ends, if the rest of both names is the same ("parent_symbol" and "child_symbol"). Those with ">" mean that the
 # edge has a direction.
 _ROLES = [
     re.split("([>-])", ends)
@@ -41,20 +41,20 @@ _ROLES = [
     transcription_factor>gene source-target parent>child upstream>downstream ligand>receptor kinase>substrate from-to head-tail
     cause>effect 1-2 a-b i-j x-y""".split()
 ]
-# Of a name, what says of which kind a column is.
+# Parts of a name that give the kind of a column.
 _KINDS = ["", *"gene symbol gene_symbol genesymbol name gene_name genename node protein id gene_id".split()]
 _SYMMETRIC = (
     "gene protein node symbol name interactor entity entry participant partner id uniprot ensembl entrez".split()
 )
 WEIGHTS = "weight combined_score score mor importance".split()
-# Names that are weights where they hold numbers.
+# Names of weights, if the columns hold numbers.
 _NUMBERS = """beta similarity correlation coefficient coef edge_weight strength stringdb::score rho cor pcc partial_correlation
     mutual_information mi distance_correlation probability confidence_score confidence confidence_value lls coef_mean estimate moa
     posterior posterior_probability edge_score interaction_score importance_tf2g rho_tf2g w value""".split()
 SIGNS = """mode_of_regulation mor sign action interaction effect polarity regulation regulation_type regulatory_effect mode_of_action
     interaction_type mode direction_of_effect influence consensus_sign type edge_type relation relationship function subtype
     arrow""".split()
-# Columns that only tables of regulations have, which go one way.
+# Columns that only tables of regulation have, which is directed.
 _REGULATIONS = (
     "sign_decision tf_category tf_tier moa mode_of_action mode_of_regulation dorothea_level collectri_level".split()
 )
@@ -107,7 +107,7 @@ def _by_roles(table: pd.DataFrame) -> tuple[str, str] | None:
 
     columns = {
         name: column
-        for spelled in (_words, plain)  # "SymbolA" is "symbol_a" where no column is called so
+        for spelled in (_words, plain)  # "SymbolA" is "symbol_a" if no column has this name
         for column in reversed(list(table.columns))
         if (name := spelled(column)) and not holds_numbers(column)
     }
@@ -121,7 +121,7 @@ def _by_roles(table: pd.DataFrame) -> tuple[str, str] | None:
             return sources[rest], targets[rest]
         if symmetric:
             continue
-        for one, other in product(_KINDS, _KINDS):  # "regulator" beside "gene_name"
+        for one, other in product(_KINDS, _KINDS):  # "regulator" with "gene_name"
             if (
                 one in sources
                 and other in targets
@@ -140,11 +140,11 @@ def _words(column: object) -> str:
 def weight_column(table: pd.DataFrame) -> str | None:
     """Return the column of the weights of edges, by its usual names; None if there is none."""
     column = find_column(table, WEIGHTS)
-    if column is not None and isinstance(table[column], pd.Series):  # else there twice, which is refused later
+    if column is not None and isinstance(table[column], pd.Series):  # otherwise it occurs twice, which is refused later
         values = table[column]
         numeric = pd.api.types.is_numeric_dtype(values.dtype)
         if not numeric and (values.astype(str).str.strip() == "-").mean() > _MOST:
-            column = None  # BioGRID's scores, which few studies give
+            column = None  # BioGRID's scores, which few studies report
         elif plain(column) == "mor" and read_signs(values) is not None and not np.isfinite(to_numbers(values)).all():
             return find_column(table.drop(columns=[column]), WEIGHTS)
     if column is not None:
@@ -181,7 +181,7 @@ def find_signs(table: pd.DataFrame, used: Iterable[object]) -> tuple[NDArray[np.
         return np.where(up == down, 0.0, np.where(up, 1.0, -1.0)), f"{stimulation}, {inhibition}"
     columns = {plain(column): column for column in reversed(list(table.columns)) if column not in left_out}
     if "direction" in columns and not table[columns["direction"]].astype(str).str.contains("[A-Za-z]").all():
-        del columns["direction"]  # "-" is no direction, and no sign
+        del columns["direction"]  # "-" means no direction, and is not a sign
     for name in (*SIGNS, "direction"):
         if name in columns and (signs := read_signs(table[columns[name]])) is not None:
             return signs, str(columns[name])

@@ -1,4 +1,4 @@
-"""Edges of every accepted kind into one table: source, target, weight."""
+"""Conversion of edges in any accepted form to one table with source, target and weight."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Weights are kept in single precision, and those of repeated edges are summed.
+# Weights are stored in single precision, and those of repeated edges may be summed.
 LARGEST_WEIGHT = 1e30
 
 
@@ -85,7 +85,7 @@ def read_edges(
     """Read edges: a table, the path of one (or of a GraphML or sif file), a square matrix in the order of `var_names`, or a networkx graph.
 
     `source`, `target` and `weight` name columns (`weight`: or an edge attribute), which are found by their usual names if omitted;
-    numbers are positions, of a file without a header.
+    numbers are positions in a file without a header.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def read_edges(
         If the columns are not found, a matrix has the wrong shape, there are no edges, a name is missing, or a
         weight is missing, infinite or not a number.
     TypeError
-        If `edges` is something else.
+        If `edges` has an unsupported type.
     """
     if is_path(edges):
         edges = read_edge_file(edges, [source, target, weight])
@@ -161,7 +161,7 @@ def read_edge_file(path: PathLike, columns: Sequence[str | int | None] = ()) -> 
         )
     if name.endswith((".graphml", ".gml")):
         return _read_graph(existing_file(path), name)
-    if name.endswith(".sif"):  # Cytoscape's simple interaction format: a node, a relation, and one node or more
+    if name.endswith(".sif"):  # Cytoscape's simple interaction format: a node, a relation, and one or more nodes
         rows: list[tuple[str, str, str]] = []
         with whole(file := existing_file(path)), open_text(file) as lines:
             for line in lines:
@@ -182,7 +182,7 @@ def _without_header(path: PathLike, by_position: bool) -> pd.DataFrame:
             f"{str(path)!r} holds edges with attributes, as networkx writes them ({table[attributes].iloc[0]!r}). Read it with "
             "`networkx.read_edgelist(path)` (create_using=networkx.DiGraph if they have a direction), and pass the graph."
         )
-    logger.info("%s has no header: its columns are taken by position.", Path(path).name)
+    logger.info("%s has no header, so its columns are read by position.", Path(path).name)
     if table.shape[1] < 2 or all(map(is_term, table[1].astype(str))):
         return table  # annotations
     names = {} if by_position else {0: "source", 1: "target"}
@@ -192,7 +192,7 @@ def _without_header(path: PathLike, by_position: bool) -> pd.DataFrame:
         names[signs] = "sign"
     elif second is not None:
         names[second] = "weight"
-    # source, relation, target: the ends are around it.
+    # source, relation, target: the relation is between the ends.
     if by_position:
         return table.rename(columns=names)
     if signs is None and second is None and table.shape[1] == 3 and table[1].nunique() < table[2].nunique():
@@ -248,9 +248,9 @@ def _from_table(
     if weight is not None:
         _check_weights(edges, values.to_numpy(), table[weight].astype(object).to_numpy(), f" (in {weight!r})")
     signs = _give_signs(edges, table, [*ends, weight])
-    # A sign is that of a regulation, which goes one way.
+    # Signs belong to regulation, which is directed.
     regulated = bool(signs) or tells_direction(table, ends, [*ends, weight], edges["weight"].to_numpy())
-    directed = attrs.get("directed", regulated)  # scapp.resources says it
+    directed = attrs.get("directed", regulated)  # set by scapp.resources
     rest = _unread([column for column in table.columns if column in given], [*ends, weight], signs)
     return EdgeTable(edges, bool(directed), "" if weight is None else str(weight), unread=rest, **signs)
 
@@ -276,7 +276,7 @@ def unknown_ends(table: pd.DataFrame) -> str:
     """Return the message for a table whose source and target columns cannot be identified."""
     columns = shorten(map(repr, table.columns), 12)
     if is_effects_table(table):
-        return f"This is a table of effects and no network: its columns are {columns}. Read it with `scapp.pp.read_effects(table)`."
+        return f"This is a table of effects and not a network: its columns are {columns}. Read it with `scapp.pp.read_effects(table)`."
     if table.shape[1] >= 2 and len(table) and all(map(is_term, table.iloc[:, 1].astype(str))):
         return (
             f"The column {str(table.columns[1])!r} holds terms, such as {str(table.iloc[0, 1])!r}: these are annotations, which are no edges. Join genes of "

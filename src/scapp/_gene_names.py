@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 AliasTable: TypeAlias = Mapping[str, str] | pd.DataFrame | PathLike
 Aliases: TypeAlias = "AliasTable | Sequence[AliasTable] | NameTables"
 
-# Columns of the tables, in lower case: those of org.Hs.eg.db as it is exported, of HGNC, NCBI and Ensembl's BioMart.
+# Columns of the tables, in lower case: those of exports of org.Hs.eg.db, of HGNC, NCBI and Ensembl's BioMart.
 SYMBOL = "symbol approved_symbol preferred_name official_symbol hgnc_symbol gene_symbol gene_name".split()
 COLUMNS = {
     "previous": "prev_symbol previous_symbol previous_symbols".split(),
@@ -36,9 +36,9 @@ COLUMNS = {
     "entrez": "entrez_id entrez ncbi_gene_id geneid entrez_gene_id".split(),
 }
 ENSEMBL_ID = re.compile(r"^(ENS[A-Z]{0,4}G\d{11})(\.\d+)?(_PAR_Y)?$")
-# Of a genome, in front of a name, as Cell Ranger writes it where reads were aligned to several.
+# Prefix of a genome, which Cell Ranger adds to names if reads were aligned to several genomes.
 PREFIX = re.compile(r"^(GRCh3[78]|GRCm3[89]|hg19|hg38|mm9|mm10|mm39)[-_]+(?=.)")
-# The first that fits most of the names. Human symbols and those of mouse and rat differ by case alone.
+# The first pattern that matches most names. Human symbols differ from those of mouse and rat only by case.
 _KINDS = {
     "STRING's protein ids": re.compile(r"^\d+\.\w+"),
     "Ensembl protein ids": re.compile(r"^ENS[A-Z]{0,4}P\d{11}"),
@@ -52,7 +52,7 @@ _KINDS = {
 _MOUSE, _HUMAN = "symbols as of mouse or rat", "symbols as of human"
 _SPECIES = re.compile(r"^ENS([A-Z]{0,4})[GTP]\d")
 BY_SYMBOL, BY_OFFICIAL, BY_ALIAS = 0, 1, 2
-# Shares of the genes that could be found, below which something is wrong, or likely so.
+# Shares of matching genes below which something is wrong, or probably wrong.
 HARDLY_ANY, FEW = 0.01, 0.1
 
 
@@ -212,7 +212,7 @@ class GeneMatcher:
     official symbol by the alias table (a name that is itself an official symbol stays), and mean the same if
     these agree: so an old symbol in adata is found by the new one, and the reverse. A gene that adata holds under
     two names, as when C19orf26 was perturbed and measured as CBARP, is found under both. An alias that several
-    symbols share decides nothing. `aliases` are as :meth:`NameTables.read` takes them; None matches by symbol only.
+    symbols share is not used. `aliases` are as :meth:`NameTables.read` takes them; None matches by symbol only.
     """
 
     def __init__(self, var_names: Sequence[str], aliases: Aliases | None = None) -> None:
@@ -240,7 +240,7 @@ class GeneMatcher:
                 continue
             official = symbols[0] if symbols else name
             for gene in self._by_official.get(official, []):
-                # Who is called by the own name needs no other, unless that is the name of no other gene.
+                # A gene that is present under its own name needs no other, unless no other gene has that name.
                 if gene != own and (own is None or self.var_names[gene] not in given):
                     pairs.append((i, gene, BY_OFFICIAL if official == name else BY_ALIAS))
         found = np.array(pairs, dtype=np.int64).reshape(-1, 3)

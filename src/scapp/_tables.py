@@ -1,4 +1,4 @@
-"""Reading tables from files, and finding columns by the names that are usual in the field."""
+"""Reading tables from files, and finding columns by their common names."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def is_gzipped(path: Path) -> bool:
         return file.read(2) == b"\x1f\x8b"
 
 
-# What a packed file may hold: text of tables packs 5 to 50 times, and small files may hold anything.
+# Limits on decompression: text of tables is compressed 5 to 50 times, and small files may hold anything.
 LARGEST_SMALL = 2**30
 LARGEST_RATIO = 100
 
@@ -98,7 +98,7 @@ def open_bytes(path: Path) -> IO[bytes]:
     if begin.startswith(b"PK\x03\x04"):
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX")]
-        if len(names) == 1 and not names[0].endswith(".npy"):  # one array of numpy is no table
+        if len(names) == 1 and not names[0].endswith(".npy"):  # a numpy array is not a table
             return bounded(path, zipfile.ZipFile(path).open(names[0]))
     return path.open("rb")
 
@@ -136,7 +136,7 @@ def whole(path: Path) -> Iterator[None]:
     try:
         yield
     except _BROKEN as error:
-        if type(error) is OSError and "Invalid data" not in str(error):  # of a disk, and not of bzip2
+        if type(error) is OSError and "Invalid data" not in str(error):  # an error of the disk, and not of bzip2
             raise
         raise ValueError(
             f"{str(path)!r} cannot be read to its end: it is truncated, damaged or of another kind ({str(error).strip()}). "
@@ -155,10 +155,10 @@ def is_gmt(path: PathLike) -> bool:
     return unpacked_name(path).endswith(".gmt")
 
 
-# With the byte that follows: PAR1 and RDX are genes, which may stand first in a table without a header.
+# Include the following byte, because PAR1 and RDX are genes, which may come first in a table without a header.
 PARQUET = b"PAR1\x15"
 
-# How files begin that are no tables, and who reads them.
+# First bytes of files that are not tables, and how to read these.
 _KINDS: dict[bytes | tuple[bytes, ...], str] = {
     b"\x89HDF\r\n\x1a\n": "an HDF5 file (AnnData .h5ad, MuData .h5mu, 10x .h5 or loom), which anndata, mudata and scanpy read",
     b"PK\x03\x04": "a zip archive of several files (npz, for example)",
@@ -238,7 +238,7 @@ def read_table(path: PathLike, *, header: bool = True) -> pd.DataFrame:
             skiprows=n_comments,
             header=0 if header else None,
             low_memory=False,
-            # The faster parser ends the interpreter at exponents of many digits, and rounds otherwise.
+            # The faster parser crashes the interpreter on exponents with many digits, and rounds differently.
             float_precision="round_trip",
         )
     return _without_empty_rows(table)
@@ -276,7 +276,7 @@ def _check_header(path: Path, lines: Sequence[str], separator: str) -> None:
     """Raise if the first line names hardly any columns, or is a title without the separator of all other lines."""
     names = _fields(lines[0], separator)
     n_nameless = len(names) - len(set(names))
-    if n_nameless > MOST_NAMELESS:  # pandas takes minutes to number thousands of columns of one name
+    if n_nameless > MOST_NAMELESS:  # pandas takes minutes to number thousands of columns with the same name
         raise ValueError(
             f"{n_nameless:,} of the {len(names):,} columns in the first line of {str(path)!r} have no name of their own.\nExpected a "
             "header with one name a column.\nRemove the line, or write the table again."
@@ -309,7 +309,7 @@ def _separator(lines: Sequence[str]) -> str:
         below = next((line for line in lines[1:] if line.strip()), lines[0])
         for sep in there:
             above, next_one = (len(next(csv.reader([line], delimiter=sep))) for line in (lines[0], below))
-            if next_one > 1 and next_one - above in (0, 1):  # R writes no name above those of rows
+            if next_one > 1 and next_one - above in (0, 1):  # R writes no header above row names
                 return sep
     return there[0] if there else " "
 
@@ -336,7 +336,7 @@ def _first_lines(path: Path) -> tuple[int, list[str]]:
     """
     with open_text(path) as file:
         lines = [line.rstrip("\r\n") for line in islice(file, 200)]
-    comment = re.compile(r" *|#.*|\s*sep=.\s*", re.IGNORECASE)  # "sep=;" is Excel's line for itself
+    comment = re.compile(r" *|#.*|\s*sep=.\s*", re.IGNORECASE)  # "sep=;" is a hint that Excel writes
     n_comments = len(list(takewhile(comment.fullmatch, lines)))
     if n_comments and n_comments < len(lines) and lines[n_comments - 1].startswith("#"):
         separator = _separator(lines[n_comments:])
@@ -385,7 +385,7 @@ def has_no_header(path: PathLike) -> bool:
 def begins_with_a_vector(path: PathLike) -> bool:
     """Return whether the first line of a text table is a name with numbers, like the lines below it, and not a header.
 
-    Numbers that count up from 0 or 1 are names of columns.
+    Numbers that count up from 0 or 1 are column names.
     """
     path = existing_file(path)
     if _binary_kind(path):
@@ -427,7 +427,7 @@ def is_term(text: str) -> bool:
 def to_numbers(column: pd.Series) -> pd.Series:
     """Return a column as float64, with NaN for values that are not numbers.
 
-    `pandas.to_numeric` ends the interpreter at exponents of many digits; Python reads them as infinite.
+    `pandas.to_numeric` crashes the interpreter on exponents with many digits; Python reads them as infinite.
     """
     if pd.api.types.is_numeric_dtype(column.dtype):
         return column.astype(np.float64)
@@ -436,7 +436,7 @@ def to_numbers(column: pd.Series) -> pd.Series:
 
 def to_number(value: object) -> float:
     """Return a value as a number, NaN if it is none."""
-    if isinstance(value, str) and "_" in value:  # Python reads "1_000" as a thousand
+    if isinstance(value, str) and "_" in value:  # Python would read "1_000" as a thousand
         return np.nan
     try:
         return float(value)  # type: ignore[arg-type]
@@ -452,7 +452,7 @@ def text_of(column: pd.Series) -> pd.Series:
 def plain(column: object) -> str:
     """Return a column name in a form for comparison: ``"#Gene symbol"`` and ``"gene.symbol"`` give ``"gene_symbol"``.
 
-    Brackets part words as well: ``"log2(FC)"`` is ``"log2_fc"``.
+    Brackets also separate words: ``"log2(FC)"`` is ``"log2_fc"``.
     """
     return re.sub(r"[\s.\-()\[\]]+", "_", str(column).strip().lstrip("#").strip().rstrip(")]").lower())
 
@@ -460,7 +460,7 @@ def plain(column: object) -> str:
 def find_column(table: pd.DataFrame, names: Iterable[str], without: Iterable[object] = ()) -> str | None:
     """Return the table's column for the first of `names` (in the spelling of :func:`plain`) that it has; None if none.
 
-    The most telling names come first; columns in `without` are something else.
+    The most specific names come first; columns in `without` are excluded.
     """
     left_out = set(without)
     columns = {plain(column): column for column in reversed(list(table.columns)) if column not in left_out}
@@ -491,7 +491,7 @@ def names_of(column: pd.Series, what: str) -> pd.Series:
     missing = column.isna()
     if pd.api.types.is_float_dtype(column.dtype) and (column[~missing] % 1 == 0).all():
         column = column.astype("Int64")  # Entrez ids, of which some were missing: 10661, not 10661.0
-    # One pass over the distinct names: edge lists repeat each of them many times.
+    # Process only distinct names, because edge lists repeat each many times.
     distinct = {name: str(name).strip() for name in column[~missing].unique()}
     names = column.map(distinct)
     empty = missing | (names == "")

@@ -1,4 +1,4 @@
-"""What every form of the model is made of and gives: inputs, predictions, and their parts."""
+"""Inputs, predictions and base classes shared by all forms of the model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from scapp.module._evidence import Genes, genes_of, membership
 
-# Perturbations that are predicted at once.
+# Number of perturbations to predict at once.
 BATCH = 256
 
 
@@ -29,15 +29,15 @@ class Inputs:
     labels
         Canonical label of each training perturbation.
     perturbations
-        Its nodes.
+        Nodes of each training perturbation.
     n_nodes, n_measured
-        Number of genes, and of those that were measured.
+        Number of genes, and of measured genes.
     networks
         Matrices of shape (n_nodes, n_nodes).
     features
         Gene features of shape (n_nodes, n_features); a row of NaN marks a gene without.
     added
-        Which genes came after the training, of shape (n_nodes,); None where none did.
+        Mask of the genes that were added after training, shape (n_nodes,); None if there are none.
     """
 
     labels: list[str]
@@ -58,9 +58,9 @@ class Wanted:
     std
         Their standard deviations.
     change
-        Threshold of the probability of a change; None for no probability.
+        Threshold for the probability of a change; None to skip this probability.
     attention
-        Attention to measured perturbations and to genes of the networks.
+        Attention to measured perturbations and to network genes.
     """
 
     std: bool = True
@@ -89,7 +89,7 @@ class Prediction(NamedTuple):
 
 
 class Contribution(NamedTuple):
-    """A part of one predicted value: `weight` times `value` of the perturbations `rows`, summed; the centre has no rows."""
+    """A part of one predicted value: the sum of `weight` times `value` over `rows` (no rows for the centre)."""
 
     half: str
     rows: list[int]
@@ -98,7 +98,7 @@ class Contribution(NamedTuple):
 
 
 class Half(nn.Module):
-    """Base of the two halves of the default form: what both know of the training perturbations.
+    """Base class of the two parts of the default form, with the training perturbations.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ class Half(nn.Module):
 
 
 class EffectModule(BaseModuleClass):
-    """Base of the forms of the model: a module that learns from all perturbations together and predicts their effects."""
+    """Base class of the forms of the model, which learn from all perturbations together and predict their effects."""
 
     targets: Tensor
     threshold: Tensor
@@ -144,7 +144,7 @@ class EffectModule(BaseModuleClass):
         batches = [perturbations[i : i + BATCH] for i in range(0, len(perturbations), BATCH)]
         return Prediction.joined(list(self.predict_batches(batches, wanted)))
 
-    # scvi-tools asks for these, but all perturbations are learned from together, in `loss`.
+    # scvi-tools requires these methods, but `loss` learns from all perturbations together.
 
     def inference(self, *args: Any, **kwargs: Any) -> dict:
         """Return nothing."""
@@ -166,7 +166,7 @@ class EffectModule(BaseModuleClass):
 
 
 class Descent:
-    """Steps of L-BFGS down the loss of a half of the model."""
+    """L-BFGS on the loss of one part of the model."""
 
     def __init__(self, half: nn.Module, loss: Callable[[], Tensor], n_steps: int):
         self._loss = loss

@@ -1,4 +1,4 @@
-"""Estimate the errors of predictions from the residuals of leaving out each training perturbation."""
+"""Estimate the errors of predictions from the leave-one-out residuals of the training perturbations."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 from torch import Tensor, nn
 
-# A normal distribution has this share within +-1.2816 standard deviations: the interval whose coverage is set.
+# Share of a normal distribution within +-1.2816 standard deviations; the interval with this coverage is calibrated.
 LEVEL, HALF_WIDTH = 0.8, 1.2815515655446004
-# Entries are grouped by the size of their prediction over its typical error: the smaller half in equal parts, the next quarter,
-# the next eighth and so on, as long as a group has this many entries.
+# # Entries are grouped by the size of their prediction over its typical error: the smaller half in equal parts, then
+# the next quarter, the next eighth and so on, while a group has at least this many entries.
 MIN_ENTRIES, MAX_GROUPS, N_SMALL = 500, 15, 4
 QUANTILES = torch.cat(
     [torch.tensor([0.001, 0.0025, 0.005]), torch.linspace(0.01, 0.99, 99), torch.tensor([0.995, 0.9975, 0.999])]
 ).double()
-GROWTH = 0.95  # of a standard deviation with the size of the prediction, at most
+GROWTH = 0.95  # maximum growth of a standard deviation with the size of the prediction
 N_FOLDS = 10
-# Errors of different genes go together along a few directions; more rows than these cost much and tell little more.
+# Errors of different genes are correlated along a few directions, for which this many rows are enough.
 N_FACTORS, MAX_ROWS = 16, 1000
 
 
@@ -29,9 +29,10 @@ class Calibration(nn.Module):
     r"""Distribution of the error of each predicted value.
 
     The closed form gives each value a typical error :math:`t_{Pj} = \tau_j \sqrt{v_{Pj}}` from its posterior variance v.
-    Among left-out training perturbations, values of similar :math:`|\hat y| / t` have errors whose quantiles, in units of t
-    and in the direction of the prediction, are kept: conformal prediction within groups :cite:p:`Lei2018,Vovk2005`. They
-    give the standard deviation (the 80 % interval holds 80 % of the errors) and the probability of any change.
+    For left-out training perturbations, the quantiles of the errors of values with similar :math:`|\hat y| / t` are
+    stored, in units of t and in the direction of the prediction. This is conformal prediction within groups
+    :cite:p:`Lei2018,Vovk2005`. The quantiles give the standard deviation (the 80 % interval contains 80 % of the
+    errors) and the probability of any change.
 
     Parameters
     ----------
@@ -58,7 +59,7 @@ class Calibration(nn.Module):
         # Few rows cannot determine the scale of a gene, so it is shrunk to the common one, the more the rows disagree.
         reliability = _reliability(square)
         self.scale = torch.lerp(common, square.mean(0), reliability).sqrt().clamp_min(1e-9)
-        # A row must not take part in the scale by which its own error is judged.
+        # The scale by which the error of a row is judged must not depend on that row.
         others = (square.sum(0) - square) / max(n - 1, 1)
         without = torch.lerp(common, others, reliability).sqrt().clamp_min(1e-9)
         typical = root * without
@@ -73,7 +74,8 @@ class Calibration(nn.Module):
         ends = [*small, *(n - (n // 2 >> k) for k in range(n_groups - N_SMALL)), n]
         groups = [slice(a, b) for a, b in itertools.pairwise(ends)]
         knots = torch.stack([size[(group.start + group.stop) // 2] for group in groups])
-        # Of n rows that a new one is like, as many must be held that it is held with the wanted probability.
+        # # The interval must contain enough of the n similar rows that it contains a new one with the required
+        # probability.
         wanted = min(LEVEL * (1 + 1 / len(residuals)), 1.0)
         half = torch.stack([_half_interval(error[group].abs(), fold[group], wanted) for group in groups]).clamp_min(
             1e-6
@@ -82,26 +84,27 @@ class Calibration(nn.Module):
         beyond = torch.arange(1, MAX_GROUPS - n_groups + 1).to(knots)
         self.knots = torch.cat([knots, knots[-1] + beyond])
         self.widths = torch.cat([widths, widths[-1].expand(len(beyond))])
-        # In units of the standard deviations, which the interval of 80 % sets: tails beyond it are what errors have in common.
+        # # In units of the standard deviations, which come from the 80 % interval, so tails beyond it are shared by all
+        # errors.
         self.factors = _factors(residuals / self.std(predicted, variance[rows]))
         errors = torch.stack([torch.quantile(_thinned(error[group]), QUANTILES) for group in groups])
         self.errors = torch.cat([errors, errors[-1].expand(len(beyond), -1)])
 
     @torch.no_grad()
     def std(self, predicted: Tensor, variance: Tensor) -> Tensor:
-        """Return the standard deviations of new predictions, of the shape of `predicted`."""
+        """Return the standard deviations of new predictions, in the shape of `predicted`."""
         typical = variance.sqrt() * self.scale
         left, step = _place(_log_size(predicted, typical), self.knots)
         return typical * torch.lerp(self.widths[left], self.widths[left + 1], step)
 
     @torch.no_grad()
     def change(self, predicted: Tensor, std: Tensor, threshold: float) -> Tensor:
-        """Return the probability that a measured change is larger than `threshold`, either way, given standard deviations."""
+        """Return the probability that a measured change exceeds `threshold`, up or down, given standard deviations."""
         # The size over the standard deviation grows with the size over the typical error, so it determines the group too.
         left, step = _place(_log_size(predicted, std), self.knots - self.widths.log())
         typical = std / torch.lerp(self.widths[left], self.widths[left + 1], step)
         size, bound = (predicted.abs() / typical).flatten().numpy(), (threshold / typical).flatten().numpy()
-        # Group by group, each a slice once the values are sorted by the group below them.
+        # Process group by group; after sorting the values by group, each is a slice.
         group, share = left.flatten().numpy().astype(np.uint8), step.flatten().numpy()
         order = group.argsort(kind="stable")
         size, bound, share = size[order], bound[order], share[order]
@@ -124,7 +127,7 @@ class Calibration(nn.Module):
 
 
 def _reliability(square: Tensor) -> Tensor:
-    """Return the reliability of the means of columns: one minus the mean square of what rows and columns leave, over that of columns.
+    """Return the reliability of column means: one minus the residual mean square over the mean square of columns.
 
     This is Hoyt's estimate from the analysis of variance :cite:p:`Hoyt1941`.
     """
@@ -136,7 +139,7 @@ def _reliability(square: Tensor) -> Tensor:
 
 
 def _factors(standardised: Tensor) -> Tensor:
-    """Return the leading principal components of residuals in units of their standard deviations; their squares sum to at most one."""
+    """Return the leading principal components of standardised residuals; their squares sum to at most one."""
     values, vectors = torch.linalg.eigh(standardised @ standardised.T)
     kept = vectors[:, -N_FACTORS:] * (values[-N_FACTORS:] > 1e-6 * values[-1])
     found = kept.T @ standardised / len(standardised) ** 0.5
@@ -145,7 +148,7 @@ def _factors(standardised: Tensor) -> Tensor:
 
 
 def _half_interval(error: Tensor, fold: Tensor, wanted: float) -> Tensor:
-    """Return half the width of the interval that holds the errors of rows that did not take part in choosing it."""
+    """Return half the width of the interval for the errors of rows that were not used to choose it."""
     levels = torch.arange(LEVEL, 1, 0.005).to(error)
     inside = torch.zeros(len(levels), dtype=torch.float64)
     ordered, order = error.sort()
@@ -167,7 +170,7 @@ def _ordered(widths: Tensor, knots: Tensor, counts: Sequence[int]) -> Tensor:
 
 
 def _place(size: Tensor, knots: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the knot to the left of each size, and the share of the way from it to the next."""
+    """Return the knot to the left of each size, and the fractional distance to the next knot."""
     left = torch.searchsorted(knots, size.contiguous()).clamp(1, len(knots) - 1) - 1
     step = ((size - knots[left]) / (knots[left + 1] - knots[left]).clamp_min(1e-12)).clamp(0, 1)
     return left, step
@@ -178,7 +181,9 @@ def _log_size(predicted: Tensor, typical: Tensor) -> Tensor:
 
 
 def _quantiles(ordered: Tensor, levels: Tensor) -> Tensor:
-    return ordered[(levels * len(ordered)).long().clamp_max(len(ordered) - 1)]  # torch's own refuses 16 million values
+    return ordered[
+        (levels * len(ordered)).long().clamp_max(len(ordered) - 1)
+    ]  # torch.quantile refuses 16 million values
 
 
 def _thinned(values: Tensor, n: int = 1_000_000) -> Tensor:

@@ -14,12 +14,12 @@ from torch import Tensor
 Genes = tuple[int, ...]
 
 RESTART = 0.5
-# What the walk leaves out is (1 - RESTART)^54 of it, below 1e-16: similarities are of its roots, which it changes by 1e-8.
+# The neglected part of the walk is (1 - RESTART)^54, below 1e-16, which changes the square roots by less than 1e-8.
 N_STEPS = 54
-# Sparse steps read memory in no order, so a multiplication costs this many times one of a dense solver.
+# Sparse steps access memory at random, so a multiplication costs this many times more than in a dense solver.
 SPARSE_COST = 30
 LARGEST_DENSE = 12_000
-# Larger tables of similarities are kept with half the digits.
+# Larger tables of similarities are stored in single precision.
 LARGEST_DOUBLE = 5e7
 
 
@@ -30,21 +30,22 @@ class Evidence:
 
     .. math:: k(p, i) = \sum_j \sqrt{w(p, j)\, w(i, j)},
 
-    one for equal walks and zero for walks that never meet. The walk is the fixed point of equations 1 and 2 with mean
-    aggregation and no nonlinearity: :math:`w_p = r\, e_p + (1 - r)\, W w_p`. For annotations, it is the cosine of the
-    genes' features, at least zero. A gene that a source does not know is similar to no gene by that source.
+    which is one for equal walks and zero for walks that never meet. The walk is the fixed point of equations 1 and 2
+    with mean aggregation and no nonlinearity: :math:`w_p = r\, e_p + (1 - r)\, W w_p`. For annotations, it is the
+    cosine of the genes' features, or zero if negative. A gene that is missing from a source is similar to no gene by
+    that source.
 
     Parameters
     ----------
     networks
         Matrices of shape (n_nodes, n_nodes); direction and signs are ignored.
     features
-        Gene features of shape (n_nodes, n_features); a row of NaN marks a gene without.
+        Gene features, shape (n_nodes, n_features); a row of NaN marks a gene without features.
     n_nodes
         Number of genes.
     added
-        Which genes came after the training, of shape (n_nodes,). Their similarities are those of the whole networks; those
-        of the other genes to each other are of the networks without them, from which the model was learned.
+        Mask of the genes that were added after training, shape (n_nodes,). Their similarities come from the whole
+        networks; those among the other genes come from the networks without them, on which the model was trained.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Evidence:
         return len(self._walks) + len(self._vectors)
 
     def similarities(self, nodes: Sequence[int], others: Sequence[int]) -> NDArray[np.floating]:
-        """Return the similarities of genes by each source, of shape (n_sources, n, n_others)."""
+        """Return the similarities of genes by each source, shape (n_sources, n, n_others)."""
         dtype = np.float32 if self.n_sources * len(nodes) * len(others) > LARGEST_DOUBLE else np.float64
         found = np.zeros((self.n_sources, len(nodes), len(others)), dtype=dtype)
         if not len(nodes) or not len(others):
@@ -85,11 +86,11 @@ class Evidence:
                 found[k, :, late_others] = walks.products([others[i] for i in late_others], nodes, dtype)
         for k, vectors in enumerate(self._vectors, len(self._walks)):
             found[k] = np.maximum(vectors[list(nodes)] @ vectors[list(others)].T, 0)
-        # Rounding must not make a gene more similar to itself than one.
+        # Rounding must not make the similarity of a gene with itself exceed one.
         return np.minimum(found, 1.0, out=found)
 
     def within(self, perturbations: Sequence[Genes]) -> NDArray[np.float64]:
-        """Return the sum of the similarities of all genes of each perturbation to each other: (n_sources, n)."""
+        """Return the summed similarities among the genes of each perturbation, shape (n_sources, n)."""
         found = np.zeros((self.n_sources, len(perturbations)))
         nodes = genes_of(perturbations)
         holds = membership(perturbations, nodes)
@@ -97,7 +98,7 @@ class Evidence:
             walks.extend(nodes)
         vectors: list[NDArray] = [walks.roots(nodes) for walks in self._walks]
         vectors += [values[nodes] for values in self._vectors]
-        # Similarities are products of these vectors, and a row of `holds` is the sum over the genes of a perturbation.
+        # Similarities are products of these vectors, and a row of `holds` sums over the genes of a perturbation.
         for k, rows in enumerate(vectors):
             summed = np.asarray(holds @ rows.astype(np.float64))
             found[k] = np.einsum("ij,ij->i", summed, summed)
@@ -118,7 +119,7 @@ class Evidence:
         r"""Return the network genes through which each gene is similar to others.
 
         Gene j contributes :math:`\sum_i \alpha_i \sum_m g_m \sqrt{w_m(p, j)\, w_m(i, j)}`, so that each row sums to the
-        similarities of p to the others by the networks, weighted by the attention.
+        attention-weighted similarities of p to the others by the networks.
 
         Parameters
         ----------
@@ -127,7 +128,7 @@ class Evidence:
         others
             The genes i.
         attention
-            Weight of each of the others for each gene, of shape (n, n_others).
+            Weight of each of the others for each gene, shape (n, n_others).
         weights
             Weight of each network.
 
@@ -141,7 +142,7 @@ class Evidence:
         for sources, which in ((self._walks, ~late), (self._whole, late)):
             if not which.any():
                 continue
-            rows = slice(None) if which.all() else np.flatnonzero(which)  # all of them are no copy
+            rows = slice(None) if which.all() else np.flatnonzero(which)  # a full slice avoids a copy
             asked = np.asarray(nodes)[rows].tolist()
             for weight, walks in zip(weights, sources, strict=True):
                 walks.extend([*asked, *others])
@@ -153,7 +154,7 @@ class Evidence:
 
 
 class _Walks:
-    """Square roots of the random walks on one network, computed for each gene when it is first asked for."""
+    """Square roots of the random walks on one network, computed for each gene on first use."""
 
     def __init__(self, network: sparse.spmatrix, n_nodes: int):
         self._transition, self._degree = _transition(network)
@@ -162,7 +163,7 @@ class _Walks:
         self._row_of = np.full(n_nodes, -1)
 
     def extend(self, nodes: Sequence[int]) -> None:
-        """Walk from the genes whose walks are not known yet."""
+        """Compute the walks of genes for which they are missing."""
         asked = np.unique(np.asarray(nodes, dtype=np.intp))
         new = asked[self._row_of[asked] < 0]
         if len(new):
@@ -173,14 +174,14 @@ class _Walks:
             self._roots = np.concatenate([self._roots, roots])
 
     def products(self, nodes: Sequence[int], others: Sequence[int], dtype: type) -> NDArray[np.floating]:
-        """Return the similarities of genes, of shape (n, n_others)."""
+        """Return the similarities of genes, shape (n, n_others)."""
         self.extend([*nodes, *others])
         return self.roots(nodes).astype(dtype, copy=False) @ self.roots(others).T.astype(dtype, copy=False)
 
     def roots(self, nodes: Sequence[int]) -> NDArray[np.float32]:
-        """Return the roots of genes that were walked from, of shape (n, n_nodes)."""
+        """Return the roots of genes with computed walks, shape (n, n_nodes)."""
         rows = self._row_of[list(nodes)]
-        # The genes of the training are walked from first and in order: no copy of them is made.
+        # The training genes come first and in order, so they need no copy.
         if len(rows) and (np.diff(rows) == 1).all():
             return self._roots[rows[0] : rows[-1] + 1]
         return self._roots[rows]
@@ -192,7 +193,7 @@ def genes_of(perturbations: Iterable[Genes]) -> list[int]:
 
 
 def membership(perturbations: Sequence[Genes], genes: Sequence[int]) -> sparse.csr_matrix:
-    """Return which of some genes each perturbation holds, of shape (n_perturbations, n_genes)."""
+    """Return a matrix of the genes in each perturbation, shape (n_perturbations, n_genes)."""
     place = {gene: k for k, gene in enumerate(genes)}
     rows = np.repeat(np.arange(len(perturbations)), [len(p) for p in perturbations])
     columns = [place[gene] for p in perturbations for gene in p]
@@ -200,14 +201,14 @@ def membership(perturbations: Sequence[Genes], genes: Sequence[int]) -> sparse.c
 
 
 def eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Return eigenvalues and eigenvectors of a symmetric matrix, which is used up: the vectors take its place in memory."""
-    # LAPACK by SciPy takes two thirds of the time of torch's.
+    """Return eigenvalues and eigenvectors of a symmetric matrix, whose memory is overwritten by the vectors."""
+    # SciPy's LAPACK call takes two thirds of the time of torch's.
     values, vectors = linalg.eigh(matrix.numpy().T, overwrite_a=True, check_finite=False, driver="evd")
     return torch.as_tensor(values), torch.as_tensor(vectors)
 
 
 def _transition(network: sparse.spmatrix) -> tuple[sparse.csr_matrix, NDArray[np.float64]]:
-    """Return the probabilities of each step, and the genes' sums of weights; a gene without edges keeps its walker."""
+    """Return the step probabilities and the sum of weights of each gene; a gene without edges keeps its walker."""
     weight = abs(sparse.csr_matrix(network, dtype=np.float64))
     weight = weight.maximum(weight.T)
     weight = sparse.csr_matrix(weight - sparse.diags(weight.diagonal()))
@@ -221,7 +222,7 @@ def _transition(network: sparse.spmatrix) -> tuple[sparse.csr_matrix, NDArray[np
 def _random_walks(
     transition: sparse.csr_matrix, degree: NDArray[np.float64], starts: NDArray[np.intp]
 ) -> NDArray[np.float64]:
-    """Return where walks with restart from some genes lead, of shape (n_starts, n_nodes)."""
+    """Return the distributions of walks with restart from some genes, shape (n_starts, n_nodes)."""
     n_nodes = transition.shape[0]
     steps_cost = N_STEPS * transition.nnz * len(starts) * SPARSE_COST
     if n_nodes <= LARGEST_DENSE and steps_cost > n_nodes**3:
@@ -237,7 +238,7 @@ def _random_walks(
 
 
 def _all_walks(transition: sparse.csr_matrix, degree: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return where walks from all genes lead: the inverse of a matrix that roots of degrees make symmetric."""
+    """Return the distributions of walks from all genes by inverting a matrix, made symmetric by roots of degrees."""
     root = np.sqrt(degree)
     system = ((RESTART - 1) * (sparse.diags(root) @ transition @ sparse.diags(1 / root))).toarray(order="F")
     system[np.diag_indices_from(system)] += 1

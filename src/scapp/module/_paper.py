@@ -1,4 +1,4 @@
-"""Equations 1 to 7 of the paper as written, trained end to end: a form to compare with."""
+"""Equations 1 to 7 of the paper as written, trained end to end, for comparison."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Activation = Literal["leaky_relu", "relu"]
 ACTIVATIONS = {"leaky_relu": nn.LeakyReLU(0.2), "relu": nn.ReLU()}
 
 
-# Features that stand for the genes' place in a network where there are no gene features.
+# Number of features for the position of genes in a network, if there are no gene features.
 N_NETWORK_FEATURES = 128
 
 
 @dataclass(frozen=True)
 class PaperOptions:
-    """The choices of the paper's form; :class:`scapp.model.APP` documents them."""
+    """The options of the paper's form; see :class:`scapp.model.APP`."""
 
     n_hidden: int = 64
     n_layers: int = 2
@@ -47,17 +47,17 @@ class PaperOptions:
 
 
 class Graph(NamedTuple):
-    """Edges from source to target: `edge_index` of shape (2, n_edges), `edge_weight` of shape (n_edges,)."""
+    """Edges from source to target: `edge_index`, shape (2, n_edges), and `edge_weight`, shape (n_edges,)."""
 
     edge_index: Tensor
     edge_weight: Tensor
 
 
 class NeighborAggregation(MessagePassing):
-    """Equation 1: aggregate the embeddings of a gene's regulators, weighted by their edges; zero where there are none.
+    """Equation 1: aggregate the embeddings of a gene's regulators, weighted by their edges; zero without regulators.
 
-    The weights of ``"mean"`` are divided by the sum of their sizes over the neighbours, so that with equal weights
-    it is the plain mean.
+    For ``"mean"``, weights are divided by the sum of their magnitudes over the neighbours, so equal weights give the
+    plain mean.
     """
 
     def __init__(self, aggregation: Aggregation):
@@ -73,7 +73,7 @@ class NeighborAggregation(MessagePassing):
         return self.propagate(graph.edge_index, x=h, weight=weight, size=(len(h), len(h)))
 
     def message(self, x_j: Tensor, weight: Tensor) -> Tensor:
-        """Weigh the embedding of each neighbour by its edge."""
+        """Weight the embedding of each neighbour by its edge."""
         return weight[:, None] * x_j
 
 
@@ -109,7 +109,7 @@ class GraphEncoder(nn.Module):
         for layer in self.layers:
             if self.aggregate.aggregation == "max":
                 h = (h + self._neighbors(h, graphs)) @ layer.weight.T
-            else:  # linear in h, so the narrow embedding can be aggregated in place of the wide features
+            else:  # linear in h, so aggregate the narrow embedding instead of the wide features
                 narrow = h @ layer.weight.T
                 h = narrow + self._neighbors(narrow, graphs)
             h = self.activation(h + layer.bias)
@@ -120,7 +120,7 @@ class GraphEncoder(nn.Module):
 
 
 class FreeEncoder(nn.Module):
-    """An embedding for each gene without a network, learned or left random: an ablation."""
+    """An embedding for each gene without a network, learned or random, as an ablation."""
 
     embedding: Tensor
 
@@ -160,7 +160,7 @@ class AdditiveAttention(nn.Module):
         self.v = nn.Parameter(torch.randn(n_attention) * n_attention**-0.5)
 
     def forward(self, h: Tensor, mean: Tensor) -> Tensor:
-        """Return the attention of perturbations, each row of `mean` holding its genes' shares: (n, n_nodes)."""
+        """Return the attention of perturbations, (n, n_nodes); the rows of `mean` hold the shares of their genes."""
         query, key = (mean @ h) @ self.W_c + self.b_e, h @ self.W_h
         return torch.softmax(torch.stack([torch.tanh(q + key) @ self.v for q in query]), dim=1)
 
@@ -214,7 +214,7 @@ class PaperModule(EffectModule):
         return [Graph(getattr(self, f"edge_index_{k}"), getattr(self, f"edge_weight_{k}")) for k in numbers]
 
     def set_effects(self, lfc: NDArray[np.floating], **unused: Any) -> None:
-        """Take the training effects; the paper's form does not read their noise."""
+        """Store the training effects; the paper's form does not use their noise."""
         self.targets.copy_(torch.as_tensor(np.asarray(lfc)))
 
     def embed(self) -> Tensor:
@@ -228,17 +228,17 @@ class PaperModule(EffectModule):
         return mean if self.pooling is None else self.pooling(h, mean)
 
     def error_factors(self, *, combined: bool) -> Tensor:
-        """Return how errors of genes go together: (n_factors, n_measured)."""
+        """Return factors of the error covariance between genes, shape (n_factors, n_measured)."""
         return self.calibration.factors
 
     @property
     def attends(self) -> bool:
-        """Tell whether there is an attention that could look beyond the perturbed genes."""
+        """Return whether there is an attention that can look beyond the perturbed genes."""
         return self.pooling is not None
 
     @torch.no_grad()
     def attended(self, perturbations: Sequence[Genes]) -> tuple[Tensor, Tensor]:
-        """Return the attention to genes, and that of no preference, both (n, n_nodes)."""
+        """Return the attention to genes, and the uniform attention, both (n, n_nodes)."""
         found = self.attend(self.embed(), perturbations).double()
         return found, torch.full_like(found, 1 / found.shape[1])
 
@@ -256,7 +256,7 @@ class PaperModule(EffectModule):
     # ------------------------------------------------------------------ training
 
     def loss(self, tensors: dict[str, Tensor], inference_outputs: dict, generative_outputs: dict) -> LossOutput:
-        """Return the mean length of the residuals over that of the effects."""
+        """Return the mean length of the residuals, relative to that of the effects."""
         rows = tensors["rows"].tolist()
         h = self.embed()
         predicted = self.decoder(self.attend(h, [self.perturbations[i] for i in rows]) @ h)
@@ -266,7 +266,7 @@ class PaperModule(EffectModule):
 
     @torch.no_grad()
     def finish(self) -> None:
-        """Learn the errors from the residuals of the fit, the only ones that this form has."""
+        """Learn the errors from the residuals of the fit, because this form has no left-out residuals."""
         predicted = self.predict(self.perturbations, Wanted(std=False, attention=False)).lfc
         residual = self.targets.double() - predicted
         self.calibration.fit(residual, predicted, torch.ones_like(residual))
@@ -292,11 +292,11 @@ class PaperModule(EffectModule):
         Raises
         ------
         ValueError
-            If the decoder has a hidden layer, whose output is no sum over genes.
+            If the decoder has a hidden layer, whose output is not a sum over genes.
         """
         if not isinstance(self.decoder, nn.Linear):
             raise ValueError(
-                "A decoder with a hidden layer (decoder='mlp') does not add up contributions of genes. "
+                "A decoder with a hidden layer (decoder='mlp') is not a sum of contributions of genes. "
                 "Make the model with decoder='linear' to explain it."
             )
         h = self.embed()
@@ -310,7 +310,7 @@ class PaperModule(EffectModule):
 
 
 def _features(inputs: Inputs) -> Tensor:
-    """Return the input features of the genes: those given, or their place in each network; standardised by block."""
+    """Return the input features of the genes, given or from their position in each network, standardised by block."""
     from scapp.graph import hellinger_embedding, symmetrize
 
     blocks = list(inputs.features) or [

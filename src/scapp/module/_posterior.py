@@ -1,4 +1,4 @@
-"""How the errors of predicting several perturbations go together."""
+"""Joint posterior of the prediction errors of several perturbations."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ if TYPE_CHECKING:
 
 
 class Posterior:
-    r"""Covariance of the errors of predicting some perturbations, averaged over genes.
+    r"""Covariance of the prediction errors of some perturbations, averaged over genes.
 
     The closed form is a Gaussian process: the errors of predicting P and Q have the covariance
     :math:`a\,(K(P, Q) - K_P (K + \lambda D)^{-1} K_Q)`, and a measurement has the noise :math:`a \lambda d`
-    :cite:p:`Rasmussen2006`. The amplitude a, the mean squared signal of the genes, brings them to squared log-fold-changes.
+    :cite:p:`Rasmussen2006`. The amplitude a, the mean squared signal of the genes, converts them to squared
+    log-fold-changes.
 
     Attributes
     ----------
     noise
-        Variance of the noise of measuring each, of shape (n,).
+        Noise variance of a measurement of each perturbation, shape (n,).
     """
 
     @torch.no_grad()
@@ -42,11 +43,11 @@ class Posterior:
 
     @torch.no_grad()
     def covariance(self, a: NDArray[np.intp], b: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Return covariances between perturbations, by their positions `a` and `b`: (n_a, n_b)."""
+        """Return covariances between the perturbations at positions `a` and `b`, shape (n_a, n_b)."""
         prior = self._module.prior_kernel([self._perturbations[i] for i in a], [self._perturbations[i] for i in b])
         return self._amplitude * (prior - self._half[a] @ self._half[b].T).numpy()
 
     def variance(self, a: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Return variances of perturbations, by their positions: (n_a,)."""
+        """Return variances of the perturbations at positions `a`, shape (n_a,)."""
         blocks = [a[i : i + BATCH] for i in range(0, len(a), BATCH)]
         return np.concatenate([np.maximum(self.covariance(block, block).diagonal(), 0) for block in blocks])
