@@ -113,7 +113,7 @@ def read_annotations(annotations: Annotations, *, parents: pd.DataFrame | PathLi
 
 
 def split_terms(gene: pd.Series, term: pd.Series) -> tuple[pd.Series, pd.Series]:
-    """Split terms that are joined in one field, ``"GO:0000001;GO:0000002"``, one row per term; and genes likewise."""
+    """Split several terms (``"GO:0000001;GO:0000002"``) or genes in one field into one per row."""
     if join := joined_names(gene):
         gene, term = _split("Genes", join, gene, term)
     for join in (";", "|", ","):
@@ -128,7 +128,7 @@ def split_terms(gene: pd.Series, term: pd.Series) -> tuple[pd.Series, pd.Series]
 
 
 def _split(what: str, join: str, names: pd.Series, others: pd.Series) -> tuple[pd.Series, pd.Series]:
-    """Return names, of which several may stand in one field, one a row, and the other column beside them."""
+    """Split fields with several names into one name per row, together with the other column."""
     pairs = pd.DataFrame({"name": names.str.split(join), "other": others}).explode("name", ignore_index=True)
     pairs["name"] = pairs["name"].str.strip()
     pairs = pairs[pairs["name"] != ""]
@@ -137,7 +137,7 @@ def _split(what: str, join: str, names: pd.Series, others: pd.Series) -> tuple[p
 
 
 def joined_names(column: pd.Series) -> str:
-    """Return what joins several names in most fields of a column; empty if most hold one, or numbers."""
+    """Return the separator of names in most fields of a column; empty if most hold one name, or numbers."""
     text = column.head(N_LOOKED_AT).astype(str)
     for join in (";", "|", ",", "/"):
         joined = text.str.contains(join, regex=False)

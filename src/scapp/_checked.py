@@ -139,7 +139,7 @@ def _of_pandas(value: Any) -> Any:
 
 
 def _read(annotation: str, function: Callable[..., Any]) -> list[Kind]:
-    """Return what an annotation allows; nothing if a part of it is of a richer type."""
+    """Return the types that an annotation allows; empty if a part of it is a richer type."""
     found = []
     for part in re.split(r"\s*\|\s*(?![^\[]*\])", annotation):
         literal: Any = getattr(inspect.unwrap(function), "__globals__", {}).get(part)

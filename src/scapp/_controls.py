@@ -190,5 +190,5 @@ def missing_kind(label: str) -> str:
 
 @lru_cache(maxsize=2**10)
 def _numbered(name: str) -> re.Pattern[str]:
-    """Return what matches a name, in any case, with what controls have before and behind it."""
+    """Return a pattern for a name in any case, with the usual prefixes and suffixes of controls."""
     return _pattern(_BEFORE_ANY, re.escape(name), _AFTER_ANY)

@@ -50,7 +50,7 @@ class WrongFileError(ValueError):
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A public file: its name in the local folder and on a mirror, where it is published, and how it is recognised.
+    """A public file: its name in the local folder and on a mirror, its source, and how it is recognised.
 
     `known_hash` is for example ``"md5:…"``, None where none is published; `header` is how the text of the file begins, once it is
     unpacked, empty if that is not known.
@@ -177,7 +177,7 @@ def small_tables(
 
 
 def _places(folder: Path, name: str) -> list[Path]:
-    """Return where a file may be: someone's collection may be sorted into folders, such as networks/."""
+    """Return the possible paths of a file, because a collection may be sorted into folders such as networks/."""
     return [folder / name, *sorted(folder.glob(f"*/{name}"))]
 
 
@@ -276,7 +276,7 @@ class Downloader:
             raise requests.exceptions.ConnectionError(f"the transfer ended after {have:,} of {total:,} bytes.")
 
     def _check_content(self, url: str, path: Path) -> None:
-        """Refuse what is not of the kind of the file, since not every file has a published hash."""
+        """Refuse content of the wrong kind, because not every file has a published hash."""
         with path.open("rb") as file:
             head = file.read(256)
         wanted = self.file.header.encode()
@@ -299,7 +299,7 @@ class Downloader:
 
 
 def _reason(error: Exception) -> str:
-    """Return what went wrong with a transfer, in a sentence."""
+    """Return a sentence on the failure of a transfer."""
     import requests
 
     response = getattr(error, "response", None)

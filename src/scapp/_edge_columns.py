@@ -88,7 +88,7 @@ def edge_ends(table: pd.DataFrame) -> tuple[str, str] | None:
 
 
 def _rest(name: str, role: str) -> str | None:
-    """Return what is left of a name without the role; None if it has none."""
+    """Return a name without its role; None if it has none."""
     if name == role:
         return ""
     if name.startswith(f"{role}_"):

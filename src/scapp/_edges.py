@@ -113,7 +113,7 @@ def read_edges(
             f"of pairs or a dictionary, found {type(edges).__name__}."
         )
     if table.edges.empty:
-        raise ValueError("The edges are empty: the table has no rows, or the matrix no entries.")
+        raise ValueError("There are no edges: the table has no rows, or the matrix no entries.")
     weights = table.edges["weight"].to_numpy()
     _check_weights(table.edges, weights, weights, f" (in {table.weight_column!r})" if table.weight_column else "")
     return table

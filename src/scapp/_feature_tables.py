@@ -86,7 +86,7 @@ def read_feature_table(table: Any) -> tuple[list[str], NDArray[np.float64]]:
             "Rescale the columns, for example with `(table - table.mean()) / table.std()`, or correct these values."
         )
     if empty.all():
-        raise ValueError("The features are empty: the table has no rows, or all are NaN.")
+        raise ValueError("There are no features: the table has no rows, or all are NaN.")
     values, genes = values[~empty], genes[~empty]
     return list(genes), values
 

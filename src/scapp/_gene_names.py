@@ -121,7 +121,7 @@ class NameTables:
         return Meaning((), "unknown")
 
     def to_official(self, name: str) -> str:
-        """Return the symbol that a name stands for; the name itself where that is not known or not certain."""
+        """Return the symbol that a name stands for; the name itself if unknown or ambiguous."""
         symbols = self.meaning(name).symbols
         return symbols[0] if len(symbols) == 1 else name
 

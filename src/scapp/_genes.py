@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def measured_mask(adata: AnnData) -> NDArray[np.bool_]:
-    """Return which genes were measured, a copy of ``var["measured"]`` of shape (n_vars,); all of them if there is no such column.
+    """Return a mask of the measured genes, a copy of ``var["measured"]``; all True if there is no such column.
 
     Genes that were not measured are nodes of the network and possible targets. Their columns of `X` and of the
     layers hold no data and are never to be read. ValueError if the column holds anything but true and false.
@@ -66,7 +66,7 @@ GROUPS = (Key.uns.NETWORKS, Key.uns.GENE_FEATURES, Key.uns.GUIDES, Key.uns.EFFIC
 
 
 def scapp_uns(adata: AnnData) -> Mapping[str, Any]:
-    """Return ``adata.uns["scapp"]``, empty where there is none; ValueError if it, or an entry that scapp adds to, is no dictionary."""
+    """Return ``adata.uns["scapp"]``, or an empty dict; ValueError if it, or an entry that scapp uses, is not a dict."""
     record = adata.uns.get(Key.uns.SCAPP, {})
     entries = {f"adata.uns[{Key.uns.SCAPP!r}]": record}
     if isinstance(record, Mapping):
@@ -81,7 +81,7 @@ def scapp_uns(adata: AnnData) -> Mapping[str, Any]:
 
 
 def scapp_entry(adata: AnnData, group: str) -> MutableMapping[str, Any]:
-    """Return the dictionary ``adata.uns["scapp"][group]``, made where there is none."""
+    """Return the dictionary ``adata.uns["scapp"][group]``, creating it if missing."""
     scapp_uns(adata)
     return adata.uns.setdefault(Key.uns.SCAPP, {}).setdefault(group, {})
 

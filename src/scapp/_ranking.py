@@ -58,7 +58,7 @@ def write_ranking(
 
 
 def order_for_scanpy(adata: AnnData, groupby: str) -> None:
-    """Write the dendrogram for scanpy's heat maps and dot plots where scanpy fails to, since it reduces even a few rows to 50 components."""
+    """Write the dendrogram for scanpy's plots if scanpy would fail, because it reduces even a few rows to 50 components."""
     import scanpy as sc
 
     groups = adata.obs[groupby]

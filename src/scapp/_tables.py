@@ -330,7 +330,7 @@ def _has_decimal_commas(lines: Sequence[str], separator: str) -> bool:
 
 
 def _first_lines(path: Path) -> tuple[int, list[str]]:
-    """Return how many lines of comments a file begins with, and its first lines behind them.
+    """Return the number of comment lines at the start of a file, and the first lines after them.
 
     A single line with ``#`` is a header if it has as many fields as the next.
     """
@@ -445,7 +445,7 @@ def to_number(value: object) -> float:
 
 
 def text_of(column: pd.Series) -> pd.Series:
-    """Return a column as text without spaces around it, empty where there is none."""
+    """Return a column as stripped text, empty if missing."""
     return column.astype(object).where(column.notna(), "").astype(str).str.strip()
 
 

@@ -66,7 +66,7 @@ class Additive(Baseline):
         return factor[:, None] * self._sum(perturbations)
 
     def _summable(self, perturbations: list[Perturbation]) -> list[int]:
-        """Return which perturbations are combinations of genes that were all perturbed alone."""
+        """Return a mask of the combinations whose genes were all perturbed alone."""
         return [i for i, genes in enumerate(perturbations) if len(genes) > 1 and self._singles.keys() >= set(genes)]
 
 

@@ -181,7 +181,7 @@ class SimilarityBaseline(Baseline):
 
 
 def membership(perturbations: Sequence[Perturbation], genes: Sequence[str]) -> NDArray[np.float64]:
-    """Return which genes each perturbation names, of shape (n_perturbations, n_genes)."""
+    """Return a matrix of the genes in each perturbation, shape (n_perturbations, n_genes)."""
     column = {gene: i for i, gene in enumerate(genes)}
     member = np.zeros((len(perturbations), len(genes)))
     for row, names in enumerate(perturbations):

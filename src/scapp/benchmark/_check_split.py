@@ -245,7 +245,7 @@ def _same_effects(side: Sides, claim: Claim | None) -> Iterable[Finding]:
 
 
 def _unit_rows(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return centred rows of unit length; 0 where there is nothing to compare."""
+    """Return centred rows of unit length; 0 if there is nothing to compare."""
     known = np.where(np.isfinite(values), values, 0)
     centered = known - known.mean(axis=1, keepdims=True)
     length = np.linalg.norm(centered, axis=1, keepdims=True)

@@ -115,13 +115,13 @@ class Screen:
         return tuple(label for label in self.effects.obs_names if SEPARATOR in label)
 
     def halves(self, seed: int) -> Halves | None:
-        """Return effects of two halves of the cells, made once for each seed; None where there are no cells."""
+        """Return effects of two halves of the cells, computed once per seed; None without cells."""
         if self.split_cells is not None and seed not in self._halves:
             self._halves[seed] = self.split_cells(seed)
         return self._halves.get(seed)
 
     def in_both(self, seed: int, labels: Iterable[str]) -> tuple[str, ...]:
-        """Return which of these labels both halves have."""
+        """Return the labels that both halves have."""
         halves = self.halves(seed)
         assert halves is not None
         both = set(halves[0].obs_names) & set(halves[1].obs_names)

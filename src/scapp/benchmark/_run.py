@@ -275,7 +275,7 @@ def _plan(tasks: list[Task], methods: list[Method], seeds: Iterable[int] | None,
 
 
 def _waiting(planned: list[Fit], folder: Path, *, resume: bool) -> list[Fit]:
-    """Return the fits that have yet to run; say why, where there are predictions that cannot be kept."""
+    """Return the fits that still have to run; log why existing predictions cannot be kept."""
     reasons = [changed(fit.path(folder), fit.key()) if resume else "" for fit in planned]
     waiting = [fit for fit, reason in zip(planned, reasons, strict=True) if reason is not None]
     for reason, n in Counter(filter(None, reasons)).items():

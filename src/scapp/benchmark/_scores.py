@@ -289,7 +289,7 @@ class _Scorer:
     def _changed(
         self, lfc: NDArray[np.float64], p_change: NDArray[np.float64] | None
     ) -> dict[str, NDArray[np.float64]]:
-        """Return how well the genes that changed are found: by the probability of a change, or else by its size."""
+        """Score the recovery of changed genes by the probability of a change, or else by its size."""
         changed = np.abs(self.observed) >= self.threshold
         size = np.abs(lfc)
         called = size >= self.threshold if p_change is None else p_change >= 0.5
@@ -303,7 +303,7 @@ class _Scorer:
         }
 
     def _interactions(self, lfc: NDArray[np.float64]) -> dict[str, float]:
-        """Return how well genetic interactions are found, over the pairs whose genes were both measured alone."""
+        """Score the recovery of genetic interactions, over pairs whose genes were both measured alone."""
         if not self.pairs.any():
             return {}
         singles = (self.singles[0], self.singles[1])

@@ -443,7 +443,7 @@ def in_both(own: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def mean(values: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
-    """Average the finite values; NaN where there are none, without numpy's warning."""
+    """Average the finite values; NaN if there are none, without numpy's warning."""
     there = np.isfinite(values)
     total = np.where(there, values, 0).sum(axis=axis)
     return np.divide(total, there.sum(axis=axis), out=np.full(np.shape(total), np.nan), where=there.any(axis=axis))

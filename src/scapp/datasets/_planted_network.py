@@ -48,7 +48,7 @@ class PlantedNetwork:
 
     @cached_property
     def downstream(self) -> NDArray[np.bool_]:
-        """Return which genes a path of at most `N_STEPS` edges leads to from each regulator; (n_regulators, n_genes)."""
+        """Return a mask of the genes within `N_STEPS` edges of each regulator, shape (n_regulators, n_genes)."""
         edges = self.weights != 0
         reached = edges[self.regulators]
         for _ in range(N_STEPS - 1):

@@ -366,7 +366,7 @@ def papalexi_2021(
             *(path.name, pooch.file_hash(str(path))),
         )
     rna = tidy(mdata.mod["rna"], perturbation_key="gene_target")
-    # Cells that are left out are left out of all modalities, since scvi-tools wants these paired.
+    # Remove cells from all modalities, because scvi-tools requires them to be paired.
     others = {
         name: mod if mod.obs_names.isin(rna.obs_names).all() else mod[mod.obs_names.isin(rna.obs_names)].copy()
         for name, mod in mdata.mod.items()

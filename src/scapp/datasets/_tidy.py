@@ -144,7 +144,7 @@ def read_labels(adata: AnnData, *, perturbation_key: str | None = None, control:
     known = {*adata.var_names, *(name for name in distinct.values() if name and "_" not in name)}
     counted = _counted(raw, adata.obs)
     control = control or CONTROL
-    # A symbol that is a usual name of controls as well is a gene where there are other controls.
+    # A symbol that is also a common control name is a gene if there are other controls.
     genes = {name for name in distinct.values() if name and name != control and name in known and doubtful(name)}
     genes &= set(adata.var_names)
     if not any(name and name not in genes and is_control(name, control) for name in distinct.values()):
@@ -189,7 +189,7 @@ def read_labels(adata: AnnData, *, perturbation_key: str | None = None, control:
 
 
 def _counted(raw: pd.Series, obs: pd.DataFrame) -> dict[str, int]:
-    """Return how many genes each label perturbs, where the file says so."""
+    """Return the number of genes that each label perturbs, if the file gives it."""
     if "nperts" not in obs:
         return {}
     numbers = to_numbers(obs["nperts"]).groupby(raw.to_numpy()).agg(["min", "max"])

@@ -63,7 +63,7 @@ LARGEST_Z = 37.0  # of the smallest p-value that a double holds
 
 @dataclass
 class FoundEffects:
-    """Effects as they were read, in logs of ``record["base"]``, float64 of shape (n_rows, n_genes), NaN where there is none.
+    """Effects as read, in logs of ``record["base"]``, float64, shape (n_rows, n_genes), NaN if missing.
 
     `labels` and `contexts` are those of the rows; `contexts` is None where there is only one, and named by its column otherwise.
     `lfc_se` is None where no standard errors are known. `record` is how they were read, `var` what is known of the genes, and
@@ -492,9 +492,9 @@ def _genes_in_rows(names: pd.Series, header: list[str], label: object, options: 
 
 
 def shares_of_genes(rows: Iterable[str], columns: Iterable[str], sep: str) -> tuple[float, float]:
-    """Return which share of the genes in the labels of rows are names of columns, and the other way round.
+    """Return the share of genes in row labels that are column names, and vice versa.
 
-    Perturbed genes are mostly among the measured ones, of which few are perturbed.
+    Most perturbed genes are measured, but few measured genes are perturbed.
     """
     names = [{str(name).strip() for name in side} for side in (rows, columns)]
     genes = [{part.strip() for name in side for part in name.split(sep)} for side in names]

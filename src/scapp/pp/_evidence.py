@@ -208,7 +208,7 @@ def _add_all(
     reduced: dict[str, Any],
     silent: bool,
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Add all evidence to an AnnData, and return what each key holds."""
+    """Add all evidence to an AnnData, and return a record for each key."""
     from rich.console import Console
     from rich.progress import track
 
@@ -248,7 +248,7 @@ def _origin(given: object) -> dict[str, str]:
 
 
 def _merged(effects: AnnData, added: dict[str, dict[str, dict[str, Any]]]) -> dict[str, Any]:
-    """Return what is now known, beside what an earlier call has added and is still there."""
+    """Return the record of the evidence, including that of earlier calls that still exists."""
     before = effects.uns.get(Key.uns.SCAPP, {}).get(Key.uns.EVIDENCE, {})
     merged: dict[str, Any] = {}
     for group, keys, slot in (

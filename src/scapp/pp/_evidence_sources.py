@@ -80,7 +80,7 @@ def check_sources(names: Iterable[str], options: SourceOptions) -> list[str]:
 
 
 def read_aliases(options: SourceOptions) -> pd.DataFrame | None:
-    """Return the other names of genes: of the folder, or for human those of HGNC; None where there are none."""
+    """Return gene aliases from the folder or, for human, from HGNC; None if there are none."""
     if options.local is not None:
         path = _one_file(options.local, "names of genes", rf"(?:.*alias|hgnc).*{TABLE}")
         return None if path is None else read_table(path)

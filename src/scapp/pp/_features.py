@@ -237,7 +237,7 @@ def _load(path: Path) -> Any:
 
 
 def recognise_features(features: Any) -> Kind:
-    """Return what features are, by their form; see :func:`scapp.pp.add_gene_features`."""
+    """Return the kind of features, inferred from their form; see :func:`scapp.pp.add_gene_features`."""
     if isinstance(features, pd.DataFrame):
         if edge_ends(features) is not None:
             return "network"
@@ -302,7 +302,7 @@ def _diffusion_profiles(
 
 
 def _known_rows(genes: list[str], values: NDArray) -> tuple[list[str], NDArray]:
-    """Leave out the genes of which the decomposition holds nothing.
+    """Leave out genes about which the decomposition contains nothing.
 
     The rows keep their lengths: stretching all to one would blow up the genes of which it holds little, which made
     predictions of unseen genes slightly worse (docs/model_log.md).

@@ -114,7 +114,7 @@ def select_genes(
 def _highly_variable(
     adata: AnnData, layer: str | None, n_top_genes: int, flavor: Flavor, batch_key: str | None
 ) -> NDArray[np.bool_]:
-    """Return which of the measured genes of these cells scanpy finds highly variable."""
+    """Return a mask of the measured genes that scanpy finds highly variable in these cells."""
     expression = Expression(adata, layer=layer)
     wants_counts = flavor.startswith("seurat_v3")
     if wants_counts and expression.scale is not Scale.COUNTS:
@@ -173,7 +173,7 @@ def _in_memory(expression: Expression, *, normalise: bool) -> np.ndarray | spars
 
 
 def _most_changed(adata: AnnData, layer: str | None, n_top_genes: int) -> NDArray[np.bool_]:
-    """Return which of the measured genes have the largest mean square log-fold-change."""
+    """Return a mask of the measured genes with the largest mean squared log-fold-change."""
     if layer is None and Key.layers.LFC in adata.layers:
         layer = Key.layers.LFC
     matrix, name = get_matrix(adata, layer)

@@ -286,7 +286,7 @@ def calls_from_table(adata: AnnData, guides: CallTable, sep: str, min_counts: fl
 
 
 def _join_of(calls: Iterable[str], sep: str) -> str:
-    """Return what joins the guides of a cell: `sep`, or another sign that splits calls into guides that also occur alone."""
+    """Return the separator between the guides of a cell: `sep`, or another that yields guides that also occur alone."""
     distinct = set(calls)
     if any(sep in call for call in distinct):
         return sep

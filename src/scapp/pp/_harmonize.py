@@ -271,7 +271,7 @@ def harmonize_genes(
 
 @dataclass(frozen=True)
 class Naming:
-    """Rules by which names are looked up."""
+    """Rules for looking up names."""
 
     tables: NameTables
     target: Target

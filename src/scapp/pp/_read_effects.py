@@ -185,7 +185,7 @@ def _base(base: object) -> str:
 
 
 def _open(effects: Any) -> Any:
-    """Return what a path names, or what was given."""
+    """Return the content of a path, or the input itself."""
     if not is_path(effects):
         return effects
     path = Path(effects).expanduser()

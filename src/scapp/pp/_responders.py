@@ -96,7 +96,7 @@ def _names_others(value: str, genes: Perturbation, known: set[str]) -> bool:
 
 
 def _responds(value: object) -> bool | None:
-    """Return what a value says, None if it says neither."""
+    """Return the meaning of a value; None if it is neither."""
     if isinstance(value, bool | np.bool_):
         return bool(value)
     ending = value.rsplit(maxsplit=1)[-1] if isinstance(value, str) and value.strip() else None

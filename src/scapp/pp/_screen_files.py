@@ -137,7 +137,7 @@ def _in_memory(value: Any) -> Any:
 
 
 def _order(first: AnnData, other: AnnData, name: str, first_name: str) -> np.ndarray | None:
-    """Return where each gene of the first stands in the other; None if the order is the same."""
+    """Return the position of each gene of the first in the other; None if the order is the same."""
     expected, found = first.var_names, other.var_names
     if expected.equals(found):
         return None

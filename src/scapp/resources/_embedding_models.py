@@ -264,7 +264,7 @@ def _read_vocabulary(vocabulary: Vocabulary, what: str) -> dict[str, int]:
 
 
 def _rows(vocabulary: dict[str, int], n_rows: int, checkpoint: Path, *, what: str) -> list[str]:
-    """Return the names of a vocabulary in the order of their rows, each of which it must name once."""
+    """Return the names of a vocabulary in the order of their rows, each of which must have exactly one name."""
     names = sorted(vocabulary, key=vocabulary.__getitem__)
     if [vocabulary[name] for name in names] == list(range(n_rows)):
         return names

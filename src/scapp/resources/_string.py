@@ -91,7 +91,7 @@ def string(
     ConnectionError
         If a file cannot be fetched.
     ValueError
-        If an argument is not one of those; a file is not from STRING, is damaged or is of another species; most proteins have no
+        If an argument is invalid; a file is not from STRING, is damaged or is of another species; most proteins have no
         name; or no edge is left.
 
     Examples

@@ -158,7 +158,7 @@ def check_row(
 
 
 def _ranks(values: Floats) -> Floats:
-    """Return ranks within each row, centred; NaN where there is no value."""
+    """Return centred ranks within each row; NaN for missing values."""
     n_known = np.isfinite(values).sum(axis=1, keepdims=True)
     return rankdata(values, axis=1, nan_policy="omit") - (n_known + 1) / 2
 

@@ -187,7 +187,7 @@ def rank_drivers(
         "perturbation": np.array(table.pop(key).astype(str), dtype=object),
         "direction": np.where(is_opposite, "opposite", "same").astype(object),
     }
-    # Whether the screen lowers the activity of the genes, where that is known.
+    # Whether the screen lowers the activity of the genes, if known.
     named = kind if kind is not None else model.registry["setup_args"].get("kind")
     if (known := perturbation_type(named)) is not None:
         lowers = DIRECTION[known] < 0

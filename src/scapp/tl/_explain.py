@@ -82,7 +82,7 @@ def explain(model: APP, perturbation: str, gene: str, *, by: By = "perturbations
             f"The gene {gene!r} was not measured, so no effect on it is predicted; ask for a measured gene."
         )
     column = model.measured_genes.index(gene)
-    # The prediction is no sum of contributions where it is the change of a target itself, with a kind at set-up.
+    # With a kind at set-up, the predicted change of the target itself is not a sum of contributions.
     written = np.full((1, model.module.targets.shape[1]), np.nan)
     own = model.target_effect()
     if own is not None:

@@ -198,7 +198,7 @@ def genetic_interactions(
 
 
 def _by_perturbation(labels: pd.Series, control: str | Sequence[str] | None, sep: str) -> dict[Perturbation, str]:
-    """Return how adata spells each perturbation; of two spellings of one, the first."""
+    """Return the spelling of each perturbation in adata; if there are two, the first."""
     distinct = list(dict.fromkeys(labels))
     parsed = parse_labels(distinct, control=control, sep=sep)
     found: dict[Perturbation, str] = {}

@@ -213,7 +213,7 @@ def _effects(predictions: AnnData, adata: AnnData) -> tuple[pd.Index, np.ndarray
 def _read(
     controls: AnnData, layer: str | None, total_counts_key: str | None
 ) -> tuple[sparse.csr_matrix, sparse.csr_matrix | None, np.ndarray]:
-    """Return log-normalised expression of the measured genes, and raw counts with the total of each cell where there are some."""
+    """Return log-normalised expression of the measured genes, and raw counts with the totals of cells, if available."""
     expression = Expression(controls, layer=layer, total_counts_key=total_counts_key)
     shape = (controls.n_obs, len(expression.genes))
     values = _assemble(expression.blocks(), shape)
@@ -366,7 +366,7 @@ class ControlCells:
         gained = np.divide(after - before, 1 - before, out=np.zeros_like(before), where=after > before)
         draw = rng.random(found.shape)
         stays, appears = present & (draw >= lost), ~present & (draw < gained)
-        # What appears has the value of a control cell that shows the gene or, where there is none, of one count.
+        # A gene that appears gets the value of a control cell that expresses it or, if there is none, of one count.
         genes = np.nonzero(appears)[1]
         start = self.by_gene.indptr
         n_positive = np.diff(start)[genes]

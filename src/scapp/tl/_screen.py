@@ -190,7 +190,7 @@ def _agreement(columns: np.ndarray, wanted: np.ndarray, metric: Metric, lfc: np.
 
 
 def _called(function: Callable[[pd.DataFrame], np.ndarray], genes: pd.Index, lfc: np.ndarray) -> np.ndarray:
-    """Return what a function of the user says of a table of log-fold-changes, one column a measured gene."""
+    """Apply a function of the user to a table of log-fold-changes with one column per measured gene."""
     found = np.asarray(function(pd.DataFrame(lfc, columns=genes)), dtype=np.float64)
     if found.shape != (len(lfc),):
         raise ValueError(
