@@ -117,12 +117,12 @@ def test_what_changed_is_made_again_and_said(doubles, tmp_path, caplog, monkeypa
 
     monkeypatch.setattr(_run, "versions", lambda: {"scapp": "99"})
     run(doubles, ["mean"], tmp_path)
-    assert "since versions changed" in caplog.text
+    assert "because versions changed" in caplog.text
     assert paths[1].stat().st_mtime_ns != before[1]
 
     paths[1].write_bytes(b"half a file")
     run(doubles, ["mean"], tmp_path)
-    assert "since the file cannot be read" in caplog.text
+    assert "because the file cannot be read" in caplog.text
     assert _run.changed(paths[1], {}) is None
 
 
@@ -132,7 +132,7 @@ def test_other_data_of_the_same_name_are_not_taken_for_the_same(doubles, simulat
     with pytest.raises(ValueError, match="made for other perturbations, genes or effects"):
         benchmark.score(other, tmp_path)
     run(other, ["mean"], tmp_path)
-    assert "since data changed" in caplog.text
+    assert "because data changed" in caplog.text
     assert len(benchmark.score(other, tmp_path))
 
 

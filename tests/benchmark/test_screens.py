@@ -119,7 +119,7 @@ def test_a_large_screen_keeps_the_most_variable_and_the_perturbed_genes(simulate
         (benchmark.doubles, {"test_size": 1}, "test_size must lie between 0 and 1, found 1"),
         (benchmark.doubles, {"unseen_genes": -0.1}, "unseen_genes must lie between 0 and 1"),
         (benchmark.unseen_singles, {"n_splits": 0}, "n_splits must be at least 1, found 0"),
-        (benchmark.doubles, {"gene_features": {"go": {}}}, "gene_features need a network"),
+        (benchmark.doubles, {"gene_features": {"go": {}}}, "gene_features also need a network"),
     ],
 )
 def test_options_out_of_range_are_refused(simulated, call, options, message):
