@@ -169,9 +169,9 @@ class ClosedForm(PerturbationKernel):
             effects = vectors * values.clamp_min(0).sqrt()
         self._effects = effects
         counted = torch.as_tensor(self.is_combination)[self._rows]
-        # A single's own values are in its profile, so if profiles are used, only combinations are truly left out.
-        self._counted = counted if self.uses_profiles else torch.ones_like(counted)
-        judged = [i for i in order if self.is_combination[i] or not self.uses_profiles]
+        # A single's own values are in its profile, so where profiles are used, only combinations are truly left out.
+        self._counted = counted if self.has_combinations else torch.ones_like(counted)
+        judged = [i for i in order if self.is_combination[i] or not self.has_combinations]
         if len(order) > MAX_LEARNED_FROM:
             judged = judged[:: -(-len(judged) // MAX_FOR_PENALTIES)]
         self._judged = torch.as_tensor(sorted(judged))
@@ -221,7 +221,7 @@ class ClosedForm(PerturbationKernel):
 
     def _choose_penalties(self, rows: Tensor) -> Tensor:
         """Choose each gene's penalty by its leave-one-out error in some rows, shrunk to that of all genes and its known noise."""
-        pull = float(np.clip(PULL_PERTURBATIONS / len(self.values), *PULL_RANGE))
+        pull = float(np.clip(PULL_PERTURBATIONS / max(len(rows), 1), *PULL_RANGE))
         shapes = [torch.ones(1, dtype=torch.float64)]
         if self._gene_noise is not None:
             pull = max(pull, PULL_KNOWN_NOISE)
@@ -287,7 +287,7 @@ class ClosedForm(PerturbationKernel):
         :meth:`posterior_variance`, both of shape (n_singles, n_measured). Empty if profiles are not used, because `solve`
         then truly leaves singles out.
         """
-        if not self.uses_profiles or len(self.single_row) < MIN_SINGLES:
+        if not self.has_combinations or len(self.single_row) < MIN_SINGLES:
             return [], self.lfc[:0], self.lfc[:0]
         everything = list(self.single_row.values())
         position = {row: k for k, row in enumerate(among.tolist())}

@@ -15,13 +15,11 @@ from torch import Tensor, nn
 from scapp.module._base import Half
 from scapp.module._evidence import Evidence, Genes, eigh, genes_of, membership
 
-# # The profiles of singles are denoised before they are summed: the singular values of the measured singles are
+# The profiles of singles are denoised before they are summed: the singular values of the measured singles are
 # soft-thresholded by this share of their median.
 DENOISING = 0.4
 # Minimum numbers of combinations for a kernel of their own, and of singles for summed profiles.
 MIN_COMBINATIONS, MIN_SINGLES = 3, 3
-# Minimum number of combinations for using the similarity of the genes' own profiles.
-MIN_FOR_PROFILES = 10
 
 
 class Asked(NamedTuple):
@@ -45,7 +43,7 @@ class Parts:
         The product of the numbers of genes, the number of shared genes, and the sums of the similarities of their
         genes, one tensor for each source.
     profiles
-        Similarity of the summed profiles; None if they are not used.
+        Similarity of the summed profiles; None if there are too few combinations.
     combined
         For pairs of combinations (zero elsewhere): ones, the share of common genes, and the similarity of the summed
         profiles; empty if there are too few combinations.
@@ -87,7 +85,6 @@ class PerturbationKernel(Half):
         super().__init__(evidence.n_sources, perturbations, n_measured)
         self._evidence = evidence
         self.has_combinations = int(self.is_combination.sum()) >= MIN_COMBINATIONS
-        self.uses_profiles = int(self.is_combination.sum()) >= MIN_FOR_PROFILES
         self.log_additive = scalar([0.0] + [-2.0] * (1 + self.n_sources))
         self.log_profiles = scalar(-2.0)
         self.log_combined = scalar([-2.0] * 4)
@@ -184,10 +181,11 @@ class PerturbationKernel(Half):
             return Parts(additive, None, [], None, is_a, is_b)
         x_a, x_b = self.summed_profiles(a), self.summed_profiles(b)
         both, inner = is_a[:, None] * is_b, x_a @ x_b.T
-        profiles = inner / self.units[0] if self.uses_profiles else None
         alike = torch.as_tensor(shared / np.sqrt(np.outer(n_a, n_b)))
         combined = [both, both * alike, both * inner / self.units[1]]
-        return Parts(additive, profiles, combined, _squared_distances(x_a, x_b) / self.units[2], is_a, is_b)
+        return Parts(
+            additive, inner / self.units[0], combined, _squared_distances(x_a, x_b) / self.units[2], is_a, is_b
+        )
 
     def kernel(self, parts: Parts) -> Tensor:
         """Return the kernel, shape (n, n_others)."""
@@ -240,7 +238,7 @@ class PerturbationKernel(Half):
         length = guessed * self.guess_error
         if profiles is not None:
             length = length + profiles.square().sum(1)
-        if self.uses_profiles:
+        if self.has_combinations:
             total = total + self.log_profiles.exp() * length / self.units[0]
         total = total * torch.where(combined > 0, self.log_factor.exp() ** 2, 1.0)
         if self.has_combinations:
