@@ -95,14 +95,14 @@ class Calibration(nn.Module):
         """Return the standard deviations of new predictions, in the shape of `predicted`."""
         typical = variance.sqrt() * self.scale
         left, step = _place(_log_size(predicted, typical), self.knots)
-        return typical * torch.lerp(self.widths[left], self.widths[left + 1], step)
+        return typical * self._width(left, step)
 
     @torch.no_grad()
     def change(self, predicted: Tensor, std: Tensor, threshold: float) -> Tensor:
         """Return the probability that a measured change exceeds `threshold`, up or down, given standard deviations."""
         # The size over the standard deviation grows with the size over the typical error, so it determines the group too.
         left, step = _place(_log_size(predicted, std), self.knots - self.widths.log())
-        typical = std / torch.lerp(self.widths[left], self.widths[left + 1], step)
+        typical = std / self._width(left, step)
         size, bound = (predicted.abs() / typical).flatten().numpy(), (threshold / typical).flatten().numpy()
         # Process group by group; after sorting the values by group, each is a slice.
         group, share = left.flatten().numpy().astype(np.uint8), step.flatten().numpy()
@@ -117,6 +117,11 @@ class Calibration(nn.Module):
         found = np.empty_like(sorted_found)
         found[order] = sorted_found
         return torch.as_tensor(found.clip(0, 1)).reshape(predicted.shape)
+
+    def _width(self, left: Tensor, step: Tensor) -> Tensor:
+        """Interpolate widths between knots on a log scale, on which they never grow faster than the size."""
+        log_widths = self.widths.log()
+        return torch.lerp(log_widths[left], log_widths[left + 1], step).exp_()
 
     def _beyond(self, group: int, bound: NDArray[np.float64], size: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the probability that a value with the errors of a group lies beyond a bound, by interpolation of quantiles."""
