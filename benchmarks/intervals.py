@@ -4,7 +4,8 @@ python benchmarks/intervals.py --data ../shared/data
 
 The share of measured values inside the 80 % intervals, of all genes and of the 20 that are predicted to change most; the largest
 distance of the mean `p_change` from the share that did change, over ten equally large groups of values; and how well `p_change` and the
-size of the prediction rank the changed genes (average precision).
+size of the prediction rank the changed genes (average precision). For K562, whose effects are z-scores, also the share of the knockdowns
+with |z| of at least 2 for a gene that are among the tenth ranked first (`scapp.metrics.hit_discovery_recall`).
 """
 
 from __future__ import annotations
@@ -41,6 +42,17 @@ def uncertainty(task: scapp.benchmark.Task, folder: Path) -> list[float]:
     return [held["coverage_80"], held["coverage_80_top_20"], gap, y.mean(), *ranked]
 
 
+def hits(task: scapp.benchmark.Task, folder: Path) -> np.ndarray:
+    """Return the recall of hits by the size of the prediction, by its size over the standard deviation, and by `p_change`."""
+    found = []
+    for split in task.splits:
+        kept = dict(units(folder, task.name))[split.seed]
+        size = np.abs(kept["lfc"])
+        for score in (size, size / kept["std"], kept[P_CHANGE]):
+            found.append(np.nanmean(scapp.metrics.hit_discovery_recall(score, task.observed(split), threshold=2)))
+    return np.reshape(found, (-1, 3)).mean(axis=0)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[1] / "../shared/data")
@@ -52,8 +64,13 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as scratch:
         for name in args.tasks:
-            values = uncertainty(MEASURED[name](args.data), args.folder or Path(scratch))
+            task, folder = MEASURED[name](args.data), args.folder or Path(scratch)
+            values = uncertainty(task, folder)
             print(f"| {name} | {' | '.join(f'{value:.3f}' for value in values)} |", flush=True)
+            if name == "k562_singles":
+                recall = hits(task, folder)
+    if "k562_singles" in args.tasks:
+        print("Hits of K562 by |lfc|, |lfc| / std and p_change:", *(f"{value:.3f}" for value in recall))
 
 
 if __name__ == "__main__":
