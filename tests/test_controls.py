@@ -208,7 +208,7 @@ def test_a_gene_of_adata_that_is_called_like_a_missing_value_is_one():
     assert list(scapp.pp.pseudobulk(adata).obs_names) == ["NAN"]
 
 
-@pytest.mark.parametrize("join", ["_", ",", ";", "|", "&", " and ", ", ", " + ", "-", ":", "/"])
+@pytest.mark.parametrize("join", ["_", ",", ";", "|", "&", " and ", "_and_", "_x_", ", ", " + ", "-", ":", "/"])
 @pytest.mark.parametrize("measured", [True, False])
 def test_another_separator_is_named_where_it_cuts_labels_into_known_genes(join, measured):
     genes = ("KLF1", "GATA1", "HBB") if measured else ("HBB", "ALAS2")

@@ -134,7 +134,7 @@ def find_columns(table: pd.DataFrame, given: dict[str, str | None]) -> EffectCol
     p_value = given["p_value"] or find_column(table, P_VALUES, named)
     unsure = statistic is not None and not squared and not given["statistic"] and p_value is not None
     if unsure and lfc is not None and table.columns.is_unique:
-        # # If effects have both signs, a statistic that is never negative may not be z or t: it may be a rank sum
+        # If effects have both signs, a statistic that is never negative may not be z or t: it may be a rank sum
         # (pertpy).
         values, effects = (to_numbers(table[name]) for name in (statistic, lfc))
         statistic = None if values.min() >= 0 > effects.min() else statistic

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from scapp._controls import Control
 
-# # Common names of each type, in lower case and without hyphens, and its effect on the target. "CRISPR" alone is left
+# Common names of each type, in lower case and without hyphens, and its effect on the target. "CRISPR" alone is left
 # out, because collections of screens also use it for activation and interference.
 _TYPES = {
     "knockout": ("knockout", "ko", "crisprko", "cas9", "crisprcas9", "deletion"),

@@ -35,15 +35,15 @@ from scapp._warn import warn_user
 logger = logging.getLogger(__name__)
 
 SEPARATOR = "+"
-# # Number of successive tokens to examine together, because a control name may contain the separator
+# Number of successive tokens to examine together, because a control name may contain the separator
 # ("non_targeting_00012_sg1").
 LONGEST_CONTROL = 5
 Perturbation = tuple[str, ...]
 # Separators that other tools use between the genes of a combination. The first ones occur in no symbol.
 JOINS = ("+", "|", ";", ",", "&", " and ", "/", ":", "__", "_", "-", " ")
 WEAK_JOINS = ("-", " ")
-# Any other separator: one or more signs, and words.
-OTHER_JOIN = re.compile(r"\s*[^\w\s]+\s*|_{2,}|\s+(?:and|x|plus|with)\s+", re.IGNORECASE)
+# Any other separator: one or more signs, words, and white space other than blanks.
+OTHER_JOIN = re.compile(r"\s*[^\w\s]+\s*|_{2,}|[\s_]+(?:and|x|plus|with)[\s_]+|[\t\r\n]+", re.IGNORECASE)
 # A list or tuple that was converted to text: "['KLF1']".
 LIST_AS_TEXT = re.compile(r"[\[(]\s*['\"].*['\"]\s*,?\s*[\])]")
 # Affixes of labels that say how the gene was perturbed: "KLF1_KO", "CRISPRi_KLF1", "siKLF1".
@@ -436,6 +436,7 @@ def _check_separator(tokens: Mapping[str, int], known: set[str], control: Contro
             f"{len(written)} labels are lists written as text: {show_counts(written)}. Join the genes of each by {sep!r}, as with "
             f'`adata.obs[key] = adata.obs[key].astype(str).str.findall(r"[^\\[\\]()\',\\s]+").str.join({sep!r})`.'
         )
+    known = known | alone
     by_join: dict[str, dict[str, int]] = {}
     for token, n in tokens.items():
         other = OTHER_JOIN.search(token)

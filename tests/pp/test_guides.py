@@ -323,6 +323,9 @@ def test_calls_are_taken_from_obs_with_their_counts():
     adata.obs["call"] = None
     with pytest.raises(ValueError, match="names no guide"):
         guides_to_perturbations(adata, calls_key="call", targets=PATTERN)
+    adata.obs["call"] = [["A_g1", "B_g1"]] * adata.n_obs
+    with pytest.raises(TypeError, match=r"holds lists of guides(.|\n)*\.str\.join\('\|'\)"):
+        guides_to_perturbations(adata, calls_key="call", targets=PATTERN)
 
 
 def test_cells_without_a_call_need_no_counts():

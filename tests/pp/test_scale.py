@@ -146,7 +146,11 @@ def test_scaled_data_name_the_raw_ones():
         pseudobulk(scaled)
 
 
-@pytest.mark.parametrize("key", ["ncounts", "total_counts", "nCount_RNA", "n_counts", "n_umi", "nUMI"])
+@pytest.mark.parametrize(
+    "key",
+    ["ncounts", "total_counts", "nCount_RNA", "nCounts_RNA", "n_counts", "n_umi", "nUMI", "UMI_count", "core_adjusted_UMI_count",
+     "total_counts_gene", "counts", "sum", "library_size"],
+)  # fmt: skip
 def test_counts_of_a_part_of_the_genes_beside_totals_over_all_are_warned_of(key):
     adata = counts()
     adata.obs = adata.obs.rename(columns={"ncounts": key})
@@ -161,6 +165,8 @@ def test_totals_over_these_genes_are_nothing_to_warn_of():
     pseudobulk(adata)
     adata.obs["total_counts"] = np.arange(adata.n_obs)  # counts something else
     adata.obs["n_counts"] = "many"
+    for key in ("nCount_ATAC", "read_count", "n_genes"):  # more than the counts, and of something else
+        adata.obs[key] = 3 * adata.obs["ncounts"]
     pseudobulk(adata)
     pseudobulk(adata[:, :60].copy(), total_counts_key="ncounts")
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from scapp.expression._blocks import Accumulator, BlockTask
 
-# # Maximum size of the running sums in each process, in bytes. If one takes more than half of it, one thread adds all
+# Maximum size of the running sums in each process, in bytes. If one takes more than half of it, one thread adds all
 # blocks.
 BYTES_OF_SUMS = 2**30
 

@@ -8,6 +8,7 @@ array are summed where they are read: in the threads of this process, or on the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from functools import partial
@@ -30,13 +31,13 @@ from scapp.expression._scale import N_SAMPLED, TO_NATURAL, FoundScale, Transform
 LARGEST_LOG = 20.0
 # With fewer genes, all counts may be at most one by chance.
 MIN_GENES = 50
-# # Sums before the log up to which values are logs of shares, or of percentages if all cells have the same sum; and the
+# Sums before the log up to which values are logs of shares, or of percentages if all cells have the same sum; and the
 # deviation from 10,000 that is allowed without a warning.
 LARGEST_SHARE, SMALLEST_TOTAL, FAR_FROM_TARGET = 1.01, 101.0, 3.0
-# Columns of obs with the total counts of a cell over all genes, in lower case.
-TOTALS = frozenset(
-    """ncounts total_counts ncount_rna n_counts n_umi n_umis numi numis total_umis total_umi
-    umi_count umi_counts n_count umis library_size libsize lib_size sum_umi umi ncount_counts""".split()
+# Names of columns of obs with the total counts of a cell over all genes; reads and counts of other molecules are not among them.
+TOTALS = re.compile(
+    r"(?:core_?adjusted_|sum_|total_?|n_?|num_?)?(?:umis?|counts?)(?:_(?:rna|gex|genes?|total|counts?))?|sum|total|lib(?:rary)?_?size",
+    re.IGNORECASE,
 )
 # Median ratio of such totals to the sums of the matrix above which the matrix holds only some of the genes.
 MUCH_LARGER = 1.05
@@ -111,7 +112,7 @@ class Expression:
         larger = {}
         for key in self._adata.obs:
             column = self._adata.obs[key]
-            if str(key).lower() in TOTALS and pd.api.types.is_numeric_dtype(column.dtype):
+            if TOTALS.fullmatch(str(key)) and pd.api.types.is_numeric_dtype(column.dtype):
                 totals = column.to_numpy(dtype=np.float64)
                 ratio = float(np.median(totals / self._totals))
                 if np.isfinite(totals).all() and (totals >= self._totals * (1 - 1e-6)).all() and ratio > MUCH_LARGER:

@@ -21,11 +21,11 @@ from scipy import sparse
 
 from scapp._genes import check_layer
 
-# # Stored values per block: tens of megabytes, or hundreds for matrices in memory. Sparse blocks have an index, and are
+# Stored values per block: tens of megabytes, or hundreds for matrices in memory. Sparse blocks have an index, and are
 # summed faster if large, because they contain more cells of each perturbation. Matrices in memory need no copy of their
 # index.
 VALUES_IN_BLOCK = {"dense": 2**21, "sparse on disk": 2**22, "sparse": 2**24}
-# # Blocks of a Dask array to fetch at a time, for each thread or worker: enough to keep all busy, but few enough to
+# Blocks of a Dask array to fetch at a time, for each thread or worker: enough to keep all busy, but few enough to
 # limit memory.
 BLOCKS_PER_THREAD = 4
 

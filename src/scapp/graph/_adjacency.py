@@ -61,7 +61,7 @@ def _merge_duplicates(
     rows: NDArray, columns: NDArray, values: NDArray, n_nodes: int, duplicates: Duplicates
 ) -> tuple[NDArray, NDArray, NDArray]:
     edge = rows * n_nodes + columns
-    # # Sort the strongest of each edge last, positive after negative, so that the result does not depend on the order
+    # Sort the strongest of each edge last, positive after negative, so that the result does not depend on the order
     # of the edges.
     order = np.lexsort((values, np.abs(values), edge))
     edge, values = edge[order], values[order]

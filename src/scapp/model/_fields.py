@@ -177,7 +177,7 @@ class EffectsField(_Field):
         self.perturbation_key = attr_key
         self.kind = kind
         self.options = options
-        # # The registered effects; None if the registry of a trained model was transferred, whose weights hold the
+        # The registered effects; None if the registry of a trained model was transferred, whose weights hold the
         # effects.
         self.effects: AnnData | None = None
 

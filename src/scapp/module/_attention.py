@@ -25,7 +25,7 @@ MIN_SINGLES_FOR_PROGRAMS, MIN_QUERIES = 20, 8
 # There are few scalars and programs, so this many evenly chosen perturbations are enough to learn them.
 MAX_ASKED = 800
 MAX_FOR_PROGRAMS = 1500
-# # Strength of the prior on the scalars, in units of one independent value of one perturbation, and how many times more
+# Strength of the prior on the scalars, in units of one independent value of one perturbation, and how many times more
 # strongly the scalars of each program are drawn to the common ones.
 SCALAR_PRIOR, PROGRAM_PRIOR = 1.5, 2.0
 FACTOR_RANGE = (0.3, 1.0)

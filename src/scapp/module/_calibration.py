@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 # Share of a normal distribution within +-1.2816 standard deviations; the interval with this coverage is calibrated.
 LEVEL, HALF_WIDTH = 0.8, 1.2815515655446004
-# # Entries are grouped by the size of their prediction over its typical error: the smaller half in equal parts, then
+# Entries are grouped by the size of their prediction over its typical error: the smaller half in equal parts, then
 # the next quarter, the next eighth and so on, while a group has at least this many entries.
 MIN_ENTRIES, MAX_GROUPS, N_SMALL = 500, 15, 4
 QUANTILES = torch.cat(
@@ -74,7 +74,7 @@ class Calibration(nn.Module):
         ends = [*small, *(n - (n // 2 >> k) for k in range(n_groups - N_SMALL)), n]
         groups = [slice(a, b) for a, b in itertools.pairwise(ends)]
         knots = torch.stack([size[(group.start + group.stop) // 2] for group in groups])
-        # # The interval must contain enough of the n similar rows that it contains a new one with the required
+        # The interval must contain enough of the n similar rows that it contains a new one with the required
         # probability.
         wanted = min(LEVEL * (1 + 1 / len(residuals)), 1.0)
         half = torch.stack([_half_interval(error[group].abs(), fold[group], wanted) for group in groups]).clamp_min(
@@ -84,7 +84,7 @@ class Calibration(nn.Module):
         beyond = torch.arange(1, MAX_GROUPS - n_groups + 1).to(knots)
         self.knots = torch.cat([knots, knots[-1] + beyond])
         self.widths = torch.cat([widths, widths[-1].expand(len(beyond))])
-        # # In units of the standard deviations, which come from the 80 % interval, so tails beyond it are shared by all
+        # In units of the standard deviations, which come from the 80 % interval, so tails beyond it are shared by all
         # errors.
         self.factors = _factors(residuals / self.std(predicted, variance[rows]))
         errors = torch.stack([torch.quantile(_thinned(error[group]), QUANTILES) for group in groups])

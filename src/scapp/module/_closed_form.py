@@ -13,7 +13,7 @@ from torch import Tensor
 from scapp.module._evidence import Evidence, Genes, eigh
 from scapp.module._kernel import MIN_SINGLES, Asked, PerturbationKernel, scalar
 
-# # Multipliers of the penalty to choose from for each gene, and how strongly its choice is shrunk towards that of all
+# Multipliers of the penalty to choose from for each gene, and how strongly its choice is shrunk towards that of all
 # genes, in units of its own evidence: more with few perturbations, and more if its noise is known.
 MULTIPLIERS = np.array([0.03, 0.06, 0.125, 0.25, 0.5, 1, 2, 4, 8, 16, 64, 1e6])
 PULL_PERTURBATIONS, PULL_RANGE, PULL_KNOWN_NOISE = 60.0, (0.3, 3.0), 2.0

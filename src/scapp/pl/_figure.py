@@ -35,11 +35,11 @@ COLUMN = 3.5  # width of a journal column, in inches
 DISTANCES = (4, 7, 11, 16, 22, 30, 40, 52, 66, 82, 100)  # of a name from its point, in points
 DIRECTIONS = np.linspace(0, 2 * np.pi, 16, endpoint=False)
 GAP = 1.0  # between names, in points
-# # Cost of a place for each covered point, each line crossing the name or name crossing a line, and each point of
+# Cost of a place for each covered point, each line crossing the name or name crossing a line, and each point of
 # distance.
 COVERED, CROSSED, FAR = 1.0, 4.0, 0.08
 
-# # Descriptions of parameters that many plots share; a line ``{name}`` in a docstring is replaced by the text of that
+# Descriptions of parameters that many plots share; a line ``{name}`` in a docstring is replaced by the text of that
 # name.
 _DRAWN = """\
 ax, figsize
@@ -230,7 +230,7 @@ def _best(
         cost += CROSSED * _crosses(at, centres, box[:2], box[2:])
     for line in lines:
         cost += CROSSED * _crosses(line[:2], line[2:], low, high)
-    # # Avoiding overlaps matters more than staying inside the axes: a name outside is still legible, overlapping names
+    # Avoiding overlaps matters more than staying inside the axes: a name outside is still legible, overlapping names
     # are not.
     return centres[np.lexsort([cost, ~inside, overlap])[0]]
 

@@ -102,6 +102,11 @@ def calls_from_obs(
     """Read calls from a column of obs; see :func:`scapp.pp.guides_to_perturbations`."""
     if key not in adata.obs:
         column_of_obs(adata, key, "calls_key")  # raises, with the columns that there are
+    if adata.obs[key].map(lambda call: isinstance(call, list | tuple | set | np.ndarray)).any():
+        raise TypeError(
+            f"adata.obs[{key!r}] holds lists of guides, expected text such as 'KLF1_1|GATA1_2'.\n"
+            f"Join them first: `adata.obs[{key!r}] = adata.obs[{key!r}].str.join('|')`."
+        )
     sep = _join_of((str(call) for call in adata.obs[key].dropna().unique()), sep)
     calls = ([] if pd.isna(call) else map(str.strip, str(call).split(sep)) for call in adata.obs[key])
     lists = [list(dict.fromkeys(filter(None, guides))) for guides in calls]
