@@ -23,7 +23,7 @@ THRESHOLDS = (0.0, *np.geomspace(0.005, 0.5, 24).tolist())
 
 
 class Additive(Baseline):
-    r"""Predicts a combination as the sum of the log-fold-changes of its genes, each measured alone.
+    r"""Predict a combination as the sum of the log-fold-changes of its genes, each measured alone.
 
     .. math:: \hat y_{AB} = y_A + y_B
 
@@ -71,7 +71,7 @@ class Additive(Baseline):
 
 
 class ShrunkAdditive(Additive):
-    r"""Predicts a combination as the sum of its genes' log-fold-changes, times one number learned from combinations.
+    r"""Predict a combination as the sum of its genes' log-fold-changes, times one number learned from combinations.
 
     .. math:: \hat y_{AB} = c\,(y_A + y_B), \qquad
         c = \frac{\sum_{AB} \langle y_A + y_B,\, y_{AB} \rangle}{\sum_{AB} \lVert y_A + y_B \rVert^2}
@@ -107,7 +107,7 @@ class ShrunkAdditive(Additive):
 
 
 class DenoisedAdditive(Additive):
-    r"""Predicts a combination as the sum of its genes' denoised log-fold-changes, times one learned number.
+    r"""Predict a combination as the sum of its genes' denoised log-fold-changes, times one learned number.
 
     With the singles :math:`S = U \operatorname{diag}(s) V^\top` (perturbations x genes, not centred),
 

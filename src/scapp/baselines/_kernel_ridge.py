@@ -161,7 +161,7 @@ class KernelRidge(SimilarityBaseline):
 
 
 class NearestPerturbation(SimilarityBaseline):
-    r"""Predicts the effect of the training perturbation whose genes are most similar, by networks or gene features.
+    r"""Predict the effect of the training perturbation whose genes are most similar, by networks or gene features.
 
     .. math:: \hat y_p = y_{q^*}, \qquad q^* = \arg\max_q \frac{K(p, q)}{\sqrt{K(p, p)\, K(q, q)}}, \qquad
         K(p, q) = \sum_{g \in p} \sum_{h \in q} k(g, h)

@@ -33,7 +33,7 @@ class Constant(Baseline):
 
 
 class NoChange(Constant):
-    """Predicts that nothing changes: a log-fold-change of 0 for each gene.
+    """Predict that nothing changes: a log-fold-change of 0 for each gene.
 
     Examples
     --------
@@ -45,7 +45,7 @@ class NoChange(Constant):
 
 
 class Mean(Constant):
-    """Predicts the mean log-fold-change of the training perturbations, each with the same weight.
+    """Predict the mean log-fold-change of the training perturbations, each with the same weight.
 
     The perturbation-mean baseline of :cite:p:`AhlmannEltze2025`. Singles and combinations count alike; fit it to a
     part of the effects for the mean of that part.
@@ -60,7 +60,7 @@ class Mean(Constant):
 
 
 class GeometricMedian(Constant):
-    r"""Predicts the geometric median of the training perturbations, each with the same weight.
+    r"""Predict the geometric median of the training perturbations, each with the same weight.
 
     .. math:: \hat y = \operatorname{arg\,min}_y \sum_p \lVert y - y_p \rVert
 
@@ -79,7 +79,7 @@ class GeometricMedian(Constant):
 
 
 class MatchingMean(Baseline):
-    r"""Predicts a combination as the mean of the log-fold-changes of its genes, each measured alone.
+    r"""Predict a combination as the mean of the log-fold-changes of its genes, each measured alone.
 
     .. math:: \hat y_{AB} = (y_A + y_B) / 2
 
@@ -110,7 +110,7 @@ class MatchingMean(Baseline):
 
 
 class PartnerMean(Baseline):
-    r"""Predicts a combination as the mean of the training combinations that share a gene with it.
+    r"""Predict a combination as the mean of the training combinations that share a gene with it.
 
     .. math:: \hat y_p = \frac{\sum_q w_{pq}\, y_q}{\sum_q w_{pq}}, \qquad w_{pq} = \frac{|p \cap q|}{|q|}
 
@@ -166,7 +166,7 @@ class PartnerMean(Baseline):
 
 
 class CarriedOver(Baseline):
-    r"""Predicts the effect of the same perturbation measured in another screen, cell line or condition, times one factor.
+    r"""Predict the effect of the same perturbation measured in another screen, cell line or condition, times one factor.
 
     .. math:: \hat y_{pg} = a\, x_{pg}, \qquad a = \frac{\sum_{q, g} y_{qg}\, x_{qg}}{\sum_{q, g} x_{qg}^2}
 

@@ -69,7 +69,7 @@ class ResidualKernel(ShrunkAdditive):
 
 
 class PairKernel(ResidualKernel):
-    r"""Predicts a pair as the shrunk sum of its genes' effects, plus the residuals of similar pairs.
+    r"""Predict a pair as the shrunk sum of its genes' effects, plus the residuals of similar pairs.
 
     .. math:: \hat y_{AB} = c\,(y_A + y_B) + \sum_{CD} k(AB, CD)\, \alpha_{CD}, \qquad
         \alpha = (K + \lambda I)^{-1} R,
@@ -146,7 +146,7 @@ class PairKernel(ResidualKernel):
 
 
 class GaussianProcess(ResidualKernel):
-    r"""Predicts a combination as the shrunk sum of its genes' effects, plus a Gaussian process on the residuals.
+    r"""Predict a combination as the shrunk sum of its genes' effects, plus a Gaussian process on the residuals.
 
     .. math:: \hat y_p = c\, x_p + \sum_q k(p, q)\, \alpha_q, \qquad \alpha = (K + \lambda I)^{-1} R, \qquad
         x_p = \sum_{g \in p} y_g,

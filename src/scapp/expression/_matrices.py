@@ -55,7 +55,7 @@ class Source:
 
     @property
     def by_genes(self) -> bool:
-        """Whether the matrix is divided by genes."""
+        """Tell whether the matrix is divided by genes."""
         if is_dask(self.matrix):
             return len(self.matrix.chunks[0]) == 1 and len(self.matrix.chunks[1]) > 1
         return getattr(self.matrix, "format", "csr") == "csc"

@@ -98,17 +98,7 @@ class Contribution(NamedTuple):
 
 
 class Half(nn.Module):
-    """Base class of the two parts of the default form, with the training perturbations.
-
-    Parameters
-    ----------
-    n_sources
-        Number of similarities of genes.
-    perturbations
-        Nodes of each training perturbation.
-    n_measured
-        Number of measured genes.
-    """
+    """Hold the training perturbations for both parts of the default form."""
 
     def __init__(self, n_sources: int, perturbations: Sequence[Genes], n_measured: int):
         super().__init__()

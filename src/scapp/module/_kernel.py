@@ -62,17 +62,7 @@ class Parts:
 
 
 class PerturbationKernel(Half):
-    """Base of :class:`scapp.module.ClosedForm`, which has the formula: the scalars, the profiles and the kernel.
-
-    Parameters
-    ----------
-    evidence
-        Similarities of genes.
-    perturbations
-        Nodes of each training perturbation.
-    n_measured
-        Number of measured genes.
-    """
+    """Base of :class:`scapp.module.ClosedForm`, which has the formula and the parameters: the scalars, the profiles and the kernel."""
 
     lfc: Tensor
     profiles: Tensor
