@@ -360,11 +360,7 @@ def read_perturbations(
     counts, known, names = count_labels(labels), set(adata.var_names), named_controls(control)
     _check_missing({label: n for label, n in counts.items() if label not in names}, known, perturbation_key, sep)
     if sep:  # else `parse_labels` raises
-        tokens: dict[str, int] = {}
-        for label, n in counts.items():
-            for token in map(str.strip, label.split(sep)):
-                if token and token not in known and not is_control(token, control) and not is_control(label, control):
-                    tokens[token] = tokens.get(token, 0) + n
+        tokens = _unknown_parts(counts, known, control, sep)
         _check_guides(counts, tokens, perturbation_key, sep)
         _check_separator(tokens, known, control, sep)
         _warn_of_guides(tokens, known, perturbation_key)
@@ -379,6 +375,25 @@ def read_perturbations(
     elif not (effects_allowed and is_effects(perturbations)):
         check_control(labels, control, sep=sep, genes=adata.var_names)
     return perturbations
+
+
+def check_separator(counts: Mapping[str, int], genes: Iterable[str], *, control: Control, sep: str) -> None:
+    """Raise if another separator than `sep` splits labels, given with their counts, into known genes.
+
+    Only warns if the separator occurs in gene symbols too.
+    """
+    known = set(genes)
+    _check_separator(_unknown_parts(counts, known, control, sep), known, control, sep)
+
+
+def _unknown_parts(counts: Mapping[str, int], known: set[str], control: Control, sep: str) -> dict[str, int]:
+    """Return the parts of labels that are neither known genes nor controls, with their counts."""
+    tokens: dict[str, int] = {}
+    for label, n in counts.items():
+        for token in map(str.strip, label.split(sep)):
+            if token and token not in known and not is_control(token, control) and not is_control(label, control):
+                tokens[token] = tokens.get(token, 0) + n
+    return tokens
 
 
 def _check_missing(counts: Mapping[str, int], known: set[str], key: str, sep: str) -> None:
@@ -454,7 +469,7 @@ def _refuse_join(joined: Mapping[str, int], join: str, sep: str) -> None:
     message = (
         f"{len(joined)} labels are read as one gene each, but {join!r} splits them into known genes: {show_counts(joined)}. "
         f"Pass sep={join!r} if it joins the genes of a combination here (found sep={sep!r}); if labels have several "
-        f"separators, unify them first, for example with `adata.obs[key].str.replace({join!r}, {sep!r}, regex=False)`."
+        f"separators, unify them first, for example with `labels.str.replace({join!r}, {sep!r}, regex=False)`."
     )
     if join not in WEAK_JOINS:
         raise ValueError(message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from typing import Any
 
@@ -547,3 +548,14 @@ def test_perturbations_that_are_numbers_are_no_genes():
         {"perturbation": [1, 2, 1, 2], "gene": ["KLF1", "KLF1", "HBB", "HBB"], "log2FC": [1.0, 2.0, 3.0, 4.0]}
     )
     assert list(read_effects(table).var_names) == ["KLF1", "HBB"]
+
+
+@pytest.mark.parametrize("join", ["_", "|", ";", " and ", "_and_"])
+def test_another_separator_in_labels_of_a_table_is_named(join):
+    genes = ["KLF1", "GATA1", "HBB"]
+    table = pd.DataFrame(np.arange(9.0).reshape(3, 3) / 10, index=["KLF1", "GATA1", f"KLF1{join}GATA1"], columns=genes)
+    with pytest.raises(ValueError, match=re.escape(f"Pass sep={join!r}")):
+        read_effects(table, base="e")
+    assert list(read_effects(table, base="e", sep=join).obs_names) == ["KLF1", "GATA1", "GATA1+KLF1"]
+    plus = table.rename(index=lambda label: label.replace(join, "+"))
+    assert list(read_effects(plus, base="e").obs_names) == ["KLF1", "GATA1", "GATA1+KLF1"]

@@ -31,7 +31,7 @@ from scapp._effect_columns import (
     find_columns,
 )
 from scapp._genes import shorten
-from scapp._labels import SEPARATOR, format_label, parse_label
+from scapp._labels import SEPARATOR, check_separator, format_label, parse_label
 from scapp._tables import (
     PathLike,
     check_column,
@@ -537,6 +537,7 @@ def canonical(labels: pd.Series, genes: pd.Series | pd.Index, options: Options) 
             f"{int(counts[missing].sum())} rows have no known perturbation: {shorten(map(repr, missing))}. Leave them out, for example "
             "with `table = table[table['perturbation'].notna()]`."
         )
+    check_separator(counts.to_dict(), known, control=options.control, sep=options.sep)
     read = {label: parse_label(label, control=options.control, sep=options.sep) for label in counts.index}
     controls = [label for label, perturbed in read.items() if not perturbed]
     if controls:
