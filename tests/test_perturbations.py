@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scapp._controls import is_control
+from scapp._controls import is_control, is_control_of_parts
 from scapp._labels import (
     check_control,
     check_known,
@@ -41,11 +41,17 @@ def test_canonical_label_is_its_own_canonical_label(genes, sep):
 @given(gene_sets, st.sampled_from(["+", "|", "_", "-"]), st.sampled_from(CONTROLS), st.data())
 def test_control_token_is_dropped_wherever_it_stands(genes, sep, control, data):
     genes = list(dict.fromkeys(gene.replace(sep, "") for gene in genes))
-    # "SG" before "nt" is a control in another spelling.
-    genes = [gene for gene in genes if not is_control(gene) and not is_control(f"{gene}{sep}{control}")] or ["KLF1"]
+    # "SG" before "nt" is a control in another spelling, and so is "ctrl" before "D0", which is a day.
+    genes = [gene for gene in genes if not is_control(gene) and not is_control(f"{gene}{sep}{control}")]
+    genes = [gene for gene in genes if not is_control_of_parts(f"{control}{sep}{gene}")] or ["KLF1"]
     tokens = list(genes)
     tokens.insert(data.draw(st.integers(0, len(tokens))), control)
     assert parse_label(sep.join(tokens), control=control, sep=sep) == tuple(sorted(genes))
+
+
+@pytest.mark.parametrize("gene", ["B2M", "C3", "F2", "T", "A2M", "AR", "H19", "GP2"])
+def test_a_short_symbol_behind_a_control_stays_a_gene(gene):
+    assert parse_label(f"KLF1_ctrl_{gene}", control="ctrl", sep="_") == tuple(sorted(["KLF1", gene]))
 
 
 @given(gene_sets)
