@@ -158,3 +158,46 @@ def test_parquet_files_are_read_under_any_name(tmp_path):
 def test_the_encoding_is_told_by_the_first_bytes(tmp_path):
     (tmp_path / "t.csv").write_bytes("a,b\n".encode("utf-16"))
     assert encoding_of(tmp_path / "t.csv") == "utf-16"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("source,target,weight\nKLF1,HBB,1\n#GATA1,HBB,2\nGATA1,ALAS2,1\n", "1 rows within.*'#GATA1'"),
+        ("source,target,weight\nKLF1,HBB,1\n# note\nGATA1,ALAS2,1\n", "1 rows within.*'# note'"),
+        (
+            'source,target,weight,note\nKLF1,HBB,1,"a\nGATA1,ALAS2,1,b\n',
+            "opened in row 1 below the header and never closed",
+        ),
+        ('source,target,weight,note\nKLF1,HBB,1,"a\nGATA1,ALAS2,1,b\nSPI1,HBB,1,c"\n', "column 'note'.*not closed"),
+        (
+            "source,target,weight,weight\nKLF1,HBB,1,5\n",
+            "1 columns of.*have a name that another has, the first: 'weight'",
+        ),
+        ('gene,"HBB","HBB"\nKLF1,1,5\n', "the first: 'HBB'"),
+    ],
+)
+def test_lines_that_pandas_would_misread_are_refused(text, said, tmp_path):
+    for form in (text, text.replace(",", "\t")):
+        (tmp_path / "table.csv").write_text(form)
+        with pytest.raises(ValueError, match=said):
+            read_table(tmp_path / "table.csv")
+
+
+def test_colors_and_texts_of_several_lines_are_no_faults(tmp_path):
+    (tmp_path / "colors.csv").write_text("color,gene\n#ff0000,KLF1\n#00ff00,HBB\n")
+    assert read_table(tmp_path / "colors.csv")["color"].tolist() == ["#ff0000", "#00ff00"]
+    (tmp_path / "notes.csv").write_text('gene,term,note\nKLF1,A,"one\ntwo"\n')
+    assert read_table(tmp_path / "notes.csv")["note"].tolist() == ["one\ntwo"]
+
+
+def test_a_header_that_is_cut_like_its_rows_is_one_whatever_lists_the_rows_hold(tmp_path):
+    (tmp_path / "corum.txt").write_text("ComplexID\tName\tsubunits(Gene name)\n1\tC1\tKLF1;HBB\n2\tC2\tHBB;GATA1\n")
+    assert list(read_table(tmp_path / "corum.txt")) == ["ComplexID", "Name", "subunits(Gene name)"]
+
+
+@pytest.mark.parametrize("date", ["1-Mar", "2-Sep", "Sep-02", "2024-03-01"])
+def test_genes_that_a_spreadsheet_made_dates_of_are_named(date, tmp_path):
+    (tmp_path / "net.csv").write_text(f"source,target\nKLF1,{date}\nGATA1,HBB\n")
+    with pytest.warns(UserWarning, match=f"1 names of the table are dates.*{date}.*harmonize_genes"):
+        from_table(tmp_path / "net.csv")

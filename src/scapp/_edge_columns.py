@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scapp._genes import shorten
 from scapp._tables import find_column, plain, text_of, to_numbers
 
 # Column names in lower case. OmniPath's symbols come before its UniProt ids, which are also called source and target.
@@ -39,7 +41,7 @@ _ROLES = [
     re.split("([>-])", ends)
     for ends in """regulator>target tf>target transcription_factor>target effector>target regulator>gene tf>gene
     transcription_factor>gene source-target parent>child upstream>downstream ligand>receptor kinase>substrate from-to head-tail
-    cause>effect 1-2 a-b i-j x-y""".split()
+    cause>effect src-dest 1-2 a-b i-j x-y""".split()
 ]
 # Parts of a name that give the kind of a column.
 _KINDS = ["", *"gene symbol gene_symbol genesymbol name gene_name genename node protein id gene_id".split()]
@@ -48,31 +50,40 @@ _SYMMETRIC = (
 )
 WEIGHTS = "weight combined_score score mor importance".split()
 # Names of weights, if the columns hold numbers.
-_NUMBERS = """beta similarity correlation coefficient coef edge_weight strength stringdb::score rho cor pcc partial_correlation
+_NUMBERS = """importance_tf2g tf2g_importance importance_x_rho rho_tf2g tf2g_rho force beta similarity correlation coefficient coef edge_weight strength stringdb::score rho cor pcc partial_correlation
     mutual_information mi distance_correlation probability confidence_score confidence confidence_value lls coef_mean estimate moa
-    posterior posterior_probability edge_score interaction_score importance_tf2g rho_tf2g w value""".split()
-SIGNS = """mode_of_regulation mor sign action interaction effect polarity regulation regulation_type regulatory_effect mode_of_action
-    interaction_type mode direction_of_effect influence consensus_sign type edge_type relation relationship function subtype
-    arrow""".split()
+    posterior posterior_probability edge_score interaction_score w value""".split()
+SIGNS = """mode_of_regulation mor sign action interaction effect polarity regulation regulation_tf2g tf2g_regulation regulation_type
+    regulatory_effect mode_of_action interaction_type mode direction_of_effect influence consensus_sign direction type edge_type
+    relation relationship function subtype arrow""".split()
+# Those that hold nothing else, so that values that are not understood are refused.
+_CERTAIN = "mode_of_regulation sign polarity regulatory_effect direction_of_effect consensus_sign".split()
+# Correlations, whose sign is that of a regulation, but says no direction.
+_CORRELATIONS = "rho_tf2g tf2g_rho importance_x_rho rho correlation cor pcc".split()
 # Columns that only tables of regulation have, which is directed.
-_REGULATIONS = (
-    "sign_decision tf_category tf_tier moa mode_of_action mode_of_regulation dorothea_level collectri_level".split()
-)
+_REGULATIONS = "sign_decision tf_category tf_tier moa mode_of_action mode_of_regulation dorothea_level collectri_level coef_mean".split()
 _STIMULATIONS = ["is_stimulation", "consensus_stimulation", "stimulation"]
 _INHIBITIONS = ["is_inhibition", "consensus_inhibition", "inhibition"]
-_DIRECTED = ["is_directed", "consensus_direction", "directed"]
+_DIRECTED = ["is_directed", "consensus_direction", "directed", "direction"]
 _POSITIVE = re.compile(
-    r"\+1?(?:\.0+)?|1(?:\.0+)?|activat\w*|stimulat\w*|up.?regulat.*|up|positive.*|pos|induc\w*|increas\w*|enhanc\w*|promot\w*|"
+    r"\+1?(?:\.0+)?|1(?:\.0+)?|(?:co-?)?activat\w*|expression|stimulat\w*|up.?regulat.*|up|positive.*|pos|induc\w*|increas\w*|enhanc\w*|promot\w*|"
     r"-+>|→|↑|agonist|activating|act"
 )
 _NEGATIVE = re.compile(
-    r"[-−]1?(?:\.0+)?|repress\w*|inhibit\w*|down.?regulat.*|down|negative.*|neg|suppress\w*|decreas\w*|silenc\w*|block\w*|"
+    r"[-−]1?(?:\.0+)?|(?:co-?)?repress\w*|inhibit\w*|down.?regulat.*|down|negative.*|neg|suppress\w*|decreas\w*|silenc\w*|block\w*|"
     r"-+\|+|-+\[|⊣|↓|antagonist|inh|rep"
 )
 _UNKNOWN = re.compile(
     r"|\?|0(?:\.0+)?|\+\s*/?\s*-|-\s*/?\s*\+|±|unknown|unk|both|dual|ambiguous|unclear|undefined|unspecified|na|nan|none|n/a|not.?known|"
-    r"form.?complex|complex|binding|bind|mixed|dubious|conflict\w*"
+    r"form.?complex|complex|binding|bind|mixed|dubious|conflict\w*|(?:de)?phosphorylation|dissociation|ubiquitination|methylation|"
+    r"glycosylation|binding/association|association|indirect.effect|state.change|compound|missing.interaction"
 )
+# Codes of one letter, which are signs if a column holds nothing else.
+_LETTERS = ({"a": 1.0, "r": -1.0, "i": -1.0, "u": 0.0}, {"p": 1.0, "n": -1.0}, {"u": 1.0, "d": -1.0})
+# Marks at the left and right end of an arrow, and words of Pathway Commons for relations with a direction and without.
+_ARROW = re.compile(r"([<|]?)[-=.]+([>|]?)")
+_ONE_WAY = re.compile(r"controls-.*|.*-precedes|used-to-produce")
+_NO_WAY = re.compile(r"in-complex-with|interacts-with|neighbor-of|reacts-with")
 # Shares of the values of a column that must be signs.
 _MOST = 0.5
 _CYTOSCAPE = re.compile(r"(?P<source>.+?) \((?P<kind>[^()]*)\) (?P<target>.+)")
@@ -157,9 +168,18 @@ def read_signs(column: pd.Series) -> NDArray[np.float64] | None:
     """Return 1, -1 or 0 for each value of a column, or None if most of them are no signs."""
     text = text_of(column).str.lower().str.strip("'\"")
     patterns = ((_UNKNOWN, 0.0), (_POSITIVE, 1.0), (_NEGATIVE, -1.0))
-    known = {
-        value: next((sign for pattern, sign in patterns if pattern.fullmatch(value)), np.nan) for value in text.unique()
-    }
+
+    def sign_of(value: str) -> float:
+        whole = next((sign for pattern, sign in patterns if pattern.fullmatch(value)), np.nan)
+        if np.isfinite(whole) or not re.search("[;,|]", value):
+            return whole
+        parts = {sign_of(part.strip()) for part in re.split("[;,|]", value)}  # "activation;phosphorylation"
+        return np.nan if np.isnan([*parts]).any() else next(iter(parts - {0.0})) if len(parts - {0.0}) == 1 else 0.0
+
+    known = {value: sign_of(value) for value in text.unique()}
+    codes = {value for value in known if not _UNKNOWN.fullmatch(value)}
+    if len(codes) > 1:
+        known.update(next((letters for letters in _LETTERS if codes <= set(letters)), {}))
     signs = text.map(known).to_numpy(dtype=np.float64)
     told = np.isfinite(signs)
     if not len(signs) or told.mean() <= _MOST or not (np.abs(signs[told]) == 1).any():
@@ -169,7 +189,7 @@ def read_signs(column: pd.Series) -> NDArray[np.float64] | None:
     return np.nan_to_num(signs)
 
 
-def find_signs(table: pd.DataFrame, used: Iterable[object]) -> tuple[NDArray[np.float64], str] | None:
+def find_signs(table: pd.DataFrame, used: Sequence[object]) -> tuple[NDArray[np.float64], str] | None:
     """Return the signs in a table of edges (0 if unknown) and their column; None if it has none.
 
     The columns of the ends and of the weight, `used`, are no signs; a weight ``mor`` of both signs holds its own.
@@ -180,35 +200,89 @@ def find_signs(table: pd.DataFrame, used: Iterable[object]) -> tuple[NDArray[np.
         up, down = (_flags(table[column]) for column in (stimulation, inhibition))
         return np.where(up == down, 0.0, np.where(up, 1.0, -1.0)), f"{stimulation}, {inhibition}"
     columns = {plain(column): column for column in reversed(list(table.columns)) if column not in left_out}
-    if "direction" in columns and not table[columns["direction"]].astype(str).str.contains("[A-Za-z]").all():
-        del columns["direction"]  # "-" means no direction, and is not a sign
-    for name in (*SIGNS, "direction"):
-        if name in columns and (signs := read_signs(table[columns[name]])) is not None:
+    for name in SIGNS:
+        if name not in columns or (name == "direction" and set(text_of(table[columns[name]])) <= set("+-?")):
+            continue  # "-" means no direction, and is not a sign
+        if (signs := read_signs(table[columns[name]])) is not None:
             return signs, str(columns[name])
+    if _is_regulator(used[0]):
+        for name in _CORRELATIONS:
+            if name in columns and (numbers := to_numbers(table[columns[name]])).notna().all() and (numbers < 0).any():
+                return np.sign(numbers.to_numpy()), str(columns[name])
     return None
 
 
+def check_signs(table: pd.DataFrame, used: Iterable[object]) -> None:
+    """Raise if a column is one of signs by its name, and which of its values are positive cannot be told: 1 and 2, for example."""
+    for column in [
+        column for column in table.columns if plain(column) in SIGNS[: SIGNS.index("type")] and column not in set(used)
+    ]:
+        values = set(text_of(table[column])) - {""}
+        if {"1", "2"} <= values <= set("012") or (plain(column) in _CERTAIN and len(values) > 1):
+            raise ValueError(
+                f"The column {column!r} holds signs of edges, it seems, but which of {shorten(map(repr, sorted(values)), 4)} are positive is not "
+                f"known.\nExpected 1 and -1, '+' and '-', or words such as 'activation' and 'repression'.\nReplace them: "
+                f"`table[{column!r}] = table[{column!r}].map({{…: 1, …: -1}})`; or leave the column out."
+            )
+
+
+def along_arrows(table: pd.DataFrame, ends: tuple[Any, Any]) -> pd.DataFrame | None:
+    """Return edges whose arrows lead from the first end to the second; None if no column holds arrows.
+
+    ``"<-"`` is turned round; ``"|-|"``, and ``"-"`` beside arrows, become two edges.
+    """
+    for column in [column for column in table.columns if plain(column) in SIGNS and column not in ends]:
+        text = text_of(table[column]).str.lower().replace({"→": "->", "⊣": "-|", "←": "<-", "↔": "<->"})
+        marks = {value: _marks(value) for value in text.unique()}
+        if not any(any(ends_of or ()) for ends_of in marks.values()) or text.map(marks).notna().mean() <= _MOST:
+            continue
+        left, right = (text.map({value: (ends_of or ("", "?"))[k] for value, ends_of in marks.items()}) for k in (0, 1))
+        forward, backward = (right != "") | (left == ""), (left != "") | (right == "")
+        signs = {">": "->", "<": "->", "|": "-|", "?": "?", "": "?"}
+        there = table[forward].assign(**{str(column): right[forward].map(signs)})
+        back = table[backward].assign(**{str(column): left[backward].map(signs)})
+        back[[ends[0], ends[1]]] = table.loc[backward, [ends[1], ends[0]]].to_numpy()
+        return pd.concat([there, back])
+    return None
+
+
+def _marks(value: str) -> tuple[str, str] | None:
+    """Return the marks at the two ends of an arrow, or of a relation; None if it is neither."""
+    if arrow := _ARROW.fullmatch(value):
+        return arrow[1], arrow[2]
+    return ("", "?") if _ONE_WAY.fullmatch(value) else ("", "") if _NO_WAY.fullmatch(value) else None
+
+
 def tells_direction(
-    table: pd.DataFrame, ends: tuple[object, object], used: Iterable[object], weights: NDArray[np.float64]
+    table: pd.DataFrame, ends: tuple[object, object], used: Sequence[object], weights: NDArray[np.float64]
 ) -> bool:
     """Return whether edges go from the first of their ends to the second.
 
     The names of the ends say it, or a column of directions of all edges; or one of signs, even if the weights hold them already,
-    or of curation, as only regulations have; or weights from sources to targets that are 1 and -1, both.
+    or of curation, as only regulations have; or negative weights from sources to targets, unless they are correlations.
     """
-    first, directed = plain(ends[0]), find_column(table, _DIRECTED)
-    named = first == "regulatorygene" or any(
-        arrow == ">" and _rest(first, role) is not None for role, arrow, _ in _ROLES
-    )
+    directed, level = find_column(table, _DIRECTED), find_column(table, ["confidence"])
     all_directed = directed is not None and len(table) > 0 and bool(_flags(table[directed]).all())
-    are_signs = bool((np.abs(weights) == 1).all() and (weights < 0).any() and (weights > 0).any())
-    if named or all_directed or (first.startswith("source") and are_signs):
+    from_source = plain(ends[0]).startswith("source")
+    signed = (
+        from_source and bool((weights < 0).any()) and re.search("corr?(el|_|$)|simil|rho|pcc", plain(used[-1])) is None
+    )
+    by_level = from_source and level is not None and bool(table[level].isin([*"ABCDE"]).all())  # as in DoRothEA
+    if _is_regulator(ends[0]) or all_directed or signed or by_level:
         return True
     return find_column(table, _REGULATIONS) is not None or find_signs(table, used) is not None
 
 
+def _is_regulator(end: object) -> bool:
+    """Return whether the name of the first end says that edges lead from it to the second."""
+    first = plain(end)
+    return first == "regulatorygene" or any(
+        arrow == ">" and _rest(first, role) is not None for role, arrow, _ in _ROLES
+    )
+
+
 def _flags(column: pd.Series) -> NDArray[np.bool_]:
-    return text_of(column).str.lower().isin(["1", "1.0", "true", "yes", "t", "y"]).to_numpy()
+    return text_of(column).str.lower().isin(["1", "1.0", "true", "yes", "t", "y", "directed"]).to_numpy()
 
 
 def split_names_of_edges(table: pd.DataFrame) -> pd.DataFrame | None:

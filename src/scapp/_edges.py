@@ -17,6 +17,8 @@ from scipy import sparse
 from scapp._annotations import joined_names
 from scapp._edge_columns import (
     ENDS,
+    along_arrows,
+    check_signs,
     edge_ends,
     find_signs,
     matrix_as_edges,
@@ -26,6 +28,7 @@ from scapp._edge_columns import (
     weight_column,
 )
 from scapp._effect_columns import ADJUSTED, ERRORS, LN, LOG2, LOG10, P_VALUES, STATISTICS
+from scapp._gene_names import kind_of
 from scapp._genes import shorten
 from scapp._tables import (
     PathLike,
@@ -183,11 +186,17 @@ def _without_header(path: PathLike, by_position: bool) -> pd.DataFrame:
             "`networkx.read_edgelist(path)` (create_using=networkx.DiGraph if they have a direction), and pass the graph."
         )
     logger.info("%s has no header, so its columns are read by position.", Path(path).name)
-    if table.shape[1] < 2 or all(map(is_term, table[1].astype(str))):
+    if table.shape[1] < 2 or any(all(map(is_term, table[c].astype(str))) for c in table):
         return table  # annotations
     names = {} if by_position else {0: "source", 1: "target"}
-    signs = next((c for c in table.columns[2:] if read_signs(table[c]) is not None), None)
-    second = next((c for c in table.columns[2:] if np.isfinite(to_numbers(table[c])).all()), None)
+    numbers = [c for c in table.columns[1:] if np.isfinite(to_numbers(table[c])).all()]
+    rest = list(table.columns[2:])
+    if numbers[:1] == [1] and table.shape[1] > 2 and 2 not in numbers and not by_position:
+        # Behind each name is its id (RegNetwork, HIPPIE), or between the two their weight.
+        ids = all(pd.api.types.is_integer_dtype(table[c].dtype) for c in (1, 3)) if 3 in numbers else False
+        names, rest = {0: "source", 2: "target"}, [c for c in table.columns[1:] if c != 2 and not (ids and c in (1, 3))]
+    signs = next((c for c in rest if read_signs(table[c]) is not None), None)
+    second = next((c for c in rest if c in numbers), None)
     if signs is not None:
         names[signs] = "sign"
     elif second is not None:
@@ -195,8 +204,16 @@ def _without_header(path: PathLike, by_position: bool) -> pd.DataFrame:
     # source, relation, target: the relation is between the ends.
     if by_position:
         return table.rename(columns=names)
-    if signs is None and second is None and table.shape[1] == 3 and table[1].nunique() < table[2].nunique():
-        names = {0: "source", 1: "interaction", 2: "target"}
+    if signs is None and second is None and 2 in rest:
+        kinds = {kind_of([*table[c].astype(str)]) for c in (1, 2)}
+        if len(kinds) == 1 and "" not in kinds and min(table[c].nunique() for c in (1, 2)) > 1:
+            raise ValueError(
+                f"{str(path)!r} has no header, and its third column holds names as the second does, such as {str(table[2].iloc[0])!r}.\n"
+                "Expected a source and a target in each line.\nIf these are lists of targets, pass a dictionary, `{'KLF1': ['HBB', "
+                "'ALAS2']}`; if the third is no target, name the ends: source=0, target=1."
+            )
+        if table.shape[1] == 3 and table[1].nunique() < table[2].nunique():
+            names = {0: "source", 1: "interaction", 2: "target"}
     elif read_signs(table[1]) is not None and table.shape[1] >= 3:
         names = {0: "source", 1: "sign", 2: "target"}
     return table.rename(columns=names).rename(columns=str)
@@ -236,6 +253,8 @@ def _from_table(
         if found is None:
             raise ValueError(unknown_ends(table))
         ends = found
+    if (arrows := along_arrows(table, ends)) is not None:
+        table, attrs = arrows, {"directed": True, **attrs}
     if weight is not None:
         check_column(table, weight, "weight")
     else:
@@ -257,8 +276,11 @@ def _from_table(
 
 def _give_signs(edges: pd.DataFrame, table: pd.DataFrame, used: Sequence[object]) -> dict[str, Any]:
     """Give edges without negative weights the signs from their table, and return a record of these."""
-    found = None if (edges["weight"] < 0).any() else find_signs(table, used)
+    if (edges["weight"] < 0).any():
+        return {}
+    found = find_signs(table, used)
     if found is None:
+        check_signs(table, used)
         return {}
     signs, column = found
     edges["weight"] *= np.where(signs < 0, -1.0, 1.0)

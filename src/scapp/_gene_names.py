@@ -17,6 +17,7 @@ from scapp._effects import label_column
 from scapp._genes import shorten
 from scapp._labels import SEPARATOR, parse_labels, perturbed_genes
 from scapp._tables import PathLike, find_column, is_path, read_table, text_of
+from scapp._warn import warn_user
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -51,6 +52,12 @@ _KINDS = {
 }
 _MOUSE, _HUMAN = "symbols as of mouse or rat", "symbols as of human"
 _SPECIES = re.compile(r"^ENS([A-Z]{0,4})[GTP]\d")
+# Dates and numbers that a spreadsheet makes of symbols.
+MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+_DAY_MONTH = re.compile(r"0?(\d{1,2})[-/ ]([A-Za-z]{3})[a-z]*(?:[-/ ](?:\d{2}|\d{4}))?")
+_MONTH_DAY = re.compile(r"([A-Za-z]{3})[a-z]*[-/ ]0?(\d{1,2})")
+_ISO = re.compile(r"\d{4}-(\d{2})-(\d{2})(?:[ T]00:00(?::00(?:\.0+)?)?)?")
+_SCIENTIFIC = re.compile(r"(\d(?:[.,]\d+)?)E\+?(\d+)", re.IGNORECASE)
 BY_SYMBOL, BY_OFFICIAL, BY_ALIAS = 0, 1, 2
 # Shares of matching genes below which something is wrong, or probably wrong.
 HARDLY_ANY, FEW = 0.01, 0.1
@@ -248,6 +255,7 @@ class GeneMatcher:
 
     def check_some_match(self, match: NameMatch, what: str, var_columns: Iterable[str] = ()) -> None:
         """Raise if fewer than one in a hundred genes match, with examples and the likely reason; warn if few match."""
+        warn_of_dates((name for name in match.names if name not in self._by_name), what)
         smaller = min(len(self.var_names), len(match.names))
         if match.n_genes >= FEW * smaller:
             return
@@ -282,6 +290,31 @@ def kind_of(names: Sequence[str]) -> str:
         if sum(bool(pattern.match(name)) for name in names) > len(names) / 2:
             return kind
     return ""
+
+
+def excel_form(name: str) -> str:
+    """Return the date or number that a name is, in one spelling; empty for any other name."""
+    if day_month := _DAY_MONTH.fullmatch(name):
+        day, month = day_month.groups()
+    elif month_day := _MONTH_DAY.fullmatch(name):
+        month, day = month_day.groups()
+    elif iso := _ISO.fullmatch(name):
+        return f"{MONTHS[int(iso[1]) - 1]}-{int(iso[2])}" if 1 <= int(iso[1]) <= 12 else ""
+    elif number := _SCIENTIFIC.fullmatch(name):
+        return f"{float(number[1].replace(',', '.')):.2f}E{int(number[2])}"
+    else:
+        return ""
+    return f"{month.upper()}-{int(day)}" if month.upper() in MONTHS else ""
+
+
+def warn_of_dates(names: Iterable[str], what: str) -> None:
+    """Warn if some of the names of a source are dates that a spreadsheet made of genes."""
+    dates = [name for name in names if excel_form(name)]
+    if dates:
+        warn_user(
+            f"{len(dates)} names of the {what} are dates or numbers that a spreadsheet made of genes ({shorten(map(repr, dates), 4)}), and are found in no "
+            "data. Bring them back with `scapp.pp.harmonize_genes(table, aliases=scapp.resources.hgnc())`."
+        )
 
 
 def likely_reason(var_names: Sequence[str], names: Sequence[str], what: str, var_columns: Sequence[str]) -> str:

@@ -138,6 +138,11 @@ def whole(path: Path) -> Iterator[None]:
     except _BROKEN as error:
         if type(error) is OSError and "Invalid data" not in str(error):  # an error of the disk, and not of bzip2
             raise
+        if (quote := re.search(r"EOF inside string starting at row (\d+)", str(error))) is not None:
+            raise ValueError(
+                f"{str(path)!r} has a quote that is opened in row {quote[1]} below the header and never closed.\nExpected quotes in pairs.\n"
+                "Close it or remove it."
+            ) from error
         raise ValueError(
             f"{str(path)!r} cannot be read to its end: it is truncated, damaged or of another kind ({str(error).strip()}). "
             "Expected is text in UTF-8, gzipped or not. Fetch or write it again; if it was downloaded, move it away first."
@@ -161,7 +166,7 @@ PARQUET = b"PAR1\x15"
 # First bytes of files that are not tables, and how to read these.
 _KINDS: dict[bytes | tuple[bytes, ...], str] = {
     b"\x89HDF\r\n\x1a\n": "an HDF5 file (AnnData .h5ad, MuData .h5mu, 10x .h5 or loom), which anndata, mudata and scanpy read",
-    b"PK\x03\x04": "a zip archive of several files (npz, for example)",
+    b"PK\x03\x04": "a zip archive of several files (npz or torch's .pt, for example)",
     b"\x93NUMPY": "an array of numpy (.npy), which `numpy.load` reads",
     PARQUET: "a parquet file under another name: call it .parquet",
     b"%PDF": "a PDF",
@@ -172,7 +177,13 @@ _KINDS: dict[bytes | tuple[bytes, ...], str] = {
     b"X\n\0\0": "an R object (.rds): write it in R with `write.csv`",
     (b"RDX2\n", b"RDX3\n"): "an R workspace (.RData): write its table in R with `write.csv`",
     b"ARROW1": "a feather file, which `pd.read_feather` reads",
-    (b"\x80\x03", b"\x80\x04", b"\x80\x05"): "a pickle, which may run code and is not read",
+    (
+        b"\x80\x02",
+        b"\x80\x03",
+        b"\x80\x04",
+        b"\x80\x05",
+    ): "a pickle, which may run code and is not read: write its table with `table.to_csv`",
+    b"SQLite format 3": "a database of SQLite, which `pandas.read_sql` reads",
     (b"*vertices", b"*Vertices"): "a graph of Pajek, which `networkx.read_pajek` reads",
     b"digraph": "a graph in DOT, which `networkx.nx_pydot.read_dot` reads",
     b"{\\rtf": "a document (RTF)",
@@ -210,7 +221,9 @@ def read_table(path: PathLike, *, header: bool = True) -> pd.DataFrame:
     path = existing_file(path)
     kind = _binary_kind(path)
     if kind == "xlsx":
-        return read_xlsx(path)
+        table = read_xlsx(path)
+        _check_names(path, table.columns)
+        return table
     if kind == "parquet":
         try:
             return pd.read_parquet(path)
@@ -241,6 +254,7 @@ def read_table(path: PathLike, *, header: bool = True) -> pd.DataFrame:
             # The faster parser crashes the interpreter on exponents with many digits, and rounds differently.
             float_precision="round_trip",
         )
+    _check_rows(path, table, separator)
     return _without_empty_rows(table)
 
 
@@ -274,14 +288,17 @@ MOST_NAMELESS = 1000
 
 def _check_header(path: Path, lines: Sequence[str], separator: str) -> None:
     """Raise if the first line names hardly any columns, or is a title without the separator of all other lines."""
-    names = _fields(lines[0], separator)
+    names = _fields(lines[0], separator) if separator == " " else next(csv.reader(lines[:1], delimiter=separator))
     n_nameless = len(names) - len(set(names))
     if n_nameless > MOST_NAMELESS:  # pandas takes minutes to number thousands of columns with the same name
         raise ValueError(
             f"{n_nameless:,} of the {len(names):,} columns in the first line of {str(path)!r} have no name of their own.\nExpected a "
             "header with one name a column.\nRemove the line, or write the table again."
         )
+    _check_names(path, names)
     below = [line for line in lines[1:] if line.strip()]
+    if below and len(_fields(below[0], separator)) == len(_fields(lines[0], separator)) > 1:
+        return
     for sep in "\t,;":
         if (
             sep not in lines[0]
@@ -293,6 +310,35 @@ def _check_header(path: Path, lines: Sequence[str], separator: str) -> None:
                 f"The first line of {str(path)!r}, {lines[0].strip()[:60]!r}, is no header of the lines below it, which have several "
                 f"fields. Expected a header with one name a column. Remove the lines above it, or begin them with '#'."
             )
+
+
+def _check_names(path: Path, columns: Iterable[str]) -> None:
+    """Raise if two columns have the same name: pandas would call the second ``"HBB.1"``, which is no gene."""
+    names = pd.Series([name for column in columns if (name := column.strip())], dtype=object)
+    twice = names[names.duplicated()].unique()
+    if len(twice):
+        raise ValueError(
+            f"{len(twice)} columns of {str(path)!r} have a name that another has, the first: {twice[0]!r}.\nExpected each name "
+            "once.\nRename or remove all but one of each."
+        )
+
+
+def _check_rows(path: Path, table: pd.DataFrame, separator: str) -> None:
+    """Raise if rows are comments, or a quote that is not closed has swallowed some."""
+    first = table.index if not isinstance(table.index, pd.RangeIndex) else table.iloc[:, 0] if table.shape[1] else []
+    marked = [name for name in first if isinstance(name, str) and name.startswith("#")]
+    if marked and len(marked) <= len(table) / 2:  # and not colors
+        raise ValueError(
+            f"{len(marked)} rows within {str(path)!r} begin with '#', the first: {marked[0]!r}.\nExpected comments above the table "
+            "alone.\nRemove these lines, or the '#' if they are data."
+        )
+    for column in table.columns[[not pd.api.types.is_numeric_dtype(dtype) for dtype in table.dtypes]]:
+        for value in table[column].unique():
+            if isinstance(value, str) and "\n" in value and value.count(separator) >= table.shape[1] - 1:
+                raise ValueError(
+                    f"A quote in the column {column!r} of {str(path)!r} is not closed, and the rows behind it are one field: "
+                    f"{value[:60]!r}.\nExpected quotes in pairs.\nClose it or remove it."
+                )
 
 
 def _fields(line: str, separator: str) -> list[str]:
@@ -362,7 +408,6 @@ def has_no_header(path: PathLike) -> bool:
     path = existing_file(path)
     if _binary_kind(path):
         return False
-    check_is_text(path)
     rows = _first_rows(path)
     if len(rows) < 2 or len(rows[0]) < 2:
         return False
@@ -400,6 +445,7 @@ def begins_with_a_vector(path: PathLike) -> bool:
 
 def _first_rows(path: Path) -> list[list[str]]:
     """Return the fields of the first lines of a text table, without those that are empty."""
+    check_is_text(path)
     with whole(path):
         _, lines = _first_lines(path)
     separator = _separator(lines) if lines else " "

@@ -23,6 +23,8 @@ EDGES = pd.DataFrame(
     {"source": ["KLF1", "SPI1", "MYC"], "target": ["CEBPA", "CEBPA", "KLF1"], "weight": [4.0, -2.0, 1.0]}
 )
 
+PAIRS = EDGES.set_axis(["gene1", "gene2", "weight"], axis=1)  # names that say no direction
+
 
 def data(genes: list[str] | None = None, labels: tuple[str, ...] = ("control", "KLF1+TP53", "ctrl+SPI1")) -> ad.AnnData:
     genes = GENES if genes is None else genes
@@ -56,7 +58,7 @@ def test_rows_are_sources_and_columns_targets():
 
 def test_an_undirected_network_is_symmetric_and_its_pairs_count_once():
     adata = data()
-    report = reported(add_network, adata, EDGES)
+    report = reported(add_network, adata, PAIRS)
     assert weights_of(adata) == UNDIRECTED
     assert report.n_edges == 3
 
@@ -81,7 +83,7 @@ def test_column_names_of_the_field_are_known(columns):
     adata = data()
     table = EDGES.set_axis(list(columns), axis=1).assign(comment="x", textmining=7)
     report = reported(add_network, adata, table)
-    assert weights_of(adata) == (DIRECTED if columns[0] in ("regulator", "TF") else UNDIRECTED)
+    assert weights_of(adata) == (DIRECTED if columns[0].lower() in ("regulator", "tf", "source") else UNDIRECTED)
     assert report.weight_column == columns[2]
 
 
@@ -89,7 +91,7 @@ def test_symbols_go_before_uniprot_ids_in_omnipath():
     adata = data()
     table = EDGES.assign(source_genesymbol=EDGES["source"], target_genesymbol=EDGES["target"], source="P1", target="P2")
     add_network(adata, table)
-    assert weights_of(adata) == UNDIRECTED
+    assert weights_of(adata) == DIRECTED
 
 
 def test_columns_can_be_named():
@@ -251,8 +253,8 @@ def test_duplicates_can_be_an_error_that_names_them():
 
 def test_an_edge_listed_both_ways_is_one_edge():
     adata, mirrored = data(), data()
-    add_network(adata, EDGES, duplicates="sum")
-    both = pd.concat([EDGES, EDGES.rename(columns={"source": "target", "target": "source"})])
+    add_network(adata, PAIRS, duplicates="sum")
+    both = pd.concat([PAIRS, PAIRS.rename(columns={"gene1": "gene2", "gene2": "gene1"})])
     report = reported(add_network, mirrored, both, duplicates="sum")
     assert weights_of(adata) == weights_of(mirrored)
     assert (report.n_edges, report.n_duplicates) == (3, 3)
@@ -267,8 +269,8 @@ def test_top_k_of_a_directed_network_keeps_what_a_gene_hears_most():
 
 def test_several_networks_live_side_by_side():
     adata = data()
-    add_network(adata, EDGES, key_added="one")
-    add_network(adata, EDGES[:1], key_added="two")
+    add_network(adata, PAIRS, key_added="one")
+    add_network(adata, PAIRS[:1], key_added="two")
     assert adata.varp["one"].nnz == 6
     assert adata.varp["two"].nnz == 2
     assert set(adata.uns["scapp"]["networks"]) == {"one", "two"}
@@ -359,7 +361,7 @@ def test_without_a_column_of_perturbations_the_network_is_added_all_the_same():
 def test_genes_that_were_not_measured_are_nodes():
     adata = data(["KLF1", "SPI1"], labels=("control", "KLF1", "CEBPA"))
     adata = add_unmeasured_genes(adata)
-    report = reported(add_network, adata, EDGES)
+    report = reported(add_network, adata, PAIRS)
     assert ("CEBPA", "KLF1") in weights_of(adata)
     assert report.isolated_perturbed_genes == ()
 

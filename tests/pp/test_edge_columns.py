@@ -296,7 +296,9 @@ def test_a_weight_of_many_digits_in_its_exponent_is_refused(tmp_path):
         ("source target effect", "↑", "↓", True),
         ("source target arrow", "->", "-|", True),
         ("Regulator Target MoA", "1", "-1", True),
-        ("source target coef_mean", "0.5", "-0.5", False),
+        ("source target coef_mean", "0.5", "-0.5", True),
+        ("source target correlation", "0.5", "-0.5", False),
+        ("gene1 gene2 weight", "0.5", "-0.5", False),
         ("gene_x gene_y correlation", "0.5", "-0.5", False),
         ("cause effect weight", "0.5", "-0.5", True),
         ("source target weight", "1", "-1", True),
@@ -415,3 +417,77 @@ def test_ends_may_be_the_index_and_a_folder_is_no_file(tmp_path):
     square = pd.DataFrame([[np.nan, 1.0], [1.0, np.nan]], ["KLF1", "HBB"], ["KLF1", "HBB"]).assign(X=1.0)
     with pytest.raises(ValueError, match=r"table\.fillna\(0\)"):
         edges_of(square)
+
+
+def table_of(text: str, separator: str = "\t") -> pd.DataFrame:
+    return pd.read_csv(io.StringIO(text.replace(" ", separator)), sep=separator, keep_default_na=False)
+
+
+REGULATIONS = {
+    "DoRothEA": "source confidence target weight\nKLF1 A HBB 1\nGATA1 B KLF1 -0.5\n",
+    "CellOracle": "source target coef_mean coef_abs p -logp\nKLF1 HBB 0.05 0.05 1e-5 5\nGATA1 KLF1 -0.02 0.02 1e-4 4\n",
+    "SCENIC+": "Region TF Gene R2G_importance R2G_rho TF2G_importance TF2G_regulation TF2G_rho\nr KLF1 HBB .1 -.2 5 1 .4\nr GATA1 KLF1 .1 .2 3 -1 -.4\n",
+    "SCENIC+ by rho": "TF Gene importance_TF2G rho_TF2G\nKLF1 HBB 5 .4\nGATA1 KLF1 3 -.4\n",
+    "SCENIC+ by the product": "TF Gene importance_x_rho\nKLF1 HBB 2\nGATA1 KLF1 -1.2\n",
+    "GRNBoost": "TF target importance rho\nKLF1 HBB 5 .4\nGATA1 KLF1 3 -.4\n",
+    "KEGG": "entry1 entry2 type subtype\nKLF1 HBB GErel expression\nGATA1 KLF1 PPrel inhibition\n",
+    "KEGG with several": "entry1 entry2 subtype\nKLF1 HBB activation,phosphorylation\nGATA1 KLF1 inhibition;indirect-effect\n",
+    "arrows of KEGG": "from to relation\nKLF1 HBB -->\nGATA1 KLF1 --|\n",
+    "Reactome FI": "Gene1 Gene2 Annotation Direction Score\nKLF1 HBB activate -> 1.00\nGATA1 KLF1 inhibit -| 0.9\n",
+    "Reactome FI turned": "Gene1 Gene2 Annotation Direction Score\nHBB KLF1 activated <- 1.00\nKLF1 GATA1 inhibited |- 0.9\n",
+    "one letter": "TF Target Mode\nKLF1 HBB A\nGATA1 KLF1 R\n",
+    "inhibition as a letter": "TF Target Sign\nKLF1 HBB A\nGATA1 KLF1 I\n",
+    "P and N": "TF Target Sign\nKLF1 HBB P\nGATA1 KLF1 N\n",
+}
+
+
+@pytest.mark.parametrize("source", REGULATIONS)
+def test_regulations_of_public_sources_keep_directions_and_signs(source, tmp_path):
+    table = table_of(REGULATIONS[source])
+    (tmp_path / "net.tsv").write_text(REGULATIONS[source].replace(" ", "\t"))
+    for edges in (table, tmp_path / "net.tsv", resources.from_table(table)):
+        found, report = edges_of(edges)
+        assert report.directed and {pair: np.sign(weight) for pair, weight in found.items()} == SIGNED
+
+
+def test_arrows_at_both_ends_are_two_edges_and_lines_have_no_direction():
+    arrows = {"|-|": (-1, -1), "<->": (1, 1), "|->": (1, -1), "<-|": (-1, 1), "-": (1, 1)}
+    for arrow, (there, back) in arrows.items():
+        table = pd.DataFrame({"Gene1": ["KLF1", "KLF1"], "Gene2": ["HBB", "ALAS2"], "Direction": [arrow, "->"]})
+        found, report = edges_of(table)
+        assert found == {("KLF1", "HBB"): there, ("HBB", "KLF1"): back, ("KLF1", "ALAS2"): 1} and report.directed
+        assert report.n_without_sign == (2 if arrow == "-" else 0)
+    assert not edges_of(table.assign(Direction="-"))[1].directed
+
+
+def test_relations_of_pathway_commons_keep_their_direction(tmp_path):
+    (tmp_path / "pc.sif").write_text("KLF1\tcontrols-expression-of\tHBB\nGATA1\tin-complex-with\tKLF1\n")
+    found, report = edges_of(tmp_path / "pc.sif")
+    assert set(found) == {("KLF1", "HBB"), ("GATA1", "KLF1"), ("KLF1", "GATA1")} and report.directed
+
+
+@pytest.mark.parametrize(
+    ("name", "codes"), [("Sign", [1, 2]), ("mode", [1, 2]), ("sign", [1, 0]), ("Polarity", ["x", "y"])]
+)
+def test_codes_of_signs_that_cannot_be_told_are_refused(name, codes):
+    table = pd.DataFrame({"TF": ["KLF1", "GATA1"], "target": ["HBB", "KLF1"], name: codes})
+    for read in (edges_of, resources.from_table):
+        with pytest.raises(ValueError, match=rf"column '{name}' holds signs.*\n.*\n.*map"):
+            read(table)
+
+
+def test_ids_behind_the_names_of_a_file_without_header_are_no_ends_and_no_weights(tmp_path):
+    (tmp_path / "human.source").write_text("KLF1\t10661\tHBB\t3043\nGATA1\t2623\tKLF1\t10661\n")
+    assert set(edges_of(tmp_path / "human.source", directed=True)[0].items()) == {
+        (("KLF1", "HBB"), 1),
+        (("GATA1", "KLF1"), 1),
+    }
+    (tmp_path / "hippie.txt").write_text("KLF1\t10661\tHBB\t3043\t0.5\nGATA1\t2623\tKLF1\t10661\t0.25\n")
+    assert edges_of(tmp_path / "hippie.txt", directed=True)[0] == {("KLF1", "HBB"): 0.5, ("GATA1", "KLF1"): 0.25}
+
+
+def test_lists_of_targets_are_not_cut_to_the_first(tmp_path):
+    (tmp_path / "targets.txt").write_text("KLF1\tHBB\tALAS2\nGATA1\tKLF1\tHBB\n")
+    for read in (edges_of, resources.from_table):
+        with pytest.raises(ValueError, match="third column holds names"):
+            read(tmp_path / "targets.txt")

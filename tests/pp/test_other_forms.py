@@ -15,8 +15,9 @@ from scipy import sparse
 from tests.reports import reported
 
 import scapp
+from scapp._gene_names import excel_form
 from scapp.datasets import labelled_cells
-from scapp.pp._harmonize import excel_form, made_by_excel
+from scapp.pp._harmonize import made_by_excel
 
 GENES = ["KLF1", "GATA1", "HBB", "ALAS2"]
 

@@ -26,6 +26,7 @@ from scapp._gene_names import (
     Aliases,
     AliasTable,
     NameTables,
+    excel_form,
     kind_of,
     perturbed_genes_in,
 )
@@ -57,7 +58,6 @@ RENAMED = {
     "symbol": "symbol to id",
 }
 
-MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 # Symbols that a spreadsheet reads as a month and a day: MARCH1, MARC1, SEPT2, DEC1, OCT4.
 _DATED = re.compile(r"(JAN|FEB|MAR(?:CH|C)?|APR|MAY|JUN|JUL|AUG|SEPT?|OCT|NOV|DEC)-?0?(\d{1,2})", re.IGNORECASE)
 # Symbols that were renamed for it, by what they were called before.
@@ -65,10 +65,6 @@ _BEFORE = {"SEPTIN": "SEPT", "MARCHF": "MARCH", "MTARC": "MARC", "DELEC": "DEC"}
 _RENAMED = re.compile(rf"({'|'.join(_BEFORE)})(\d+)", re.IGNORECASE)
 # Clones of RIKEN and others: digits, E and digits, which is a power of ten.
 _POWER = re.compile(r"(\d+)E(\d+)(?:RIK)?", re.IGNORECASE)
-_DAY_MONTH = re.compile(r"0?(\d{1,2})[-/ ]([A-Za-z]{3})[a-z]*(?:[-/ ](?:\d{2}|\d{4}))?")
-_MONTH_DAY = re.compile(r"([A-Za-z]{3})[a-z]*[-/ ]0?(\d{1,2})")
-_ISO = re.compile(r"\d{4}-(\d{2})-(\d{2})(?:[ T]00:00(?::00(?:\.0+)?)?)?")
-_SCIENTIFIC = re.compile(r"(\d(?:[.,]\d+)?)E\+?(\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, repr=False)
@@ -445,21 +441,6 @@ def _write(adata: AnnData, report: GeneNamesReport, perturbation_key: str | None
         adata.var[Key.var.ORIGINAL_NAME] = adata.var_names.to_numpy(dtype=object)
     adata.var_names = new_names
     report.store(adata)
-
-
-def excel_form(name: str) -> str:
-    """Return the date or number that a name is, in one spelling; empty for any other name."""
-    if day_month := _DAY_MONTH.fullmatch(name):
-        day, month = day_month.groups()
-    elif month_day := _MONTH_DAY.fullmatch(name):
-        month, day = month_day.groups()
-    elif iso := _ISO.fullmatch(name):
-        return f"{MONTHS[int(iso[1]) - 1]}-{int(iso[2])}" if 1 <= int(iso[1]) <= 12 else ""
-    elif number := _SCIENTIFIC.fullmatch(name):
-        return f"{float(number[1].replace(',', '.')):.2f}E{int(number[2])}"
-    else:
-        return ""
-    return f"{month.upper()}-{int(day)}" if month.upper() in MONTHS else ""
 
 
 def made_by_excel(symbol: str) -> Iterator[str]:

@@ -181,7 +181,7 @@ def add_network(
         for a file without a header, their positions, counted from 0.
     directed
         Whether edges have a direction. If None, this is inferred: a ``DiGraph``, an asymmetric matrix, a table with
-        signs or with a column such as ``TF`` or ``regulator``, and the directed networks of :mod:`scapp.resources` are
+        signs, with a column such as ``TF`` or ``regulator``, or with negative weights from source to target, and the directed networks of :mod:`scapp.resources` are
         directed, and everything else is undirected. If an undirected network lists a pair in both directions, it
         becomes one edge with the stronger weight.
     keep_sign

@@ -13,7 +13,7 @@ from scapp._checked import checked
 from scapp._download import RemoteFile, fetch, small_tables
 from scapp._edge_columns import edge_ends, matrix_as_edges, read_signs, split_names_of_edges, weight_column
 from scapp._edges import is_effects_table, members_column, read_edge_file, read_edges, table_of, unknown_ends
-from scapp._gene_names import kind_of
+from scapp._gene_names import kind_of, warn_of_dates
 from scapp._genes import shorten
 from scapp._provenance import check_columns, noted
 from scapp._tables import (
@@ -131,6 +131,7 @@ def from_table(
             )
         read, found = _edges(table, source, target, weight, min_weight)
         directed = True if directed is None and found else directed
+    warn_of_dates(pd.unique(read.iloc[:, :2].to_numpy().ravel()), "table")
     origin = name or (path.name if path is not None else "")
     return noted(read, source=origin, licence=licence, version=version, path=path, directed=directed)
 
@@ -173,8 +174,7 @@ def _edges(
         raise ValueError(f"min_weight bounds the magnitude and must not be negative, found {min_weight!r}.")
     read = read_edges(table, var_names=[], source=source, target=target, weight=weight)
     edges = read.edges
-    if len(edges) == len(table):  # and not those of a matrix
-        edges = edges.join(table[[column for column in read.unread if column in table and column not in edges]])
+    edges = edges.join(table[[column for column in read.unread if column in table and column not in edges]])
     if min_weight is not None:
         magnitude = edges["weight"].abs()
         edges = edges[magnitude >= min_weight]
