@@ -346,14 +346,93 @@ def test_a_doubled_separator_and_lists_as_text_are_named():
 @pytest.mark.parametrize(
     "label",
     "klf1 KLF1_KO KLF1-KD CRISPRi_KLF1 KLF1-/- siKLF1 shKLF1 KLF1p1p2 KLF1_rep1 KLF1g1 KLF1:1 1_KLF1".split()
-    + ["KLF1 (CRISPRi)", "KLF1 KO"],
+    + "KLF1_24h KLF1_d7 KLF1_day3 KLF1i KLF1KO KLF1-KO-2 KLF1_K562 KLF1_KO_rep2 KLF1@24h KLF1_low".split()
+    + ["KLF1 (CRISPRi)", "KLF1 KO", "low KLF1", "KLF1 10uM", "KLF1[KO]"],
 )
 def test_labels_that_seem_to_mean_a_gene_of_adata_are_warned_of(label):
     with pytest.warns(UserWarning, match=rf"seem to mean some of them: {re.escape(repr(label))} for 'KLF1'.*replace"):
         scapp.pp.pseudobulk(cells({"control": 9, label: 5, "GATA1": 5}))
 
 
-@pytest.mark.parametrize("label", ["KLF11", "SIX1", "SHOX", "KLF1-AS1", "G0S2", "HBB2", "MKLF1"])
+@pytest.mark.parametrize("label", ["KLF1_KO_GATA1_KO", "KLF1-KO-GATA1-KO", "GATA1_KLF1_24h"])
+def test_decorated_genes_of_a_combination_are_named_together(label):
+    with pytest.warns(UserWarning, match=rf"{label}' for 'GATA1\+KLF1'.*replace"):
+        scapp.pp.pseudobulk(cells({"control": 9, label: 5}))
+
+
+@pytest.mark.parametrize("label", ["ZAP70_KO", "ZAP70-KD", "ZAP70_24h", "siZAP70", "high ZAP70", "CRISPRi-ZAP70"])
+def test_words_that_no_symbol_has_are_named_beside_genes_that_were_not_measured(label):
+    with pytest.warns(UserWarning, match=rf"{label}' for 'ZAP70'"):
+        scapp.pp.pseudobulk(cells({"control": 9, label: 5}))
+
+
+@pytest.mark.parametrize("name", ["p_sgKLF1_1", "m_sgKLF1_4", "sgZAP70", "KLF1-i", "KLF1.2"])
+def test_guides_with_prefixes_are_named_with_the_pattern_that_finds_the_gene(name):
+    adata = cells({"control": 9, name: 5, "GATA1": 5})
+    with pytest.warns(UserWarning, match="look like names of guides") as caught:
+        scapp.pp.pseudobulk(adata)
+    pattern = re.search(r"targets=r'(.+?)', key_added", str(caught[0].message))[1]
+    assert re.fullmatch(pattern, name)[1] in ("KLF1", "ZAP70")
+
+
+@pytest.mark.parametrize(
+    ("label", "sep", "genes"),
+    [
+        ("HLA-A", "-", ("HLA-A", "KLF1")),
+        ("HLA-DRA", "-", ("KLF1",)),
+        ("MT_CO1", "_", ("MT_CO1", "KLF1")),
+        ("NKX2-1", "-", ("NKX2-1", "KLF1")),
+        ("GATA3-AS1", "-", ("GATA3", "KLF1")),
+        ("AC012345.1", ".", ("AC012345.1", "KLF1")),
+        ("HLA-A-KLF1", "-", ("HLA-A", "KLF1")),
+        ("KLF1-GATA1", "-", ("KLF1-GATA1", "KLF1", "GATA1")),
+    ],
+)
+def test_a_separator_that_cuts_the_name_of_a_gene_is_refused(label, sep, genes):
+    adata = cells({"control": 9, label: 5, f"KLF1{sep}GATA1": 5}, (*genes, "HBB"))
+    with pytest.raises(
+        ValueError, match=rf"cuts [12] labels within the name of a gene: .*{label}' \(5\).*leave sep=… out"
+    ):
+        scapp.pp.pseudobulk(adata, sep=sep)
+
+
+@pytest.mark.parametrize(
+    ("label", "word"), [("KLF1_1", "numbers"), ("KLF1_KO", "'KO'"), ("KLF1_24h", "'24h'"), ("low_KLF1", "'low'")]
+)
+def test_words_that_the_separator_takes_for_genes_are_refused(label, word):
+    with pytest.raises(ValueError, match=f"{label}'.*{word} are not genes"):
+        scapp.pp.pseudobulk(cells({"control": 9, label: 5, "GATA1": 5}), sep="_")
+
+
+@pytest.mark.parametrize("join", [",", ";", "|", "&", " and "])
+def test_signs_that_no_symbol_holds_join_genes_that_are_nowhere_else(join):
+    with pytest.raises(ValueError, match=re.escape(f"Pass sep={join!r}")):
+        scapp.pp.pseudobulk(cells({"control": 9, f"ZAP70{join}LCK": 5, "GATA1": 5}))
+
+
+def test_ids_with_a_decimal_point_are_refused_with_the_mend():
+    with pytest.raises(ValueError, match=r"ids that were read as numbers: '10661.0' \(5\).*str.replace"):
+        scapp.pp.pseudobulk(cells({"control": 9, "10661.0": 5, "GATA1": 5}))
+
+
+def test_the_guides_of_a_pair_twice_are_named():
+    labels = {
+        "NegCtrl10_NegCtrl0__NegCtrl10_NegCtrl0": 9,
+        "CEBPA_NegCtrl0__CEBPA_NegCtrl0": 5,
+        "KLF1_CEBPA__KLF1_CEBPA": 5,
+    }
+    adata = cells(labels, ("CEBPA", "KLF1", "HBB"))
+    with pytest.raises(ValueError, match="name the guides of a pair twice.*guides_to_perturbations"):
+        scapp.pp.pseudobulk(adata)
+    scapp.pp.guides_to_perturbations(  # as the message says
+        adata, calls_key="perturbation", targets=r"(.+)__.+", sep="_", max_genes=2, key_added="target"
+    )
+    assert set(adata.obs["target"]) == {"control", "CEBPA", "CEBPA_KLF1"}
+
+
+@pytest.mark.parametrize(
+    "label", ["KLF11", "SIX1", "SHOX", "KLF1-AS1", "G0S2", "HBB2", "MKLF1", "KLF1P1", "H2-D1", "ERV3-1-KLF1"]
+)
 def test_other_genes_are_not_taken_for_decorated_ones(label):
     with warnings.catch_warnings():
         warnings.simplefilter("error")

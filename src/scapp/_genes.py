@@ -126,3 +126,8 @@ def shorten(names: Iterable[object], n: int = 5) -> str:
     names = list(names)
     more = f" and {len(names) - n} more" if len(names) > n else ""
     return ", ".join(map(str, names[:n])) + more
+
+
+def show_counts(counts: Mapping[str, int], n: int = 5) -> str:
+    """Return names with their counts for a message, the most frequent first."""
+    return shorten([f"{name!r} ({counts[name]:,})" for name in sorted(counts, key=lambda name: -counts[name])], n)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import logging
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -21,47 +21,20 @@ from scapp._controls import (
     Control,
     doubtful,
     is_control,
-    is_control_of_parts,
     is_named,
     looks_like_control,
-    missing_kind,
     named_controls,
     recognised,
 )
 from scapp._effects import control_label, label_column
-from scapp._genes import shorten
+from scapp._genes import shorten, show_counts
+from scapp._label_checks import JOINS, check_labels, without_control
 from scapp._warn import warn_user
 
 logger = logging.getLogger(__name__)
 
 SEPARATOR = "+"
-# Number of successive tokens to examine together, because a control name may contain the separator
-# ("non_targeting_00012_sg1").
-LONGEST_CONTROL = 5
 Perturbation = tuple[str, ...]
-# Separators that other tools use between the genes of a combination. The first ones occur in no symbol.
-JOINS = ("+", "|", ";", ",", "&", " and ", "/", ":", "__", "_", "-", " ")
-WEAK_JOINS = ("-", " ")
-# Any other separator: one or more signs, words, and white space other than blanks.
-OTHER_JOIN = re.compile(r"\s*[^\w\s]+\s*|_{2,}|[\s_]+(?:and|x|plus|with)[\s_]+|[\t\r\n]+", re.IGNORECASE)
-# A list or tuple that was converted to text: "['KLF1']".
-LIST_AS_TEXT = re.compile(r"[\[(]\s*['\"].*['\"]\s*,?\s*[\])]")
-# Affixes of labels that say how the gene was perturbed: "KLF1_KO", "CRISPRi_KLF1", "siKLF1".
-DECORATED = re.compile(
-    r"(?:(?:sg|sh|si)[\s_.:\-]*|(?:crispr[ia]?|ko|kd|oe|\d+)[\s_.:\-]+)?(?P<gene>.+?)"
-    r"(?:[\s_.:\-(]+(?:ko|kd|oe|ki|crispr[iako]?|knock_?(?:out|down)|null|mut|het|hom|rep|[ia])?\d*|[-+]/-|(?:sg|g|p1p|p)\d+)?\)?",
-    re.IGNORECASE,
-)
-# The name of a guide: a gene followed by a number, a letter, a transcript or a spacer.
-GUIDE = re.compile(
-    r"(?:(?-i:sgRNA|gRNA|sg|g|sh)|(?:sgrna|grna|sg|g|sh)[_.\- ])?[_.\- ]?(?P<gene>.+?)(?:[_.\-# (]+(?:sg|sgrna|grna|guide|g|i|sh|MP)?[_.\-#]?"
-    r"(?:\d+|[A-Za-z]|P1P2|P1|P2|MP[A-Z]|[ACGT]{10,})\)?)+",
-    re.IGNORECASE,
-)
-# Condition names of GEARS: cell line, genes, and number of genes.
-GEARS_CONDITION = re.compile(r"[^_]+_.+_1(?:\+1)+|[^_]+_ctrl_1")
-# Guide names in the libraries of the Weissman lab: gene, strand, position and transcript.
-GUIDE_WITH_STRAND = re.compile(r".+_[+-]_\d+\.\d+.*")
 
 
 def parse_label(
@@ -89,7 +62,7 @@ def parse_label(
             + (f"If they are joined by {sep * 2!r} here, pass sep={sep * 2!r}. " if sep * 2 in label else "")
             + "Correct the label, or pass the separator that these labels use."
         )
-    kept = _drop_control(tokens, control, sep, genes if control is None else ())
+    kept = without_control(tokens, control, sep, genes if control is None else ())
     if len(set(kept)) < len(kept):
         twice = sorted({gene for gene in kept if kept.count(gene) > 1})
         raise ValueError(f"The perturbation label {label!r} names {', '.join(twice)} more than once.")
@@ -107,26 +80,6 @@ def _mend_type(label: object) -> str:
             "them text with `adata.obs[key] = adata.obs[key].astype(str)`."
         )
     return ""
-
-
-def _drop_control(tokens: list[str], control: Control, sep: str, known: Collection[str]) -> list[str]:
-    """Return the tokens without controls, whose names may span several tokens."""
-    named = named_controls(control)
-    longest = max(LONGEST_CONTROL, *(1 + name.count(sep) for name in named or ("",)))
-    genes: list[str] = []
-    rest = tokens
-    while rest:
-        dropped = 0
-        for n in range(0 if rest[0] in known else min(longest, len(rest)), 0, -1):
-            name = sep.join(rest[:n])
-            may_be = name not in known and (n == 1 or name in named or is_control_of_parts(name))
-            if may_be and is_control(name, control):
-                dropped = n
-                break
-        if not dropped:
-            genes.append(rest[0])
-        rest = rest[dropped or 1 :]
-    return genes
 
 
 def parse_labels(
@@ -261,11 +214,6 @@ def count_labels(labels: Iterable[str]) -> dict[str, int]:
     return {str(label): int(n) for label, n in series.value_counts(sort=False).items() if n}
 
 
-def show_counts(counts: Mapping[str, int], n: int = 5) -> str:
-    """Return names with their counts for a message, the most frequent first."""
-    return shorten([f"{name!r} ({counts[name]:,})" for name in sorted(counts, key=lambda name: -counts[name])], n)
-
-
 def _short(labels: Iterable[str]) -> list[str]:
     """Return names of which all labels are numbered forms: ``["NTC"]`` for ``["NTC_1", "NTC_2"]``."""
     names: list[str] = []
@@ -357,13 +305,8 @@ def read_perturbations(
         raise TypeError(f"Expected an AnnData, found {type(adata).__name__}.")
     perturbation_key, control = label_column(adata, perturbation_key), control_label(adata, control)
     labels = column_of_obs(adata, perturbation_key, "perturbation_key")
-    counts, known, names = count_labels(labels), set(adata.var_names), named_controls(control)
-    _check_missing({label: n for label, n in counts.items() if label not in names}, known, perturbation_key, sep)
-    if sep:  # else `parse_labels` raises
-        tokens = _unknown_parts(counts, known, control, sep)
-        _check_guides(counts, tokens, perturbation_key, sep)
-        _check_separator(tokens, known, control, sep)
-        _warn_of_guides(tokens, known, perturbation_key)
+    counts = count_labels(labels)
+    check_labels(counts, adata.var_names, control=control, sep=sep, key=perturbation_key)
     perturbations = parse_labels(labels, control=control, sep=sep, genes=adata.var_names)
     if control is None:
         doubted = {label: n for label, n in counts.items() if recognised(label) and doubtful(label)}
@@ -375,144 +318,6 @@ def read_perturbations(
     elif not (effects_allowed and is_effects(perturbations)):
         check_control(labels, control, sep=sep, genes=adata.var_names)
     return perturbations
-
-
-def check_separator(counts: Mapping[str, int], genes: Iterable[str], *, control: Control, sep: str) -> None:
-    """Raise if another separator than `sep` splits labels, given with their counts, into known genes.
-
-    Only warns if the separator occurs in gene symbols too.
-    """
-    known = set(genes)
-    _check_separator(_unknown_parts(counts, known, control, sep), known, control, sep)
-
-
-def _unknown_parts(counts: Mapping[str, int], known: set[str], control: Control, sep: str) -> dict[str, int]:
-    """Return the parts of labels that are neither known genes nor controls, with their counts."""
-    tokens: dict[str, int] = {}
-    for label, n in counts.items():
-        for token in map(str.strip, label.split(sep)):
-            if token and token not in known and not is_control(token, control) and not is_control(label, control):
-                tokens[token] = tokens.get(token, 0) + n
-    return tokens
-
-
-def _check_missing(counts: Mapping[str, int], known: set[str], key: str, sep: str) -> None:
-    missing = {}
-    for label, n in counts.items():
-        parts = map(str.strip, label.split(sep)) if sep else ()
-        if any(missing_kind(part) for part in (label, *filter(None, parts)) if part not in known):
-            missing[label] = n
-    if missing:
-        raise ValueError(
-            f"{sum(missing.values()):,} observations have no known perturbation in adata.obs[{key!r}]: {show_counts(missing)}. "
-            f"Leave them out with `adata = adata[~adata.obs[{key!r}].isin({list(missing)[:3]!r})].copy()`"
-            + (", and the others likewise." if len(missing) > 3 else ".")
-        )
-
-
-def _check_guides(counts: Mapping[str, int], tokens: Mapping[str, int], key: str, sep: str) -> None:
-    """Raise if the separator splits the names of guides or conditions."""
-    condition = [label for label in counts if "+" in label and GEARS_CONDITION.fullmatch(label)]
-    if condition:
-        raise ValueError(
-            f"Labels such as {shorten(map(repr, condition), 2)} also contain the cell line and the number of genes, as in "
-            f"'condition_name' of GEARS. Pass perturbation_key='condition', or remove these parts from adata.obs[{key!r}]."
-        )
-    stranded = [label for label in counts if GUIDE_WITH_STRAND.fullmatch(label)]
-    numbers = {token for token in tokens if token.isdecimal()}
-    if stranded or (numbers and len(numbers) < len(tokens)):
-        of = stranded or [label for label in counts if not numbers.isdisjoint(map(str.strip, label.split(sep)))]
-        raise ValueError(
-            f"Labels such as {shorten(map(repr, of), 2)} seem to be names of guides, which sep={sep!r} splits: "
-            f"{'strands' if stranded else 'numbers'} are not genes. Label the cells with `scapp.pp.guides_to_perturbations(adata, "
-            f"calls_key={key!r}, targets=r'([^_]+)_.+', key_added='target')`, and pass perturbation_key='target'."
-        )
-
-
-def _check_separator(tokens: Mapping[str, int], known: set[str], control: Control, sep: str) -> None:
-    """Raise if another separator splits labels into known genes."""
-    alone = {token for token in tokens if not any(join in token for join in JOINS[:-3])}
-    for join in JOINS:
-        if join == sep:
-            continue
-        genes = known if join in WEAK_JOINS else known | alone
-        joined = {}
-        for token, n in tokens.items():
-            parts = [part.strip() for part in token.split(join)]
-            controls = [recognised(part) or is_control(part, control) for part in parts]
-            known_parts = all(part in genes or one for part, one in zip(parts, controls, strict=True))
-            if len(parts) > 1 and all(parts) and known_parts and not all(controls):
-                joined[token] = n
-        if joined:
-            _refuse_join(joined, join, sep)
-    written = {token: n for token, n in tokens.items() if LIST_AS_TEXT.fullmatch(token)}
-    if written:
-        raise ValueError(
-            f"{len(written)} labels are lists written as text: {show_counts(written)}. Join the genes of each by {sep!r}, as with "
-            f'`adata.obs[key] = adata.obs[key].astype(str).str.findall(r"[^\\[\\]()\',\\s]+").str.join({sep!r})`.'
-        )
-    known = known | alone
-    by_join: dict[str, dict[str, int]] = {}
-    for token, n in tokens.items():
-        other = OTHER_JOIN.search(token)
-        if other is not None and other[0].strip() not in JOINS:
-            parts = [part.strip() for part in OTHER_JOIN.split(token)]
-            if all(part and (part in known or recognised(part)) for part in parts):
-                by_join.setdefault(other[0], {})[token] = n
-    for join, joined in by_join.items():
-        if any(part in known for token in joined for part in token.split(join)):
-            _refuse_join(joined, join, sep)
-
-
-def _refuse_join(joined: Mapping[str, int], join: str, sep: str) -> None:
-    """Raise, or only warn if the separator also occurs in symbols."""
-    message = (
-        f"{len(joined)} labels are read as one gene each, but {join!r} splits them into known genes: {show_counts(joined)}. "
-        f"Pass sep={join!r} if it joins the genes of a combination here (found sep={sep!r}); if labels have several "
-        f"separators, unify them first, for example with `labels.str.replace({join!r}, {sep!r}, regex=False)`."
-    )
-    if join not in WEAK_JOINS:
-        raise ValueError(message)
-    warn_user(message)  # in symbols too, such as those of genes that are read through
-
-
-def _warn_of_guides(tokens: Mapping[str, int], known: set[str], key: str) -> None:
-    """Warn of labels that match a known gene except for a guide number, the case or the kind of perturbation."""
-    genes: dict[str, list[str]] = {}
-    by_case = {gene.lower(): gene for gene in known}
-    others: dict[str, str] = {}
-    for token in tokens:
-        match = None if token.startswith("ENS") else GUIDE.fullmatch(token)  # ids have versions
-        if match is not None:
-            genes.setdefault(match["gene"], []).append(token)
-        elif (bare := re.sub(r"^(?:sg|gRNA|sgRNA)[_.\- ]?", "", token)) != token and bare in known:
-            genes.setdefault(bare, []).append(token)
-        decorated = DECORATED.fullmatch(token)
-        of = by_case.get(token.lower()) or (decorated and by_case.get(decorated["gene"].lower()))
-        if of:
-            others[token] = of
-    guides = {
-        token: tokens[token]
-        for gene, of in genes.items()
-        for token in of
-        if gene in known or gene in tokens or (len(of) > 1 and all("_" in token for token in of))
-    }
-    if guides:
-        example = next(iter(guides))
-        prefix = "sg" if re.match(r"sg[A-Z]", example) else ""
-        pattern = f"r'{prefix}([^_]+)_.+'" if "_" in example else f"r'{prefix}(.+?)[.\\-# ]?\\d*'"
-        warn_user(
-            f"{len(guides)} labels look like names of guides, each of which is read as a separate perturbation: "
-            f"{show_counts(guides)}. To join the guides of a gene, label the cells with "
-            f"`scapp.pp.guides_to_perturbations(adata, calls_key={key!r}, targets={pattern}, key_added='target')`."
-        )
-    others = {token: gene for token, gene in others.items() if token not in guides}
-    if others:
-        shown = shorten([f"{token!r} for {gene!r}" for token, gene in others.items()], 5)
-        warn_user(
-            f"{len(others)} labels are not genes of adata, but seem to mean some of them: {shown}. If so, write the names of the genes alone into "
-            f"adata.obs[{key!r}], for example with `adata.obs[{key!r}].replace({dict(list(others.items())[:2])!r})`."
-        )
 
 
 def is_effects(perturbations: list[Perturbation]) -> bool:

@@ -559,3 +559,27 @@ def test_another_separator_in_labels_of_a_table_is_named(join):
     assert list(read_effects(table, base="e", sep=join).obs_names) == ["KLF1", "GATA1", "GATA1+KLF1"]
     plus = table.rename(index=lambda label: label.replace(join, "+"))
     assert list(read_effects(plus, base="e").obs_names) == ["KLF1", "GATA1", "GATA1+KLF1"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["KLF1_1", "KLF1_2"], "look like names of guides.*'KLF1_1'"),
+        (["sgKLF1", "GATA1"], "look like names of guides.*'sgKLF1'"),
+        (["KLF1_KO", "GATA1"], "'KLF1_KO' for 'KLF1'.*column of perturbations"),
+    ],
+)
+@pytest.mark.parametrize("measured", [["HBB", "ALAS2"], ["KLF1", "GATA1", "HBB"]])
+def test_labels_of_a_table_get_the_checks_of_those_of_cells(labels, message, measured):
+    table = pd.DataFrame(np.arange(len(measured) * 2.0).reshape(2, -1) / 10, index=labels, columns=measured)
+    with pytest.warns(UserWarning, match=message):
+        read_effects(table, base="e", rows="perturbations")
+
+
+@pytest.mark.parametrize(
+    ("label", "sep", "message"), [("KLF1_1", "_", "numbers are not genes"), ("HLA-A", "-", "cuts 1 labels within")]
+)
+def test_a_separator_that_cuts_labels_of_a_table_is_refused(label, sep, message):
+    table = pd.DataFrame([[0.1, 0.2], [0.3, 0.4]], index=[label, "GATA1"], columns=["HLA-A", "KLF1"])
+    with pytest.raises(ValueError, match=message):
+        read_effects(table, base="e", sep=sep, rows="perturbations")

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from scapp._anndata_files import read_anndata
 from scapp._controls import doubtful, is_control, looks_like_control, missing_kind, recognised
-from scapp._genes import shorten
+from scapp._genes import shorten, show_counts
 from scapp._keys import Key
-from scapp._labels import format_label, parse_labels, show_counts
+from scapp._labels import format_label, parse_labels
 from scapp._tables import text_of, to_numbers
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from scapp._controls import Control, is_control, missing_kind
+from scapp._controls import Control, is_control
 from scapp._effect_columns import (
     CONTEXTS,
     FOLDS,
@@ -31,7 +31,8 @@ from scapp._effect_columns import (
     find_columns,
 )
 from scapp._genes import shorten
-from scapp._labels import SEPARATOR, check_separator, format_label, parse_label
+from scapp._label_checks import check_labels
+from scapp._labels import SEPARATOR, format_label, parse_label
 from scapp._tables import (
     PathLike,
     check_column,
@@ -530,14 +531,7 @@ def _wide_errors(
 def canonical(labels: pd.Series, genes: pd.Series | pd.Index, options: Options) -> dict[str, str | None]:
     """Return the canonical form of each label; None for controls, which are left out with a message."""
     counts = labels.value_counts(sort=False)
-    known = set(genes)
-    missing = [label for label in counts.index if missing_kind(label) and label not in known]
-    if missing:
-        raise ValueError(
-            f"{int(counts[missing].sum())} rows have no known perturbation: {shorten(map(repr, missing))}. Leave them out, for example "
-            "with `table = table[table['perturbation'].notna()]`."
-        )
-    check_separator(counts.to_dict(), known, control=options.control, sep=options.sep)
+    check_labels(counts.to_dict(), genes, control=options.control, sep=options.sep)
     read = {label: parse_label(label, control=options.control, sep=options.sep) for label in counts.index}
     controls = [label for label, perturbed in read.items() if not perturbed]
     if controls:

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from scapp import benchmark, pp
-from scapp._genes import measured_mask, shorten
+from scapp._genes import measured_mask, shorten, show_counts
 from scapp._keys import Key
-from scapp._labels import SEPARATOR, count_labels, parse_labels, perturbed_genes, show_counts
+from scapp._labels import SEPARATOR, count_labels, parse_labels, perturbed_genes
 from scapp.report._page import Section
 from scapp.report._predicted import interactions, predictions, suggestions
 from scapp.report._screen import MIN_TRAINING, Screen
