@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from scapp._edge_columns import edge_ends
+from scapp._gene_names import OF_GENES, kind_of
+from scapp._genes import shorten
 from scapp._tables import (
     TERM_ID,
     PathLike,
@@ -21,11 +24,15 @@ from scapp._tables import (
     has_no_header,
     is_gmt,
     is_path,
+    is_term,
     names_of,
     open_text,
     plain,
     read_table,
+    text_of,
+    to_numbers,
     whole,
+    words_of,
 )
 from scapp._warn import warn_user
 
@@ -36,6 +43,28 @@ Annotations: TypeAlias = pd.DataFrame | Mapping[str, Iterable[str]] | PathLike
 N_LOOKED_AT = 1000
 _MOST = 0.5
 _NAME = re.compile(r"[\w.\-]+")
+_ID = re.compile(rf"(?:.*[\[(])?(?:{TERM_ID.pattern})[\])]?")
+# Columns of genes and of terms by their usual names, the most telling first.
+GENES = """gene_symbol symbol official_gene_symbol hgnc_symbol external_gene_name gene_name gene_names_primary gene marker cell_marker
+    genes ensembl_id gene_stable_id gene_id entrez protein""".split()
+TERMS = """term go go_id goid go_term go_term_accession term_id pathway pathway_id pathway_name gene_set geneset set gs_name annotation
+    category class ontology_id kegg reactome complex complex_name module cluster family hpo_id disease_id cell_name cell_type""".split()
+# Words in other names of theirs. Those of the first line are of genes even beside words of terms.
+_OF_GENES = set("marker markers genes members member subunits symbol symbols".split())
+_OF_TERMS = set(
+    "term terms go ontology pathway pathways set geneset module cluster complex disease phenotype class category family cell".split()
+)
+_OF_TERMS |= set(
+    "group interpro pfam process compartment trait disorder tissue location annotation keyword keywords kegg reactome hpo domain signature regulon program".split()
+)
+_LIKE_GENES = set("gene protein ensembl entrez uniprot hgnc target".split())
+_ABOUT = set(
+    "description desc definition type biotype synonym synonyms alias start end length chromosome index score count size".split()
+)
+# Codes of evidence, which look like symbols.
+_EVIDENCE = set(
+    "EXP IDA IPI IMP IGI IEP HTP HDA HMP HGI HEP IBA IBD IKR IRD ISS ISO ISA ISM IGC RCA TAS NAS IC ND IEA".split()
+)
 # Relations of the Gene Ontology along which genes of the child also belong to the parent.
 _INHERITED = {"isa", "is_a", "part_of", "partof"}
 
@@ -68,7 +97,9 @@ class AnnotationTable:
 
 
 def read_annotations(annotations: Annotations, *, parents: pd.DataFrame | PathLike | None = None) -> AnnotationTable:
-    """Read annotations: a long table, or its path, whose first two columns are gene and term; a mapping from term to its genes; a GMT file.
+    """Read annotations: a long table of genes and terms, or its path; a mapping from term to its genes; a GMT file.
+
+    The columns are found as by :func:`gene_and_term`; of a table of edges, they are the first two.
 
     `parents` is a long table, or its path, whose first two columns are child term and parent term. A gene that has a term
     also gets all ancestors of the term. With a column ``relationship_type`` (or ``relationship``), only
@@ -81,13 +112,14 @@ def read_annotations(annotations: Annotations, *, parents: pd.DataFrame | PathLi
     TypeError
         If an argument is something else.
     """
+    path = None
     if is_path(annotations):
         # The first line of a table may be a row of data.
         path = annotations
         annotations = read_gmt(path) if is_gmt(path) else read_table(path, header=not has_no_header(path))
     if isinstance(annotations, Mapping):
         for term, genes in annotations.items():
-            if isinstance(genes, str) or not isinstance(genes, Iterable):
+            if isinstance(genes, str | Mapping) or not isinstance(genes, Iterable):
                 what = "text" if isinstance(genes, str) else type(genes).__name__
                 raise TypeError(
                     f"The mapping must give a list of genes for each term, found the {what} {genes!r} for {term!r}."
@@ -99,7 +131,11 @@ def read_annotations(annotations: Annotations, *, parents: pd.DataFrame | PathLi
             "annotations must be a DataFrame (gene, term, …), a mapping from term to genes, or the path of a table or GMT "
             f"file, found {type(annotations).__name__}."
         )
-    gene, term = _first_two(annotations, "annotations", "gene and term")
+    columns = list(annotations.columns[:2])
+    if len(columns) == 2 and edge_ends(annotations) is None:
+        columns = [*gene_and_term(annotations, from_file=path is not None)]
+        annotations = annotated_rows(annotations, columns[1])
+    gene, term = _first_two(annotations[columns], "annotations", "gene and term")
     gene, term = split_terms(gene, term)
     if not len(gene):
         raise ValueError("There are no annotations in what was given: the table or mapping is empty.")
@@ -112,16 +148,134 @@ def read_annotations(annotations: Annotations, *, parents: pd.DataFrame | PathLi
     return AnnotationTable(list(genes), all_terms, membership)
 
 
+def named_columns(table: pd.DataFrame) -> tuple[list[Any], list[Any]]:
+    """Return the columns that hold genes, and those that hold terms, by their names, the most telling first."""
+    found: tuple[list[Any], list[Any]] = ([], [])
+    for column in table.columns:
+        spelled = {plain(column), words_of(column)}
+        words = set(words_of(column).split("_"))
+        if spelled & {*GENES, *TERMS}:
+            found[not spelled & set(GENES)].append(column)
+        elif not words & _ABOUT and words & (_OF_GENES | _OF_TERMS | _LIKE_GENES):
+            found[not words & _OF_GENES and bool(words & _OF_TERMS)].append(column)
+    for columns, names in zip(found, (GENES, TERMS), strict=True):
+        rank = {name: i for i, name in enumerate(names)}
+        columns.sort(key=lambda c: min(rank.get(plain(c), len(rank)), rank.get(words_of(c), len(rank))))
+    return found
+
+
+def gene_and_term(
+    table: pd.DataFrame, gene: Any = None, term: Any = None, *, from_file: bool = False
+) -> tuple[Any, Any]:
+    """Return the columns of genes and of terms, by their names or else by what they hold; ValueError if neither tells them.
+
+    Two columns of which nothing is known are gene and term in this order, unless a file has no header.
+    """
+    if table.shape[1] > 14 and _holds(table.iloc[:, 4], is_term) and set(table.iloc[:, 8].astype(str)) <= set("PFC"):
+        raise ValueError(
+            "These are the columns of a file of annotations (GAF) without its first lines.\nExpected a table of genes and terms.\n"
+            "Read the file with `scapp.resources.from_gaf`."
+        )
+    genes, terms = named_columns(table)
+    measured = [
+        c for c in table.columns if pd.api.types.is_float_dtype(table[c]) or pd.api.types.is_bool_dtype(table[c])
+    ]
+    texts = [c for c in table.columns if c not in measured]
+    kinds = {
+        c: kind_of(
+            [part.strip() for name in table[c].head(N_LOOKED_AT).astype(str) for part in re.split("[;|,/]", name)]
+        )
+        for c in texts
+    }
+    if gene is None:
+        named = [c for c in genes if c != term and c in texts]
+        # Symbols before ids: BioMart and the Human Protein Atlas have both.
+        named.sort(key=lambda c: kinds[c] in OF_GENES or not kinds[c])
+        held = [c for c in texts if kinds[c] and c not in (term, *terms) and not _holds(table[c], is_term)]
+        held = [c for c in held if not _holds(table[c], _EVIDENCE.__contains__)]
+        ids = [k for k, c in enumerate(texts) if _holds(table[c], is_term)]
+        if (
+            len(held) > 1 and len(ids) == 1 and isinstance(held[0], int | np.integer)
+        ):  # no header: the one beside the term
+            before = [c for c in held if texts.index(c) < ids[0]]
+            held = before[-1:] or held[:1]
+        held = [c for c in held if kinds[c] not in OF_GENES] or held
+        gene = named[0] if named else held[0] if len(held) == 1 and (len(texts) > 2 or terms) else None
+    if term is None:
+        others = [c for c in texts if c != gene]
+        ids = [c for c in others if _holds(table[c], is_term)]
+        named = [c for c in terms if c in others]
+        usual = [c for c in named if {plain(c), words_of(c)} & set(TERMS)]
+        # One column that may hold anything is that of terms, unless there are numbers that belong to the genes.
+        text = [
+            c for c in others if c not in genes and kinds[c] not in OF_GENES and not _ABOUT & {*words_of(c).split("_")}
+        ]
+        text = [c for c in text if not measured and not np.isfinite(to_numbers(table[c])).all()]
+        of_terms = usual or [c for c in named if c in ids] or named or ids or text
+        term = of_terms[0] if usual or len(of_terms) == 1 else None
+    if table.shape[1] == 2 and (gene is None or term is None):
+        if gene is None and term is None and from_file:
+            _check_first_row(table, kinds)
+        first, second = table.columns
+        swapped = (
+            gene == second
+            or term == first
+            or (None is gene is term and bool(kinds.get(second)) and not kinds.get(first))
+        )
+        gene, term = (second, first) if swapped else (first, second)
+    if gene is None or term is None:
+        raise ValueError(
+            f"Which columns hold genes and terms cannot be told; there are {shorten(map(repr, table.columns), 12)}.\nExpected usual names, such as "
+            "'gene' and 'term', or ids of terms.\nName them with `scapp.resources.from_table(table, gene=…, term=…)`, and pass what it "
+            "returns."
+        )
+    return gene, term
+
+
+def _holds(column: pd.Series, is_one: Callable[[str], bool]) -> bool:
+    """Return whether most fields of a column that hold something are of a kind."""
+    text = text_of(column.head(N_LOOKED_AT))
+    text = text[text != ""]
+    return bool(len(text)) and text.map(is_one).mean() > _MOST
+
+
+def _check_first_row(table: pd.DataFrame, kinds: Mapping[Any, str]) -> None:
+    """Raise if the first row of a file was taken for its header, as its names are genes like those below."""
+    for column in table.columns:
+        if isinstance(column, str) and kinds.get(column) and kind_of([column]) == kinds[column]:
+            raise ValueError(
+                f"Is the first line of the file, {', '.join(map(repr, table.columns))}, a header, or genes and terms as below?\nExpected a header "
+                "such as 'gene' and 'term'.\nAdd one, or pass `pd.read_csv(path, sep=…, header=None, names=['gene', 'term'])`."
+            )
+
+
+def annotated_rows(table: pd.DataFrame, term: Any) -> pd.DataFrame:
+    """Leave out genes without a term, as BioMart lists them, and terms that a gene does not have (NOT, as in NCBI's gene2go)."""
+    qualifier = find_column(table, ["qualifier"])
+    negated = (
+        text_of(table[qualifier]).str.contains(r"\bNOT\b") if qualifier is not None else table[term].isna() & False
+    )
+    empty = text_of(table[term]) == ""
+    if (negated | empty).any():
+        logger.info(
+            "Of %d annotations, %d say NOT and %d name no term; these were left out.",
+            len(table),
+            negated.sum(),
+            empty.sum(),
+        )
+    return table[~negated & ~empty]
+
+
 def split_terms(gene: pd.Series, term: pd.Series) -> tuple[pd.Series, pd.Series]:
     """Split several terms (``"GO:0000001;GO:0000002"``) or genes in one field into one per row."""
-    if join := joined_names(gene):
+    if join := joined_names(gene, most=0):
         gene, term = _split("Genes", join, gene, term)
     for join in (";", "|", ","):
         joined = term[term.astype(str).str.contains(join, regex=False)].head(1000)
         parts = [part.strip() for value in joined for part in value.split(join) if part.strip()]
-        # Parts are ids, or joined by semicolons without spaces, unlike names of terms.
+        # Parts are ids, or have them in brackets, or are joined by semicolons without spaces, unlike names of terms.
         bare = join == ";" and not any(" " in value for value in joined)
-        if len(joined) and (bare or all(TERM_ID.fullmatch(part) for part in parts)):
+        if len(joined) and (bare or all(_ID.fullmatch(part) for part in parts)):
             term, gene = _split("Terms", join, term, gene)
             break
     return gene, term
@@ -136,12 +290,12 @@ def _split(what: str, join: str, names: pd.Series, others: pd.Series) -> tuple[p
     return pairs["name"].rename(names.name), pairs["other"].rename(others.name)
 
 
-def joined_names(column: pd.Series) -> str:
-    """Return the separator of names in most fields of a column; empty if most hold one name, or numbers."""
+def joined_names(column: pd.Series, most: float = _MOST) -> str:
+    """Return the separator of names in most fields of a column, or in some; empty if most hold one name, or numbers."""
     text = column.head(N_LOOKED_AT).astype(str)
     for join in (";", "|", ",", "/"):
         joined = text.str.contains(join, regex=False)
-        if len(text) and joined.mean() > _MOST:
+        if len(text) and joined.mean() > most:
             parts = [part.strip() for value in text[joined] for part in value.split(join) if part.strip()]
             if parts and all(_NAME.fullmatch(part) for part in parts) and any(not part.isdecimal() for part in parts):
                 return join

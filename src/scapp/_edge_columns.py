@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scapp._genes import shorten
-from scapp._tables import find_column, plain, text_of, to_numbers
+from scapp._tables import find_column, plain, text_of, to_numbers, words_of
 
 # Column names in lower case. OmniPath's symbols come before its UniProt ids, which are also called source and target.
 ENDS = {
@@ -118,7 +118,7 @@ def _by_roles(table: pd.DataFrame) -> tuple[str, str] | None:
 
     columns = {
         name: column
-        for spelled in (_words, plain)  # "SymbolA" is "symbol_a" if no column has this name
+        for spelled in (words_of, plain)  # "SymbolA" is "symbol_a" if no column has this name
         for column in reversed(list(table.columns))
         if (name := spelled(column)) and not holds_numbers(column)
     }
@@ -141,11 +141,6 @@ def _by_roles(table: pd.DataFrame) -> tuple[str, str] | None:
             ):
                 return sources[one], targets[other]
     return None
-
-
-def _words(column: object) -> str:
-    """Return a name in a form for comparison, splitting words as in ``"SymbolA"``, ``"fromNode"`` and ``"2:Gene1"``."""
-    return plain(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", re.sub(r"^\d+:", "", str(column))))
 
 
 def weight_column(table: pd.DataFrame) -> str | None:

@@ -58,6 +58,7 @@ logger = logging.getLogger(__name__)
 
 # Weights are stored in single precision, and those of repeated edges may be summed.
 LARGEST_WEIGHT = 1e30
+_MOST = 0.5
 
 
 @dataclass(frozen=True)
@@ -157,11 +158,6 @@ def read_edge_file(path: PathLike, columns: Sequence[str | int | None] = ()) -> 
     `columns` are those that the user names; if some are numbers, the file has no header.
     """
     name = unpacked_name(path)
-    if is_gmt(path):
-        raise ValueError(
-            f"{str(path)!r} holds gene sets (GMT), which are no edges. Join genes of the same sets with "
-            "`scapp.pp.similarity_network(adata, path)`, or read them with `scapp.resources.from_gmt(path)`."
-        )
     if name.endswith((".graphml", ".gml")):
         return _read_graph(existing_file(path), name)
     if name.endswith(".sif"):  # Cytoscape's simple interaction format: a node, a relation, and one or more nodes
@@ -171,6 +167,11 @@ def read_edge_file(path: PathLike, columns: Sequence[str | int | None] = ()) -> 
                 fields = [part.strip() for part in line.split("\t" if "\t" in line else None) if part.strip()]
                 rows.extend((fields[0], fields[1], other) for other in fields[2:])
         return pd.DataFrame(rows, columns=["source", "interaction", "target"], dtype=object)
+    if is_gmt(path):
+        raise ValueError(
+            f"{str(path)!r} holds gene sets (GMT), which are no edges. Join genes of the same sets with "
+            "`scapp.pp.similarity_network(adata, path)`, or read them with `scapp.resources.from_gmt(path)`."
+        )
     by_position = any(isinstance(column, int) and not isinstance(column, bool) for column in columns)
     if by_position or has_no_header(path):
         return _without_header(path, by_position)
@@ -188,6 +189,8 @@ def _without_header(path: PathLike, by_position: bool) -> pd.DataFrame:
     logger.info("%s has no header, so its columns are read by position.", Path(path).name)
     if table.shape[1] < 2 or any(all(map(is_term, table[c].astype(str))) for c in table):
         return table  # annotations
+    if table.shape[1] == 2 and any(table[c].astype(str).str.contains(r"\w \w").mean() > _MOST for c in table):
+        return table  # terms in words
     names = {} if by_position else {0: "source", 1: "target"}
     numbers = [c for c in table.columns[1:] if np.isfinite(to_numbers(table[c])).all()]
     rest = list(table.columns[2:])

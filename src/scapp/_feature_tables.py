@@ -22,12 +22,22 @@ from scapp._tables import (
     existing_file,
     is_gmt,
     read_table,
+    text_of,
+    to_numbers,
+    words_of,
 )
+from scapp._warn import warn_user
 
 logger = logging.getLogger(__name__)
 
 # Features are kept in single precision, and their squares are summed.
 LARGEST_FEATURE = 1e15
+_MISSING = ["", "na", "nan", "n/a", "none", "null", "-", "."]
+# Words of which the names of ids, positions and lengths of genes consist.
+_ABOUT_GENES = set(
+    """entrez entrezgene ncbi hgnc ensembl gene genes id ids index taxon tax taxonomy start end stop begin tss tes txstart txend
+    chromosome chrom chr strand position pos coordinate length bp transcript cds exon row rank number no name scaffold""".split()
+)
 
 
 def read_feature_table(table: Any) -> tuple[list[str], NDArray[np.float64]]:
@@ -41,7 +51,8 @@ def read_feature_table(table: Any) -> tuple[list[str], NDArray[np.float64]]:
         )
     if table.shape[1] and not pd.api.types.is_numeric_dtype(table.dtypes.iloc[0]):
         table = table.set_index(table.columns[0])
-    text = [column for column, dtype in table.dtypes.items() if not pd.api.types.is_numeric_dtype(dtype)]
+    table = _only_features(table)
+    text = [column for k, column in enumerate(table.columns) if not holds_numbers(table.iloc[:, k])]
     if text or not table.shape[1]:
         raise ValueError(
             f"A feature table must hold numbers, but {shorten(map(repr, text)) or 'there are no columns'}"
@@ -69,8 +80,15 @@ def read_feature_table(table: Any) -> tuple[list[str], NDArray[np.float64]]:
             f"{len(twice)} genes occur more than once in the feature table: {shorten(twice)}. Keep one row of each, for "
             "example with `table.groupby(level=0).mean()`."
         )
-    values = table.to_numpy(dtype=np.float64)
+    values = np.column_stack([to_numbers(table.iloc[:, k]).to_numpy() for k in range(table.shape[1])])
     missing = np.isnan(values)
+    words = np.column_stack([text_of(table.iloc[:, k]).str.lower().isin(_MISSING) for k in range(table.shape[1])])
+    if (wrong := missing & ~words).any():
+        i, k = np.argwhere(wrong)[0]
+        raise ValueError(
+            f"{int(wrong.sum())} values of the feature table are no numbers, the first: {table.iat[i, k]!r} of {genes[i]} in {table.columns[k]!r}.\n"
+            "Expected numbers.\nCorrect them, or leave these genes or columns out."
+        )
     empty = missing.all(axis=1)  # a row of NaN is how a gene without features is marked
     bad = (missing & ~empty[:, None]) | np.isinf(values)
     if bad.any():
@@ -91,12 +109,39 @@ def read_feature_table(table: Any) -> tuple[list[str], NDArray[np.float64]]:
     return list(genes), values
 
 
+def holds_numbers(column: pd.Series) -> bool:
+    """Return whether a column holds numbers, or text that most are: a word such as NA makes text of all in a file."""
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return True
+    text = text_of(column.head(1000))
+    numbers = to_numbers(text[~text.str.lower().isin(_MISSING)])
+    return len(numbers) > 0 and bool(numbers.notna().mean() > 0.5)
+
+
+def _only_features(table: pd.DataFrame) -> pd.DataFrame:
+    """Leave out ids and positions of genes, and numbers of rows, which are numbers but say nothing by their size; warn of it."""
+    ids = [column for column in table.columns if _is_id(column)]
+    if not ids:
+        return table
+    warn_user(
+        f"The columns {shorten(map(repr, ids))} of the feature table are ids or positions by their names, and are left out. If they are features, "
+        "rename them."
+    )
+    return table.drop(columns=ids)
+
+
+def _is_id(column: object) -> bool:
+    """Return whether a column is called as ids, positions or lengths of genes, or numbers of rows, are."""
+    words = set(re.sub(r"(?<=[a-z])id$", "_id", words_of(column)).split("_")) - {""}
+    return bool(words) and (words <= _ABOUT_GENES or str(column).startswith("Unnamed: "))
+
+
 def load_features(path: PathLike) -> Any:
     """Return the content of a file: npz files as a table indexed by gene, GMT files as their path."""
-    if is_gmt(path):
-        return existing_file(path)
     if str(path).lower().endswith(".npz"):
         return _read_npz(path)
+    if is_gmt(path):
+        return existing_file(path)
     if begins_with_a_vector(path):
         logger.info("%s has no header: its first line is a gene with its numbers, as the lines below.", Path(path).name)
         return read_table(path, header=False)

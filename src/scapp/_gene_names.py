@@ -50,6 +50,8 @@ _KINDS = {
     "symbols as of mouse or rat": re.compile(r"^[A-Z][a-z\d.-]*[a-z][a-z\d.-]*$"),
     "symbols as of human": re.compile(r"^[A-Z\d][A-Z\d.-]*(orf\d+)?[A-Z\d.-]*$"),
 }
+# Kinds of names that terms do not have.
+OF_GENES = {*list(_KINDS)[:6]}
 _MOUSE, _HUMAN = "symbols as of mouse or rat", "symbols as of human"
 _SPECIES = re.compile(r"^ENS([A-Z]{0,4})[GTP]\d")
 # Dates and numbers that a spreadsheet makes of symbols.

@@ -156,8 +156,17 @@ def unpacked_name(path: PathLike) -> str:
 
 
 def is_gmt(path: PathLike) -> bool:
-    """Return whether a path names a file of gene sets."""
-    return unpacked_name(path).endswith(".gmt")
+    """Return whether a file holds gene sets, by its name, or as Enrichr's libraries do: a name, no description or its address, and genes."""
+    if unpacked_name(path).endswith(".gmt"):
+        return True
+    path = Path(path).expanduser()
+    if not path.is_file() or not unpacked_name(path).endswith((".txt", ".tsv")) or _binary_kind(path):
+        return False
+    with whole(path):
+        lines = [line.split("\t") for line in _first_lines(path)[1] if line.strip()]
+    return bool(lines) and all(
+        len(line) > 2 and (line[1].strip() in ("", "na") or line[1].startswith("http")) for line in lines
+    )
 
 
 # Include the following byte, because PAR1 and RDX are genes, which may come first in a table without a header.
@@ -202,6 +211,8 @@ def check_is_text(path: Path) -> None:
     with whole(path), open_bytes(path) as file:
         begin = file.read(4096)
     kind = next((kind for magic, kind in _KINDS.items() if begin.startswith(magic)), None)
+    if unpacked_name(path).endswith(".gmx"):
+        kind = "a file of gene sets in columns (GMX): transpose it to one set in a line (GMT), which `scapp.resources.from_gmt` reads"
     if kind is not None:
         raise ValueError(f"{str(path)!r} is {kind}. Expected a table: csv, tsv (packed or not), parquet or xlsx.")
     if b"\0" in begin and not begin.startswith(UTF_16):
@@ -395,7 +406,7 @@ def _first_lines(path: Path) -> tuple[int, list[str]]:
 _SIGN_WORDS = "+ - activation repression inhibition stimulation unknown +- ? up down".split()
 # Terms of ontologies and pathways by their ids.
 TERM_ID = re.compile(
-    r"(?:GO|HP|MP|DOID|CHEBI|UBERON|CL|R-[A-Z]{3}|WP|hsa|mmu|KEGG|path)[:\-_]?\d+|[A-Z]+:\d{4,}|path:[a-z]{2,4}\d{5}"
+    r"(?:GO|HP|MP|DOID|CHEBI|UBERON|CL|R-[A-Z]{3}|WP|KEGG)[:\-_]?\d+|[A-Z]+:\d{4,}|(?:path:)?(?:hsa|mmu|rno|ko|map)\d{5}|path:[a-z]{2,4}\d{5}"
 )
 
 
@@ -440,7 +451,10 @@ def begins_with_a_vector(path: PathLike) -> bool:
         return False
     name, *numbers = rows[0]
     counted = [[str(k) for k in range(start, start + len(numbers))] for start in (0, 1)]
-    return bool(numbers) and name != "" and not _is_number(name) and numbers not in counted
+    is_word = bool(
+        set(words_of(name).split("_")) & {*"gene genes symbol name id index ensembl protein node".split(), ""}
+    )
+    return bool(numbers) and name != "" and not _is_number(name) and not (is_word and numbers in counted)
 
 
 def _first_rows(path: Path) -> list[list[str]]:
@@ -503,6 +517,11 @@ def plain(column: object) -> str:
     return re.sub(r"[\s.\-()\[\]]+", "_", str(column).strip().lstrip("#").strip().rstrip(")]").lower())
 
 
+def words_of(column: object) -> str:
+    """Return a name as :func:`plain` does, splitting words as in ``"SymbolA"``, ``"fromNode"`` and ``"2:Gene1"``."""
+    return plain(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", re.sub(r"^\d+:", "", str(column))))
+
+
 def find_column(table: pd.DataFrame, names: Iterable[str], without: Iterable[object] = ()) -> str | None:
     """Return the table's column for the first of `names` (in the spelling of :func:`plain`) that it has; None if none.
 
@@ -545,6 +564,7 @@ def names_of(column: pd.Series, what: str) -> pd.Series:
         rows = ", ".join(map(str, empty.index[empty][:3]))
         raise ValueError(
             f"{int(empty.sum())} of {len(column)} rows have no name in column {column.name!r} ({what}), the first: {rows}. "
-            f"Leave them out, for example with `table.dropna(subset=[{column.name!r}])`."
+            f"Leave them out, for example with `table.dropna(subset=[{column.name!r}])`"
+            + ("." if missing.any() else " after `table = table.replace('', None)`.")
         )
     return names

@@ -502,7 +502,8 @@ def test_tables_of_edges_keep_their_further_columns(tmp_path):
     assert edges["weight"].tolist() == [1.0, -0.2]
     assert edges.attrs["source"] == "lab"
     assert edges.attrs["directed"] is True  # a regulator and its target
-    assert "directed" not in resources.from_table(table.rename(columns={"TF": "source"})).attrs
+    pairs = table.rename(columns={"TF": "gene1", "target": "gene2"})
+    assert "directed" not in resources.from_table(pairs).attrs
     assert resources.from_table(table, min_weight=0.5)["source"].tolist() == ["KLF1"]
     assert reported(pp.add_network, data(), resources.from_table(table, directed=True)).directed
     with pytest.raises(ValueError, match="No edge has a weight of min_weight=2"):

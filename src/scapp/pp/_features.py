@@ -16,11 +16,11 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from scapp import resources
-from scapp._annotations import read_annotations
+from scapp._annotations import named_columns, read_annotations
 from scapp._checked import checked
 from scapp._edge_columns import edge_ends
 from scapp._edges import read_edges
-from scapp._feature_tables import load_features, read_feature_table
+from scapp._feature_tables import holds_numbers, load_features, read_feature_table
 from scapp._gene_names import GeneMatcher, perturbed_genes_in
 from scapp._genes import shorten, writable
 from scapp._keys import Key
@@ -127,7 +127,8 @@ def add_gene_features(
         A *table*: numeric DataFrame indexed by gene; a csv, tsv or parquet file with the genes in the first column
         and numbers in the others; an npz file that holds one array of names and one of numbers, such as the
         embeddings of a language model; or an h5ad file, a folder of PIE, STRING's embeddings (h5) or DepMap's
-        ``CRISPRGeneEffect.csv``, as :func:`scapp.resources.read_embedding_table` reads them. Or *annotations* in any
+        ``CRISPRGeneEffect.csv``, as :func:`scapp.resources.read_embedding_table` reads them. Columns that by their names are
+        ids or positions of genes (``entrez_id``, ``start``) are left out, with a warning. Or *annotations* in any
         form that :func:`scapp.pp.similarity_network` accepts: a long table of genes and terms, a mapping from term to
         genes, or a GMT file. Or the edges of a *network* in any form that :func:`scapp.pp.add_network` accepts.
     key_added
@@ -241,7 +242,10 @@ def recognise_features(features: Any) -> Kind:
     if isinstance(features, pd.DataFrame):
         if edge_ends(features) is not None:
             return "network"
-        numeric = [pd.api.types.is_numeric_dtype(dtype) for dtype in features.dtypes]
+        numeric = [pd.api.types.is_numeric_dtype(features.dtypes.iloc[0])] if features.shape[1] else []
+        numeric += [holds_numbers(features.iloc[:, k]) for k in range(1, features.shape[1])]
+        if all(named_columns(features)) and not all(numeric[1:]):
+            return "annotations"
         if all(numeric) or (not numeric[0] and all(numeric[1:]) and len(numeric) > 1):
             return "table"
         if len(numeric) >= 2 and not numeric[0] and not numeric[1]:

@@ -156,8 +156,8 @@ def similarity_network(
     adata
         Annotated data, changed in place unless `copy`. Its genes, measured or not, are the nodes.
     annotations
-        Long table, or its path, whose first two columns are gene and term; mapping from term to genes; or the path of a
-        GMT file. Examples are gene sets, pathways, and direct annotations of the Gene Ontology with `parents`.
+        Long table of genes and terms, or its path, whose columns are found as by :func:`scapp.resources.from_table`;
+        mapping from term to genes; or the path of a GMT file. Examples are gene sets, pathways, and direct annotations of the Gene Ontology with `parents`.
     parents
         Long table, or its path, whose first two columns are child term and parent term; genes then also get the
         ancestors of their terms. Only the relations "is a" and "part of" are followed.

@@ -8,12 +8,12 @@ from collections import deque
 import numpy as np
 import pandas as pd
 
-from scapp._annotations import read_annotations, split_terms
+from scapp._annotations import annotated_rows, gene_and_term, named_columns, read_annotations, split_terms
 from scapp._checked import checked
 from scapp._download import RemoteFile, fetch, small_tables
 from scapp._edge_columns import edge_ends, matrix_as_edges, read_signs, split_names_of_edges, weight_column
-from scapp._edges import is_effects_table, members_column, read_edge_file, read_edges, table_of, unknown_ends
-from scapp._gene_names import kind_of, warn_of_dates
+from scapp._edges import is_effects_table, read_edge_file, read_edges, table_of, unknown_ends
+from scapp._gene_names import OF_GENES, kind_of, warn_of_dates
 from scapp._genes import shorten
 from scapp._provenance import check_columns, noted
 from scapp._tables import (
@@ -21,7 +21,6 @@ from scapp._tables import (
     check_column,
     check_single,
     existing_file,
-    find_column,
     is_path,
     is_term,
     names_of,
@@ -29,19 +28,10 @@ from scapp._tables import (
     open_text,
     read_table,
     to_number,
-    to_numbers,
     whole,
 )
 
 logger = logging.getLogger(__name__)
-
-# Columns of annotations by their usual names, in lower case.
-GENES = "gene gene_symbol symbol gene_name hgnc_symbol gene_id ensembl_id entrez protein".split()
-TERMS = """term go go_id goid go_term term_id pathway pathway_id pathway_name gene_set geneset set gs_name annotation category class
-    ontology_id kegg reactome complex module cluster family""".split()
-# Kinds of names that terms do not have.
-OF_GENES = {"STRING's protein ids", "Ensembl ids", "Entrez ids", "UniProt accessions"}
-OF_GENES |= {"Ensembl protein ids", "Ensembl transcript ids"}
 
 _HGNC = RemoteFile(
     "hgnc_complete_set.txt",
@@ -80,9 +70,10 @@ def from_table(
         all are one; signs are read from their columns. For a file without a header, give positions, counted from 0.
     gene, term
         Columns of annotations. The table is read as annotations if one of these is given, if its columns have the usual
-        names, or if it has no names, signs or weights of edges and two columns that share no entries. Without the usual
-        names, the first two columns are used, and logged. Several terms in one field (``"GO:0000001;GO:0000002"``) are
-        split.
+        names (those of BioMart, CellMarker, PanglaoDB, CORUM, UniProt and others are known), or if it has no names, signs or
+        weights of edges and two columns that share no entries. Columns without usual names are found by ids of terms
+        and genes in them; the choice is logged. Several terms in one field (``"GO:0000001;GO:0000002"``) are split;
+        rows without a term, or with the qualifier NOT, are left out.
     parents
         For annotations: table, or path, of narrower and broader terms for propagating annotations, as in
         :func:`scapp.pp.similarity_network`.
@@ -103,7 +94,8 @@ def from_table(
     ------
     ValueError
         If the file or a column is missing, the file is damaged or has no header, names or weights are missing, the
-        table may be a network whose ends cannot be identified, or nothing is left.
+        table may be a network whose ends cannot be identified, the columns of genes and terms cannot be told, or nothing is
+        left.
     TypeError
         If `table` has an unsupported type.
     """
@@ -122,7 +114,7 @@ def from_table(
     table = table.reset_index(drop=pd.api.types.is_numeric_dtype(table.index.dtype))
     table.attrs = attrs
     if annotated or (source is None and target is None and weight is None and _are_annotations(table)):
-        read = _annotations(table, gene, term, parents)
+        read = _annotations(table, gene, term, parents, from_file=path is not None)
         directed = None
     else:
         if parents is not None:
@@ -131,7 +123,7 @@ def from_table(
             )
         read, found = _edges(table, source, target, weight, min_weight)
         directed = True if directed is None and found else directed
-    warn_of_dates(pd.unique(read.iloc[:, :2].to_numpy().ravel()), "table")
+    warn_of_dates(pd.unique(read[["gene"] if "gene" in read else ["source", "target"]].to_numpy().ravel()), "table")
     origin = name or (path.name if path is not None else "")
     return noted(read, source=origin, licence=licence, version=version, path=path, directed=directed)
 
@@ -144,11 +136,13 @@ def _are_annotations(table: pd.DataFrame) -> bool:
         return True  # an error that says so
     if is_effects_table(table):
         raise ValueError(unknown_ends(table))
-    if find_column(table, GENES) is not None and find_column(table, TERMS) is not None:
+    if all(named_columns(table)):
         return True
     if weight_column(table) is not None or any(read_signs(table[column]) is not None for column in table.columns[2:]):
         return False
     _check_header(table)
+    if table.shape[1] > 2 and any(named_columns(table)):
+        return True
     one, other = (names_of(table.iloc[:, k], "name") for k in (0, 1))
     shared = set(one) & set(other)
     kinds = kind_of(list(one[:1000])), kind_of(list(other[:1000]))
@@ -189,30 +183,23 @@ def _edges(
 
 
 def _annotations(
-    table: pd.DataFrame, gene: str | None, term: str | None, parents: pd.DataFrame | PathLike | None
+    table: pd.DataFrame,
+    gene: str | None,
+    term: str | None,
+    parents: pd.DataFrame | PathLike | None,
+    *,
+    from_file: bool,
 ) -> pd.DataFrame:
     if table.shape[1] < 2:
         raise ValueError(f"A table needs two columns at least, found {', '.join(map(repr, table.columns)) or 'none'}.")
-    if gene is None and term is None:
-        named = find_column(table, GENES), find_column(table, TERMS)
-        members = members_column(table)
-        if members is not None:
-            gene, term = members, named[1]
-            if term in (None, members):  # the first column of text that tells the rows apart
-                others = (table[column] for column in table.columns if column != members)
-                texts = (column for column in others if not np.isfinite(to_numbers(column)).all())
-                term = next((column.name for column in texts if column.is_unique), None)
-        elif None not in named and named[0] != named[1]:
-            gene, term = named
-        else:
-            _check_header(table)
-            kinds = [kind_of([str(name) for name in table.iloc[:1000, k]]) for k in (0, 1)]
-            if kinds[1] and not kinds[0]:
-                gene, term = table.columns[1], table.columns[0]
-    gene = table.columns[0] if gene is None else check_column(table, gene, "gene")
-    term = next(c for c in table.columns if c != gene) if term is None else check_column(table, term, "term")
-    check_single(table, [gene, term])
+    given = [
+        None if column is None else check_column(table, column, what)
+        for column, what in ((gene, "gene"), (term, "term"))
+    ]
+    check_single(table, given)
+    gene, term = given if None not in given else gene_and_term(table, *given, from_file=from_file)
     logger.info("Read as annotations: genes from column %r, terms from column %r.", gene, term)
+    table = annotated_rows(table, term)
     names, terms = split_terms(names_of(table[gene], "gene"), names_of(table[term], "term"))
     pairs = pd.DataFrame({"gene": names, "term": terms})
     if pairs.empty:
