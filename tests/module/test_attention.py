@@ -25,6 +25,16 @@ def test_a_perturbation_never_sees_itself_in_training(screen):
     assert not torch.allclose(after[9], before[9])  # of the same module
 
 
+def test_a_single_never_sees_the_combinations_of_its_gene_in_training(pairs):
+    module = APPModule(pairs.inputs)
+    module.set_effects(pairs.lfc)
+    module.prepare()
+    attention = module.attention
+    holds = np.array([5 in genes for genes in pairs.inputs.perturbations])
+    assert holds.sum() > 1
+    assert attention.queries.hidden[5].numpy().tolist() == holds.tolist()
+
+
 def test_attention_lies_on_true_neighbours(singles_module):
     asked = [(g,) for g in range(32, 48)]
     found = singles_module.predict(asked, Wanted(std=False))

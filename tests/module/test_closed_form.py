@@ -195,3 +195,35 @@ def test_a_step_to_an_indefinite_kernel_does_not_end_the_training():
     torch.testing.assert_close(_closed_form._Inverse.apply(definite), torch.linalg.inv(definite))
     with pytest.raises(FloatingPointError, match="not finite"):
         _closed_form._Inverse.apply(torch.full((2, 2), torch.inf, dtype=torch.float64))
+
+
+def with_rows(screen: Screen, kept) -> Screen:
+    """The screen with those perturbations of which `kept` says so."""
+    rows = [i for i, genes in enumerate(screen.inputs.perturbations) if kept(i, genes)]
+    labels, sets = ([values[i] for i in rows] for values in (screen.inputs.labels, screen.inputs.perturbations))
+    return screen._replace(
+        inputs=dataclasses.replace(screen.inputs, labels=labels, perturbations=sets), lfc=screen.lfc[rows]
+    )
+
+
+@pytest.mark.parametrize("n_pairs", [3, 30])
+def test_pairs_do_not_change_what_is_predicted_for_genes_in_none_of_them(pairs, n_pairs):
+    asked = [(30,), (41,)]
+    found, expected = (
+        fit(with_rows(pairs, lambda i, _, n=n: i < 24 + n), attention=False).predict(asked, Wanted(attention=False))
+        for n in (n_pairs, 0)
+    )
+    torch.testing.assert_close(found.lfc, expected.lfc)
+    torch.testing.assert_close(found.std, expected.std)
+
+
+def test_similar_genes_count_as_one_combination_for_a_gene_that_was_not_perturbed_alone(pairs):
+    hidden = 7
+    screen = with_rows(pairs, lambda _, genes: genes != (hidden,))
+    n = sum(hidden in genes for genes in screen.inputs.perturbations)
+    assert n > 0
+    module = fit(screen, attention=False)
+    form, kernel = module._alike([hidden])
+    own = module.closed_form.predict(module.closed_form.to_training(module.asked([(hidden,)])))
+    expected = (n * own + form.predict(kernel)) / (n + 1)
+    np.testing.assert_allclose(predicted(module, [(hidden,)]), expected)

@@ -105,10 +105,10 @@ def test_too_few_singles_for_main_effects_of_their_own_are_explained_as_well(scr
 
 
 def test_values_of_the_closed_form_are_the_measured_effects(screen, model):
-    gene, single, unseen = screen.effects.var_names[3], screen.singles[0], screen.unseen[0]
+    gene, single, pair = screen.effects.var_names[3], screen.singles[0], "+".join(screen.singles[:2])
     measured = screen.effects[:, gene].layers["lfc"].ravel()
     measured = dict(zip(screen.effects.obs_names, measured, strict=True))
-    for perturbation in (single, unseen):
+    for perturbation in (single, pair):
         table = scapp.tl.explain(model, perturbation, gene)
         closed = table[table["term"] == "closed form"]
         assert set(closed["source"]) == {"training perturbation"}

@@ -18,7 +18,7 @@ from scapp.module._base import BATCH, Contribution, Descent, EffectModule, Input
 from scapp.module._calibration import Calibration
 from scapp.module._closed_form import MAX_LEARNED_FROM, ClosedForm, even_choice, order_of
 from scapp.module._evidence import Evidence, Genes, genes_of, membership
-from scapp.module._kernel import MIN_COMBINATIONS, Asked
+from scapp.module._kernel import MIN_COMBINATIONS, MIN_SINGLES, Asked
 from scapp.module._posterior import Posterior
 
 # L-BFGS steps per epoch. The attentions of the folds only serve to estimate how well the attention predicts left-out
@@ -33,8 +33,10 @@ class APPModule(EffectModule):
     """Combine a closed form (:class:`ClosedForm`) and an attention (:class:`MeasuredAttention`) by one learned share.
 
     The effect of a gene that was not perturbed alone is a weighted mean of the two predictions, in which the share is the
-    weight of the attention; combinations use the result. All scalars are learned on leave-one-out residuals, from fixed
-    starting values.
+    weight of the attention; combinations use the result. If the screen has combinations, the closed form of such a gene
+    has seen the singles only: combinations say how effects add up, and singles say which genes are alike. If the gene
+    occurs in n combinations, this counts as much as one more, and the closed form of all has the rest. All scalars are
+    learned on leave-one-out residuals, from fixed starting values.
 
     Parameters
     ----------
@@ -55,6 +57,10 @@ class APPModule(EffectModule):
         self.closed_form = ClosedForm(self.evidence, self.perturbations, inputs.n_measured)
         self.attention = MeasuredAttention(self.evidence.n_sources, self.perturbations, inputs.n_measured)
         self.genes = self.closed_form.genes  # perturbed in training, in the order of the similarities
+        singles = [genes for genes in self.perturbations if len(genes) == 1]
+        self.singles_form = None
+        if closed_form and self.closed_form.has_combinations and len(singles) >= MIN_SINGLES:
+            self.singles_form = ClosedForm(self.evidence, singles, inputs.n_measured)
         self.single_calibration = Calibration(inputs.n_measured)
         self.combination_calibration = Calibration(inputs.n_measured)
         self.register_buffer("share", torch.zeros((), dtype=torch.float64))
@@ -106,7 +112,14 @@ class APPModule(EffectModule):
         self.closed_form.set_effects(self.targets, **self.known_noise())
         self.closed_form.prepare(learned_from, order)
         self.attention.set_effects(self.targets, order)
-        self._descents = [Descent(self.closed_form, self.closed_form.loss, CLOSED_FORM_STEPS)]
+        if self.singles_form is not None:
+            rows = list(self.single_row.values())
+            noise = self.known_noise()
+            noise["row_noise"] = noise["row_noise"] if noise["row_noise"] is None else noise["row_noise"][rows]
+            self.singles_form.set_effects(self.targets[rows], **noise)
+            alone = [labels[row] for row in rows]
+            self.singles_form.prepare(even_choice(alone, MAX_LEARNED_FROM), order_of(alone))
+        self._descents = self._closed_descents()
         if self.uses_attention:
             attention = self.attention
             attention.prepare(learned_from, order, self.closed_form.similarities, self.targets)
@@ -125,27 +138,34 @@ class APPModule(EffectModule):
             "gene_noise": self.gene_noise if of_genes else None,
         }
 
+    @property
+    def _forms(self) -> list[ClosedForm]:
+        return [form for form in (self.closed_form, self.singles_form) if form is not None]
+
+    def _closed_descents(self) -> list[Descent]:
+        return [Descent(form, form.loss, CLOSED_FORM_STEPS) for form in self._forms]
+
     def step(self) -> dict[str, float]:
         """Run the optimiser steps of one epoch; return the leave-one-out losses before them."""
         losses = [descent.step() for descent in self._descents]
-        return dict(zip(["closed_form", "attention"], losses, strict=False))
+        names = ["closed_form", "singles"][: len(self._forms)] + ["attention"]
+        return dict(zip(names, losses, strict=False))
 
     def reweigh(self) -> None:
         """Reweight the perturbations by their residuals, and restart the optimisers."""
-        self.closed_form.reweigh()
-        self._descents[0] = Descent(self.closed_form, self.closed_form.loss, CLOSED_FORM_STEPS)
+        for form in self._forms:
+            form.reweigh()
+        self._descents[: len(self._forms)] = self._closed_descents()
 
     @torch.no_grad()
     def finish(self) -> None:
         """Solve the closed form for all training perturbations, and choose the share of the attention."""
+        for form in self._forms:
+            form.solve()
         closed = self.closed_form
-        closed.solve()
         self.attention.leverage = closed.leverage()
         rows = self._learned_from
-        residual = closed.left_out_with(closed.penalty, rows)
-        variance = closed.left_out_variance(rows)
-        singles, residual_of_singles, variance_of_singles = closed.singles_left_out(rows)
-        residual[singles], variance[singles] = residual_of_singles, variance_of_singles
+        residual, variance = self.left_out(rows)
         targets = self.targets[rows].double()
         predicted = targets - residual
         self.share.fill_(0.0 if self.uses_closed_form else 1.0)
@@ -170,6 +190,20 @@ class APPModule(EffectModule):
         self._keep_own_measurements()
         for name in ("_folds", "_learned_from", "_descents"):
             self.__dict__.pop(name, None)
+
+    @torch.no_grad()
+    def left_out(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the closed form's leave-one-out residuals of training perturbations and their variances, (n_rows, n_measured).
+
+        If the screen has combinations, a single is left out as if its gene occurred in none of them.
+        """
+        closed, form = self.closed_form, self.singles_form
+        residual, variance = closed.left_out_with(closed.penalty, rows), closed.left_out_variance(rows)
+        if form is not None:
+            alone = ~torch.as_tensor(closed.is_combination)[rows]
+            of = torch.searchsorted(torch.as_tensor(list(self.single_row.values())), rows[alone])
+            residual[alone], variance[alone] = form.left_out_with(form.penalty, of), form.left_out_variance(of)
+        return residual, variance
 
     def _keep_own_measurements(self) -> None:
         """Choose how far the prediction of each training perturbation moves towards its own measurement.
@@ -197,7 +231,8 @@ class APPModule(EffectModule):
         """Return twice the typical noise of a measured value; larger values count as changes."""
         if self.noise_known[1]:
             return 2 * (self.gene_noise.median() * self.row_noise.median()).sqrt()
-        closed, scale = self.closed_form, self.single_calibration.scale
+        closed = self.singles_form or self.closed_form  # the form whose errors the calibration scales
+        scale = self.single_calibration.scale
         noise = closed.noise().median() * closed.penalty
         # At larger penalties the prediction is the centre, and the penalty no longer reflects the noise.
         told = closed.penalty < 1e3
@@ -244,10 +279,10 @@ class APPModule(EffectModule):
         kernel = self.closed_form.to_training(asked)
         lfc = self.closed_form.predict(kernel)
         attended = [k for k, node in enumerate(asked.genes) if self._is_attended(node)]
-        blends = bool(attended) and float(self.share) > 0
         shows_attention = wanted.attention and self.uses_attention
+        blends = bool(attended) and float(self.share) > 0
         attention = self.attention.of_genes(asked.genes, asked.similarities) if blends or shows_attention else None
-        if blends:
+        if attended and (blends or self.singles_form is not None):
             lfc = self._blend(lfc, asked, attended, attention)
         own, share, measured, noise = self._own(perturbations)
         lfc[own] = torch.lerp(lfc[own], measured, share)
@@ -274,8 +309,14 @@ class APPModule(EffectModule):
         combined, known = sizes > 1, torch.as_tensor([self.single_row.keys() >= set(p) for p in perturbations])
         within = torch.as_tensor(self.evidence.within(perturbations))
         profiles = closed.summed_profiles(asked) if closed.has_combinations else None
-        prior = closed.variance(sizes, within, profiles, guessed=~combined & ~known)
+        prior = closed.variance(sizes, within, profiles)
         variance = closed.posterior_variance(kernel, prior, closed.new_noise(perturbations))
+        form, rows = self.singles_form, (~combined & ~known).nonzero()[:, 0].tolist()
+        if form is not None and rows:
+            alone = [perturbations[k] for k in rows]
+            prior = form.variance(sizes[rows], within[:, rows], None)
+            kernel = self._alike(genes[0] for genes in alone)[1]
+            variance[rows] = form.posterior_variance(kernel, prior, form.new_noise(alone))
         std = torch.empty_like(lfc)
         for rows, calibration in self._calibrations(combined):
             std[rows] = calibration.std(lfc[rows], variance[rows])
@@ -287,7 +328,7 @@ class APPModule(EffectModule):
         change = None
         if threshold is not None:
             change = torch.empty_like(lfc)
-            for rows, calibration in self._calibrations(combined & known):  # guesses err like single genes
+            for rows, calibration in self._calibrations(combined):
                 change[rows] = calibration.change(lfc[rows], std[rows], threshold)
         return std, change
 
@@ -304,6 +345,12 @@ class APPModule(EffectModule):
         factor = float(self.closed_form.log_factor.exp())
         return factor**2 * torch.as_tensor(membership(guessed, genes_of(guessed)) @ alone.square().numpy())
 
+    def _alike(self, genes: Iterable[int]) -> tuple[ClosedForm, Tensor]:
+        """Return the closed form that predicts genes from similar ones, and its kernel between them and the training."""
+        asked, form = self._alone(genes), self.singles_form or self.closed_form
+        columns = np.searchsorted(self.genes, form.genes)
+        return form, form.to_training(asked._replace(similarities=asked.similarities[:, :, columns]))
+
     def _is_attended(self, node: int) -> bool:
         """Return whether attention predicts a gene: if it was not perturbed alone, or if there is no closed form."""
         return not self.uses_closed_form or node not in self.single_row
@@ -314,23 +361,33 @@ class APPModule(EffectModule):
             return 1.0
         return float(self.closed_form.log_factor.exp()) if self.uses_closed_form else self.attention.factor
 
-    def _blend(self, lfc: Tensor, asked: Asked, attended: list[int], attention: Tensor) -> Tensor:
-        """Give the attention its share in the effects of single genes, and use these effects in combinations."""
-        apart = self.attention.predict(attention[:, attended])
+    def _blend(self, lfc: Tensor, asked: Asked, attended: list[int], attention: Tensor | None) -> Tensor:
+        """Predict the effects of genes that were not perturbed alone, and use these effects in combinations."""
+        genes = [asked.genes[k] for k in attended]
         holds = membership(asked.perturbations, asked.genes)[:, attended]
         spread = sparse.diags([self._unit(len(p)) for p in asked.perturbations]) @ holds
+        apart = None if attention is None else self.attention.predict(attention[:, attended])
         if not self.uses_closed_form:
             return torch.as_tensor(spread @ apart.numpy())
         # If a gene alone is among the perturbations, its closed-form prediction is already there.
-        within = torch.empty_like(apart)
         row_of = single_rows(asked.perturbations)
-        genes = [asked.genes[k] for k in attended]
+        within = torch.empty(len(genes), lfc.shape[1], dtype=torch.float64)
         there = [i for i, gene in enumerate(genes) if gene in row_of]
         within[there] = lfc[[row_of[genes[i]] for i in there]]
         rest = [i for i, gene in enumerate(genes) if gene not in row_of]
         if rest:
             within[rest] = self.closed_form.predict(self.closed_form.to_training(self._alone(genes[i] for i in rest)))
-        return lfc + float(self.share) * torch.as_tensor(spread @ (apart - within).numpy())
+        form, kernel = self._alike(genes)
+        found = form.predict(kernel)
+        if apart is not None:
+            found = torch.lerp(found, apart, self.share)
+        spread = spread @ sparse.diags(self._weight_of_alike(genes))
+        return lfc + torch.as_tensor(spread @ (found - within).numpy())
+
+    def _weight_of_alike(self, genes: Sequence[int]) -> NDArray[np.float64]:
+        """Return how much similar genes count in the effects of genes not perturbed alone: as much as one combination with the gene."""
+        n_combinations = dict(zip(self.genes, np.asarray(self.closed_form.holds.sum(axis=0)).ravel(), strict=True))
+        return np.array([1 / (1 + n_combinations.get(gene, 0)) for gene in genes])
 
     def _alone(self, genes: Iterable[int]) -> Asked:
         return self.asked([(gene,) for gene in genes])
@@ -423,20 +480,26 @@ class APPModule(EffectModule):
         weight = torch.zeros(len(rows), dtype=torch.float64)
         if self.uses_closed_form:
             weight = closed.influence(closed.to_training(self.asked([perturbation])), gene)[0]
-        share = float(self.share) * self._unit(len(perturbation))
+        share, unit = float(self.share), self._unit(len(perturbation))
         attended = [node for node in sorted(perturbation) if self._is_attended(node)]
-        if share > 0 and attended:
+        if attended and (share > 0 or self.singles_form is not None):
             alone = self._alone(attended)
+            of_alike = torch.full((len(attended),), unit, dtype=torch.float64)
+            if self.uses_closed_form:
+                of_alike *= torch.as_tensor(self._weight_of_alike(attended))
+                weight = weight - of_alike @ closed.influence(closed.to_training(alone), gene)
+                form, kernel = self._alike(attended)
+                known = [self._row_of[genes] for genes in form.perturbations]
+                weight[known] += (1 - share) * of_alike @ form.influence(kernel, gene)
+        if attended and share > 0:
+            of_alike = (1 - own) * share * of_alike
             attention = self.attention.of_genes(attended, alone.similarities)
             added, centre = self.attention.contributions(attention, gene)
             # The value of a perturbation is its contribution at full attention.
-            part = (1 - own) * share * self.attention.mean_attention(attention).sum(0)
+            part = of_alike @ self.attention.mean_attention(attention)
             part = torch.where(part > 0, part, torch.ones_like(part))
-            parts.append(Contribution("attention", rows, part, (1 - own) * share * added.sum(0) / part))
-            constant = torch.tensor([(1 - own) * share * len(attended)], dtype=torch.float64)
-            parts.append(Contribution("centre", [], constant, centre[None]))
-            if self.uses_closed_form:
-                weight = weight - share * closed.influence(closed.to_training(alone), gene).sum(0)
+            parts.append(Contribution("attention", rows, part, of_alike @ added / part))
+            parts.append(Contribution("centre", [], of_alike.sum()[None], centre[None]))
         if self.uses_closed_form or not parts:
             parts.insert(0, Contribution("closed form", rows, (1 - own) * weight, value))
         if row is not None and own > 0:
@@ -488,7 +551,8 @@ class APPModule(EffectModule):
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
         """Load weights, and clear everything that was looked up or computed before."""
         self._forget_similarities()
-        self.closed_form._coefficients = None
+        for form in self._forms:
+            form._coefficients = None
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
 

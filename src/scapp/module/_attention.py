@@ -266,7 +266,9 @@ class MeasuredAttention(Half):
         columns = np.searchsorted(self.genes, [gene for _, gene in queries])
         self.asked = asked
         features = self.features([gene for _, gene in queries], similarities[:, columns], rows)
-        hidden = torch.zeros(len(queries), len(rows), dtype=torch.bool)
+        # A single is predicted as if its gene had not been perturbed at all; a combination, as if it had not been measured.
+        holds = torch.as_tensor(self.holds[rows][:, columns].toarray() > 0).T
+        hidden = holds & ~torch.as_tensor(self.is_combination[[row for row, _ in queries]])[:, None]
         hidden[torch.arange(len(queries)), torch.as_tensor([position[int(row)] for row, _ in queries])] = True
         at = {int(row): k for k, row in enumerate(asked)}
         mean = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from scapp.module._evidence import Evidence, Genes, eigh
-from scapp.module._kernel import MIN_SINGLES, Asked, PerturbationKernel, scalar
+from scapp.module._kernel import Asked, PerturbationKernel, scalar
 
 # Multipliers of the penalty to choose from for each gene, and how strongly its choice is shrunk towards that of all
 # genes, in units of its own evidence: more with few perturbations, and more if its noise is known.
@@ -274,46 +273,6 @@ class ClosedForm(PerturbationKernel):
     def influence(self, kernel: Tensor, gene: int) -> Tensor:
         """Return the weight of each training effect in the prediction of one gene, shape (n, n_training)."""
         return (kernel @ self.vectors / (self.values + self.penalty[gene])) @ self.vectors.T
-
-    @torch.no_grad()
-    def singles_left_out(self, among: Tensor) -> tuple[list[int], Tensor, Tensor]:
-        """Predict singles among training perturbations as if their genes had not been perturbed alone, if profiles are used.
-
-        The profile of each single is guessed from similar genes, and its row is left out of the solution.
-
-        Returns
-        -------
-        The positions of the singles in `among`, their residuals, and the variances of these as in
-        :meth:`posterior_variance`, both of shape (n_singles, n_measured). Empty if profiles are not used, because `solve`
-        then truly leaves singles out.
-        """
-        if not self.has_combinations or len(self.single_row) < MIN_SINGLES:
-            return [], self.lfc[:0], self.lfc[:0]
-        everything = list(self.single_row.values())
-        position = {row: k for k, row in enumerate(among.tolist())}
-        kept = [k for k, row in enumerate(everything) if row in position]
-        guessed = self.guessed_profiles()[kept]
-        rows = [everything[k] for k in kept]
-        columns = np.searchsorted(self.genes, [self.perturbations[row][0] for row in rows])
-        parts = self.parts(Asked([self.perturbations[row] for row in rows], self.genes, self.similarities))
-        x = self.summed_profiles(Asked(self.perturbations, self.genes, self.similarities))
-        # Combinations with this gene use its profile, so in them the guess replaces it too.
-        holds = torch.as_tensor(np.asarray(self.holds[:, columns].toarray())).T
-        inner = guessed @ x.T + holds * ((guessed - self.profiles[kept]) * guessed).sum(1)[:, None]
-        kernel = self.kernel(replace(parts, profiles=inner / self.units[0]))
-        kernel[torch.arange(len(rows)), rows] = 0
-        shrunk = 1 / (self.values[:, None] + self.penalty)
-        through, own = kernel @ self.vectors, self.vectors[rows]
-        diagonal = own.square() @ shrunk
-        cross = (through * own) @ shrunk
-        solution = self.vectors @ (self.projected * shrunk)
-        residual = self.lfc[rows] - kernel @ solution + cross * solution[rows] / diagonal
-        explained = through.square() @ shrunk - cross.square() / diagonal
-        one = torch.ones(len(rows), dtype=torch.float64)
-        within = torch.as_tensor(self.similarities[:, columns, columns].astype(np.float64))
-        prior = self.variance(one, within, guessed, guessed=one > 0)
-        variance = (prior[:, None] - explained).clamp_min(1e-9) + self.noise()[rows, None] * self.penalty
-        return [position[row] for row in rows], residual, variance
 
 
 def even_choice(labels: Sequence[str], n: int) -> list[int]:

@@ -69,7 +69,6 @@ class PerturbationKernel(Half):
     profile_weights: Tensor
     profile_mean: Tensor
     units: Tensor
-    guess_error: Tensor
 
     def __init__(self, evidence: Evidence, perturbations: Sequence[Genes], n_measured: int):
         super().__init__(evidence.n_sources, perturbations, n_measured)
@@ -85,7 +84,6 @@ class PerturbationKernel(Half):
             self.register_buffer(name, torch.zeros(n_singles, n_measured, dtype=torch.float64))
         self.register_buffer("profile_mean", torch.ones(n_measured, dtype=torch.float64))
         self.register_buffer("units", torch.ones(3, dtype=torch.float64))
-        self.register_buffer("guess_error", torch.zeros((), dtype=torch.float64))
 
     @cached_property
     def similarities(self) -> NDArray[np.floating]:
@@ -108,7 +106,6 @@ class PerturbationKernel(Half):
         self.profile_mean = singles.mean(0)
         near = self.similarities_of_singles()
         self.profile_weights = torch.linalg.solve(near + torch.eye(len(rows)), singles - self.profile_mean)
-        self.guess_error.copy_((self.profiles - self.guessed_profiles()).square().sum(1).mean())
         x = self.summed_profiles(Asked(self.perturbations, self.genes, self.similarities))
         combined = x[torch.as_tensor(self.is_combination)]
         distance = _squared_distances(combined, combined)
@@ -129,12 +126,6 @@ class PerturbationKernel(Half):
         if not self.n_sources:
             return torch.zeros(found.shape[1], len(columns), dtype=torch.float64)
         return torch.as_tensor(found[:, :, columns].mean(0, dtype=np.float64))
-
-    def guessed_profiles(self) -> Tensor:
-        """Return the profile of each single as guessed from the other singles, shape (n_singles, n_measured)."""
-        singles = self.lfc[list(self.single_row.values())]
-        inverse = torch.linalg.inv(self.similarities_of_singles() + torch.eye(len(singles)))
-        return singles - self.profile_weights / inverse.diagonal()[:, None]
 
     def summed_profiles(self, asked: Asked) -> Tensor:
         """Return the summed profiles of each perturbation, shape (n, n_measured)."""
@@ -207,7 +198,7 @@ class PerturbationKernel(Half):
         return found
 
     @torch.no_grad()
-    def variance(self, sizes: Tensor, within: Tensor, profiles: Tensor | None, *, guessed: Tensor) -> Tensor:
+    def variance(self, sizes: Tensor, within: Tensor, profiles: Tensor | None) -> Tensor:
         """Return the prior variance K(P, P) of each perturbation.
 
         Parameters
@@ -218,16 +209,11 @@ class PerturbationKernel(Half):
             Sums of the similarities among the genes of each perturbation, by source, shape (n_sources, n).
         profiles
             Summed profiles, shape (n, n_measured); None if there are too few combinations.
-        guessed
-            Mask of single genes that were not perturbed alone, shape (n,). Their profiles are guesses, whose mean squared
-            error adds to the variance.
         """
         a, b = self.log_additive.exp(), self.log_combined.exp()
         combined = (sizes > 1).double()
         total = a[0] * sizes**2 + a[1] * sizes + a[2:] @ within
-        length = guessed * self.guess_error
-        if profiles is not None:
-            length = length + profiles.square().sum(1)
+        length = torch.zeros(()) if profiles is None else profiles.square().sum(1)
         if self.has_combinations:
             total = total + self.log_profiles.exp() * length / self.units[0]
         total = total * torch.where(combined > 0, self.log_factor.exp() ** 2, 1.0)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from scapp.module._base import BATCH
+from scapp.module._base import BATCH, Wanted
 from scapp.module._evidence import Genes
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ class Posterior:
 
     The closed form is a Gaussian process: the errors of predicting P and Q have the covariance
     :math:`a\,(K(P, Q) - K_P (K + \lambda D)^{-1} K_Q)`, and a measurement has the noise :math:`a \lambda d`
-    :cite:p:`Rasmussen2006`. The amplitude a, the mean squared signal of the genes, converts them to squared
-    log-fold-changes.
+    :cite:p:`Rasmussen2006`. The amplitude a converts them to squared log-fold-changes, so that new measurements differ from
+    predictions as much as their standard deviations say.
 
     Attributes
     ----------
@@ -36,10 +36,14 @@ class Posterior:
         self._module, self._perturbations = module, list(perturbations)
         penalty = closed.penalty.clamp(max=1e3)
         self._penalty = float(penalty.median())
-        self._amplitude = float(module.single_calibration.scale.square().mean())
         kernel = closed.to_training(module.asked(perturbations))
         self._half = (kernel @ closed.vectors) / (closed.values + self._penalty).sqrt()
-        self.noise = (self._amplitude * self._penalty * closed.new_noise(perturbations)).numpy()
+        noise = (self._penalty * closed.new_noise(perturbations)).numpy()
+        self._amplitude = 1.0
+        some = np.arange(len(noise))[:: -(-len(noise) // BATCH)]
+        std = module.predict([self._perturbations[i] for i in some], Wanted(attention=False)).std
+        self._amplitude = float(std.square().mean()) / float((self.variance(some) + noise[some]).mean())
+        self.noise = self._amplitude * noise
 
     @torch.no_grad()
     def covariance(self, a: NDArray[np.intp], b: NDArray[np.intp]) -> NDArray[np.float64]:

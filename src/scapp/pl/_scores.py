@@ -29,6 +29,7 @@ METRICS = {"l2": "L2 distance to the observed effect", "pearson_delta": "Pearson
 LOSSES = {
     "train_loss": ("mean", Color.BLUE, "--"),
     "leave_one_out_closed_form": ("closed form", Color.VERMILION, "-"),
+    "leave_one_out_singles": ("closed form of the singles", Color.ORANGE, "-"),
     "leave_one_out_attention": ("attention", Color.GREEN, "-"),
 }
 

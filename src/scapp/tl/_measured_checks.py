@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -143,11 +142,7 @@ def left_out(module: APPModule, halves: list[MeasuredAttention]) -> tuple[NDArra
     asked = torch.as_tensor(first.asked)
     attended = torch.stack([half.left_out() for half in halves])[first.fold, torch.arange(len(asked))]
     if module.uses_closed_form:
-        closed = copy.deepcopy(module.closed_form)
-        closed.set_effects(lfc, **module.known_noise())
-        residual = closed.left_out_with(closed.penalty, asked)
-        singles, of_singles, _ = closed.singles_left_out(asked)
-        residual[singles] = of_singles
+        residual, _ = module.left_out(asked)
         without = lfc[asked] - residual
     else:
         share = torch.stack([torch.sigmoid(half.centre_share) for half in halves])[first.fold]
