@@ -48,7 +48,7 @@ def build(baseline):
         return baseline(pd.DataFrame(known, index=list("ABCD")), n_components=3)
     if baseline in (baselines.KernelRidge, baselines.NearestPerturbation):
         table = pd.DataFrame(known @ known.T, index=list("ABCD"), columns=list("ABCD"))
-        return baseline(networks_key=None, similarities=table)
+        return baseline(network_key=None, similarities=table)
     return baseline()
 
 

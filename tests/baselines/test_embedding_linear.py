@@ -155,7 +155,7 @@ def test_tables_of_other_names_are_refused_with_both_examples(effects):
             "missing or infinite, in the genes g1",
         ),
         (lambda E: E.reset_index(drop=True), {}, "must be indexed by gene"),
-        (lambda E: E.assign(name="text"), {}, "must hold numbers"),
+        (lambda E: E.assign(words="text"), {}, "must hold numbers"),
     ],
 )
 def test_bad_options_and_tables_are_refused(spoil, options, message):

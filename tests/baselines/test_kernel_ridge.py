@@ -70,10 +70,10 @@ def test_every_kind_of_similarity_enters_the_formula_as_described(effects):
     asked = ["E", "B", "F+A"]
     for options, expected in (
         ({}, of_network),
-        ({"networks_key": None, "features_key": "go"}, of_features),
-        ({"networks_key": None, "similarities": table}, table.to_numpy()),
-        ({"networks_key": None, "similarity_key": ["text"]}, effects.varp["text"]),
-        ({"features_key": ["go"], "similarity_key": "text", "similarities": [table]}, kernel),
+        ({"network_key": None, "gene_features_key": "go"}, of_features),
+        ({"network_key": None, "similarities": table}, table.to_numpy()),
+        ({"network_key": None, "similarity_key": ["text"]}, effects.varp["text"]),
+        ({"gene_features_key": ["go"], "similarity_key": "text", "similarities": [table]}, kernel),
     ):
         model = baselines.KernelRidge(ridge=0.7, restart=0.3, **options).fit(effects)
         got = model.predict(asked).layers["predicted_lfc"]
@@ -83,9 +83,9 @@ def test_every_kind_of_similarity_enters_the_formula_as_described(effects):
 
 def test_a_table_may_hold_other_genes_in_another_order_and_ensembl_effects_need_none_of_its_own(effects):
     table = similarity(genes=[*GENES, "X", "Y"])
-    expected = baselines.KernelRidge(networks_key=None, similarities=table).fit(effects).predict(["E", "X"])
+    expected = baselines.KernelRidge(network_key=None, similarities=table).fit(effects).predict(["E", "X"])
     shuffled = table.loc[list("YHGXFEDCBA"), list("ABYCDEFXGH")]
-    got = baselines.KernelRidge(networks_key=None, similarities=shuffled).fit(effects).predict(["E", "X"])
+    got = baselines.KernelRidge(network_key=None, similarities=shuffled).fit(effects).predict(["E", "X"])
     np.testing.assert_allclose(got.layers["predicted_lfc"], expected.layers["predicted_lfc"], rtol=1e-5, atol=1e-6)
 
 
@@ -101,7 +101,7 @@ def test_the_penalty_has_the_least_leave_one_out_error(effects):
         layers={"lfc": lfc},
     )
     table = pd.DataFrame(cosine(vectors), index=genes, columns=genes)
-    model = baselines.KernelRidge(networks_key=None, similarities=table)
+    model = baselines.KernelRidge(network_key=None, similarities=table)
     assert model.ridge is None
     chosen = model.fit(adata).ridge
     deviations = lfc - lfc.mean(axis=0)
@@ -124,14 +124,14 @@ def test_planted_effects_of_similar_genes_are_predicted():
     adata = scapp.pp.add_unmeasured_genes(adata, control=None)
     scapp.pp.add_gene_features(adata, pd.DataFrame(vectors, index=genes), key_added="known", control=None)
     train = adata[:60].copy()
-    got = baselines.KernelRidge(networks_key=None, features_key="known").fit(train).predict(genes[60:])
+    got = baselines.KernelRidge(network_key=None, gene_features_key="known").fit(train).predict(genes[60:])
     error = np.linalg.norm(got.layers["predicted_lfc"][:, :50] - lfc[60:], axis=1).mean()
     # The mean of the training perturbations is taken as it is, so a little is left.
     assert error < 0.25 * np.linalg.norm(lfc[60:] - lfc[:60].mean(axis=0), axis=1).mean()
 
 
 def test_genes_of_which_nothing_is_known_are_named_and_fall_back_to_the_mean(effects):
-    model = baselines.KernelRidge(networks_key=None, similarities=similarity(genes=list("ABE")))
+    model = baselines.KernelRidge(network_key=None, similarities=similarity(genes=list("ABE")))
     with pytest.warns(UserWarning, match="about 2 of the 4 perturbed genes: C, D.*mean only") as caught:
         model.fit(effects)
     assert caught[0].filename == __file__
@@ -147,25 +147,25 @@ def test_genes_without_edges_or_features_are_unknown(effects):
     with pytest.warns(UserWarning, match=r"1 perturbed gene\(s\): G\."):
         baselines.KernelRidge().fit(effects).predict(["G", "F"])
     with pytest.warns(UserWarning, match=r"1 perturbed gene\(s\): H\."):
-        baselines.KernelRidge(networks_key=None, features_key="go").fit(effects).predict(["G", "H"])
+        baselines.KernelRidge(network_key=None, gene_features_key="go").fit(effects).predict(["G", "H"])
 
 
 def test_nothing_known_about_any_perturbed_gene_is_refused(effects):
     with pytest.raises(ValueError, match="any of the 4 perturbed genes: A, B, C, D.*hold X, Y.*add_unmeasured_genes"):
-        baselines.KernelRidge(networks_key=None, similarities=similarity(genes=["X", "Y"])).fit(effects)
+        baselines.KernelRidge(network_key=None, similarities=similarity(genes=["X", "Y"])).fit(effects)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"networks_key": "string"}, r"effects.varp has no 'string'; it holds 'network'.*scapp.pp.add_network"),
-        ({"features_key": "text"}, r"effects.varm has no 'text'; it holds 'go'.*add_gene_features"),
+        ({"network_key": "string"}, r"effects.varp has no 'string'; it holds 'network'.*scapp.pp.add_network"),
+        ({"gene_features_key": "text"}, r"effects.varm has no 'text'; it holds 'go'.*add_gene_features"),
         ({"similarity_key": "text"}, r"effects.varp has no 'text'"),
-        ({"similarity_key": "directed"}, "must be symmetric.*networks_key"),
+        ({"similarity_key": "directed"}, "must be symmetric.*network_key"),
         ({"similarity_key": "missing"}, "1 similarities of effects.varp\\['missing'\\] are NaN"),
-        ({"similarity_key": "negative"}, "no kernel.*negative eigenvalue.*networks_key"),
-        ({"features_key": "spoilt"}, "1 values of effects.varm\\['spoilt'\\] are missing or infinite"),
-        ({"networks_key": "missing"}, "effects.varp\\['missing'\\] holds weights that are NaN"),
+        ({"similarity_key": "negative"}, "no kernel.*negative eigenvalue.*network_key"),
+        ({"gene_features_key": "spoilt"}, "1 values of effects.varm\\['spoilt'\\] are missing or infinite"),
+        ({"network_key": "missing"}, "effects.varp\\['missing'\\] holds weights that are NaN"),
     ],
 )
 def test_what_effects_do_not_hold_or_hold_wrongly_is_refused(effects, options, message):
@@ -188,7 +188,7 @@ def test_bad_options_and_tables_are_refused():
     with pytest.raises(ValueError, match="restart must be a probability"):
         baselines.KernelRidge(restart=0)
     with pytest.raises(ValueError, match="needs to know which genes are similar"):
-        baselines.KernelRidge(networks_key=None)
+        baselines.KernelRidge(network_key=None)
     with pytest.raises(TypeError, match="must be DataFrames.*ndarray"):
         baselines.KernelRidge(similarities=[table.to_numpy()])
     with pytest.raises(ValueError, match="same genes as index and columns.*7 rows.*8 columns"):

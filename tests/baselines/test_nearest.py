@@ -37,7 +37,7 @@ def make(labels: list[str]) -> ad.AnnData:
 
 
 def predicted(effects: ad.AnnData, asked: list[str], **options) -> list[float]:
-    model = baselines.NearestPerturbation(**({"networks_key": None, "features_key": "f"} | options)).fit(effects)
+    model = baselines.NearestPerturbation(**({"network_key": None, "gene_features_key": "f"} | options)).fit(effects)
     return model.predict(asked).layers["predicted_lfc"][:, 0].tolist()
 
 
@@ -71,12 +71,12 @@ def test_networks_and_tables_of_similarities_are_read_as_kernel_ridge_reads_them
     edges = np.zeros((6, 6))
     edges[2, 0] = edges[0, 2] = edges[3, 5] = edges[5, 3] = 1
     effects.varp["network"] = sparse.csr_matrix(edges)
-    assert predicted(effects, ["C", "F"], networks_key="network", features_key=None) == [1, 3]
+    assert predicted(effects, ["C", "F"], network_key="network", gene_features_key=None) == [1, 3]
     table = pd.DataFrame(np.eye(6), index=GENES, columns=GENES)
     table.loc["C", "B"] = table.loc["B", "C"] = 0.9
-    assert predicted(effects, ["C"], features_key=None, similarities=table) == [2]
+    assert predicted(effects, ["C"], gene_features_key=None, similarities=table) == [2]
     # Added up: the network's 1 for F and D outweighs what the features say of F and A.
-    assert predicted(effects, ["C"], networks_key="network", similarities=[table, table]) == [2]
+    assert predicted(effects, ["C"], network_key="network", similarities=[table, table]) == [2]
 
 
 def test_a_perturbation_of_which_nothing_is_known_is_the_mean_of_its_kind_and_named(effects):
@@ -105,11 +105,11 @@ def test_nothing_depends_on_the_order_of_perturbations(order):
 
 def test_bad_input_is_refused(effects):
     with pytest.raises(ValueError, match="NearestPerturbation needs to know which genes are similar"):
-        baselines.NearestPerturbation(networks_key=None)
+        baselines.NearestPerturbation(network_key=None)
     with pytest.raises(ValueError, match="restart must be a probability"):
         baselines.NearestPerturbation(restart=0)
     with pytest.raises(ValueError, match="effects.varp has no 'network'"):
         baselines.NearestPerturbation().fit(effects)
     table = pd.DataFrame(np.eye(2), index=["X", "Y"], columns=["X", "Y"])
     with pytest.raises(ValueError, match="Nothing is known about any of the 3 perturbed genes"):
-        baselines.NearestPerturbation(networks_key=None, similarities=table).fit(effects)
+        baselines.NearestPerturbation(network_key=None, similarities=table).fit(effects)

@@ -82,9 +82,9 @@ class KernelRidge(SimilarityBaseline):
 
     Parameters
     ----------
-    networks_key
+    network_key
         Key or keys of ``effects.varp`` with networks; None for none.
-    features_key
+    gene_features_key
         Key or keys of ``effects.varm`` with gene features. Genes without features have NaN there.
     similarity_key
         Key or keys of ``effects.varp`` with similarities.
@@ -99,15 +99,15 @@ class KernelRidge(SimilarityBaseline):
 
     Examples
     --------
-    >>> KernelRidge(features_key="go").fit(effects).predict(["KLF1"])
+    >>> KernelRidge(gene_features_key="go").fit(effects).predict(["KLF1"])
     """
 
     @checked
     def __init__(
         self,
         *,
-        networks_key: str | Sequence[str] | None = Key.varp.NETWORK,
-        features_key: str | Sequence[str] | None = None,
+        network_key: str | Sequence[str] | None = Key.varp.NETWORK,
+        gene_features_key: str | Sequence[str] | None = None,
         similarity_key: str | Sequence[str] | None = None,
         similarities: pd.DataFrame | Iterable[pd.DataFrame] | None = None,
         ridge: float | None = None,
@@ -115,7 +115,7 @@ class KernelRidge(SimilarityBaseline):
     ) -> None:
         if ridge is not None and not ridge > 0:
             raise ValueError(f"ridge must be greater than 0, or None to choose it, found {ridge}.")
-        super().__init__(networks_key, features_key, similarity_key, similarities, restart)
+        super().__init__(network_key, gene_features_key, similarity_key, similarities, restart)
         self._asked = ridge
         self._ridge: float | None = ridge
 
@@ -132,7 +132,7 @@ class KernelRidge(SimilarityBaseline):
         if values[0] < -1e-4 * values[-1]:
             raise ValueError(
                 "The similarities are no kernel: the matrix of the training genes has the negative eigenvalue "
-                f"{values[0]:.3g} (the largest is {values[-1]:.3g}). Pass a network of nearest neighbours as networks_key, whose "
+                f"{values[0]:.3g} (the largest is {values[-1]:.3g}). Pass a network of nearest neighbours as network_key, whose "
                 "random walks make a kernel of it, or all similarities of a positive semi-definite measure such as a cosine."
             )
         member = membership(training.perturbations, genes)
@@ -176,7 +176,7 @@ class NearestPerturbation(SimilarityBaseline):
 
     Parameters
     ----------
-    networks_key, features_key, similarity_key, similarities, restart
+    network_key, gene_features_key, similarity_key, similarities, restart
         As in :class:`KernelRidge`.
 
     See Also
@@ -185,20 +185,20 @@ class NearestPerturbation(SimilarityBaseline):
 
     Examples
     --------
-    >>> NearestPerturbation(features_key="go").fit(effects).predict(["KLF1"])
+    >>> NearestPerturbation(gene_features_key="go").fit(effects).predict(["KLF1"])
     """
 
     @checked
     def __init__(
         self,
         *,
-        networks_key: str | Sequence[str] | None = Key.varp.NETWORK,
-        features_key: str | Sequence[str] | None = None,
+        network_key: str | Sequence[str] | None = Key.varp.NETWORK,
+        gene_features_key: str | Sequence[str] | None = None,
         similarity_key: str | Sequence[str] | None = None,
         similarities: pd.DataFrame | Iterable[pd.DataFrame] | None = None,
         restart: float = 0.5,
     ) -> None:
-        super().__init__(networks_key, features_key, similarity_key, similarities, restart)
+        super().__init__(network_key, gene_features_key, similarity_key, similarities, restart)
 
     def _fit(self, training: TrainingEffects) -> None:
         self._similarity = self._read_similarity(training, perturbed_genes(training.perturbations))

@@ -122,22 +122,22 @@ class SimilarityBaseline(Baseline):
 
     def __init__(
         self,
-        networks_key: str | Sequence[str] | None,
-        features_key: str | Sequence[str] | None,
+        network_key: str | Sequence[str] | None,
+        gene_features_key: str | Sequence[str] | None,
         similarity_key: str | Sequence[str] | None,
         similarities: pd.DataFrame | Iterable[pd.DataFrame] | None,
         restart: float,
     ) -> None:
         check_restart(restart)
-        self.networks_key, self.features_key, self.similarity_key = (
+        self.network_key, self.gene_features_key, self.similarity_key = (
             (keys,) if isinstance(keys, str) else tuple(keys or ())
-            for keys in (networks_key, features_key, similarity_key)
+            for keys in (network_key, gene_features_key, similarity_key)
         )
         tables = [similarities] if isinstance(similarities, pd.DataFrame) else list(similarities or ())
         self.similarities = tuple(_check_table(table) for table in tables)
-        if not (self.networks_key or self.features_key or self.similarity_key or self.similarities):
+        if not (self.network_key or self.gene_features_key or self.similarity_key or self.similarities):
             raise ValueError(
-                f"{type(self).__name__} needs to know which genes are similar: name networks_key, features_key or "
+                f"{type(self).__name__} needs to know which genes are similar: name network_key, gene_features_key or "
                 "similarity_key, or pass similarities."
             )
         self.restart = restart
@@ -147,14 +147,14 @@ class SimilarityBaseline(Baseline):
         effects = training.source
         names = effects.var_names
         parts: list[Similarity] = []
-        for key in self.networks_key:
+        for key in self.network_key:
             network = sparse.csr_matrix(_slot(effects, "varp", key, "scapp.pp.add_network(effects, edges)"))
             if not np.isfinite(network.data).all():
                 raise ValueError(
                     f"effects.varp[{key!r}] holds weights that are NaN or infinite. Add it again with `scapp.pp.add_network`."
                 )
             parts.append(NetworkSimilarity(names, network, self.restart))
-        for key in self.features_key:
+        for key in self.gene_features_key:
             call = f"scapp.pp.add_gene_features(effects, features, key_added={key!r})"
             values = _dense(_slot(effects, "varm", key, call))
             missing = np.isnan(values)
@@ -229,7 +229,7 @@ def _check_symmetric(dense: NDArray[np.float64], where: str) -> None:
         )
     if np.abs(dense - dense.T).max(initial=0) > 1e-5 * np.abs(dense).max(initial=0):
         raise ValueError(
-            f"Similarities must be symmetric, and those of {where} are not. A directed network goes into networks_key, "
+            f"Similarities must be symmetric, and those of {where} are not. A directed network goes into network_key, "
             "whose random walks make similarities of it."
         )
 
@@ -313,7 +313,7 @@ def diffusion_similarity(
     --------
     >>> go = annotation_similarity("gene2go.tsv", genes)
     >>> string = diffusion_similarity("string.tsv", genes)
-    >>> KernelRidge(networks_key=None, similarities=[go, string], ridge=1).fit(effects)
+    >>> KernelRidge(network_key=None, similarities=[go, string], ridge=1).fit(effects)
     """
     names = _names(genes)
     table = read_edges(edges, var_names=names).edges

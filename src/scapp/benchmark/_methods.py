@@ -163,7 +163,7 @@ class BaselineMethod(Method):
         arguments = dict(self.arguments)
         if self.networks:
             assert task.sources is not None  # or the method would not apply
-            arguments |= {"networks_key": task.sources.network_keys, "features_key": list(task.gene_features_key)}
+            arguments |= {"network_key": task.sources.network_keys, "gene_features_key": list(task.gene_features_key)}
         return timed(lambda: self.estimator(**arguments).fit(train), task, split)
 
 
