@@ -1,4 +1,4 @@
-"""Record the origin and licence of a table in its ``attrs``."""
+"""Record the origin and license of a table in its ``attrs``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def noted(
     table: pd.DataFrame,
     *,
     source: str,
-    licence: str,
+    license: str,
     version: str,
     path: Path | None = None,
     url: str = "",
@@ -33,7 +33,7 @@ def noted(
 ) -> pd.DataFrame:
     """Return the table with its origin in ``attrs``; the date is that of the file, which is when it was downloaded."""
     date = "" if path is None else datetime.date.fromtimestamp(path.stat().st_mtime).isoformat()
-    origin = {"source": source, "version": version, "licence": licence, "url": url, "date": date}
+    origin = {"source": source, "version": version, "license": license, "url": url, "date": date}
     table.attrs = {**origin, **({} if directed is None else {"directed": directed}), **more}
     return table
 
@@ -41,7 +41,7 @@ def noted(
 def origin_of(given: object) -> dict[str, str] | None:
     """Return the origin of a table from `scapp.resources`, as plain text; None for anything else."""
     attrs = given.attrs if isinstance(given, pd.DataFrame) else {}
-    return {str(name): str(value) for name, value in attrs.items()} if "licence" in attrs else None
+    return {str(name): str(value) for name, value in attrs.items()} if "license" in attrs else None
 
 
 def check_columns(path: Path, found: Iterable[object], wanted: Iterable[str], what: str, mend: str) -> None:

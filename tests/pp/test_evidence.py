@@ -73,12 +73,12 @@ def test_each_source_goes_where_the_documentation_says(effects, folder):
     evidence = evidence_of(effects)
     assert list(evidence["network_keys"]) == ["experiments", "coexpression", "network"]
     assert list(evidence["gene_features_keys"]) == ["go", "reactome"]
-    assert evidence["networks"]["network"]["licence"] == "CC BY 4.0"
+    assert evidence["networks"]["network"]["license"] == "CC BY 4.0"
     assert evidence["networks"]["network"]["file"] == "string_v12.tsv.gz"
     assert (evidence["networks"]["network"]["n_edges"], evidence["networks"]["network"]["n_genes"]) == (2, 3)
     assert evidence["gene_features"]["reactome"] | {"date": ""} == {
         "source": "Reactome",
-        "licence": "CC0 1.0",
+        "license": "CC0 1.0",
         "version": "",
         "date": "",
         "file": "reactome.gmt.gz",
@@ -142,7 +142,7 @@ def test_own_networks_and_tables_join_in_the_same_call(effects, folder):
     assert list(evidence_of(effects)["network_keys"]) == ["experiments", "coexpression", "network", "mine"]
     assert list(evidence_of(effects)["gene_features_keys"]) == ["text", "sets"]
     assert effects.uns["scapp"]["gene_features"]["sets"]["params"]["max_genes"] == 1000
-    assert evidence_of(effects)["networks"]["mine"]["licence"] == ""
+    assert evidence_of(effects)["networks"]["mine"]["license"] == ""
     alone = effects.copy()
     del alone.uns["scapp"]
     pp.add_evidence(alone, sources=(), networks={"mine": mine}, aliases=None)
@@ -181,8 +181,8 @@ FOREIGN = pd.DataFrame({"source": ["X1", "X2"], "target": ["X3", "X4"]})
     [
         ({"sources": ["string", "kegg"]}, ValueError, "some of 'string', 'go', 'reactome', found 'kegg'"),
         ({"sources": ()}, ValueError, "no evidence to add"),
-        ({"species": "martian"}, ValueError, "organism must be one of"),
-        ({"species": "mouse", "local": None}, ValueError, r"human only.*sources=\['string', 'go'\]"),
+        ({"organism": "martian"}, ValueError, "organism must be one of"),
+        ({"organism": "mouse", "local": None}, ValueError, r"human only.*sources=\['string', 'go'\]"),
         ({"local": "nowhere"}, ValueError, "no folder 'nowhere'"),
         ({"local": 3}, TypeError, "path of a folder, or None, found int"),
         ({"min_score": 0.4}, ValueError, "scale of STRING's web page.*min_score=400"),

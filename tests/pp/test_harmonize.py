@@ -215,7 +215,7 @@ def test_a_network_in_ensembl_ids_fits_symbols():
             "weight": [1.0, 2.0],
         }
     )
-    edges.attrs["licence"] = "CC BY 4.0"
+    edges.attrs["license"] = "CC BY 4.0"
     adata = data(["KLF1", "MYC", "SPI1", "TP53"])
     with pytest.raises(ValueError, match="Ensembl ids.*scapp.pp.harmonize_genes"):
         add_network(adata, edges)

@@ -79,7 +79,7 @@ def effects() -> ad.AnnData:
 def mirror(site, tmp_path):
     for name, content in FILES.items():
         site.add(name, content)
-    return {"cache_dir": tmp_path / "cache", "base_url": site.url, "progress_bar": False}
+    return {"folder": tmp_path / "cache", "base_url": site.url, "progress_bar": False}
 
 
 def test_everything_is_downloaded_once_and_then_read_from_the_cache(effects, site, mirror, assert_same):
@@ -100,8 +100,8 @@ def test_everything_is_downloaded_once_and_then_read_from_the_cache(effects, sit
     similar = effects.varm["go"] @ effects.varm["go"].T
     assert similar[0, 1] > 0.3 and similar[2, 3] == pytest.approx(1, abs=1e-6)
     assert np.isfinite(effects.varm["reactome"][:3]).all()
-    licences = [evidence["gene_features"][key]["licence"] for key in ("go", "reactome")]
-    assert licences == ["CC BY 4.0", "CC0 1.0"]
+    licenses = [evidence["gene_features"][key]["license"] for key in ("go", "reactome")]
+    assert licenses == ["CC BY 4.0", "CC0 1.0"]
     assert evidence["networks"]["network"]["version"] == "12.0"
 
 
@@ -143,6 +143,6 @@ def test_mouse_has_its_own_files_and_needs_no_human_names(effects, site, mirror)
     for name in ("links.detailed", "info"):
         content = gzip.decompress(FILES[f"9606.protein.{name}.v12.0.txt.gz"]).replace(b"9606.", b"10090.")
         site.add(f"10090.protein.{name}.v12.0.txt.gz", gzip.compress(content))
-    pp.add_evidence(effects, species="mouse", sources=["string"], **mirror)
+    pp.add_evidence(effects, organism="mouse", sources=["string"], **mirror)
     assert not any("hgnc" in path or "9606" in path for path, _ in site.requests)
     assert effects.varp["network"].nnz == 4

@@ -149,7 +149,7 @@ def test_string_leaves_text_mining_out_and_lists_each_pair_once(string_site, mir
     expected = 0.041 + 0.959 * (1 - (1 - (0.15 - 0.041) / 0.959) * (1 - (0.9 - 0.041) / 0.959))
     assert edges["weight"][1] == int(1000 * expected)
     assert edges.columns.tolist() == ["source", "target", "weight", *CHANNELS[:-1]]
-    assert edges.attrs["licence"] == "CC BY 4.0"
+    assert edges.attrs["license"] == "CC BY 4.0"
     assert edges.attrs["version"] == "12.0"
     assert edges.attrs["date"]
     assert edges.attrs["directed"] is False
@@ -166,13 +166,13 @@ def test_string_by_channel_and_score(string_site, mirror):
         resources.string(min_score=950, **mirror)
 
 
-def test_string_goes_into_adata_with_its_licence(string_site, mirror, tmp_path):
+def test_string_goes_into_adata_with_its_license(string_site, mirror, tmp_path):
     adata = data()
     report = reported(pp.add_network, adata, resources.string(**mirror))
     assert (report.n_edges, report.directed, report.weight_column) == (2, False, "weight")
     adata.write_h5ad(tmp_path / "a.h5ad")
     origin = ad.read_h5ad(tmp_path / "a.h5ad").uns["scapp"]["networks"]["network"]["params"]["origin"]
-    assert (origin["source"], origin["licence"], origin["version"]) == ("STRING", "CC BY 4.0", "12.0")
+    assert (origin["source"], origin["license"], origin["version"]) == ("STRING", "CC BY 4.0", "12.0")
 
 
 def test_string_is_read_in_blocks_and_from_local_files(string_site, mirror, tmp_path, monkeypatch):
@@ -353,7 +353,7 @@ def test_gene_ontology_is_passed_on_by_the_wanted_relations(site, mirror, caplog
     assert table["description"][1] == "narrower: with a colon"
     assert table.attrs["version"] == "releases/2026-08-15"
     assert table.attrs["annotations_date"] == "2026-09-01T00:00"
-    assert table.attrs["licence"] == "CC BY 4.0"
+    assert table.attrs["license"] == "CC BY 4.0"
     assert "1 of 7 annotations say NOT" in caplog.text
     assert "Left out 1 annotation(s) with terms that the ontology has not, or calls obsolete" in caplog.text
 
@@ -383,22 +383,22 @@ def _random_annotations():
     )
 
 
-def test_annotations_go_into_adata_with_their_licence():
+def test_annotations_go_into_adata_with_their_license():
     adata = data()
-    table = resources.from_table(_random_annotations(), licence="mine", name="lab")
+    table = resources.from_table(_random_annotations(), license="mine", name="lab")
     report = reported(pp.add_gene_features, adata, table, key_added="lab", n_components=2)
     assert (report.kind, report.n_genes_with_features) == ("annotations", 4)
-    assert adata.uns["scapp"]["gene_features"]["lab"]["params"]["origin"]["licence"] == "mine"
+    assert adata.uns["scapp"]["gene_features"]["lab"]["params"]["origin"]["license"] == "mine"
 
 
 def test_gaf_files_are_read_without_an_ontology_and_refused_if_they_are_none(tmp_path):
     path = tmp_path / "a.gaf"
     path.write_text(GAF)
-    table = resources.from_gaf(path, licence="mine")
+    table = resources.from_gaf(path, license="mine")
     assert table.values.tolist() == [
         ["KLF1", "GO:0000003"], ["MYC", "GO:0000099"], ["MYC", "GO:0000010"], ["SPI1", "GO:0000666"],
     ]  # fmt: skip
-    assert (table.attrs["licence"], table.attrs["version"]) == ("mine", "2026-09-01T00:00")
+    assert (table.attrs["license"], table.attrs["version"]) == ("mine", "2026-09-01T00:00")
     path.write_text("gene\tterm\nKLF1\tGO:1\n")
     with pytest.raises(ValueError, match="Line 1 .* is no annotation in GAF format: it has 2 fields.*from_table"):
         resources.from_gaf(path)
@@ -464,7 +464,7 @@ def test_reactome_is_read_from_its_zip_file(site, mirror, tmp_path):
     assert table.values.tolist() == [
         ["KLF1", "R-HSA-70171", "Glycolysis"], ["MYC", "R-HSA-70171", "Glycolysis"], ["GATA1", "R-HSA-1", "Other"],
     ]  # fmt: skip
-    assert table.attrs["licence"] == "CC0 1.0"
+    assert table.attrs["license"] == "CC0 1.0"
     (tmp_path / "other.gmt").write_text("HALLMARK\thttp://x\tKLF1\n")
     with pytest.raises(ValueError, match="no pathways of Reactome.*'http://x'|no pathways of Reactome.*'HALLMARK'"):
         resources.reactome(file=tmp_path / "other.gmt")
@@ -481,7 +481,7 @@ def test_reactome_is_read_from_its_zip_file(site, mirror, tmp_path):
 def test_gene_sets_of_any_name_are_read(tmp_path):
     path = tmp_path / "sets.gmt.gz"
     path.write_bytes(gzip.compress(b"HALLMARK\thttp://x\tKLF1,1.0\tMYC\n\nEMPTY\t\n"))
-    table = resources.from_gmt(path, licence="CC BY 4.0", version="7")
+    table = resources.from_gmt(path, license="CC BY 4.0", version="7")
     assert table.values.tolist() == [["KLF1", "HALLMARK", "http://x"], ["MYC", "HALLMARK", "http://x"]]
     assert table.attrs["source"] == "sets.gmt.gz"
     path.write_bytes(gzip.compress(b"\n"))
@@ -497,7 +497,7 @@ def test_gene_sets_of_any_name_are_read(tmp_path):
 
 def test_tables_of_edges_keep_their_further_columns(tmp_path):
     table = pd.DataFrame({"TF": ["KLF1", "MYC"], "target": ["MYC", "GATA1"], "mor": [1.0, -0.2], "kind": ["a", "b"]})
-    edges = resources.from_table(table, licence="mine", name="lab")
+    edges = resources.from_table(table, license="mine", name="lab")
     assert edges.columns.tolist() == ["source", "target", "weight", "kind"]
     assert edges["weight"].tolist() == [1.0, -0.2]
     assert edges.attrs["source"] == "lab"
@@ -577,7 +577,7 @@ def test_hgnc_names_genes(site, mirror):
     rows = 'HGNC:29798\tMAP3K21\tkinase 21\t"MLK4|dJ862P8.3"\tKIAA1804\t84451\tENSG00000143674\n'
     site.add("hgnc_complete_set.txt", (header + rows).encode())
     names = resources.hgnc(**mirror)
-    assert names.attrs["licence"] == "CC0 1.0"
+    assert names.attrs["license"] == "CC0 1.0"
     for name in ("KIAA1804", "MLK4", "dJ862P8.3", "84451", "ENSG00000143674.3"):
         adata = data([name], ["control", name] if "." not in name else ["control"])
         pp.harmonize_genes(adata, aliases=names)
@@ -617,7 +617,7 @@ def norman(shared_data):
 
 def test_the_shared_string_network_is_read(shared_networks, norman):
     edges = resources.from_table(
-        shared_networks / "string_v12_no_textmining.tsv.gz", licence="CC BY 4.0", version="12.0", min_weight=700
+        shared_networks / "string_v12_no_textmining.tsv.gz", license="CC BY 4.0", version="12.0", min_weight=700
     )
     assert edges.columns.tolist() == ["source", "target", "weight", "coexpression", "experiments", "database"]
     assert edges["weight"].min() >= 700

@@ -109,7 +109,7 @@ def norman_2019_effects(*, folder: Folder = None, base_url: str | None = None, p
     """Return effects of 104 single and 130 double activations in K562 cells :cite:p:`Norman2019`, a file of 3.4 MB.
 
     This is the smallest real screen for trying scapp. Others computed the table from the published counts (repository
-    MasalaKimchi/cell-state-reachability, MIT licence); it has no cells and no standard errors.
+    MasalaKimchi/cell-state-reachability, MIT license); it has no cells and no standard errors.
 
     Parameters
     ----------
@@ -272,7 +272,7 @@ def replogle_2022_k562_zscores(
 ) -> pd.DataFrame:
     """Return z-scores of 6,797 knockdowns in K562 cells :cite:p:`Replogle2022`, a table of 1.5 MB without cells.
 
-    Others computed it from the published screen (repository rsflinn/truthseq-data, MIT licence) and kept the entries
+    Others computed it from the published screen (repository rsflinn/truthseq-data, MIT license) and kept the entries
     with an absolute z-score of at least 0.5. It is loaded from one commit of that repository; no hash of it is
     published.
 
@@ -384,7 +384,7 @@ def papalexi_2021_guides(
     r"""Return the counts and guides of the cells of :cite:t:`Papalexi2021`, without labels.
 
     :func:`papalexi_2021` has the labels of the authors; here you make them from the guides. If the data folder holds
-    ``papalexi_2021_counts.h5ad`` (3.3 MB, 299 genes, made from the repository Katsevich-Lab/sceptredata, MIT licence),
+    ``papalexi_2021_counts.h5ad`` (3.3 MB, 299 genes, made from the repository Katsevich-Lab/sceptredata, MIT license),
     it is read instead of pertpy's file, which has all genes.
 
     Parameters

@@ -51,7 +51,7 @@ def save_for_hub(
     folder
         Folder to save to; created if missing.
     license_info
-        Licence of the weights and the data, by its name on the hub, such as ``"cc-by-4.0"``.
+        License of the weights and the data, by its name on the hub, such as ``"cc-by-4.0"``.
     description
         Description of the training data for the model card.
     references

@@ -45,12 +45,12 @@ logger = logging.getLogger(__name__)
 def add_evidence(
     effects: AnnData,
     *,
-    species: str = "human",
+    organism: str = "human",
     sources: Sequence[str] = SOURCES,
     networks: Mapping[str, Edges] | None = None,
     features: Mapping[str, Any] | None = None,
     local: PathLike | None = None,
-    cache_dir: PathLike | None = None,
+    folder: PathLike | None = None,
     base_url: str | None = None,
     aliases: Any = "auto",
     min_score: float = 400,
@@ -79,7 +79,7 @@ def add_evidence(
     effects
         Effects with one observation per perturbation; changed in place unless `copy`. Call :func:`add_unmeasured_genes`
         first, so that genes that were perturbed but not measured get evidence too; the summary names those without.
-    species
+    organism
         ``"human"``, ``"mouse"``, ``"rat"``, ``"zebrafish"``, ``"fly"``, ``"worm"`` or ``"yeast"``. Reactome can be
         downloaded only for human.
     sources
@@ -95,7 +95,7 @@ def add_evidence(
         files (``9606.protein.links.detailed.v12.0.txt.gz`` and ``9606.protein.info.v12.0.txt.gz``); GO as tables
         (``gene2go*.tsv.gz``, ``go*parents*.tsv.gz``) or in its own formats (``*.gaf.gz``, ``*.obo``); ``reactome*.gmt.gz``;
         names of genes (``*alias*.tsv.gz``, ``hgnc*.txt``).
-    cache_dir
+    folder
         Folder of downloaded files; if None, ``$SCAPP_DATA_DIR`` or the folder of scanpy.
     base_url
         Mirror that has the files under the same names; if None, ``$SCAPP_DATA_URL`` or the public hosts.
@@ -118,7 +118,7 @@ def add_evidence(
     Returns
     -------
     None, or the copy. Besides the arrays, this writes ``effects.uns["scapp"]["evidence"]`` with ``network_keys`` and
-    ``gene_features_keys``; for each of these, in ``networks`` and ``gene_features``, the source, its licence and
+    ``gene_features_keys``; for each of these, in ``networks`` and ``gene_features``, the source, its license and
     version, and the numbers matched (``n_genes``, ``n_edges``, ``n_features``); ``perturbed_genes_without_evidence``
     and, among them, ``perturbed_genes_not_in_var``. Evidence from an earlier call is kept, unless a key is the same.
 
@@ -145,8 +145,8 @@ def add_evidence(
     >>> scapp.pp.add_evidence(effects, local="evidence", networks={"mine": "collectri.csv"})
     """
     effects = writable(effects, "scapp.pp.add_evidence", copy=copy)
-    download = {"folder": cache_dir, "base_url": base_url, "progress_bar": progress_bar}
-    options = SourceOptions(species, check_folder(local), download, min_score)
+    download = {"folder": folder, "base_url": base_url, "progress_bar": progress_bar}
+    options = SourceOptions(organism, check_folder(local), download, min_score)
     chosen = check_sources(sources, options)
     own = Evidence(_named(networks, "networks", "edges"), _named(features, "features", "table"))
     if not (chosen or own.networks or own.features):
@@ -242,9 +242,9 @@ def _add_all(
 
 
 def _origin(given: object) -> dict[str, str]:
-    """Return source, licence, version, date and file of a table, each empty if the table does not say it."""
+    """Return source, license, version, date and file of a table, each empty if the table does not say it."""
     attrs = given.attrs if isinstance(given, pd.DataFrame) else {}
-    return {name: str(attrs.get(name, "")) for name in ("source", "licence", "version", "date", "file")}
+    return {name: str(attrs.get(name, "")) for name in ("source", "license", "version", "date", "file")}
 
 
 def _merged(effects: AnnData, added: dict[str, dict[str, dict[str, Any]]]) -> dict[str, Any]:
@@ -306,7 +306,7 @@ def _summary(added: dict[str, dict[str, dict[str, Any]]], evidence: dict[str, An
 
 
 def _told(held: dict[str, Any]) -> str:
-    """Return source, version and licence for the summary."""
+    """Return source, version and license for the summary."""
     source = " ".join(part for part in (held["source"], held["version"]) if part)
-    told = ", ".join(part for part in (source, held["licence"]) if part)
+    told = ", ".join(part for part in (source, held["license"]) if part)
     return f" ({told})" if told else ""

@@ -24,7 +24,7 @@ CHANNELS: Final = {
 }
 SOURCES: Final = ("string", "go", "reactome")
 TABLE: Final = r"\.(?:tsv|csv|txt|parquet)"
-LICENCES: Final = {"STRING": "CC BY 4.0", "Gene Ontology": "CC BY 4.0", "Reactome": "CC0 1.0"}
+LICENSES: Final = {"STRING": "CC BY 4.0", "Gene Ontology": "CC BY 4.0", "Reactome": "CC0 1.0"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class SourceOptions:
     combined score below `min_score` are left out.
     """
 
-    species: str
+    organism: str
     local: Path | None
     download: dict[str, Any]
     min_score: float
@@ -61,7 +61,7 @@ def read_sources(names: Iterable[str], options: SourceOptions) -> Evidence:
 
 
 def check_sources(names: Iterable[str], options: SourceOptions) -> list[str]:
-    """Return the sources, each once, or raise if one is unknown or the species does not have it."""
+    """Return the sources, each once, or raise if one is unknown or the organism does not have it."""
     names = [names] if isinstance(names, str) else list(dict.fromkeys(names))
     unknown = [name for name in names if name not in SOURCES]
     if unknown:
@@ -69,11 +69,11 @@ def check_sources(names: Iterable[str], options: SourceOptions) -> list[str]:
             f"sources must be some of {', '.join(map(repr, SOURCES))}, found {', '.join(map(repr, unknown))}. Evidence of your "
             "own goes into networks={name: edges} and features={name: table}."
         )
-    taxon(options.species)
-    if "reactome" in names and options.species != "human" and options.local is None:
+    taxon(options.organism)
+    if "reactome" in names and options.organism != "human" and options.local is None:
         others = [name for name in names if name != "reactome"]
         raise ValueError(
-            f"Reactome publishes gene sets of human only, found species={options.species!r}. Pass sources={others}, or the folder "
+            f"Reactome publishes gene sets of human only, found organism={options.organism!r}. Pass sources={others}, or the folder "
             "of a GMT file with local=…."
         )
     return names
@@ -84,11 +84,11 @@ def read_aliases(options: SourceOptions) -> pd.DataFrame | None:
     if options.local is not None:
         path = _one_file(options.local, "names of genes", rf"(?:.*alias|hgnc).*{TABLE}")
         return None if path is None else read_table(path)
-    return resources.hgnc(**options.download) if options.species == "human" else None
+    return resources.hgnc(**options.download) if options.organism == "human" else None
 
 
 def _string(options: SourceOptions) -> Evidence:
-    folder, number, files, path = options.local, taxon(options.species), options.download, None
+    folder, number, files, path = options.local, taxon(options.organism), options.download, None
     if folder is not None:
         links = _one_file(folder, "STRING links", rf"{number}\.protein\.links.*{TABLE}")
         if links is not None:
@@ -99,9 +99,9 @@ def _string(options: SourceOptions) -> Evidence:
             pattern = rf"(?!.*protein\.info).*string.*{TABLE}"
             path = _the_file(folder, "STRING", pattern, "STRING", "string*.tsv.gz")
     if path is None:
-        edges = resources.string(organism=options.species, min_score=options.min_score, **files)  # type: ignore[arg-type]
+        edges = resources.string(organism=options.organism, min_score=options.min_score, **files)  # type: ignore[arg-type]
     else:
-        edges = resources.from_table(path, name="STRING", licence=LICENCES["STRING"])
+        edges = resources.from_table(path, name="STRING", license=LICENSES["STRING"])
         strong = edges["weight"] >= options.min_score
         if not strong.any():
             raise ValueError(
@@ -127,12 +127,12 @@ def _channel(edges: pd.DataFrame, names: list[str]) -> pd.DataFrame | None:
 def _go(options: SourceOptions) -> Evidence:
     folder = options.local
     if folder is None:
-        return Evidence(features={"go": resources.gene_ontology(organism=options.species, **options.download)})
+        return Evidence(features={"go": resources.gene_ontology(organism=options.organism, **options.download)})
     gaf = _one_file(folder, "GO annotations", r".*\.gaf")
     if gaf is not None:
         missing = ("the ontology, to pass GO annotations on to broader terms", "go-basic.obo")
         ontology = _the_file(folder, "the Gene Ontology", r".*\.obo", *missing)
-        table = resources.gene_ontology(organism=options.species, file=gaf, ontology_file=ontology)
+        table = resources.gene_ontology(organism=options.organism, file=gaf, ontology_file=ontology)
         return Evidence(features={"go": table})
     missing = ("GO annotations", "gene2go*.tsv.gz or *.gaf.gz")
     path = _the_file(folder, "GO annotations", rf".*(?:gene2go|go_annotation).*{TABLE}", *missing)
@@ -144,12 +144,12 @@ def _go(options: SourceOptions) -> Evidence:
 
 def _reactome(options: SourceOptions) -> Evidence:
     if options.local is None:
-        return Evidence(features={"reactome": resources.reactome(organism=options.species, **options.download)})
+        return Evidence(features={"reactome": resources.reactome(organism=options.organism, **options.download)})
     path = _the_file(options.local, "Reactome", r".*reactome.*\.gmt", "Reactome gene sets", "reactome*.gmt.gz")
-    if options.species == "human":
+    if options.organism == "human":
         sets = resources.reactome(file=path)
     else:
-        sets = resources.from_gmt(path, source="Reactome", licence=LICENCES["Reactome"])
+        sets = resources.from_gmt(path, source="Reactome", license=LICENSES["Reactome"])
     return Evidence(features={"reactome": _described(sets, "Reactome", path)})
 
 
@@ -184,7 +184,7 @@ def _described(table: pd.DataFrame, source: str, path: Path) -> pd.DataFrame:
     table = noted(
         table,
         source=source,
-        licence=known.get("licence") or LICENCES[source],
+        license=known.get("license") or LICENSES[source],
         version=known.get("version", ""),
         path=path,
         url=known.get("url", ""),

@@ -1,4 +1,4 @@
-"""Public knowledge of genes by name, with its origin and licence, for ``scapp.pp``.
+"""Public knowledge of genes by name, with its origin and license, for ``scapp.pp``.
 
 Networks, annotations, and the gene embeddings of published models, which are read without running code from their files.
 """

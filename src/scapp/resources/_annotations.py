@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 ASPECTS: Final = {"BP": "biological_process", "MF": "molecular_function", "CC": "cellular_component"}
 _LETTERS: Final = {"P": "BP", "F": "MF", "C": "CC"}
 _GO = "https://current.geneontology.org"
-_GENE_ONTOLOGY: Final[dict[str, Any]] = {"source": "Gene Ontology", "licence": "CC BY 4.0"}
+_GENE_ONTOLOGY: Final[dict[str, Any]] = {"source": "Gene Ontology", "license": "CC BY 4.0"}
 _GAF = {"human": "goa_human", "mouse": "mgi", "rat": "rgd", "zebrafish": "zfin"}
 _GAF |= {"fly": "fb", "worm": "wb", "yeast": "sgd"}
 _OBO = RemoteFile("go-basic.obo", f"{_GO}/ontology/go-basic.obo", header="format-version")
@@ -34,14 +34,14 @@ _SYMBOL, _QUALIFIER, _TERM, _EVIDENCE, _ASPECT, _N_COLUMNS = 2, 3, 4, 6, 8, 15
 
 
 @checked
-def from_gmt(file: PathLike, *, source: str = "", licence: str = "", version: str = "") -> pd.DataFrame:
+def from_gmt(file: PathLike, *, source: str = "", license: str = "", version: str = "") -> pd.DataFrame:
     """Read gene sets from a GMT file: name, description and genes, separated by tabs; gzipped or not.
 
     Parameters
     ----------
     file
         The file.
-    source, licence, version
+    source, license, version
         Provenance to store with the table.
 
     Returns
@@ -55,7 +55,7 @@ def from_gmt(file: PathLike, *, source: str = "", licence: str = "", version: st
         If the file is missing or damaged, a line is not a gene set, or the name of a set occurs twice.
     """
     path = existing_file(file)
-    return noted(_sets(path, unique=True), source=source or path.name, licence=licence, version=version, path=path)
+    return noted(_sets(path, unique=True), source=source or path.name, license=license, version=version, path=path)
 
 
 @checked
@@ -82,7 +82,7 @@ def reactome(
     Returns
     -------
     One row per gene and pathway: ``gene`` (symbol), ``term`` (such as R-HSA-73843), ``description`` (its name). Origin,
-    licence and date are in ``attrs``.
+    license and date are in ``attrs``.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def reactome(
             f"{table['term'].iloc[0]!r}. Read other gene sets with scapp.resources.from_gmt."
         )
     return noted(
-        table, source="Reactome", licence="CC0 1.0", version="", path=path, url=_REACTOME.url, organism=organism
+        table, source="Reactome", license="CC0 1.0", version="", path=path, url=_REACTOME.url, organism=organism
     )
 
 
@@ -206,7 +206,7 @@ def from_gaf(
     propagate: bool = True,
     relations: Sequence[str] = ("is_a", "part_of"),
     source: str = "",
-    licence: str = "",
+    license: str = "",
     version: str = "",
 ) -> pd.DataFrame:
     """Read annotations from a file in the format of the Gene Ontology (GAF 2), gzipped or not.
@@ -227,7 +227,7 @@ def from_gaf(
         Whether a gene also gets all broader terms of its terms; only with an ontology.
     relations
         Relations along which genes of a narrower term are assigned to the broader one.
-    source, licence, version
+    source, license, version
         To be noted with the table; version and date are read from the files if they say them.
 
     Returns
@@ -288,7 +288,7 @@ def from_gaf(
     return noted(
         annotations,
         source=source or path.name,
-        licence=licence,
+        license=license,
         version=version or generated,
         path=path,
         annotations_date=generated,

@@ -55,7 +55,7 @@ def from_table(
     directed: bool | None = None,
     min_weight: float | None = None,
     name: str = "",
-    licence: str = "",
+    license: str = "",
     version: str = "",
 ) -> pd.DataFrame:
     """Read and check a network or annotations from any kind of table.
@@ -82,7 +82,7 @@ def from_table(
         :func:`scapp.pp.add_network`.
     min_weight
         Leave out edges with a smaller magnitude.
-    name, licence, version
+    name, license, version
         Provenance to store with the table.
 
     Returns
@@ -125,7 +125,7 @@ def from_table(
         directed = True if directed is None and found else directed
     warn_of_dates(pd.unique(read[["gene"] if "gene" in read else ["source", "target"]].to_numpy().ravel()), "table")
     origin = name or (path.name if path is not None else "")
-    return noted(read, source=origin, licence=licence, version=version, path=path, directed=directed)
+    return noted(read, source=origin, license=license, version=version, path=path, directed=directed)
 
 
 def _are_annotations(table: pd.DataFrame) -> bool:
@@ -251,7 +251,7 @@ def hgnc(
     Returns
     -------
     One row per gene: ``hgnc_id``, ``symbol``, ``alias_symbol``, ``prev_symbol`` (several are joined by ``|``), ``entrez_id``
-    and ``ensembl_gene_id``, all text. Origin, licence and date are in ``attrs``. Where the folder of data has no such file but
+    and ``ensembl_gene_id``, all text. Origin, license and date are in ``attrs``. Where the folder of data has no such file but
     a ``gene_aliases.tsv.gz`` (:doc:`/data`), one row per alias: ``symbol`` and ``alias_symbol``.
 
     Raises
@@ -266,7 +266,7 @@ def hgnc(
         table = read_table(small[0])
         check_columns(small[0], table.columns, ["symbol", "alias_symbol"], "a table of aliases", "Remove it.")
         table = table[["symbol", "alias_symbol"]].astype(str)
-        return noted(table, source="org.Hs.eg.db", licence="Artistic 2.0", version="", path=small[0], organism="human")
+        return noted(table, source="org.Hs.eg.db", license="Artistic 2.0", version="", path=small[0], organism="human")
     path = fetch(_HGNC, local=file, folder=folder, base_url=base_url, progress_bar=progress_bar)
     with whole(path):
         with open_text(path) as lines:
@@ -277,4 +277,4 @@ def hgnc(
         with open_bytes(path) as packed:
             table = pd.read_csv(packed, sep="\t", dtype=str, na_filter=False, usecols=_HGNC_COLUMNS)
     table, url = table[_HGNC_COLUMNS].copy(), _HGNC.url
-    return noted(table, source="HGNC", licence="CC0 1.0", version="", path=path, url=url, organism="human")
+    return noted(table, source="HGNC", license="CC0 1.0", version="", path=path, url=url, organism="human")

@@ -57,7 +57,7 @@ def collectri(
     Returns
     -------
     One row per edge: ``source`` (the factor), ``target``, ``weight`` (1 for activation, -1 for repression), and the
-    other columns of the source. Origin, licence, version and date are in ``attrs``.
+    other columns of the source. Origin, license, version and date are in ``attrs``.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def collectri(
     return noted(
         edges.drop_duplicates(["source", "target"], ignore_index=True),
         source="CollecTRI",
-        licence="CC BY 4.0 (Zenodo record 8192729); the repository of the authors is under GPL-3",
+        license="CC BY 4.0 (Zenodo record 8192729); the repository of the authors is under GPL-3",
         version="Zenodo 8192729" if remote is _COLLECTRI and path.name == remote.name and file is None else "",
         **_about(path, remote, organism),
     )
@@ -120,7 +120,7 @@ def dorothea(
     -------
     One row per edge: ``source`` (the factor), ``target``, ``weight`` (the sign, divided by 1, 2, 3 or 4 for the levels
     A to D, as in decoupler :cite:p:`BadiaIMompel2022`; edges of unknown sign count as activation) and ``confidence``.
-    Origin, licence, version and date are in ``attrs``.
+    Origin, license, version and date are in ``attrs``.
 
     Raises
     ------
@@ -144,7 +144,7 @@ def dorothea(
     return noted(
         edges[["source", "target", "weight", "confidence"]].drop_duplicates(["source", "target"], ignore_index=True),
         source="DoRothEA through OmniPath",
-        licence=f"as the resources allow for {license} use; DoRothEA itself is under GPL-3",
+        license=f"as the resources allow for {license} use; DoRothEA itself is under GPL-3",
         version="",
         levels=levels,
         **_about(path, remote, organism),
@@ -183,7 +183,7 @@ def omnipath(
     Returns
     -------
     One row per edge: ``source``, ``target`` (symbols), ``weight`` (-1 for inhibition, otherwise 1), ``sign`` (0 if
-    unknown), and the other columns of OmniPath. Origin, licence, version and date are in ``attrs``.
+    unknown), and the other columns of OmniPath. Origin, license, version and date are in ``attrs``.
 
     Raises
     ------
@@ -208,7 +208,7 @@ def omnipath(
     return noted(
         edges,
         source="OmniPath",
-        licence=f"as the resources allow for {license} use; they are named in the column 'sources'",
+        license=f"as the resources allow for {license} use; they are named in the column 'sources'",
         version="",
         datasets=chosen,
         **_about(path, remote, organism),

@@ -31,7 +31,7 @@ CHANNELS: Final = (
 NO_TEXTMINING: Final = CHANNELS[:-1]
 # The probability that two proteins chosen at random interact; every channel holds it, and a combination must hold it once.
 PRIOR: Final = 0.041
-_STRING: Final[dict[str, Any]] = {"source": "STRING", "licence": "CC BY 4.0", "directed": False}
+_STRING: Final[dict[str, Any]] = {"source": "STRING", "license": "CC BY 4.0", "directed": False}
 _ROWS = 1_000_000
 _HOST = "https://stringdb-downloads.org/download"
 # A table of human edges with symbols, the lowest score in it, and what its columns are called here.
@@ -84,7 +84,7 @@ def string(
     Returns
     -------
     One row per pair, undirected: ``source`` and ``target`` (STRING's preferred names, mostly gene symbols), ``weight`` (the
-    combined score, 0 to 1000), and the score in each channel. Source, licence, version and date are in ``attrs``.
+    combined score, 0 to 1000), and the score in each channel. Source, license, version and date are in ``attrs``.
 
     Raises
     ------
