@@ -19,6 +19,7 @@ from scapp._genes import shorten
 from scapp._tables import (
     TERM_ID,
     PathLike,
+    check_single,
     existing_file,
     find_column,
     has_no_header,
@@ -30,7 +31,6 @@ from scapp._tables import (
     plain,
     read_table,
     text_of,
-    to_numbers,
     whole,
     words_of,
 )
@@ -52,18 +52,19 @@ TERMS = """term go go_id goid go_term go_term_accession term_id pathway pathway_
 # Words in other names of theirs. Those of the first line are of genes even beside words of terms.
 _OF_GENES = set("marker markers genes members member subunits symbol symbols".split())
 _OF_TERMS = set(
-    "term terms go ontology pathway pathways set geneset module cluster complex disease phenotype class category family cell".split()
-)
-_OF_TERMS |= set(
-    "group interpro pfam process compartment trait disorder tissue location annotation keyword keywords kegg reactome hpo domain signature regulon program".split()
+    """term terms go ontology pathway pathways set geneset module cluster complex disease phenotype class category family cell
+    group interpro pfam process compartment trait disorder location annotation keyword keywords kegg reactome hpo domain signature
+    regulon program""".split()
 )
 _LIKE_GENES = set("gene protein ensembl entrez uniprot hgnc target".split())
 _ABOUT = set(
-    "description desc definition type biotype synonym synonyms alias start end length chromosome index score count size".split()
+    """description desc definition type biotype synonym synonyms alias start end length chromosome index score count
+    size""".split()
 )
 # Codes of evidence, which look like symbols.
 _EVIDENCE = set(
-    "EXP IDA IPI IMP IGI IEP HTP HDA HMP HGI HEP IBA IBD IKR IRD ISS ISO ISA ISM IGC RCA TAS NAS IC ND IEA".split()
+    """EXP IDA IPI IMP IGI IEP HTP HDA HMP HGI HEP IBA IBD IKR IRD ISS ISO ISA ISM IGC RCA TAS NAS IC ND
+    IEA""".split()
 )
 # Relations of the Gene Ontology along which genes of the child also belong to the parent.
 _INHERITED = {"isa", "is_a", "part_of", "partof"}
@@ -176,42 +177,30 @@ def gene_and_term(
             "These are the columns of a file of annotations (GAF) without its first lines.\nExpected a table of genes and terms.\n"
             "Read the file with `scapp.resources.from_gaf`."
         )
+    check_single(table, dict.fromkeys(table.columns))
     genes, terms = named_columns(table)
-    measured = [
-        c for c in table.columns if pd.api.types.is_float_dtype(table[c]) or pd.api.types.is_bool_dtype(table[c])
-    ]
-    texts = [c for c in table.columns if c not in measured]
-    kinds = {
-        c: kind_of(
-            [part.strip() for name in table[c].head(N_LOOKED_AT).astype(str) for part in re.split("[;|,/]", name)]
-        )
-        for c in texts
-    }
+    texts = [c for c in table.columns if table[c].dtype.kind not in "fb"]
+    ids = [c for c in texts if _holds(table[c], is_term)]
+    kinds = {c: kind_of(re.split("[;|,/] ?", "|".join(table[c].head(N_LOOKED_AT).astype(str)))) for c in texts}
     if gene is None:
         named = [c for c in genes if c != term and c in texts]
         # Symbols before ids: BioMart and the Human Protein Atlas have both.
         named.sort(key=lambda c: kinds[c] in OF_GENES or not kinds[c])
-        held = [c for c in texts if kinds[c] and c not in (term, *terms) and not _holds(table[c], is_term)]
+        held = [c for c in texts if kinds[c] and c not in (term, *terms, *ids)]
         held = [c for c in held if not _holds(table[c], _EVIDENCE.__contains__)]
-        ids = [k for k, c in enumerate(texts) if _holds(table[c], is_term)]
         if (
             len(held) > 1 and len(ids) == 1 and isinstance(held[0], int | np.integer)
         ):  # no header: the one beside the term
-            before = [c for c in held if texts.index(c) < ids[0]]
-            held = before[-1:] or held[:1]
+            held = [c for c in held if c < ids[0]][-1:] or held[:1]
         held = [c for c in held if kinds[c] not in OF_GENES] or held
         gene = named[0] if named else held[0] if len(held) == 1 and (len(texts) > 2 or terms) else None
     if term is None:
-        others = [c for c in texts if c != gene]
-        ids = [c for c in others if _holds(table[c], is_term)]
-        named = [c for c in terms if c in others]
+        named = [c for c in terms if c != gene and c in texts]
         usual = [c for c in named if {plain(c), words_of(c)} & set(TERMS)]
         # One column that may hold anything is that of terms, unless there are numbers that belong to the genes.
-        text = [
-            c for c in others if c not in genes and kinds[c] not in OF_GENES and not _ABOUT & {*words_of(c).split("_")}
-        ]
-        text = [c for c in text if not measured and not np.isfinite(to_numbers(table[c])).all()]
-        of_terms = usual or [c for c in named if c in ids] or named or ids or text
+        text = [c for c in texts if c not in (gene, *genes) and kinds[c] not in OF_GENES and kinds[c] != "Entrez ids"]
+        text = [c for c in text if len(texts) == table.shape[1] and not _ABOUT & {*words_of(c).split("_")}]
+        of_terms = usual or [c for c in named if c in ids] or named or [c for c in ids if c != gene] or text
         term = of_terms[0] if usual or len(of_terms) == 1 else None
     if table.shape[1] == 2 and (gene is None or term is None):
         if gene is None and term is None and from_file:
@@ -253,16 +242,12 @@ def annotated_rows(table: pd.DataFrame, term: Any) -> pd.DataFrame:
     """Leave out genes without a term, as BioMart lists them, and terms that a gene does not have (NOT, as in NCBI's gene2go)."""
     qualifier = find_column(table, ["qualifier"])
     negated = (
-        text_of(table[qualifier]).str.contains(r"\bNOT\b") if qualifier is not None else table[term].isna() & False
+        text_of(table[qualifier]).str.contains(r"\bNOT\b") if qualifier is not None else pd.Series(False, table.index)
     )
     empty = text_of(table[term]) == ""
     if (negated | empty).any():
-        logger.info(
-            "Of %d annotations, %d say NOT and %d name no term; these were left out.",
-            len(table),
-            negated.sum(),
-            empty.sum(),
-        )
+        counts = len(table), negated.sum(), empty.sum()
+        logger.info("Of %d annotations, %d say NOT and %d name no term; these were left out.", *counts)
     return table[~negated & ~empty]
 
 

@@ -52,14 +52,15 @@ WEIGHTS = "weight combined_score score mor importance".split()
 # Names of weights, if the columns hold numbers.
 _NUMBERS = """importance_tf2g tf2g_importance importance_x_rho rho_tf2g tf2g_rho force beta similarity correlation coefficient coef edge_weight strength stringdb::score rho cor pcc partial_correlation
     mutual_information mi distance_correlation probability confidence_score confidence confidence_value lls coef_mean estimate moa
-    posterior posterior_probability edge_score interaction_score w value""".split()
+    posterior posterior_probability edge_score interaction_score w value genie3weight corr
+    pearson spearman r""".split()
 SIGNS = """mode_of_regulation mor sign action interaction effect polarity regulation regulation_tf2g tf2g_regulation regulation_type
     regulatory_effect mode_of_action interaction_type mode direction_of_effect influence consensus_sign direction type edge_type
-    relation relationship function subtype arrow""".split()
+    relation relationship function subtype arrow regulon""".split()
 # Those that hold nothing else, so that values that are not understood are refused.
 _CERTAIN = "mode_of_regulation sign polarity regulatory_effect direction_of_effect consensus_sign".split()
 # Correlations, whose sign is that of a regulation, but says no direction.
-_CORRELATIONS = "rho_tf2g tf2g_rho importance_x_rho rho correlation cor pcc".split()
+_CORRELATIONS = "rho_tf2g tf2g_rho importance_x_rho rho correlation cor corr pcc pearson spearman r".split()
 # Columns that only tables of regulation have, which is directed.
 _REGULATIONS = "sign_decision tf_category tf_tier moa mode_of_action mode_of_regulation dorothea_level collectri_level coef_mean".split()
 _STIMULATIONS = ["is_stimulation", "consensus_stimulation", "stimulation"]
@@ -67,11 +68,11 @@ _INHIBITIONS = ["is_inhibition", "consensus_inhibition", "inhibition"]
 _DIRECTED = ["is_directed", "consensus_direction", "directed", "direction"]
 _POSITIVE = re.compile(
     r"\+1?(?:\.0+)?|1(?:\.0+)?|(?:co-?)?activat\w*|expression|stimulat\w*|up.?regulat.*|up|positive.*|pos|induc\w*|increas\w*|enhanc\w*|promot\w*|"
-    r"-+>|→|↑|agonist|activating|act"
+    r"-+>|→|↑|agonist|activating|act|arrow|.+\(\+\)"
 )
 _NEGATIVE = re.compile(
     r"[-−]1?(?:\.0+)?|(?:co-?)?repress\w*|inhibit\w*|down.?regulat.*|down|negative.*|neg|suppress\w*|decreas\w*|silenc\w*|block\w*|"
-    r"-+\|+|-+\[|⊣|↓|antagonist|inh|rep"
+    r"-+\|+|-+\[|⊣|↓|antagonist|inh|rep|t-?bar|.+\(-\)"
 )
 _UNKNOWN = re.compile(
     r"|\?|0(?:\.0+)?|\+\s*/?\s*-|-\s*/?\s*\+|±|unknown|unk|both|dual|ambiguous|unclear|undefined|unspecified|na|nan|none|n/a|not.?known|"
@@ -156,7 +157,13 @@ def weight_column(table: pd.DataFrame) -> str | None:
     if column is not None:
         return column
     found = (find_column(table, [name]) for name in _NUMBERS)
-    return next((name for name in found if name is not None and np.isfinite(to_numbers(table[name])).all()), None)
+    column = next((name for name in found if name is not None and np.isfinite(to_numbers(table[name])).all()), None)
+    if column is not None:
+        return column
+    # "effect" may hold numbers of both signs that are not 1 and -1.
+    signed = (column for column in table.columns if plain(column) in SIGNS and isinstance(table[column], pd.Series))
+    numbers = ((column, to_numbers(table[column])) for column in signed if read_signs(table[column]) is None)
+    return next((column for column, values in numbers if np.isfinite(values).all() and (values < 0).any()), None)
 
 
 def read_signs(column: pd.Series) -> NDArray[np.float64] | None:
@@ -165,6 +172,7 @@ def read_signs(column: pd.Series) -> NDArray[np.float64] | None:
     patterns = ((_UNKNOWN, 0.0), (_POSITIVE, 1.0), (_NEGATIVE, -1.0))
 
     def sign_of(value: str) -> float:
+        value = re.sub(r"^mim-|^process\((.*)\)$", r"\1", value)  # WikiPathways, graphite
         whole = next((sign for pattern, sign in patterns if pattern.fullmatch(value)), np.nan)
         if np.isfinite(whole) or not re.search("[;,|]", value):
             return whole
@@ -194,12 +202,19 @@ def find_signs(table: pd.DataFrame, used: Sequence[object]) -> tuple[NDArray[np.
     if stimulation is not None and inhibition is not None:
         up, down = (_flags(table[column]) for column in (stimulation, inhibition))
         return np.where(up == down, 0.0, np.where(up, 1.0, -1.0)), f"{stimulation}, {inhibition}"
-    columns = {plain(column): column for column in reversed(list(table.columns)) if column not in left_out}
+    single = table.columns[~table.columns.duplicated(keep=False)]
+    columns = {plain(column): column for column in reversed(list(single)) if column not in left_out}
     for name in SIGNS:
         if name not in columns or (name == "direction" and set(text_of(table[columns[name]])) <= set("+-?")):
             continue  # "-" means no direction, and is not a sign
         if (signs := read_signs(table[columns[name]])) is not None:
             return signs, str(columns[name])
+    for name, column in columns.items():  # words of both signs under any other name, such as KEGG's
+        text = text_of(table[column].head(1000))
+        if name not in SIGNS and text.str.contains(r"[A-Za-z]{3}|-[->|]").mean() > _MOST:
+            signs = read_signs(table[column])
+            if signs is not None and {1.0, -1.0} <= set(signs):
+                return signs, str(column)
     if _is_regulator(used[0]):
         for name in _CORRELATIONS:
             if name in columns and (numbers := to_numbers(table[columns[name]])).notna().all() and (numbers < 0).any():
@@ -226,7 +241,13 @@ def along_arrows(table: pd.DataFrame, ends: tuple[Any, Any]) -> pd.DataFrame | N
 
     ``"<-"`` is turned round; ``"|-|"``, and ``"-"`` beside arrows, become two edges.
     """
-    for column in [column for column in table.columns if plain(column) in SIGNS and column not in ends]:
+    mixed = find_column(table, _DIRECTED[:-1])
+    if mixed is not None and 0 < _flags(table[mixed]).mean() < 1:  # some edges have a direction, as in OmniPath
+        back = table[~_flags(table[mixed])]
+        return pd.concat([table, back.assign(**{ends[0]: back[ends[1]], ends[1]: back[ends[0]]})])
+    for column in table.columns[~table.columns.duplicated(keep=False)].drop(list(ends), errors="ignore"):
+        if not text_of(table[column].head(1000)).str.contains(r"[-=.][>|]|[<|][-=.]|[→⊣←↔]|^controls-").any():
+            continue
         text = text_of(table[column]).str.lower().replace({"→": "->", "⊣": "-|", "←": "<-", "↔": "<->"})
         marks = {value: _marks(value) for value in text.unique()}
         if not any(any(ends_of or ()) for ends_of in marks.values()) or text.map(marks).notna().mean() <= _MOST:

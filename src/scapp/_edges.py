@@ -207,18 +207,27 @@ def _without_header(path: PathLike, by_position: bool) -> pd.DataFrame:
     # source, relation, target: the relation is between the ends.
     if by_position:
         return table.rename(columns=names)
-    if signs is None and second is None and 2 in rest:
-        kinds = {kind_of([*table[c].astype(str)]) for c in (1, 2)}
-        if len(kinds) == 1 and "" not in kinds and min(table[c].nunique() for c in (1, 2)) > 1:
-            raise ValueError(
-                f"{str(path)!r} has no header, and its third column holds names as the second does, such as {str(table[2].iloc[0])!r}.\n"
-                "Expected a source and a target in each line.\nIf these are lists of targets, pass a dictionary, `{'KLF1': ['HBB', "
-                "'ALAS2']}`; if the third is no target, name the ends: source=0, target=1."
-            )
-        if table.shape[1] == 3 and table[1].nunique() < table[2].nunique():
-            names = {0: "source", 1: "interaction", 2: "target"}
-    elif read_signs(table[1]) is not None and table.shape[1] >= 3:
+    kinds = {c: kind_of([*table[c].head(1000).astype(str)]) for c in table.columns if c not in numbers}
+    alike = [c for c in rest if kinds.get(c) and kinds[c] == kinds[0]]
+    if 2 in rest and read_signs(table[1]) is not None:
         names = {0: "source", 1: "sign", 2: "target"}
+    elif 2 in rest and alike == [2] and not kinds.get(1):
+        names = {0: "source", 1: "interaction", 2: "target"}
+    elif (
+        1 in names
+        and alike
+        and (
+            not kinds.get(1)
+            or (signs is second is None and alike[0] == 2 and min(table[c].nunique() for c in (1, 2)) > 1)
+        )
+    ):
+        raise ValueError(
+            f"{str(path)!r} has no header, and its column {alike[0]} (from 0) holds names as the first does, such as "
+            f"{str(table[alike[0]].iloc[0])!r}.\nExpected a source and a target in each line.\nIf these are lists of targets, pass a dictionary, "
+            "`{'KLF1': ['HBB', 'ALAS2']}`; if not, name the ends: source=0, target=1."
+        )
+    elif signs is second is None and table.shape[1] == 3 and table[1].nunique() < table[2].nunique():
+        names = {0: "source", 1: "interaction", 2: "target"}
     return table.rename(columns=names).rename(columns=str)
 
 

@@ -35,8 +35,9 @@ LARGEST_FEATURE = 1e15
 _MISSING = ["", "na", "nan", "n/a", "none", "null", "-", "."]
 # Words of which the names of ids, positions and lengths of genes consist.
 _ABOUT_GENES = set(
-    """entrez entrezgene ncbi hgnc ensembl gene genes id ids index taxon tax taxonomy start end stop begin tss tes txstart txend
-    chromosome chrom chr strand position pos coordinate length bp transcript cds exon row rank number no name scaffold""".split()
+    """entrez entrezgene ncbi hgnc ensembl gene genes id ids index taxon tax taxonomy start end stop begin tss tes tx txstart
+    txend transcription site including and utrs chromosome chrom chr seqnames strand position pos coordinate midpoint length width bp
+    transcript cds exon row rank number no name scaffold locus level""".split()
 )
 
 
@@ -132,8 +133,10 @@ def _only_features(table: pd.DataFrame) -> pd.DataFrame:
 
 def _is_id(column: object) -> bool:
     """Return whether a column is called as ids, positions or lengths of genes, or numbers of rows, are."""
-    words = set(re.sub(r"(?<=[a-z])id$", "_id", words_of(column)).split("_")) - {""}
-    return bool(words) and (words <= _ABOUT_GENES or str(column).startswith("Unnamed: "))
+    words = {
+        word for word in re.split("[_/]", re.sub(r"(?<=[a-z])id$", "_id", words_of(column))) if not word.isdigit()
+    } - {""}
+    return "id" in words or (bool(words) and words <= _ABOUT_GENES) or str(column).startswith("Unnamed: ")
 
 
 def load_features(path: PathLike) -> Any:

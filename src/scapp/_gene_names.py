@@ -311,7 +311,9 @@ def excel_form(name: str) -> str:
 
 def warn_of_dates(names: Iterable[str], what: str) -> None:
     """Warn if some of the names of a source are dates that a spreadsheet made of genes."""
-    dates = [name for name in names if excel_form(name)]
+    # Look closely at few names, as most are no dates.
+    likely = (name for name in names if name[:1].isdigit() or (name[-1:].isdigit() and re.search("[-/ ]", name)))
+    dates = [name for name in likely if excel_form(name)]
     if dates:
         warn_user(
             f"{len(dates)} names of the {what} are dates or numbers that a spreadsheet made of genes ({shorten(map(repr, dates), 4)}), and are found in no "

@@ -337,10 +337,13 @@ def _check_names(path: Path, columns: Iterable[str]) -> None:
 def _check_rows(path: Path, table: pd.DataFrame, separator: str) -> None:
     """Raise if rows are comments, or a quote that is not closed has swallowed some."""
     first = table.index if not isinstance(table.index, pd.RangeIndex) else table.iloc[:, 0] if table.shape[1] else []
-    marked = [name for name in first if isinstance(name, str) and name.startswith("#")]
-    if marked and len(marked) <= len(table) / 2:  # and not colors
+    marked = [
+        name for name in pd.unique(np.asarray(first, dtype=object)) if isinstance(name, str) and name.startswith("#")
+    ]
+    n_marked = int(pd.Series(first).isin(marked).sum()) if marked else 0
+    if 0 < n_marked <= len(table) / 2:  # and not colors
         raise ValueError(
-            f"{len(marked)} rows within {str(path)!r} begin with '#', the first: {marked[0]!r}.\nExpected comments above the table "
+            f"{n_marked} rows within {str(path)!r} begin with '#', the first: {marked[0]!r}.\nExpected comments above the table "
             "alone.\nRemove these lines, or the '#' if they are data."
         )
     for column in table.columns[[not pd.api.types.is_numeric_dtype(dtype) for dtype in table.dtypes]]:
@@ -403,7 +406,9 @@ def _first_lines(path: Path) -> tuple[int, list[str]]:
     return n_comments, lines[n_comments:]
 
 
-_SIGN_WORDS = "+ - activation repression inhibition stimulation unknown +- ? up down".split()
+_SIGN_WORDS = (
+    "-> -| <- |- --> --| <-> |-| + - activation repression inhibition stimulation unknown +- ? up down".split()
+)
 # Terms of ontologies and pathways by their ids.
 TERM_ID = re.compile(
     r"(?:GO|HP|MP|DOID|CHEBI|UBERON|CL|R-[A-Z]{3}|WP|KEGG)[:\-_]?\d+|[A-Z]+:\d{4,}|(?:path:)?(?:hsa|mmu|rno|ko|map)\d{5}|path:[a-z]{2,4}\d{5}"

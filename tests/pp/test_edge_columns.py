@@ -435,6 +435,11 @@ REGULATIONS = {
     "arrows of KEGG": "from to relation\nKLF1 HBB -->\nGATA1 KLF1 --|\n",
     "Reactome FI": "Gene1 Gene2 Annotation Direction Score\nKLF1 HBB activate -> 1.00\nGATA1 KLF1 inhibit -| 0.9\n",
     "Reactome FI turned": "Gene1 Gene2 Annotation Direction Score\nHBB KLF1 activated <- 1.00\nKLF1 GATA1 inhibited |- 0.9\n",
+    "KEGG's names and arrows": "from to type name value\nKLF1 HBB PPrel activation -->\nGATA1 KLF1 PPrel inhibition --|\n",
+    "WikiPathways": "source target interaction\nKLF1 HBB mim-stimulation\nGATA1 KLF1 mim-inhibition\n",
+    "graphite": "src_type src dest_type dest direction type\nS KLF1 S HBB directed Process(activation)\nS GATA1 S KLF1 directed Process(inhibition)\n",
+    "pySCENIC": "regulon TF gene weight\nKLF1(+) KLF1 HBB 1.5\nGATA1(-) GATA1 KLF1 2.5\n",
+    "numbers as effects": "source target effect\nKLF1 HBB 0.5\nGATA1 KLF1 -0.25\n",
     "one letter": "TF Target Mode\nKLF1 HBB A\nGATA1 KLF1 R\n",
     "inhibition as a letter": "TF Target Sign\nKLF1 HBB A\nGATA1 KLF1 I\n",
     "P and N": "TF Target Sign\nKLF1 HBB P\nGATA1 KLF1 N\n",
@@ -460,9 +465,19 @@ def test_arrows_at_both_ends_are_two_edges_and_lines_have_no_direction():
     assert not edges_of(table.assign(Direction="-"))[1].directed
 
 
-def test_relations_of_pathway_commons_keep_their_direction(tmp_path):
-    (tmp_path / "pc.sif").write_text("KLF1\tcontrols-expression-of\tHBB\nGATA1\tin-complex-with\tKLF1\n")
-    found, report = edges_of(tmp_path / "pc.sif")
+def test_edges_without_a_direction_go_both_ways_beside_directed_ones():
+    table = pd.DataFrame({"source": ["KLF1", "GATA1"], "target": ["HBB", "KLF1"], "is_directed": [1, 0]})
+    found, report = edges_of(table)
+    assert set(found) == {("KLF1", "HBB"), ("GATA1", "KLF1"), ("KLF1", "GATA1")} and report.directed
+    assert table["source"].tolist() == ["KLF1", "GATA1"]
+
+
+@pytest.mark.parametrize("name", ["pc.sif", "pc.txt"])
+def test_relations_of_pathway_commons_keep_their_direction(name, tmp_path):
+    (tmp_path / name).write_text(
+        "KLF1\tcontrols-expression-of\tHBB\nKLF1\tcontrols-expression-of\tHBB\nGATA1\tin-complex-with\tKLF1\n"
+    )
+    found, report = edges_of(tmp_path / name)
     assert set(found) == {("KLF1", "HBB"), ("GATA1", "KLF1"), ("KLF1", "GATA1")} and report.directed
 
 
@@ -489,5 +504,11 @@ def test_ids_behind_the_names_of_a_file_without_header_are_no_ends_and_no_weight
 def test_lists_of_targets_are_not_cut_to_the_first(tmp_path):
     (tmp_path / "targets.txt").write_text("KLF1\tHBB\tALAS2\nGATA1\tKLF1\tHBB\n")
     for read in (edges_of, resources.from_table):
-        with pytest.raises(ValueError, match="third column holds names"):
+        with pytest.raises(ValueError, match=r"column 2 \(from 0\) holds names"):
             read(tmp_path / "targets.txt")
+
+
+@pytest.mark.parametrize("text", ["KLF1 -> HBB\nGATA1 -| KLF1\n", "HBB <- KLF1\nKLF1 |- GATA1\n"])
+def test_arrows_between_names_are_read(text, tmp_path):
+    (tmp_path / "net.txt").write_text(text)
+    assert edges_of(tmp_path / "net.txt")[0] == SIGNED
