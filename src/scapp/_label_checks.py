@@ -6,6 +6,7 @@ They serve cells and tables of effects alike. What would be misread is refused; 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
 from scapp._controls import (
@@ -92,6 +93,14 @@ def check_labels(
     _warn_of_decorated(tokens, known, key, sep)
 
 
+def check_separators(counts: Mapping[str, int], genes: Iterable[str], sep: str, what: str) -> None:
+    """Raise if `sep` cuts names, given with their counts, within a known gene, or if another separator joins genes."""
+    known = set(genes)
+    parts = Counter({part.strip(): n for name, n in counts.items() for part in name.split(sep)})
+    _check_cut(counts, known, None, sep, what)
+    check_separator({part: n for part, n in parts.items() if part and part not in known}, known, None, sep, what)
+
+
 def _labels_in(key: str | None) -> str:
     return "labels" if key is None else f"adata.obs[{key!r}]"
 
@@ -122,7 +131,7 @@ def _check_missing(counts: Mapping[str, int], known: set[str], key: str | None, 
         )
 
 
-def _check_cut(counts: Mapping[str, int], known: set[str], key: str | None, sep: str) -> None:
+def _check_cut(counts: Mapping[str, int], known: set[str], key: str | None, sep: str, what: str = "labels") -> None:
     """Raise if the separator cuts the name of a gene, such as HLA-A."""
     cut: dict[str, int] = {}
     for label, n in counts.items():
@@ -142,12 +151,12 @@ def _check_cut(counts: Mapping[str, int], known: set[str], key: str | None, sep:
     if cut:
         mend = "Rename these genes, in all tables."
         if sep != "+":
-            genes = "the genes of the table" if key is None else "adata.var_names"
+            genes = "genes" if key is None else "adata.var_names"
             mend = (
                 "Join the genes of combinations by '+' and leave sep=… out: "
-                f"`[label if label in {genes} else label.replace({sep!r}, '+') for label in {_labels_in(key)}]`."
+                f"`[label if label in {genes} else label.replace({sep!r}, '+') for label in {_labels_in(key) if key else what}]`."
             )
-        raise ValueError(f"sep={sep!r} cuts {len(cut)} labels within the name of a gene: {show_counts(cut)}. {mend}")
+        raise ValueError(f"sep={sep!r} cuts {len(cut)} {what} within the name of a gene: {show_counts(cut)}. {mend}")
 
 
 def _check_guides(counts: Mapping[str, int], known: set[str], control: Control, key: str | None, sep: str) -> None:
@@ -194,7 +203,9 @@ def _label_by_guides(pattern: str, key: str | None, join: str, options: str = ""
     )
 
 
-def check_separator(tokens: Mapping[str, int], known: set[str], control: Control, sep: str) -> None:
+def check_separator(
+    tokens: Mapping[str, int], known: set[str], control: Control, sep: str, what: str = "labels"
+) -> None:
     """Raise if another separator than `sep` splits tokens of labels, given with their counts, into genes.
 
     Only warns if the separator occurs in gene symbols too.
@@ -219,11 +230,11 @@ def check_separator(tokens: Mapping[str, int], known: set[str], control: Control
             if known_parts and rest:
                 joined[token] = n
         if joined:
-            _refuse_join(joined, join, sep)
+            _refuse_join(joined, join, sep, what)
     written = {token: n for token, n in tokens.items() if LIST_AS_TEXT.fullmatch(token)}
     if written:
         raise ValueError(
-            f"{len(written)} labels are lists written as text: {show_counts(written)}. Join the genes of each by {sep!r}, as with "
+            f"{len(written)} {what} are lists written as text: {show_counts(written)}. Join the genes of each by {sep!r}, as with "
             f'`adata.obs[key] = adata.obs[key].astype(str).str.findall(r"[^\\[\\]()\',\\s]+").str.join({sep!r})`.'
         )
     known = known | alone
@@ -236,15 +247,15 @@ def check_separator(tokens: Mapping[str, int], known: set[str], control: Control
                 by_join.setdefault(other[0], {})[token] = n
     for join, joined in by_join.items():
         if any(part in known for token in joined for part in token.split(join)):
-            _refuse_join(joined, join, sep)
+            _refuse_join(joined, join, sep, what)
 
 
-def _refuse_join(joined: Mapping[str, int], join: str, sep: str) -> None:
+def _refuse_join(joined: Mapping[str, int], join: str, sep: str, what: str) -> None:
     """Raise, or only warn if the separator also occurs in symbols."""
     message = (
-        f"{len(joined)} labels are read as one gene each, but {join!r} splits them into known genes: {show_counts(joined)}. "
-        f"Pass sep={join!r} if it joins the genes of a combination here (found sep={sep!r}); if labels have several "
-        f"separators, unify them first, for example with `labels.str.replace({join!r}, {sep!r}, regex=False)`."
+        f"{len(joined)} {what} are read as one gene each, but {join!r} splits them into known genes: {show_counts(joined)}. "
+        f"Pass sep={join!r} if it joins the genes of a combination here (found sep={sep!r}); if {what} have several "
+        f"separators, unify them first, for example with `{what}.str.replace({join!r}, {sep!r}, regex=False)`."
     )
     if join != WEAK_JOIN:
         raise ValueError(message)

@@ -514,6 +514,11 @@ def text_of(column: pd.Series) -> pd.Series:
     return column.astype(object).where(column.notna(), "").astype(str).str.strip()
 
 
+def name_of(value: object) -> str:
+    """Return a name as stripped text, empty if missing; an Entrez id that went through a float (10661.0) as it was."""
+    return "" if pd.isna(value) else re.sub(r"^(\d+)\.0$", r"\1", str(value).strip())
+
+
 def plain(column: object) -> str:
     """Return a column name in a form for comparison: ``"#Gene symbol"`` and ``"gene.symbol"`` give ``"gene_symbol"``.
 

@@ -183,3 +183,102 @@ def test_a_table_of_counts_is_read_whichever_way_it_lies(turned, tmp_path):
 def test_a_mapping_may_go_from_cells_to_guides():
     single = {cell: guides[0] for cell, guides in CALLS.items() if guides}
     assert of_calls(guides=single) == ["KLF1", "GATA1", "control", "KLF1", None]
+
+
+@pytest.mark.parametrize("join", [";", ",", "|", "&", "/", "+", " ", "; "])
+def test_joined_guides_are_split_where_none_of_them_occurs_alone(join):
+    adata = rna(["c0", "c1", "c2"])
+    adata.obs["guides_of"] = [f"KLF1_1{join}GATA1_2", "HBB_1|ALAS2_1", "NTC_1"]
+    guides_to_perturbations(adata, calls_key="guides_of", targets=r"(.+)_\d+", max_genes=2)
+    assert adata.obs["perturbation"].tolist() == ["GATA1+KLF1", "ALAS2+HBB", "control"]
+
+
+def test_commas_within_the_name_of_a_guide_join_nothing():
+    adata = rna(["c0", "c1", "c2"])
+    adata.obs["call"] = ["KLF1_ENST00000373125.4,ENST00000373131.1", "HBB_chr11:5,226,268", "NTC_1"]
+    guides_to_perturbations(adata, calls_key="call", targets=r"([^_]+)_.+")
+    assert adata.obs["perturbation"].tolist() == ["KLF1", "HBB", "control"]
+
+
+def test_lists_of_guides_are_read_and_as_text_refused():
+    table = pd.DataFrame({"cell": ["c0", "c1"], "guide": [["KLF1_1", "GATA1_2"], ["NTC_1"]], "count": [[20, 30], [9]]})
+    adata = rna(["c0", "c1"])
+    guides_to_perturbations(adata, guides=table, targets=r"(.+)_\d+", max_genes=2)
+    assert adata.obs["perturbation"].tolist() == ["GATA1+KLF1", "control"]
+    table["guide"] = table["guide"].astype(str)
+    with pytest.raises(ValueError, match="lists written as text.*str.findall"):
+        guides_to_perturbations(adata, guides=table, targets=r"(.+)_\d+")
+
+
+@pytest.mark.parametrize(
+    "target", ["KLF1,GATA1", "KLF1;GATA1", "ZAP70|LCK", "KLF1 & GATA1", "KLF1_GATA1", "KLF1/GATA1"]
+)
+def test_targets_with_another_separator_are_refused(target):
+    with pytest.raises(ValueError, match="1 targets are read as one gene each.*Pass sep="):
+        labels_of(["KLF1_1", "NTC_1"], targets={"KLF1_1": target, "NTC_1": "NTC"}, max_genes=2)
+    joined = {"KLF1_1": ["KLF1", "GATA1"], "NTC_1": "NTC"}
+    assert labels_of(["KLF1_1", "NTC_1"], targets=joined, max_genes=2) == ["GATA1+KLF1", "control"]
+
+
+def test_a_separator_that_cuts_a_target_is_refused():
+    with pytest.raises(ValueError, match="cuts 1 targets within the name of a gene: 'HLA-A'"):
+        labels_of(["A_1", "NTC_1"], targets={"A_1": "HLA-A", "NTC_1": "NTC"}, sep="-")
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        {"is_control": [False, True]},
+        {"isControl": ["no", "yes"]},
+        {"ntc": [0.0, 1.0]},
+        {"targeting": ["TRUE", "FALSE"]},
+        {"negative_control": ["N", "Y"]},
+        {"type": ["x", "y"], "control": [0, 1]},
+    ],
+)
+def test_a_column_of_truth_values_tells_controls(column):
+    library = pd.DataFrame({"guide": ["KLF1_1", "X_1"], "gene": ["KLF1", "X"], **column})
+    assert labels_of(["KLF1_1", "X_1"], targets=library) == ["KLF1", "control"]
+
+
+def test_other_columns_of_truth_values_tell_nothing():
+    library = pd.DataFrame({"guide": ["KLF1_1", "X_1"], "gene": ["KLF1", "X"], "good": [0, 1], "control": ["a", "b"]})
+    with pytest.warns(UserWarning, match="No cell is a control"):
+        assert labels_of(["KLF1_1", "X_1"], targets=library) == ["KLF1", "X"]
+
+
+def test_ids_are_no_decimal_numbers_and_missing_targets_no_genes():
+    library = pd.DataFrame({"guide": ["KLF1_1", "NTC_1"], "gene": [10661.0, np.nan]})
+    assert labels_of(["KLF1_1", "NTC_1"], targets=library) == ["10661", "control"]
+    with pytest.raises(ValueError, match="1 of the 2 guides have no target gene"):
+        labels_of(["KLF1_1", "NTC_1"], targets={"KLF1_1": "nan", "NTC_1": "NTC"})
+
+
+def test_a_column_of_the_calls_names_the_targets(tmp_path):
+    table = pd.DataFrame({"cell": ["c0", "c1"], "sgrna": ["k_1", "n_1"], "gene": ["KLF1", "NonTargetingControl"]})
+    table.to_csv(tmp_path / "calls.csv", index=False)
+    for calls in (table, tmp_path / "calls.csv"):
+        adata = rna(["c0", "c1"])
+        guides_to_perturbations(adata, guides=calls, targets="gene")
+        assert adata.obs["perturbation"].tolist() == ["KLF1", "control"]
+
+
+@pytest.mark.parametrize("form", [dict, pd.Series])
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("lists", [False, True])
+def test_mappings_of_cells_and_guides_go_either_way(form, turned, lists):
+    pairs = {"c0": "KLF1_1", "c1": "NTC_1"}
+    pairs = {guide: cell for cell, guide in pairs.items()} if turned else pairs
+    adata = rna(["c0", "c1"])
+    given = form({key: [value] if lists else value for key, value in pairs.items()})
+    guides_to_perturbations(adata, guides=given, targets=r"(.+)_\d+")
+    assert adata.obs["perturbation"].tolist() == ["KLF1", "control"]
+
+
+def test_a_parquet_of_counts_is_read_with_its_index(tmp_path):
+    counts = pd.DataFrame({"KLF1_1": [9, 0], "NTC_1": [0, 9]}, index=["c0", "c1"])
+    for table in (counts, counts.T):
+        table.to_parquet(tmp_path / "counts.parquet")
+        adata = rna(["c0", "c1"])
+        guides_to_perturbations(adata, guides=tmp_path / "counts.parquet", targets=r"(.+)_\d+", method="threshold")
+        assert adata.obs["perturbation"].tolist() == ["KLF1", "control"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -16,11 +17,12 @@ from scipy import sparse
 
 from scapp._controls import missing_kind
 from scapp._genes import shorten
+from scapp._label_checks import LIST_AS_TEXT
 from scapp._labels import column_of_obs
 from scapp._tables import PathLike, find_column, is_path, names_of, read_table, to_numbers
 from scapp.expression import get_matrix, in_memory
 
-CallTable: TypeAlias = pd.DataFrame | PathLike | Mapping[str, Any]
+CallTable: TypeAlias = pd.DataFrame | pd.Series | PathLike | Mapping[str, Any]
 Method = Literal["mixture", "threshold", "maximum"]
 # Means of two components this many standard deviations apart make two humps; less is one skewed hump
 # (Ashman, Bird and Zepf 1994).
@@ -39,8 +41,10 @@ CELLS.append("")
 GUIDES = """guide_identity feature_call guide_id guide guides sgrna_id sgrna sgrnas grna_id grna sgid
     sgid_ab protospacer_id protospacer guide_name guide_call
     assigned_guide assignment feature_id feature barcode""".split()
-# What joins the guides of a cell, other than the usual one.
-OTHER_JOINS = (";", ",", "|", "+", "&", "/")
+# What joins the guides of a cell, other than the usual one; the last ones stand in names of guides as well.
+OTHER_JOINS = (";", ",", "|", "&", "+", "/", " ")
+_NAME = re.compile(r"(?!.*ENS[A-Z]*T\d)[A-Za-z][\w.+\-]{2,}")
+_NUMBERED_NAME = re.compile(r"[A-Za-z][\w\-]*[_.\-]\w*\d+")
 COUNTS = """umi_count num_umis umis n_umis n_umi umi umi_counts count counts n_counts guide_umi_count
     tscp_count read_count reads n_reads""".split()
 
@@ -107,8 +111,8 @@ def calls_from_obs(
             f"adata.obs[{key!r}] holds lists of guides, expected text such as 'KLF1_1|GATA1_2'.\n"
             f"Join them first: `adata.obs[{key!r}] = adata.obs[{key!r}].str.join('|')`."
         )
-    sep = _join_of((str(call) for call in adata.obs[key].dropna().unique()), sep)
-    calls = ([] if pd.isna(call) else map(str.strip, str(call).split(sep)) for call in adata.obs[key])
+    joins = _joins_of((str(call) for call in adata.obs[key].dropna().unique()), sep)
+    calls = ([] if pd.isna(call) else map(str.strip, joins.split(str(call))) for call in adata.obs[key])
     lists = [list(dict.fromkeys(filter(None, guides))) for guides in calls]
     distinct = {guide for guides in lists for guide in guides}
     several = {guide for guide in distinct if missing_kind(guide) == "several"}
@@ -121,10 +125,10 @@ def calls_from_obs(
     share = np.full(adata.n_obs, np.nan)
     if counts_key is not None:
         called = np.array([bool(guides) for guides in lists])
-        counts = _numbers(adata, counts_key, "counts_key", sep, called)
+        counts = _numbers(adata, counts_key, "counts_key", joins, called)
         lists = [guides if n >= min_counts else [] for guides, n in zip(lists, counts, strict=True)]
         if total_counts_key is not None:
-            total = _numbers(adata, total_counts_key, "total_counts_key", sep, called)
+            total = _numbers(adata, total_counts_key, "total_counts_key", joins, called)
             if (wrong := total < counts).any():
                 raise ValueError(
                     f"In {int(wrong.sum())} cells adata.obs[{total_counts_key!r}] (total_counts_key) is less than "
@@ -147,7 +151,9 @@ def is_no_guide(call: str) -> bool:
     return missing_kind(call) == "missing" or call.strip().lower() == "negative"
 
 
-def _numbers(adata: AnnData, key: str, argument: str, sep: str, called: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _numbers(
+    adata: AnnData, key: str, argument: str, joins: re.Pattern[str], called: NDArray[np.bool_]
+) -> NDArray[np.float64]:
     """Return the counts of each cell, adding up several ("12|30", as from Cell Ranger); 0 without a call."""
     if key not in adata.obs:
         column_of_obs(adata, key, argument)  # raises, with the columns that there are
@@ -162,7 +168,7 @@ def _numbers(adata: AnnData, key: str, argument: str, sep: str, called: NDArray[
         if pd.api.types.is_numeric_dtype(column.dtype):
             numbers[called] = column.to_numpy(dtype=np.float64)
         else:
-            numbers[called] = [sum(float(part) for part in str(value).split(sep) if part.strip()) for value in column]
+            numbers[called] = [sum(float(part) for part in joins.split(str(value)) if part.strip()) for value in column]
     except ValueError as error:
         raise ValueError(f"adata.obs[{key!r}] ({argument}) must hold counts: {error}.") from error
     if (numbers < 0).any():
@@ -248,14 +254,16 @@ def calls_from_table(adata: AnnData, guides: CallTable, sep: str, min_counts: fl
         if not good.all():
             logger.info("Left out %d of %d calls whose 'good_coverage' is false.", int((~good).sum()), len(good))
         table = table[good]
+    if table[guide].map(lambda call: isinstance(call, list | tuple | set | np.ndarray)).any():
+        table = table.assign(**{guide: table[guide].map(list)}).explode(guide if count is None else [guide, count])
     rows = pd.DataFrame({"cell": names_of(table[cell], "cell"), "guide": table[guide].astype(object)})
     rows["guide"] = ["" if pd.isna(name) else str(name) for name in rows["guide"]]
     rows["count"] = np.nan if count is None else table[count].to_numpy()
-    sep = _join_of(rows["guide"], sep)
-    if rows["guide"].str.contains(sep, regex=False).any():
-        rows["guide"] = rows["guide"].str.split(sep)
+    joins = _joins_of(rows["guide"], sep)
+    if rows["guide"].str.contains(joins).any():
+        rows["guide"] = rows["guide"].str.split(joins)
         if count is not None:
-            rows["count"] = rows["count"].astype(str).str.split(sep)
+            rows["count"] = rows["count"].astype(str).str.split(joins)
         try:
             rows = rows.explode(["guide", "count"] if count is not None else "guide")
         except ValueError as error:
@@ -290,17 +298,25 @@ def calls_from_table(adata: AnnData, guides: CallTable, sep: str, min_counts: fl
     return Calls([str(name) for name in names], held.astype(bool), share, tied, np.full(len(names), np.nan)), n_not_held
 
 
-def _join_of(calls: Iterable[str], sep: str) -> str:
-    """Return the separator between the guides of a cell: `sep`, or another that yields guides that also occur alone."""
-    distinct = set(calls)
-    if any(sep in call for call in distinct):
-        return sep
+def _joins_of(calls: Iterable[str], sep: str) -> re.Pattern[str]:
+    """Return a pattern of what joins the guides of a cell: `sep`, and other signs between names of guides."""
+    distinct = {part.strip() for call in calls for part in call.split(sep)}
+    written = next((call for call in distinct if LIST_AS_TEXT.fullmatch(call)), None)
+    if written is not None:
+        raise ValueError(
+            f"The guides of a cell are lists written as text, such as {written!r}. Join them by {sep!r}, as with "
+            f'`calls.str.findall(r"[^\\[\\]()\',\\s]+").str.join({sep!r})`.'
+        )
+    joins = [sep]
     for join in OTHER_JOINS:
         joined = [call for call in distinct if join in call]
-        if joined and all(part.strip() in distinct for call in joined for part in call.split(join)):
+        parts = {part.strip() for call in joined for part in call.split(join)}
+        name = _NAME if join in OTHER_JOINS[:4] else _NUMBERED_NAME
+        if joined and (parts <= distinct or all(map(name.fullmatch, parts))):
             logger.info("Guides of a cell are joined by %r here, as in %r.", join, joined[0])
-            return join
-    return sep
+            joins.append(join)
+            distinct = distinct.difference(joined) | parts
+    return re.compile("|".join(map(re.escape, joins)))
 
 
 def read_calls(guides: CallTable, cells: pd.Index) -> AnnData | pd.DataFrame:
@@ -329,20 +345,28 @@ def read_calls(guides: CallTable, cells: pd.Index) -> AnnData | pd.DataFrame:
 
 def _table(guides: CallTable, cells: pd.Index) -> pd.DataFrame:
     if is_path(guides):
-        return read_table(guides)
-    if isinstance(guides, Mapping):
-        values = list(guides.values())
-        if all(isinstance(value, str) for value in values) and not set(values) & set(cells):
-            pairs = list(guides.items())  # from a cell to its guide
-        else:
-            of_guides = [(guide, [of] if isinstance(of, str) else of) for guide, of in guides.items()]
-            pairs = [(cell, guide) for guide, of in of_guides for cell in of]
-        return pd.DataFrame(pairs, columns=["cell", "guide"], dtype=object)
+        guides = read_table(guides)
+    if isinstance(guides, Mapping | pd.Series):
+        pairs = [(key, value) for key, of in guides.items() for value in ([of] if isinstance(of, str) else _listed(of))]
+        here = set(cells)
+        from_guides = sum(value in here for _, value in pairs) > sum(key in here for key, _ in pairs)
+        return pd.DataFrame(pairs, columns=["guide", "cell"] if from_guides else ["cell", "guide"], dtype=object)
     if not isinstance(guides, pd.DataFrame):
         raise TypeError(f"guides must be a table of calls, found {type(guides).__name__}.")
     if not isinstance(guides.index, pd.RangeIndex) and find_column(guides, CELLS) is None:
         return guides.rename_axis("cell").reset_index()
     return guides
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, Iterable) else [value]
+
+
+def targets_of_calls(table: pd.DataFrame, column: str) -> pd.Series:
+    """Return the targets of guides that a column of a table of calls names, by guide."""
+    guide = _columns(table)[1]
+    pairs = pd.DataFrame({"guide": table[guide].astype(str).str.strip(), "target": table[column]}).drop_duplicates()
+    return pairs.set_index("guide")["target"]
 
 
 def _columns(table: pd.DataFrame) -> tuple[str, str, str | None]:

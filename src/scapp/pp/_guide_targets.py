@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 import pandas as pd
 
-from scapp._controls import doubtful, looks_like_control, recognised
+from scapp._controls import doubtful, looks_like_control, missing_kind, recognised
 from scapp._genes import shorten
-from scapp._tables import PathLike, existing_file, find_column, is_path, read_table
+from scapp._label_checks import check_separators
+from scapp._tables import PathLike, existing_file, find_column, is_path, name_of, plain, read_table
 from scapp._warn import warn_user
 
 if TYPE_CHECKING:
@@ -25,7 +28,8 @@ LIBRARY_GUIDES = """guide_id guide sgrna_id sgrna grna_id grna sgid guide_name i
 LIBRARY_GUIDES.append("")
 TARGETS = """intended_target_name target_gene_name target_gene_symbol target_gene gene_symbol gene_target
     grna_target gene_name symbol gene target targets intended_target target_name target_gene_id""".split()
-TYPES = "type guide_type target_type guide_class class category targeting".split()
+# What a guide is: in words, or true and false of what the column is called.
+TYPES = "type guide_type target_type guide_class class category".split()
 SUFFIXES = (".csv", ".tsv", ".txt", ".tab", ".parquet", ".xlsx", ".xls")
 
 logger = logging.getLogger(__name__)
@@ -52,15 +56,17 @@ def read_targets(
             f"These guides occur more than once: {_twice(pd.Index(guides))}. Make their names unique, with "
             "`guides.var_names_make_unique()`."
         )
-    types = [""] * len(guides)
+    measured, types = set(measured), [""] * len(guides)
     if isinstance(targets, pd.DataFrame) or (
         names_a_file(targets) and (var is None or not isinstance(targets, str) or targets not in var)
     ):
         targets, kinds = read_library(targets, list(guides))
         types = [str(kinds.get(guide, "")) for guide in guides]
-    named = _name_targets(guides, targets, var)
+    named = _name_targets(guides, targets, var, sep)
+    counts = Counter(named)
+    check_separators({target: n for target, n in counts.items() if not recognised(target)}, measured, sep, "targets")
     patterns = [_compile(one, "controls") for one in ([controls] if isinstance(controls, str) else controls)]
-    genes, measured = {genes} if isinstance(genes, str) else set(genes), set(measured)
+    genes = {genes} if isinstance(genes, str) else set(genes)
     undecided: set[str] = set()
 
     def is_control(name: str) -> bool:
@@ -86,7 +92,7 @@ def read_targets(
             found.append(())
             continue
         targeted = [gene.strip() for gene in target.split(sep)]
-        if not all(targeted):
+        if not all(gene and (gene in measured or gene in genes or not missing_kind(gene)) for gene in targeted):
             unknown.append(guide)
         found.append(tuple(sorted({gene for gene in targeted if not is_control(gene)})))
     if undecided:
@@ -114,8 +120,8 @@ def read_targets(
     return found
 
 
-def _name_targets(guides: Sequence[str], targets: Targets, var: pd.DataFrame | None) -> list[str]:
-    """Return the target of each guide as written; "" if there is none."""
+def _name_targets(guides: Sequence[str], targets: Targets, var: pd.DataFrame | None, sep: str) -> list[str]:
+    """Return the target of each guide as written, several joined by `sep`; "" if there is none."""
     if isinstance(targets, str) and var is not None and targets in var:
         targets = var[targets]
     if isinstance(targets, str):
@@ -139,7 +145,9 @@ def _name_targets(guides: Sequence[str], targets: Targets, var: pd.DataFrame | N
             f"targets names these guides more than once: {_twice(targets.index)}. Name each once; the genes of a guide with "
             "several targets are joined, as in 'A+B'."
         )
-    return ["" if pd.isna(gene := targets.get(guide, "")) else str(gene).strip() for guide in guides]
+    lists = list | tuple | set | np.ndarray
+    found = (targets.get(guide, "") for guide in guides)
+    return [sep.join(map(name_of, gene)) if isinstance(gene, lists) else name_of(gene) for gene in found]
 
 
 def _twice(names: pd.Index) -> str:
@@ -191,10 +199,11 @@ def read_library(targets: pd.DataFrame | PathLike, guides: list[str]) -> tuple[p
             f"{where} has no column of target genes under a usual name ({', '.join(TARGETS[:6])}, …); its columns are "
             f"{shorten(map(repr, table.columns), 12)}. Pass a mapping, such as `table.set_index({best!r})['my_column']`."
         )
-    kind = find_column(table.drop(columns=[target]), TYPES)
-    read = pd.DataFrame({"guide": names[best], "target": table[target].to_numpy()})
-    read["target"] = ["" if pd.isna(gene) else str(gene).strip() for gene in read["target"]]
-    read["type"] = "" if kind is None else [_type(value, str(kind)) for value in table[kind]]
+    read = pd.DataFrame({"guide": names[best], "target": [name_of(gene) for gene in table[target]]})
+    rest = table.drop(columns=[target, *([best] if best in table else [])])
+    kinds = {column: _types(rest[column]) for column in [*filter(None, [find_column(rest, TYPES)]), *rest.columns]}
+    kind = next((column for column, of in kinds.items() if any(map(recognised, of))), None)
+    read["type"] = "" if kind is None else kinds[kind]
     read = read.drop_duplicates()
     if read["guide"].duplicated().any():
         twice = read.loc[read["guide"].duplicated(), "guide"].unique()
@@ -209,9 +218,18 @@ def read_library(targets: pd.DataFrame | PathLike, guides: list[str]) -> tuple[p
     return read["target"], read["type"]
 
 
-def _type(value: object, column: str) -> str:
-    """Return the type of a guide as text: a column ``targeting`` may be true and false."""
-    text = "" if pd.isna(value) else str(value).strip()
-    if column.strip().lower() == "targeting" and text.lower() in ("false", "0", "0.0", "no", "f"):
-        return "non-targeting"
-    return text
+def _types(column: pd.Series) -> list[str]:
+    """Return the types of guides, as a column says them in words or by true and false; empty if it says something else."""
+    name, text = plain(column.name), [name_of(value) for value in column]
+    if name in TYPES:
+        return text
+    truth = {
+        **dict.fromkeys(("true", "t", "1", "yes", "y"), True),
+        **dict.fromkeys(("false", "f", "0", "no", "n"), False),
+    }
+    said = [truth.get(value.lower()) for value in text]
+    subject = re.sub(r"^is_?", "", name)
+    targeting = subject in ("targeting", "is_target", "target", "targeted")
+    if None in said or not (targeting or recognised(subject)):
+        return []
+    return ["non-targeting" if value != targeting else "" for value in said]

@@ -24,6 +24,7 @@ from scapp.pp._guide_calls import (
     calls_from_table,
     check_cells,
     read_calls,
+    targets_of_calls,
 )
 from scapp.pp._guide_targets import Genes, read_targets
 from scapp.pp._report import Report, listed
@@ -160,7 +161,7 @@ def guides_to_perturbations(
         Expression, cells by genes, to which the labels are added in place unless `copy`; or a MuData with the
         expression and the guide counts.
     targets
-        The gene that each guide targets: a column of the guides' `var`, a mapping (or Series) from guide to gene, or a
+        The gene that each guide targets: a column of the guides' `var` or of a table of calls, a mapping (or Series) from guide to gene, or a
         regular expression that matches the whole name of a guide and whose first group is the gene: ``r"(.+)_\d+"``
         finds KLF1 in ``"KLF1_2"``. Or a library of guides, a table or its path, with columns of guides, target genes and,
         if there is one, types (``"non-targeting"``), under their usual names. The targets of a guide for several genes
@@ -169,7 +170,7 @@ def guides_to_perturbations(
         Counts, cells by guides, for the same cells by name, in any order. Cells that are missing have no guide. Not
         needed for a MuData. Or calls in a long table, or its path, one row per cell and guide (``cell_barcode``,
         ``guide_identity``, ``UMI_count``) or a cell with its guides joined by `calls_sep` (Cell Ranger's
-        ``protospacer_calls_per_cell.csv``), or a mapping from guide to cells or from cell to guide: then `method` and
+        ``protospacer_calls_per_cell.csv``), or a mapping (or Series) from guide to cells or from cell to guides: then `method` and
         `min_share` do not apply. A table of cells by guides, or of guides by cells, holds counts.
     calls_key
         Instead of counts: a column of ``adata.obs`` with the guides of each cell, ``"KLF1_1"`` or
@@ -263,6 +264,8 @@ def guides_to_perturbations(
     n_not_counted = 0
     if guides is not None and not isinstance(guides, AnnData):
         guides = read_calls(guides, expression.obs_names)
+        if isinstance(targets, str) and isinstance(guides, pd.DataFrame) and targets in guides:
+            targets = targets_of_calls(guides, targets)
     if guides is not None and not isinstance(guides, AnnData):
         calls, n_not_counted = calls_from_table(expression, guides, calls_sep, min_counts)
     elif calls_key is not None:
@@ -339,7 +342,7 @@ def _modalities(
         if guides is None and calls_key is None:
             guides = data.mod[guide_modality]
         data = data.mod[expression_modality]
-    if guides is not None and not (isinstance(guides, AnnData | pd.DataFrame | Mapping) or is_path(guides)):
+    if guides is not None and not (isinstance(guides, AnnData | pd.DataFrame | pd.Series | Mapping) or is_path(guides)):
         raise TypeError(
             "guides must be an AnnData of counts, cells by guides, or calls: a long table, its path, or a mapping from guide to "
             f"cells, found {type(guides).__name__}."
