@@ -92,6 +92,8 @@ SEVERAL = frozenset(
     ambiguous|ambiguous guide|ambig|ambient|collision|conflict|mixed|mixture|more than one|more than one guide|2 or more|several|
     several guides|too many guides|many|>1|>1 guide|>1 guides|2+|2+ guides""".replace("\n    ", "").split("|")
 )
+# What a value that is missing becomes when it is written as text.
+_WRITTEN_MISSING = frozenset("|nan|<na>|na|n/a|nat|null|#n/a".split("|"))
 _OTHER_JOINS = re.compile(r"[|,;&]")
 _BLANKS = re.compile(r"[\s_\-]+")
 _ALL_JOINS = re.compile(r"[+|,;&/:_\s]+")
@@ -166,6 +168,11 @@ def is_control(name: str, control: Control = None) -> bool:
     if control is not None:
         return is_named(name, control)
     return recognised(name) and not doubtful(name)
+
+
+def is_missing_value(text: str) -> bool:
+    """Return whether text is a missing value of another column than that of labels, where "0" and "none" may be values."""
+    return text.strip().lower() in _WRITTEN_MISSING or text == "None"
 
 
 def missing_kind(label: str) -> str:

@@ -21,6 +21,7 @@ from scapp._controls import (
     Control,
     doubtful,
     is_control,
+    is_missing_value,
     is_named,
     looks_like_control,
     named_controls,
@@ -65,7 +66,10 @@ def parse_label(
     kept = without_control(tokens, control, sep, genes if control is None else ())
     if len(set(kept)) < len(kept):
         twice = sorted({gene for gene in kept if kept.count(gene) > 1})
-        raise ValueError(f"The perturbation label {label!r} names {', '.join(twice)} more than once.")
+        raise ValueError(
+            f"The perturbation label {label!r} names {', '.join(twice)} more than once. If it means that gene alone, "
+            f"write {format_label(set(kept), sep=sep)!r}; two guides of a gene are one perturbation."
+        )
     return tuple(sorted(kept))
 
 
@@ -178,11 +182,7 @@ def check_control(labels: Iterable[str], control: Control, *, sep: str = SEPARAT
             f"names: {show_counts(others)}. Read them as controls with "
             f"control={_as_list([*names, *_short(others)])}, as genes with control={list(names)!r}, or leave them out."
         )
-    absent = [
-        name
-        for name in names
-        if not any(is_named(token, [name]) for label in found for token in (label, *label.split(sep)))
-    ]
+    absent = [name for name in names if not _names_some(name, found, sep)]
     if absent:
         warn_user(
             f"No observation is labelled {_or(tuple(absent))}, which control=… names as well; the controls are {show_counts(found)}. Correct "
@@ -206,6 +206,16 @@ def check_control(labels: Iterable[str], control: Control, *, sep: str = SEPARAT
             f"{', '.join(map(repr, dropped))} in combinations was dropped as the name of a control, but is also a gene of "
             f"adata. If the gene is meant, pass control={list(names)!r}."
         )
+
+
+def controls_among(adata: AnnData, control: Control, perturbation_key: str, sep: str) -> list[str]:
+    """Return the named controls that label some observations."""
+    labels = column_of_obs(adata, label_column(adata, perturbation_key), "perturbation_key").unique()
+    return [name for name in named_controls(control) if _names_some(name, map(str, labels), sep)]
+
+
+def _names_some(name: str, labels: Iterable[str], sep: str) -> bool:
+    return any(is_named(token, [name]) for label in labels for token in (label, *label.split(sep)))
 
 
 def count_labels(labels: Iterable[str]) -> dict[str, int]:
@@ -342,5 +352,12 @@ def column_of_obs(adata: AnnData, key: str, argument: str) -> pd.Series:
         raise ValueError(
             f"{missing} of the {adata.n_obs} observations have no value in adata.obs[{key!r}] ({argument}). "
             f"Fill them in, or leave these observations out with `adata = adata[adata.obs[{key!r}].notna()].copy()`."
+        )
+    written = [value for value in column.unique() if isinstance(value, str) and is_missing_value(value)]
+    if written and argument in ("batch_key", "context_key"):  # labels have their own check
+        raise ValueError(
+            f"{int(column.isin(written).sum())} of the {adata.n_obs} observations have a missing value as text in adata.obs[{key!r}] ({argument}): "
+            f"{shorten(map(repr, written))}. Name it otherwise, or leave these observations out with "
+            f"`adata = adata[~adata.obs[{key!r}].isin({written!r})].copy()`."
         )
     return column

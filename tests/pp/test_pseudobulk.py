@@ -491,3 +491,56 @@ def test_guides_and_antibodies_among_the_genes_are_said():
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # anndata 0.13 sets options that pandas 3 deprecates
         pseudobulk(adata[:, :28].copy())
+
+
+def labelled(labels: list[str], genes=("KLF1", "GATA1", "HBB"), **obs) -> ad.AnnData:
+    counts = np.random.default_rng(0).poisson(20, size=(len(labels), len(genes))).astype(np.float32)
+    frame = pd.DataFrame({"perturbation": labels, **obs}, index=[f"c{i}" for i in range(len(labels))])
+    return ad.AnnData(counts, obs=frame, var=pd.DataFrame(index=list(genes)))
+
+
+@pytest.mark.parametrize("text", ["nan", "NaN", "<NA>", "None", "NA", ""])
+@pytest.mark.parametrize("option", ["batch_key", "context_key"])
+def test_a_missing_value_as_text_is_no_batch_and_no_context(text, option):
+    adata = labelled(["control"] * 4 + ["KLF1"] * 4, b=["1", "1", text, text] * 2)
+    with pytest.raises(ValueError, match=rf"4 of the 8 observations have a missing value as text.*{option}.*isin"):
+        pseudobulk(adata, **{option: "b"})
+    assert pseudobulk(labelled(["control"] * 4 + ["KLF1"] * 4, b=["0", "0", "none", "none"] * 2), **{option: "b"}).n_obs
+
+
+def test_each_context_may_have_its_own_control():
+    adata = labelled(["NTC", "NTC", "DMSO", "DMSO"] + ["KLF1"] * 4, c=["a", "a", "b", "b"] * 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        effects = pseudobulk(adata, control=["NTC", "DMSO"], context_key="c")
+    assert list(effects.obs_names) == ["KLF1 (a)", "KLF1 (b)"]
+    with pytest.warns(UserWarning, match="labelled 'safe', which control=… names as well"):
+        pseudobulk(adata, control=["NTC", "DMSO", "safe"], context_key="c")
+
+
+@pytest.mark.parametrize(
+    ("label", "genes", "message"),
+    [
+        ("KLF1", ("ENSG00000105610", "ENSG00000102145"), "symbols as of human such as 'KLF1'.*Ensembl.*ensembl=table"),
+        ("ENSG00000105610", ("KLF1", "GATA1"), "Ensembl ids such as 'ENSG00000105610'.*ensembl=table"),
+        ("10661", ("KLF1", "GATA1"), "Entrez ids such as '10661'.*aliases=table"),
+        ("2-Sep", ("KLF1", "GATA1"), "dates or numbers.*'2-Sep'.*harmonize_genes"),
+        ("KLF1", ("KLF1", "1-Mar"), "dates or numbers.*'1-Mar'.*harmonize_genes"),
+    ],
+)
+def test_genes_by_another_kind_of_name_are_named(label, genes, message):
+    adata = labelled(["control"] * 4 + [label] * 4, (*genes,))
+    with pytest.warns(UserWarning, match=message):
+        pseudobulk(adata)
+
+
+@pytest.mark.parametrize("matrix", [np.asarray, sparse.csr_matrix])
+@pytest.mark.parametrize("turned", [np.s_[::-1], np.s_[:, ::-1]])
+def test_a_backed_view_in_reverse_order_is_refused_with_the_mend(matrix, turned, tmp_path):
+    adata = labelled(["control"] * 4 + ["KLF1"] * 4)
+    adata.X = matrix(adata.X)
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    with pytest.raises(ValueError, match="adata.X is a view of a file in an order.*to_memory"):
+        pseudobulk(backed[turned])
+    assert pseudobulk(backed.to_memory()[turned]).n_obs == 1

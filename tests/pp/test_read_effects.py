@@ -583,3 +583,53 @@ def test_a_separator_that_cuts_labels_of_a_table_is_refused(label, sep, message)
     table = pd.DataFrame([[0.1, 0.2], [0.3, 0.4]], index=[label, "GATA1"], columns=["HLA-A", "KLF1"])
     with pytest.raises(ValueError, match=message):
         read_effects(table, base="e", sep=sep, rows="perturbations")
+
+
+DE_TABLE = "gene,log2FoldChange,lfcSE\nHBB,-1,0.2\nALAS2,0.5,0.2\n"
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ("gene,log2FoldChange,lfcSE\n", "'KLF1' has no rows"),
+        ("gene,logFC_ln,lfcSE\nHBB,1,0.2\n", "effects under different names, 'log2FoldChange' and 'logFC_ln'"),
+        ("symbol,log2FoldChange,lfcSE\nHBB,1,0.2\n", "genes under different names, 'gene' and 'symbol'"),
+        ("gene,log2FoldChange,std_err\nHBB,1,0.2\n", "standard errors under different names"),
+        ("gene,log2FoldChange,log2FoldChange\nHBB,1,2\n", "log2FoldChange"),
+    ],
+)
+def test_no_table_of_a_folder_is_lost(other, message, tmp_path):
+    (tmp_path / "GATA1.csv").write_text(DE_TABLE)
+    (tmp_path / "KLF1.csv").write_text(other)
+    with pytest.raises(ValueError, match=message):
+        read_effects(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    ["id num neg|score neg|lfc pos|score pos|lfc", "Gene sgRNA HL60|beta HL60|z HL60|wald-fdr", "GENE BF STD NumObs",
+     "sgrna Gene control_count treatment_count control_mean treat_mean LFC", "GENE sumZ numObs normZ pval_synth"],
+)  # fmt: skip
+def test_scores_of_growth_are_no_effects(columns, tmp_path):
+    header = columns.split()
+    table = pd.DataFrame([["KLF1", *range(len(header) - 1)], ["GATA1", *range(len(header) - 1)]], columns=header)
+    table.to_csv(tmp_path / "x.gene_summary.txt", sep="\t", index=False)
+    for given in (table, tmp_path / "x.gene_summary.txt"):
+        with pytest.raises(ValueError, match="scores of a screen of growth or survival"):
+            read_effects(given, base=2)
+
+
+def test_dates_and_missing_contexts_of_a_table_are_named():
+    table = pd.DataFrame({"perturbation": ["1-Mar", "KLF1"], "gene": "HBB", "log2FC": [0.1, 0.2]})
+    with pytest.warns(UserWarning, match="'1-Mar'.*harmonize_genes"):
+        read_effects(table)
+    with pytest.warns(UserWarning, match="'2-Sep'.*harmonize_genes"):
+        read_effects(pd.DataFrame([[0.1, 0.2]], ["KLF1"], ["2-Sep", "HBB"]), base=2)
+    table = pd.DataFrame({"perturbation": "KLF1", "cell": ["K562", "nan"], "gene": "HBB", "log2FC": [0.1, 0.2]})
+    with pytest.raises(ValueError, match="1 rows of 'cell' have no context: 'nan'"):
+        read_effects(table, context_key="cell")
+
+
+def test_ids_that_were_floats_are_read_as_they_were():
+    table = pd.DataFrame({"perturbation": [10661.0, 2623.0], "gene": "HBB", "log2FC": [0.1, 0.2]})
+    assert list(read_effects(table).obs_names) == ["10661", "2623"]

@@ -132,7 +132,15 @@ def get_matrix(adata: AnnData, layer: str | None, chunk_size: int | None = None,
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, found {chunk_size}.")
     check_layer(adata, layer, "Name one with layer=…; layer=None reads adata.X.", f"adata{where}")
-    matrix = adata.X if layer is None else adata.layers[layer]
+    try:
+        matrix = adata.X if layer is None else adata.layers[layer]
+    except ValueError as error:
+        if not (adata.is_view and adata.isbacked):
+            raise
+        raise ValueError(
+            f"{name} is a view of a file in an order that cannot be read from it ({error}), such as `adata[::-1]`. Take the cells and genes in "
+            "their order in the file, or bring all into memory first: `adata.to_memory()[::-1]`."
+        ) from error
     if matrix is None:
         raise ValueError(f"adata.X is empty (None){where}. Name the layer that holds the expression with layer=….")
     if is_dask(matrix):

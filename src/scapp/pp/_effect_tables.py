@@ -39,6 +39,7 @@ from scapp._tables import (
     check_single,
     find_column,
     is_path,
+    name_of,
     names_of,
     plain,
     read_table,
@@ -59,6 +60,20 @@ _VERSUS = re.compile(
     re.IGNORECASE,
 )
 _LABEL = "perturbation of the table"
+_ROLES = {
+    "gene": "genes",
+    "lfc": "effects",
+    "se": "standard errors",
+    "statistic": "statistics",
+    "p_value": "p-values",
+}
+# Columns of screens of growth or survival, where a gene has one score and no effects on other genes; all of them must be present.
+_FITNESS = {
+    "MAGeCK": [{"neg|score"}, {"pos|score"}, {"sgrna", "treat_mean"}, {"sgrna", "treatment_count"}],
+    "BAGEL": [{"gene", "bf"}],
+    "drugZ": [{"gene", "normz"}, {"gene", "sumz"}],
+    "JACKS or CERES": [{"gene", "x1"}, {"gene", "gene_effect"}],
+}
 LARGEST_Z = 37.0  # of the smallest p-value that a double holds
 
 
@@ -102,6 +117,7 @@ def from_mapping(tables: Mapping[str, Any], options: Options) -> FoundEffects:
     if not tables:
         raise ValueError("There is no table in the mapping. Pass one for each perturbation.")
     parts = []
+    roles: dict[str, tuple[str, str]] = {}
     for label, table in tables.items():
         table = read_table(table) if is_path(table) else table
         if not isinstance(table, pd.DataFrame):
@@ -112,8 +128,18 @@ def from_mapping(tables: Mapping[str, Any], options: Options) -> FoundEffects:
                 f"The table of {label!r} has no column of genes or effects under a usual name; its columns are "
                 f"{shorten(map(repr, table.columns), 12)}. Name them with gene=… and lfc=…."
             )
+        if not len(table):
+            raise ValueError(f"The table of {label!r} has no rows. Write it again, or leave it out.")
         if found.gene is None:
-            table = table.rename_axis("gene").reset_index()
+            table, found = table.rename_axis("gene").reset_index(), replace(found, gene="gene")
+        for role in ("gene", "lfc", "se", "statistic", "p_value"):
+            column = getattr(found, role)
+            first, of_first = roles.setdefault(role, (label, column)) if column is not None else (label, column)
+            if column != of_first:
+                raise ValueError(
+                    f"The tables of {first!r} and {label!r} have {_ROLES[role]} under different names, {of_first!r} and {column!r}. Bring "
+                    f"them to one name (and one scale), as with `table.rename(columns={{{column!r}: {of_first!r}}})`."
+                )
         own = found.perturbation
         if own is not None and options.columns["perturbation"] is None and table[own].nunique() == len(table) > 1:
             own = None  # genes under another name
@@ -129,6 +155,7 @@ def from_table(table: pd.DataFrame, options: Options) -> FoundEffects:
     """Read a long or a wide table, whichever its columns say."""
     if not len(table) or not table.shape[1]:
         raise ValueError("The table of effects is empty.")
+    _refuse_fitness(table)
     if not isinstance(table.index, pd.RangeIndex):
         name = table.index.name
         if not isinstance(name, str) or name in table.columns:
@@ -194,6 +221,17 @@ def from_table(table: pd.DataFrame, options: Options) -> FoundEffects:
     return _from_wide(table, texts, options)
 
 
+def _refuse_fitness(table: pd.DataFrame) -> None:
+    names = {plain(column) for column in table.columns}
+    of_mle = any(re.fullmatch(r".+\|(?:beta|wald_fdr|wald_p_value)", name) for name in names)
+    program = next((one for one, sets in _FITNESS.items() if any(needed <= names for needed in sets)), None)
+    if of_mle or program is not None:
+        raise ValueError(
+            f"These are scores of a screen of growth or survival, as from {program or 'MAGeCK'}: one a gene, and no effects on the expression of "
+            "other genes. Expected are log-fold-changes of genes by perturbation, as from DESeq2 or `scapp.pp.pseudobulk`."
+        )
+
+
 def _name_genes(labels: Iterable[str], texts: pd.DataFrame, options: Options) -> bool:
     """Return whether most labels name a gene of the table, so that they are perturbations and not other effects."""
     genes = {str(name).strip() for column in texts for name in texts[column]}
@@ -250,7 +288,7 @@ def from_long(table: pd.DataFrame, options: Options) -> FoundEffects:
     used = [found.perturbation, found.gene, found.lfc, found.se, found.statistic, found.p_value]
     check_single(table, used)
     assert found.lfc is not None and found.gene is not None and found.perturbation is not None
-    label = table[found.perturbation].map(lambda value: "" if pd.isna(value) else str(value).strip())
+    label = table[found.perturbation].map(name_of)
     label = compared(label, options)
     gene = names_of(table[found.gene], "gene")
     context = _context(table, label, gene, [*used, found.adjusted, found.freedom], options)

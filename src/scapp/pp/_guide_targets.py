@@ -17,6 +17,7 @@ from scapp._genes import shorten
 from scapp._label_checks import check_separators
 from scapp._tables import PathLike, existing_file, find_column, is_path, name_of, plain, read_table
 from scapp._warn import warn_user
+from scapp.pp._harmonize import warn_of_names
 
 if TYPE_CHECKING:
     Targets: TypeAlias = str | Mapping[str, str] | pd.Series | pd.DataFrame | PathLike
@@ -108,6 +109,7 @@ def read_targets(
             "their genes there, or, if they are controls, match their names with controls=…, for example "
             "controls=['NTC.*', 'safe.*']."
         )
+    warn_of_names({gene for of in found for gene in of}, ())
     kept = sorted({gene for of in found for gene in of if gene not in genes and looks_like_control(gene)})
     if kept:
         warn_user(

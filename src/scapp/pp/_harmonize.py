@@ -34,6 +34,7 @@ from scapp._genes import check_gene_names, check_no_view, shorten
 from scapp._keys import Key
 from scapp._labels import SEPARATOR, format_label, parse_label
 from scapp._tables import check_column, check_single, find_column, names_of
+from scapp._warn import warn_user
 from scapp.pp._report import Report, listed
 
 logger = logging.getLogger(__name__)
@@ -455,3 +456,29 @@ def made_by_excel(symbol: str) -> Iterator[str]:
         digits = power[1].lstrip("0")
         mantissa, shift = f"{float(digits):.2E}".split("E")
         yield f"{float(mantissa):.2f}E{int(shift) + int(power[2])}"
+
+
+def warn_of_names(perturbed: Iterable[str], measured: Iterable[str], columns: Iterable[str] = ()) -> None:
+    """Warn of dates among the names of genes, and of perturbed genes that are ids of another kind than the measured ones.
+
+    One of `columns`, those of ``adata.var``, may hold symbols.
+    """
+    perturbed, measured = sorted(perturbed), list(measured)
+    dates = [name for name in dict.fromkeys([*perturbed, *measured]) if excel_form(name)]
+    if dates:
+        warn_user(
+            f"{len(dates)} names of genes are dates or numbers that a spreadsheet made of them: {shorten(map(repr, dates))}. Restore them with "
+            "`scapp.pp.harmonize_genes(adata, aliases=table)`, or from a file that no spreadsheet opened."
+        )
+    kinds = kind_of(perturbed), kind_of(measured)
+    ids = [kind for kind in kinds if kind.endswith(("ids", "accessions"))]
+    if not ids or not all(kinds) or kinds[0] == kinds[1] or not set(measured).isdisjoint(perturbed):
+        return
+    symbols = next((name for name in columns if "symbol" in str(name).lower() or "name" in str(name).lower()), None)
+    mend = f"`scapp.pp.harmonize_genes(adata, {'ensembl' if ids[0].startswith('Ensembl') else 'aliases'}=table)`"
+    if symbols is not None and kinds[1] in ids:
+        mend = f"`adata.var_names = adata.var[{symbols!r}].astype(str)`"
+    warn_user(
+        f"No perturbed gene is among the measured ones, because they are named otherwise: {kinds[0]} such as {perturbed[0]!r}, "
+        f"but {kinds[1]} such as {measured[0]!r}. Bring both to one kind with {mend}."
+    )

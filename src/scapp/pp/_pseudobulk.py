@@ -8,7 +8,6 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -17,12 +16,22 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from scapp._checked import checked
+from scapp._controls import named_controls
 from scapp._genes import scapp_uns, shorten
 from scapp._keys import Key
-from scapp._labels import SEPARATOR, Perturbation, column_of_obs, format_label, read_perturbations
+from scapp._labels import (
+    SEPARATOR,
+    Perturbation,
+    column_of_obs,
+    controls_among,
+    format_label,
+    perturbed_genes,
+    read_perturbations,
+)
 from scapp._warn import warn_user
 from scapp.expression import TARGET_SUM, Expression, Scale, sum_groups
 from scapp.pp._contexts import effects_by_context
+from scapp.pp._harmonize import warn_of_names
 from scapp.pp._responders import read_responders
 from scapp.pp._screen_files import Screen, open_screen
 
@@ -159,7 +168,16 @@ def pseudobulk(
                 "context_key=… takes one AnnData of cells, found files or several parts. Open the file first, for example with "
                 "`anndata.read_h5ad(path, backed='r')`, or calculate the effects of each context apart."
             )
-        one_context = partial(pseudobulk, **options, on_few_cells=on_few_cells, chunk_size=chunk_size)
+        # Each context may have controls of its own; those that are in none are named.
+        absent = set(named_controls(control)).difference(controls_among(adata, control, perturbation_key, sep))
+
+        def one_context(part: AnnData) -> AnnData:
+            here = control
+            if not isinstance(control, str):
+                there = {*controls_among(part, control, perturbation_key, sep), *absent}
+                here = [name for name in control if name in there] or control
+            return pseudobulk(part, **{**options, "control": here}, on_few_cells=on_few_cells, chunk_size=chunk_size)
+
         return effects_by_context(adata, context_key, perturbation_key, one_context)
     if min_cells < 2:
         raise ValueError(f"min_cells must be at least 2, found {min_cells}: a standard error needs two cells.")
@@ -180,6 +198,7 @@ def pseudobulk(
         effects = calculate_effects(expression, groups, len(kept) + 1, batches)
         _say_what_is_done(expression, few, what, min_cells, total_counts_key)
         _warn_of_other_features(adata.var[expression.measured])
+        warn_of_names(perturbed_genes(kept), adata.var_names[expression.measured], adata.var.columns)
 
         dropped = {
             Key.obs.PERTURBATION: list(map(format_label, few)),

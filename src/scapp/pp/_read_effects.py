@@ -18,6 +18,7 @@ from scipy import sparse
 
 from scapp._anndata_files import read_anndata
 from scapp._checked import checked
+from scapp._controls import is_missing_value
 from scapp._effect_columns import CONTEXTS, ERRORS, LN, LOG2, LOG10, LOGS, PERTURBATIONS
 from scapp._genes import check_gene_names, check_layer, scapp_uns, shorten
 from scapp._keys import Key
@@ -40,6 +41,7 @@ from scapp.pp._effect_tables import (
     told_base,
     without_control,
 )
+from scapp.pp._harmonize import warn_of_names
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -318,6 +320,11 @@ def _assemble(found: FoundEffects, options: Options, perturbation_key: str, fill
             "column with context_key=…; if not, average them first."
         )
     contexts = sorted(kept["context"].unique()) if found.contexts is not None else []
+    if found.contexts is not None and (written := [value for value in contexts if is_missing_value(value)]):
+        raise ValueError(
+            f"{int(kept['context'].isin(written).sum())} rows of {found.contexts.name!r} have no context: {shorten(map(repr, written))}. Fill "
+            "them in, or leave these rows out."
+        )
     if contexts:
         kept = kept.sort_values(["context", "label"], kind="stable")
     rows = kept.index.to_numpy()
@@ -360,6 +367,7 @@ def _assemble(found: FoundEffects, options: Options, perturbation_key: str, fill
             )
     names_only = pd.DataFrame(index=pd.Index(found.genes.astype(str).to_numpy(dtype=object)))
     var = names_only if found.var is None else found.var.copy()
+    warn_of_names({gene for label in labels for gene in label.split(SEPARATOR)}, var.index.astype(str), var.columns)
     read = AnnData(X=lfc.copy(), obs=obs, var=var, layers=layers, uns={Key.uns.SCAPP: {Key.uns.EFFECTS: record}})
     check_gene_names(read)
     logger.info(
