@@ -353,10 +353,12 @@ def column_of_obs(adata: AnnData, key: str, argument: str) -> pd.Series:
             f"{missing} of the {adata.n_obs} observations have no value in adata.obs[{key!r}] ({argument}). "
             f"Fill them in, or leave these observations out with `adata = adata[adata.obs[{key!r}].notna()].copy()`."
         )
-    written = [value for value in column.unique() if isinstance(value, str) and is_missing_value(value)]
-    if written and argument in ("batch_key", "context_key"):  # labels have their own check
+    if argument not in ("batch_key", "context_key"):  # labels have their own check
+        return column
+    written = [value for value in column.astype(str).unique() if is_missing_value(value)]
+    if written:
         raise ValueError(
-            f"{int(column.isin(written).sum())} of the {adata.n_obs} observations have a missing value as text in adata.obs[{key!r}] ({argument}): "
+            f"{int(column.astype(str).isin(written).sum())} of the {adata.n_obs} observations have a missing value as text in adata.obs[{key!r}] ({argument}): "
             f"{shorten(map(repr, written))}. Name it otherwise, or leave these observations out with "
             f"`adata = adata[~adata.obs[{key!r}].isin({written!r})].copy()`."
         )

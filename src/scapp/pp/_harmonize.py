@@ -474,11 +474,15 @@ def warn_of_names(perturbed: Iterable[str], measured: Iterable[str], columns: It
     ids = [kind for kind in kinds if kind.endswith(("ids", "accessions"))]
     if not ids or not all(kinds) or kinds[0] == kinds[1] or not set(measured).isdisjoint(perturbed):
         return
+    of_each = [
+        next(name for name in names if kind_of([name]) == kind)
+        for names, kind in zip((perturbed, measured), kinds, strict=True)
+    ]
     symbols = next((name for name in columns if "symbol" in str(name).lower() or "name" in str(name).lower()), None)
     mend = f"`scapp.pp.harmonize_genes(adata, {'ensembl' if ids[0].startswith('Ensembl') else 'aliases'}=table)`"
     if symbols is not None and kinds[1] in ids:
         mend = f"`adata.var_names = adata.var[{symbols!r}].astype(str)`"
     warn_user(
-        f"No perturbed gene is among the measured ones, because they are named otherwise: {kinds[0]} such as {perturbed[0]!r}, "
-        f"but {kinds[1]} such as {measured[0]!r}. Bring both to one kind with {mend}."
+        f"No perturbed gene is among the measured ones, because they are named otherwise: {kinds[0]} such as {of_each[0]!r}, "
+        f"but {kinds[1]} such as {of_each[1]!r}. Bring both to one kind with {mend}."
     )
