@@ -347,7 +347,7 @@ def test_a_doubled_separator_and_lists_as_text_are_named():
     "label",
     "klf1 KLF1_KO KLF1-KD CRISPRi_KLF1 KLF1-/- siKLF1 shKLF1 KLF1p1p2 KLF1_rep1 KLF1g1 KLF1:1 1_KLF1".split()
     + "KLF1_24h KLF1_d7 KLF1_day3 KLF1i KLF1KO KLF1-KO-2 KLF1_K562 KLF1_KO_rep2 KLF1@24h KLF1_low".split()
-    + ["KLF1 (CRISPRi)", "KLF1 KO", "low KLF1", "KLF1 10uM", "KLF1[KO]"],
+    + ["KLF1 (CRISPRi)", "KLF1 KO", "low KLF1", "KLF1 10uM", "KLF1[KO]", "KLF1*", '"KLF1"', "KLF1?", "ΔKLF1"],
 )
 def test_labels_that_seem_to_mean_a_gene_of_adata_are_warned_of(label):
     with pytest.warns(UserWarning, match=rf"seem to mean some of them: {re.escape(repr(label))} for 'KLF1'.*replace"):
@@ -358,6 +358,24 @@ def test_labels_that_seem_to_mean_a_gene_of_adata_are_warned_of(label):
 def test_decorated_genes_of_a_combination_are_named_together(label):
     with pytest.warns(UserWarning, match=rf"{label}' for 'GATA1\+KLF1'.*replace"):
         scapp.pp.pseudobulk(cells({"control": 9, label: 5}))
+
+
+def test_a_gene_that_was_not_measured_beside_a_known_one_is_thought_of():
+    adata = cells({"control": 9, "KLF1_ZAP70": 5})
+    with pytest.warns(
+        UserWarning, match="Where another word is a gene that was not measured, join the two by '\\+' instead"
+    ):
+        scapp.pp.pseudobulk(adata)
+
+
+@pytest.mark.parametrize(
+    ("label", "sep", "gene"), [("KLF1_KO", "_", "KLF1"), ("low_KLF1", "_", "KLF1"), ("TRBV1-2", "-", "TRBV1")]
+)
+def test_the_pattern_for_split_labels_finds_the_gene(label, sep, gene):
+    with pytest.raises(ValueError, match="guides_to_perturbations") as error:
+        scapp.pp.pseudobulk(cells({"control": 9, label: 5, "GATA1": 5}), sep=sep)
+    pattern = re.search(r"targets=r'(.+?)', key_added", str(error.value))[1]
+    assert re.fullmatch(pattern, label)[1] == gene
 
 
 @pytest.mark.parametrize("label", ["ZAP70_KO", "ZAP70-KD", "ZAP70_24h", "siZAP70", "high ZAP70", "CRISPRi-ZAP70"])
@@ -391,7 +409,7 @@ def test_guides_with_prefixes_are_named_with_the_pattern_that_finds_the_gene(nam
 def test_a_separator_that_cuts_the_name_of_a_gene_is_refused(label, sep, genes):
     adata = cells({"control": 9, label: 5, f"KLF1{sep}GATA1": 5}, (*genes, "HBB"))
     with pytest.raises(
-        ValueError, match=rf"cuts [12] labels within the name of a gene: .*{label}' \(5\).*leave sep=… out"
+        ValueError, match=rf"cuts [12] labels within the name of a gene: .*{label}' \(5\).*whole, join.*leave sep=… out"
     ):
         scapp.pp.pseudobulk(adata, sep=sep)
 
@@ -463,3 +481,10 @@ def test_a_name_in_a_list_of_controls_that_labels_nothing_is_warned_of():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         scapp.pp.pseudobulk(adata, control=["NTC"])
+
+
+def test_a_mouse_gene_is_no_guide_of_a_shorter_one():
+    adata = cells({"control": 9, "Arg2": 5, "Gata1": 5}, ("Ar", "Gata1", "Hbb-bs"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scapp.pp.pseudobulk(adata)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scapp._controls import is_control, is_control_of_parts
+from scapp._controls import is_control, is_control_of_parts, recognised
 from scapp._labels import (
     check_control,
     check_known,
@@ -21,7 +21,7 @@ from scapp._labels import (
 
 CONTROLS = ["ctrl", "control", "non-targeting", "non_targeting", "nt", "NTC_1", "safe-targeting", "unperturbed", "DMSO"]
 # Symbols as they occur: HLA-A, RP11-54O7.1, MT_CO1, C19orf26.
-symbols = st.from_regex(r"[A-Za-z][A-Za-z0-9._-]{0,10}", fullmatch=True).filter(lambda name: not is_control(name))
+symbols = st.from_regex(r"[A-Za-z][A-Za-z0-9._-]{0,10}", fullmatch=True).filter(lambda name: not recognised(name))
 gene_sets = st.lists(symbols, min_size=1, max_size=4, unique=True)
 separators = st.sampled_from(["+", "|", "&", ";", ", ", " and "])
 

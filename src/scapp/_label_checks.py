@@ -38,7 +38,7 @@ _SYMBOL = re.compile(r"[A-Za-z][\w.\-]+")
 _TRANSCRIPT = re.compile(r"ENS[A-Z]*T\d+")
 # Symbols that hold "-" (or "_" and "." in its place), by their parts: HLA-A, MT-CO1, GATA3-AS1.
 _HYPHENATED = re.compile(
-    r"(?:HLA|MT|H2|NKX\d|KRTAP\d+|ERV\w+|RP\d+)-\w+|\w+-(?:AS\d?|DT|IT\d|OT\d|[A-SU-Z])", re.IGNORECASE
+    r"(?:HLA|MT|H2|NKX\d|KRTAP\d+|ERV\w+|RP\d+)-\w+|\w+-(?:AS\d?|DT|IT\d|OT\d|(?-i:[A-SU-Z]))", re.IGNORECASE
 )
 
 # Words of labels that say how, how much, when or by which guide a gene was perturbed, and are no genes. The first line
@@ -53,10 +53,13 @@ _ALSO = (
 ).split()
 _SURE = re.compile("|".join(_HOW), re.IGNORECASE)
 _AFFIX = re.compile("|".join([*_HOW, *_ALSO]), re.IGNORECASE)
-_WORDS = re.compile(r"[\s_:/|#()\[\]{},;@]+")
-_BY_DASH = re.compile(rf"[-.]({_SURE.pattern})(?=[-.])|[-.]({_AFFIX.pattern})$|^({_AFFIX.pattern})[-.]", re.IGNORECASE)
+_WORDS = re.compile(r"(?:[^\w.\-]|[_Δ])+")
+_BY_DASH = re.compile(  # without numbers, which stand in names: IGHV1-69-2
+    rf"[-.]({_SURE.pattern})(?=[-.])|[-.]((?!\d+$)(?:{_AFFIX.pattern}))$|^((?!\d+[-.])(?:{_AFFIX.pattern}))[-.]",
+    re.IGNORECASE,
+)
 _PREFIX = re.compile(r"^(?:sgRNA|gRNA|sg|sh|si|g)[.\-]?(?=[A-Z])")
-_SUFFIX = re.compile(r"(?:s?g\d+|s?gRNA\d*|(?<=[A-Z\d])(?:p1p2|p[12]|[ia]|KO|KD))$")
+_SUFFIX = re.compile(r"(?<=[A-Z\d])(?:s?g\d+|s?gRNA\d*|p1p2|[ia]|KO|KD)$")
 # The name of a guide: a gene followed by a number, a letter, a transcript or a spacer.
 GUIDE = re.compile(
     r"(?:(?-i:sgRNA|gRNA|sg|g|sh)|(?:sgrna|grna|sg|g|sh)[_.\- ])?[_.\- ]?(?P<gene>.+?)(?:[_.\-# (]+(?:sg|sgrna|grna|guide|g|i|sh|MP)?[_.\-#]?"
@@ -148,15 +151,17 @@ def _check_cut(counts: Mapping[str, int], known: set[str], key: str | None, sep:
             sep.join(run) in known and (len(run) == len(parts) or not known.issuperset(run)) for run in runs
         ):
             cut[label] = n
-    if cut:
-        mend = "Rename these genes, in all tables."
-        if sep != "+":
-            genes = "genes" if key is None else "adata.var_names"
-            mend = (
-                "Join the genes of combinations by '+' and leave sep=… out: "
-                f"`[label if label in {genes} else label.replace({sep!r}, '+') for label in {_labels_in(key) if key else what}]`."
-            )
-        raise ValueError(f"sep={sep!r} cuts {len(cut)} {what} within the name of a gene: {show_counts(cut)}. {mend}")
+    if not cut:
+        return
+    mend = "Rename these genes, in all tables."
+    if sep != "+":
+        others = {label: label.replace(sep, "+") for label in counts if sep in label and label not in cut}
+        some = dict(list(others.items())[:1]) or {f"KLF1{sep}GATA1": "KLF1+GATA1"}
+        mend = (
+            "Keep such names whole, join the genes of combinations by '+', as with "
+            f"`{_labels_in(key) if key else what}.replace({some!r})`, and leave sep=… out."
+        )
+    raise ValueError(f"sep={sep!r} cuts {len(cut)} {what} within the name of a gene: {show_counts(cut)}. {mend}")
 
 
 def _check_guides(counts: Mapping[str, int], known: set[str], control: Control, key: str | None, sep: str) -> None:
@@ -171,7 +176,7 @@ def _check_guides(counts: Mapping[str, int], known: set[str], control: Control, 
     if twice:
         raise ValueError(
             f"Labels such as {shorten(map(repr, twice), 2)} name the guides of a pair twice. "
-            + _label_by_guides(r"(.+)__.+", key, "__", ", sep='_', max_genes=2")
+            + _label_by_guides(r"(.+)__.+", key, ", sep='_', max_genes=2")
         )
     stranded = [label for label in counts if GUIDE_WITH_STRAND.fullmatch(label)]
     split: dict[str, list[str]] = {}  # with the words of each that are no genes
@@ -184,17 +189,21 @@ def _check_guides(counts: Mapping[str, int], known: set[str], control: Control, 
     if stranded or split:
         of = stranded or split
         words = dict.fromkeys(word for affixes in split.values() for word in affixes)
+        join = "_" if stranded else sep
+        gene, rest = f"([^{re.escape(join)}]+)", f"{re.escape(join)}.+"
+        first = next(iter(of)).split(join)[0].strip()
+        pattern = f".+{re.escape(join)}{gene}" if first in words else gene + rest
         what = "strands" if stranded else "numbers" if all(map(str.isdecimal, words)) else shorten(map(repr, words), 3)
         raise ValueError(
             f"Labels such as {shorten(map(repr, of), 2)} seem to be names of guides or conditions, which sep={sep!r} splits: "
-            f"{what} are not genes. " + _label_by_guides(r"([^_]+)_.+", key, "_")
+            f"{what} are not genes. " + _label_by_guides(pattern, key)
         )
 
 
-def _label_by_guides(pattern: str, key: str | None, join: str, options: str = "") -> str:
+def _label_by_guides(pattern: str, key: str | None, options: str = "") -> str:
     if key is None:
         return (
-            f"Name the genes alone, as with `labels.str.split({join!r}).str[0]`; effects of several guides of a gene are to be computed "
+            f"Name the genes alone, as with `labels.str.extract(r'{pattern}')[0]`; effects of several guides of a gene are to be computed "
             "together, from the cells."
         )
     return (
@@ -265,6 +274,7 @@ def _refuse_join(joined: Mapping[str, int], join: str, sep: str, what: str) -> N
 def _warn_of_decorated(tokens: Mapping[str, int], known: set[str], key: str | None, sep: str) -> None:
     """Warn of labels that are a known gene but for the name of a guide, the case, or words for the kind of perturbation."""
     by_case = {re.sub(r"^(ens\w+)\.\d+$", r"\1", gene.lower()): gene for gene in known}
+    unclear = False
     meant: dict[str, str] = {}
     genes: dict[str, list[str]] = {}
     for token in tokens:
@@ -273,8 +283,10 @@ def _warn_of_decorated(tokens: Mapping[str, int], known: set[str], key: str | No
         match = None if token.startswith("ENS") else GUIDE.fullmatch(token)  # ids have versions
         if match is not None:
             genes.setdefault(match["gene"], []).append(token)
-        if found := _meaning(token, known, by_case):
+        found, more = _meaning(token, known, by_case)
+        if found:
             meant[token] = sep.join(found)
+            unclear |= more
     guides = {
         token: tokens[token]
         for gene, of in genes.items()
@@ -286,8 +298,8 @@ def _warn_of_decorated(tokens: Mapping[str, int], known: set[str], key: str | No
         match = GUIDE.fullmatch(example)
         gene = meant.get(example) or (match["gene"] if match else example)
         before, _, after = example.partition(gene)
-        rest = {"": "(.+)", "_": "([^_]+)_.+"}.get(after[:1], f"(.+)[{after[:1]}][^{after[:1]}]+")
-        pattern = re.escape(before) + rest
+        join = re.escape(after[:1])
+        pattern = re.escape(before) + {"": "(.+)", "_": "([^_]+)_.+"}.get(join, f"(.+){join}[^{join}]+")
         mend = (
             "Name the genes alone in the column of perturbations, and compute the effects of all guides of a gene together, from the "
             "cells."
@@ -302,18 +314,24 @@ def _warn_of_decorated(tokens: Mapping[str, int], known: set[str], key: str | No
     others = {token: gene for token, gene in meant.items() if token not in guides}
     if others:
         shown = shorten([f"{token!r} for {gene!r}" for token, gene in others.items()], 5)
+        hint = (
+            f" Where another word is a gene that was not measured, join the two by {sep!r} instead." if unclear else ""
+        )
         where, there = ("the column of perturbations", "the table") if key is None else (_labels_in(key), "adata")
         warn_user(
             f"{len(others)} labels are not genes of {there}, but seem to mean some of them: {shown}. If so, write the names of the genes alone into "
             f"{where}, for example with `{_labels_in(key)}.replace({dict(list(others.items())[:2])!r})`, and times, doses or cell lines into "
-            "a column for context_key=…."
+            f"a column for context_key=….{hint}"
         )
 
 
-def _meaning(token: str, known: set[str], by_case: Mapping[str, str]) -> list[str]:
-    """Return the genes that a decorated name seems to mean: known ones, or one beside words that no symbol has."""
+def _meaning(token: str, known: set[str], by_case: Mapping[str, str]) -> tuple[list[str], bool]:
+    """Return the genes that a decorated name seems to mean, and whether it has further words that may be genes.
+
+    They are known ones, or one beside words that no symbol has.
+    """
     if gene := by_case.get(token.lower()):
-        return [gene]
+        return [gene], False
     words, affixes = [], []
     for word in filter(None, _WORDS.split(token)):
         if _AFFIX.fullmatch(word) and word not in known:
@@ -322,20 +340,22 @@ def _meaning(token: str, known: set[str], by_case: Mapping[str, str]) -> list[st
             words.append(word)
         else:
             affixes += [affix for pair in _BY_DASH.findall(word) for affix in pair if affix]
-            words += [part for part in (part.strip("-.+") for part in _BY_DASH.sub("\0", word).split("\0")) if part]
+            words += [part for part in (part.strip("-.") for part in _BY_DASH.sub("\0", word).split("\0")) if part]
     bare = {word: _SUFFIX.sub("", _PREFIX.sub("", word)) for word in words}
-    plain = [
-        gene
+    plain = {
+        word: gene
         for word in words
-        for gene in (word, bare[word])
+        for gene in (bare[word], word)
         if gene in known and len(gene) > 1 and not gene.isdecimal()
-    ]
-    found = plain or [by_case[name] for word in words for name in (word.lower(), bare[word].lower()) if name in by_case]
+    }
+    found = plain or {
+        word: by_case[name] for word in words for name in (bare[word].lower(), word.lower()) if name in by_case
+    }
     if not found and len(words) == 1 and _SYMBOL.fullmatch(bare[words[0]]):
         glued = _PREFIX.match(words[0])
         if any(map(_SURE.fullmatch, affixes)) or (glued is not None and len(glued[0]) > 1):
-            return [bare[words[0]]]
-    return sorted(set(found))
+            return [bare[words[0]]], False
+    return sorted(set(found.values())), any(_SYMBOL.fullmatch(word) and word not in found for word in words)
 
 
 def without_control(tokens: list[str], control: Control, sep: str, known: Collection[str]) -> list[str]:

@@ -633,3 +633,20 @@ def test_dates_and_missing_contexts_of_a_table_are_named():
 def test_ids_that_were_floats_are_read_as_they_were():
     table = pd.DataFrame({"perturbation": [10661.0, 2623.0], "gene": "HBB", "log2FC": [0.1, 0.2]})
     assert list(read_effects(table).obs_names) == ["10661", "2623"]
+    wide = pd.DataFrame([[0.1, 0.2]], index=["KLF1"], columns=["10661.0", "KLF1"])
+    assert list(read_effects(wide, base=2).var_names) == ["10661", "KLF1"]
+
+
+def test_the_files_of_guides_of_one_gene_keep_its_name(tmp_path):
+    for name in ("KLF1_1", "KLF1_2"):
+        (tmp_path / f"{name}.csv").write_text(DE_TABLE)
+    with pytest.warns(UserWarning, match="look like names of guides"):
+        assert list(read_effects(tmp_path).obs_names) == ["KLF1_1", "KLF1_2"]
+
+
+def test_the_mend_for_split_labels_of_a_table_finds_the_gene():
+    table = pd.DataFrame([[0.1, 0.2], [0.3, 0.4]], index=["low_KLF1", "GATA1"], columns=["HBB", "KLF1"])
+    with pytest.raises(ValueError, match="'low' are not genes") as error:
+        read_effects(table, base="e", sep="_", rows="perturbations")
+    pattern = re.search(r"str.extract\(r'(.+?)'\)", str(error.value))[1]
+    assert re.fullmatch(pattern, "low_KLF1")[1] == "KLF1"

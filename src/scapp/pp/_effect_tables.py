@@ -441,7 +441,7 @@ def _from_wide(table: pd.DataFrame, texts: list[str], options: Options) -> Found
         )
     names = names_of(table[labels_in], "label") if labels_in is not None else pd.Series(map(str, table.index))
     matrix = np.column_stack([_numbers(values[column], "lfc").to_numpy() for column in values.columns])
-    header = [str(column).strip() for column in values.columns]
+    header = list(map(name_of, values.columns))
     if len(header) > 1 and header == [str(k) for k in range(len(header))]:
         raise ValueError(
             f"The columns of the table are numbered from 0 to {len(header) - 1}, where names of genes are expected. Name them, as with "

@@ -218,7 +218,8 @@ def _labels_of(stems: list[str]) -> list[str]:
     for _ in ("begin", "end"):
         n_shared = min(len(os.path.commonprefix(parts)), min(map(len, parts)) - 1) // 2 * 2
         parts = [part[n_shared:][::-1] for part in parts]
-    return ["".join(part) for part in parts]
+    short = ["".join(part) for part in parts]
+    return stems if any(map(str.isdecimal, short)) else short  # KLF1_1 and KLF1_2
 
 
 def _from_anndata(adata: AnnData, options: Options) -> FoundEffects:
