@@ -80,7 +80,7 @@ def test_the_error_of_a_pair_holds_those_of_its_genes_that_were_not_perturbed_al
     module, a, b = pairs_module, 30, 31  # which occur nowhere
     found = module.predict([(a,), (b,), (3, a), (a, b), (3, 4)], Wanted(change=0.5))
     variance = found.std.square()
-    factor = float(module.closed_form.log_factor.exp()) ** 2
+    factor = float(module.closed_form.factor) ** 2
     assert (variance[2] > factor * variance[0]).all()
     assert (variance[3] > factor * (variance[0] + variance[1])).all()
     assert ((found.change >= 0) & (found.change <= 1)).all()

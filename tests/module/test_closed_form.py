@@ -94,7 +94,7 @@ def test_the_shrunk_additive_model_is_a_special_case(pairs):
     )
     module = solved(
         Screen(inputs, pairs.lfc[alone], pairs.response), log_additive=[OFF, 0.0, OFF], log_noise=[-20.0, -20.0],
-        log_factor=np.log(0.6),
+        factor_logit=np.log(0.6 / 0.4),
     )  # fmt: skip
     expected = 0.6 * (module.targets[2] + module.targets[5])
     np.testing.assert_allclose(predicted(module, [(2, 5)])[0], expected, atol=1e-6)
@@ -183,6 +183,13 @@ def test_planted_pairs_are_predicted_whether_or_not_their_genes_were_measured(pa
     )
     lfc = predicted(pairs_module, [(0, 1), (2, 7), (40, 3), (41, 46)])
     assert np.linalg.norm(lfc - truth, axis=1).mean() < 0.2 * np.linalg.norm(truth, axis=1).mean()
+
+
+def test_a_combination_never_does_more_than_the_sum_of_its_genes():
+    """An unbounded factor reached 5.6 on small screens, and spoilt the pairs of genes that were not perturbed alone."""
+    pairs = make_screen(n_singles=10, n_pairs=4)
+    pairs.lfc[10:] *= 4
+    assert 0 < float(fit(pairs).closed_form.factor) < 1
 
 
 def test_a_step_to_an_indefinite_kernel_does_not_end_the_training():

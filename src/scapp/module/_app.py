@@ -342,7 +342,7 @@ class APPModule(EffectModule):
         """Return the squared errors of combinations due to genes not perturbed alone, shape (n, n_measured)."""
         guessed = [tuple(gene for gene in genes if gene not in self.single_row) for genes in combinations]
         alone = self.predict([(gene,) for gene in genes_of(guessed)], Wanted(attention=False)).std
-        factor = float(self.closed_form.log_factor.exp())
+        factor = float(self.closed_form.factor)
         return factor**2 * torch.as_tensor(membership(guessed, genes_of(guessed)) @ alone.square().numpy())
 
     def _alike(self, genes: Iterable[int]) -> tuple[ClosedForm, Tensor]:
@@ -359,7 +359,7 @@ class APPModule(EffectModule):
         """Return the scale of a perturbation relative to the sum of its genes' effects."""
         if n_genes == 1:
             return 1.0
-        return float(self.closed_form.log_factor.exp()) if self.uses_closed_form else self.attention.factor
+        return float(self.closed_form.factor) if self.uses_closed_form else self.attention.factor
 
     def _blend(self, lfc: Tensor, asked: Asked, attended: list[int], attention: Tensor | None) -> Tensor:
         """Predict the effects of genes that were not perturbed alone, and use these effects in combinations."""

@@ -67,7 +67,7 @@ class ClosedForm(PerturbationKernel):
         + b_3 e^{-\lVert x_P - x_Q \rVert^2 / 2 \ell}\Bigr],
 
     where :math:`k_m` is the similarity of two genes by source m, :math:`x_P` is the sum of the denoised effects of the
-    genes in P, and u is 1 for single perturbations and one learned number for combinations. Gene j is predicted as
+    genes in P, and u is 1 for single perturbations and one learned number below 1 for combinations. Gene j is predicted as
     :math:`K_P (K + \lambda_j D)^{-1} y_j`, where D is the noise of each perturbation and :math:`\lambda_j` the penalty of
     the gene, from its known noise or its leave-one-out error :cite:p:`Rasmussen2006,Allen1974`.
 

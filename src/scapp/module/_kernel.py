@@ -77,13 +77,18 @@ class PerturbationKernel(Half):
         self.log_additive = scalar([0.0] + [-2.0] * (1 + self.n_sources))
         self.log_profiles = scalar(-2.0)
         self.log_combined = scalar([-2.0] * 4)
-        self.log_factor = scalar(-0.3)
+        self.factor_logit = scalar(1.0)
         self.log_length = scalar(0.0)
         n_singles = len(self.single_row) if self.has_combinations else 0
         for name in ("profiles", "profile_weights"):
             self.register_buffer(name, torch.zeros(n_singles, n_measured, dtype=torch.float64))
         self.register_buffer("profile_mean", torch.ones(n_measured, dtype=torch.float64))
         self.register_buffer("units", torch.ones(3, dtype=torch.float64))
+
+    @property
+    def factor(self) -> Tensor:
+        """Effect of a combination relative to the sum of its genes' effects, below one."""
+        return torch.sigmoid(self.factor_logit)
 
     @cached_property
     def similarities(self) -> NDArray[np.floating]:
@@ -174,7 +179,7 @@ class PerturbationKernel(Half):
         total = sum(weight * part for weight, part in zip(weights, parts.additive, strict=True))
         if parts.profiles is not None:
             total = total + self.log_profiles.exp() * parts.profiles
-        factor = self.log_factor.exp()
+        factor = self.factor
         total = total * torch.where(parts.is_combination > 0, factor, 1.0)[:, None]
         total = total * torch.where(parts.other_is_combination > 0, factor, 1.0)
         if parts.combined:
@@ -216,7 +221,7 @@ class PerturbationKernel(Half):
         length = torch.zeros(()) if profiles is None else profiles.square().sum(1)
         if self.has_combinations:
             total = total + self.log_profiles.exp() * length / self.units[0]
-        total = total * torch.where(combined > 0, self.log_factor.exp() ** 2, 1.0)
+        total = total * torch.where(combined > 0, self.factor**2, 1.0)
         if self.has_combinations:
             total = total + combined * (b[0] + b[1] + b[2] * length / self.units[1] + b[3])
         return total
