@@ -167,6 +167,16 @@ def test_a_damaged_file_is_refused_wherever_a_byte_changed(model, tmp_path):
             scapp.model.APP.load(tmp_path / "model")
 
 
+def test_a_tensor_of_more_values_than_the_file_holds_is_refused_before_it_fills_the_memory(model, tmp_path):
+    model.save(tmp_path / "model")
+    file = tmp_path / "model" / "model.pt"
+    content = torch.load(file, weights_only=True)
+    content["model_state_dict"]["targets"] = torch.zeros(1).expand(10**7, 10**7)
+    torch.save(content, file)
+    with pytest.raises(ValueError, match="damaged"):
+        scapp.model.APP.load(tmp_path / "model")
+
+
 def test_weights_of_nan_and_later_formats_are_refused(model, tmp_path):
     model.save(tmp_path / "model")
     file = tmp_path / "model" / "model.pt"

@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import os
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,9 +73,11 @@ def check(folder: Path, prefix: str, *, with_data: bool) -> None:
             f"There is no saved model {str(path)!r}. Name the folder that `model.save(folder)` has written."
         )
     try:
+        _check_entries(path)
         content = torch.load(path, weights_only=True, map_location="cpu")
         entry = dict(content[ENTRY])
         expected = entry.pop("checksum")
+        found = checksum({**content, ENTRY: entry})
     except Exception as error:
         raise ValueError(
             f"{str(path)!r} is damaged, or was not saved by `APP.save`: it holds more than tensors and plain values, or cannot be "
@@ -85,7 +88,7 @@ def check(folder: Path, prefix: str, *, with_data: bool) -> None:
             f"{str(path)!r} was saved by scapp {entry.get('version')} in the format {entry.get('format')}; this scapp reads the "
             f"format {FORMAT}. Update scapp, or save the model with this one."
         )
-    if checksum({**content, ENTRY: entry}) != expected:
+    if found != expected:
         raise ValueError(f"{str(path)!r} is damaged: its checksum is not that of its content. Copy or save it again.")
     nan = [name for name, value in content["model_state_dict"].items() if _has_nan(value)]
     if nan:
@@ -101,6 +104,14 @@ def check(folder: Path, prefix: str, *, with_data: bool) -> None:
             )
 
 
+def _check_entries(path: Path) -> None:
+    """Raise if an entry of the archive is not as it was written: torch would allocate whatever a damaged size asks for."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(damaged)
+
+
 def plain(value: Any) -> Any:
     """Convert a value to tensors, containers, text and numbers; arrays become tensors or lists, tables dictionaries.
 
@@ -109,7 +120,9 @@ def plain(value: Any) -> Any:
     TypeError
         If the value cannot be converted.
     """
-    if value is None or isinstance(value, str | bool | int | float | Tensor):
+    if isinstance(value, Tensor):
+        return value.contiguous()
+    if value is None or isinstance(value, str | bool | int | float):
         return value
     if isinstance(value, np.generic):
         return value.item()
@@ -148,6 +161,9 @@ def checksum(value: Any) -> str:
 
 def _add(value: Any, digest: Any) -> None:
     if isinstance(value, Tensor):
+        # A damaged shape could ask for more memory than there is.
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise ValueError(f"A tensor of shape {tuple(value.shape)} has more values than its storage.")
         digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     elif isinstance(value, Mapping):
