@@ -93,6 +93,8 @@ class Sources:
         with hushed(*READERS):  # the reports of the same networks, once for every task
             adata = pp.add_unmeasured_genes(effects, control=None)
             pp.add_network(adata, self.network, **shared)
+            # Channels are kinds of evidence for the same edges, which have a direction or not.
+            shared["directed"] = pp.report(adata, "network", Key.varp.NETWORK).directed
             for channel in self.channels:
                 pp.add_network(adata, self.channel(channel), key_added=channel, **shared)
             for key, given in self.features.items():
