@@ -534,6 +534,17 @@ def test_genes_by_another_kind_of_name_are_named(label, genes, message):
         pseudobulk(adata)
 
 
+@pytest.mark.parametrize("rows", [[7, 0, 3, 1, 5, 2], [0, 2, 3, 4, 5, 6]])
+@pytest.mark.parametrize("matrix", [np.asarray, sparse.csr_matrix])
+def test_a_backed_view_of_some_cells_in_any_order_is_read(matrix, rows, tmp_path):
+    adata = labelled(["control"] * 4 + ["KLF1"] * 4)
+    adata.X = matrix(adata.X)
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    expected = pseudobulk(adata[rows].copy())
+    found = pseudobulk(ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")[rows])
+    np.testing.assert_allclose(found.layers["lfc"], expected.layers["lfc"], atol=1e-6)
+
+
 @pytest.mark.parametrize("matrix", [np.asarray, sparse.csr_matrix])
 @pytest.mark.parametrize("turned", [np.s_[::-1], np.s_[:, ::-1]])
 def test_a_backed_view_in_reverse_order_is_refused_with_the_mend(matrix, turned, tmp_path):

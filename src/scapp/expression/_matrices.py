@@ -123,6 +123,12 @@ class Source:
         return slice(self.begin + start, self.begin + stop)
 
 
+def _is_reversed(view: AnnData) -> bool:
+    """Return whether a view takes cells or genes in descending order: h5py cannot, and anndata 0.13 loses one of them."""
+    indices = (getattr(view, name, None) for name in ("_oidx", "_vidx"))
+    return any(isinstance(index, slice) and (index.step or 1) < 0 for index in indices)
+
+
 def get_matrix(adata: AnnData, layer: str | None, chunk_size: int | None = None, where: str = "") -> tuple[Any, str]:
     """Return `X` or a layer in its stored form, and its name for messages.
 
@@ -132,15 +138,12 @@ def get_matrix(adata: AnnData, layer: str | None, chunk_size: int | None = None,
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, found {chunk_size}.")
     check_layer(adata, layer, "Name one with layer=…; layer=None reads adata.X.", f"adata{where}")
-    try:
-        matrix = adata.X if layer is None else adata.layers[layer]
-    except ValueError as error:
-        if not (adata.is_view and adata.isbacked):
-            raise
+    if layer is None and adata.is_view and adata.isbacked and _is_reversed(adata):
         raise ValueError(
-            f"{name} is a view of a file in an order that cannot be read from it ({error}), such as `adata[::-1]`. Take the cells and genes in "
+            f"{name} is a view of a file in an order that cannot be read from it, such as `adata[::-1]`. Take the cells and genes in "
             "their order in the file, or bring all into memory first: `adata.to_memory()[::-1]`."
-        ) from error
+        )
+    matrix = adata.X if layer is None else adata.layers[layer]
     if matrix is None:
         raise ValueError(f"adata.X is empty (None){where}. Name the layer that holds the expression with layer=….")
     if is_dask(matrix):
