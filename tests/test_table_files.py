@@ -172,7 +172,7 @@ def test_the_encoding_is_told_by_the_first_bytes(tmp_path):
         ('source,target,weight,note\nKLF1,HBB,1,"a\nGATA1,ALAS2,1,b\nSPI1,HBB,1,c"\n', "column 'note'.*not closed"),
         (
             "source,target,weight,weight\nKLF1,HBB,1,5\n",
-            "1 columns of.*have a name that another has, the first: 'weight'",
+            "1 columns of.*share a name with another column, the first: 'weight'",
         ),
         ('gene,"HBB","HBB"\nKLF1,1,5\n', "the first: 'HBB'"),
     ],

@@ -311,7 +311,7 @@ def gene_sets(path: Path) -> Iterator[tuple[str, str, list[str]]]:
                 continue
             if len(fields) < 2 or not fields[0]:
                 raise ValueError(
-                    f"Line {number} of {str(path)!r} is no gene set: name, description and genes, separated by tabs."
+                    f"Line {number} of {str(path)!r} is not a gene set: name, description and genes, separated by tabs."
                 )
             genes = list(dict.fromkeys(gene for field in fields[2:] if (gene := field.split(",")[0].strip())))
             descriptions.add(fields[1])

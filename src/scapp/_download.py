@@ -312,7 +312,7 @@ def _reason(error: Exception) -> str:
     # The libraries' messages for these errors are chains of internal names.
     told = str(error)
     if "NameResolutionError" in told or "getaddrinfo failed" in told:
-        return "the name of the host cannot be resolved: there is no network, it seems, or it does not lead there."
+        return "the name of the host cannot be resolved: there may be no network connection, or none that leads there."
     if "NewConnectionError" in told or "ProxyError" in told:
         return "no connection to the host, or to a proxy before it, can be made: there is no network, or it is barred."
     if "RemoteDisconnected" in told or "ConnectionResetError" in told:

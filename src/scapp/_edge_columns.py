@@ -230,7 +230,7 @@ def check_signs(table: pd.DataFrame, used: Iterable[object]) -> None:
         values = set(text_of(table[column])) - {""}
         if {"1", "2"} <= values <= set("012") or (plain(column) in _CERTAIN and len(values) > 1):
             raise ValueError(
-                f"The column {column!r} holds signs of edges, it seems, but which of {shorten(map(repr, sorted(values)), 4)} are positive is not "
+                f"The column {column!r} seems to hold signs of edges, but which of {shorten(map(repr, sorted(values)), 4)} are positive is not "
                 f"known.\nExpected 1 and -1, '+' and '-', or words such as 'activation' and 'repression'.\nReplace them: "
                 f"`table[{column!r}] = table[{column!r}].map({{…: 1, …: -1}})`; or leave the column out."
             )

@@ -169,7 +169,7 @@ def read_edge_file(path: PathLike, columns: Sequence[str | int | None] = ()) -> 
         return pd.DataFrame(rows, columns=["source", "interaction", "target"], dtype=object)
     if is_gmt(path):
         raise ValueError(
-            f"{str(path)!r} holds gene sets (GMT), which are no edges. Join genes of the same sets with "
+            f"{str(path)!r} holds gene sets (GMT), not edges. Join genes of the same sets with "
             "`scapp.pp.similarity_network(adata, path)`, or read them with `scapp.resources.from_gmt(path)`."
         )
     by_position = any(isinstance(column, int) and not isinstance(column, bool) for column in columns)
@@ -313,7 +313,7 @@ def unknown_ends(table: pd.DataFrame) -> str:
         return f"This is a table of effects and not a network: its columns are {columns}. Read it with `scapp.pp.read_effects(table)`."
     if table.shape[1] >= 2 and len(table) and all(map(is_term, table.iloc[:, 1].astype(str))):
         return (
-            f"The column {str(table.columns[1])!r} holds terms, such as {str(table.iloc[0, 1])!r}: these are annotations, which are no edges. Join genes of "
+            f"The column {str(table.columns[1])!r} holds terms, such as {str(table.iloc[0, 1])!r}: these are annotations, not edges. Join genes of "
             "the same terms with `scapp.pp.similarity_network(adata, annotations)`."
         )
     if table.shape[1] > 2 and all(np.isfinite(to_numbers(table[column])).all() for column in table.columns[1:]):
@@ -332,7 +332,7 @@ def unknown_ends(table: pd.DataFrame) -> str:
     if table.shape[1] > 2 and square.shape[1] >= table.shape[1] - 1 and square.isna().to_numpy().any():
         return (
             f"This is a table of numbers with {int(square.isna().to_numpy().sum()):,} missing ones. If it is a network, square with the same genes "
-            "in rows and columns, and they are no edges, pass `table.fillna(0)`."
+            "in rows and columns, and missing values mean no edge, pass `table.fillna(0)`."
         )
     known = "; ".join(f"{a}, {b}" + (f" ({where})" if where else "") for (a, b), where in ENDS.items())
     return (

@@ -71,7 +71,7 @@ def read_feature_table(table: Any) -> tuple[list[str], NDArray[np.float64]]:
     ]
     if table.shape[1] > 1 and len(unnamed) > table.shape[1] / 2:
         raise ValueError(
-            f"The names of the columns are numbers ({shorten(unnamed, 3)}): the first gene was taken for a header, it seems, and is lost. Read "
+            f"The names of the columns are numbers ({shorten(unnamed, 3)}): the first gene was probably taken for a header and is lost. Read "
             "the file with header=None."
         )
     genes = table.index.astype(str)
@@ -87,7 +87,7 @@ def read_feature_table(table: Any) -> tuple[list[str], NDArray[np.float64]]:
     if (wrong := missing & ~words).any():
         i, k = np.argwhere(wrong)[0]
         raise ValueError(
-            f"{int(wrong.sum())} values of the feature table are no numbers, the first: {table.iat[i, k]!r} of {genes[i]} in {table.columns[k]!r}.\n"
+            f"{int(wrong.sum())} values of the feature table are not numbers, the first: {table.iat[i, k]!r} of {genes[i]} in {table.columns[k]!r}.\n"
             "Expected numbers.\nCorrect them, or leave these genes or columns out."
         )
     empty = missing.all(axis=1)  # a row of NaN is how a gene without features is marked

@@ -311,13 +311,13 @@ def excel_form(name: str) -> str:
 
 def warn_of_dates(names: Iterable[str], what: str) -> None:
     """Warn if some of the names of a source are dates that a spreadsheet made of genes."""
-    # Look closely at few names, as most are no dates.
+    # Look closely at few names, as most are not dates.
     likely = (name for name in names if name[:1].isdigit() or (name[-1:].isdigit() and re.search("[-/ ]", name)))
     dates = [name for name in likely if excel_form(name)]
     if dates:
         warn_user(
-            f"{len(dates)} names of the {what} are dates or numbers that a spreadsheet made of genes ({shorten(map(repr, dates), 4)}), and are found in no "
-            "data. Bring them back with `scapp.pp.harmonize_genes(table, aliases=scapp.resources.hgnc())`."
+            f"{len(dates)} names of the {what} are dates or numbers that a spreadsheet made of genes ({shorten(map(repr, dates), 4)}), and match no "
+            "gene. Restore them with `scapp.pp.harmonize_genes(table, aliases=scapp.resources.hgnc())`."
         )
 
 
@@ -330,7 +330,7 @@ def likely_reason(var_names: Sequence[str], names: Sequence[str], what: str, var
     symbols = (_MOUSE, _HUMAN)
     if {ours, theirs} == set(symbols):
         return (
-            f"One is of another species, it seems: adata has {ours}, the {what} {theirs}. Take the {what} of the species of adata (the "
+            f"One seems to be of another species: adata has {ours}, the {what} {theirs}. Take the {what} of the species of adata (the "
             f"functions of scapp.resources have organism={'mouse' if ours == _MOUSE else 'human'!r}), or map one side to "
             "its orthologues first."
         )

@@ -41,7 +41,7 @@ _HYPHENATED = re.compile(
     r"(?:HLA|MT|H2|NKX\d|KRTAP\d+|ERV\w+|RP\d+)-\w+|\w+-(?:AS\d?|DT|IT\d|OT\d|(?-i:[A-SU-Z]))", re.IGNORECASE
 )
 
-# Words of labels that say how, how much, when or by which guide a gene was perturbed, and are no genes. The first line
+# Words of labels that say how, how much, when or by which guide a gene was perturbed, and are not genes. The first line
 # also where the gene is not known.
 _HOW = (
     r"ko kd oe crispr(?:[iako]|ko|cut)? d?cas(?:9|1[23]a?) knock[_-]?(?:out|down|in) over[_-]?express\w* "
@@ -179,7 +179,7 @@ def _check_guides(counts: Mapping[str, int], known: set[str], control: Control, 
             + _label_by_guides(r"(.+)__.+", key, ", sep='_', max_genes=2")
         )
     stranded = [label for label in counts if GUIDE_WITH_STRAND.fullmatch(label)]
-    split: dict[str, list[str]] = {}  # with the words of each that are no genes
+    split: dict[str, list[str]] = {}  # with the words of each that are not genes
     for label in counts:
         parts = [part.strip() for part in label.split(sep)]
         kept = without_control(parts, control, sep, known if control is None else ()) if len(parts) > 1 else []

@@ -318,18 +318,18 @@ def _check_header(path: Path, lines: Sequence[str], separator: str) -> None:
             and len(lines[0].split()) != len(below[1].split())
         ):
             raise ValueError(
-                f"The first line of {str(path)!r}, {lines[0].strip()[:60]!r}, is no header of the lines below it, which have several "
+                f"The first line of {str(path)!r}, {lines[0].strip()[:60]!r}, is not a header of the lines below it, which have several "
                 f"fields. Expected a header with one name a column. Remove the lines above it, or begin them with '#'."
             )
 
 
 def _check_names(path: Path, columns: Iterable[str]) -> None:
-    """Raise if two columns have the same name: pandas would call the second ``"HBB.1"``, which is no gene."""
+    """Raise if two columns have the same name: pandas would call the second ``"HBB.1"``, which is not a gene."""
     names = pd.Series([name for column in columns if (name := column.strip())], dtype=object)
     twice = names[names.duplicated()].unique()
     if len(twice):
         raise ValueError(
-            f"{len(twice)} columns of {str(path)!r} have a name that another has, the first: {twice[0]!r}.\nExpected each name "
+            f"{len(twice)} columns of {str(path)!r} share a name with another column, the first: {twice[0]!r}.\nExpected each name "
             "once.\nRename or remove all but one of each."
         )
 

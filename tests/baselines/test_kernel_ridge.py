@@ -163,7 +163,7 @@ def test_nothing_known_about_any_perturbed_gene_is_refused(effects):
         ({"similarity_key": "text"}, r"effects.varp has no 'text'"),
         ({"similarity_key": "directed"}, "must be symmetric.*network_key"),
         ({"similarity_key": "missing"}, "1 similarities of effects.varp\\['missing'\\] are NaN"),
-        ({"similarity_key": "negative"}, "no kernel.*negative eigenvalue.*network_key"),
+        ({"similarity_key": "negative"}, "not a kernel.*negative eigenvalue.*network_key"),
         ({"gene_features_key": "spoilt"}, "1 values of effects.varm\\['spoilt'\\] are missing or infinite"),
         ({"network_key": "missing"}, "effects.varp\\['missing'\\] holds weights that are NaN"),
     ],

@@ -44,7 +44,7 @@ def test_genes_can_be_named_and_must_have_been_predicted(adata):
     adata.layers["predicted_lfc"][:, 5] = np.nan
     assert labels(scapp.pl.predicted_profile(adata, "g2", genes=["g9", "g7", "g20"], show=False)) == ["g20", "g9", "g7"]
     assert len(labels(scapp.pl.predicted_profile(adata, "g2", n_genes=100, show=False))) == 29
-    with pytest.raises(ValueError, match="no genes of adata: g99"):
+    with pytest.raises(ValueError, match="not genes of adata: g99"):
         scapp.pl.predicted_profile(adata, "g2", genes=["g9", "g99"])
     with pytest.raises(ValueError, match="Nothing was predicted for g5"):
         scapp.pl.predicted_profile(adata, "g2", genes=["g9", "g5"])

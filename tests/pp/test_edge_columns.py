@@ -357,7 +357,7 @@ def test_sets_of_genes_are_named_and_no_edges():
         (b"\x80\x04\x95abc", "a pickle"),
         (b"ARROW1\0\0", "read_feather"),
         (b"source,target\nKL\0F1,HBB\n", "zero bytes"),
-        (b"My network\n\nsource,target\nKLF1,HBB\nGATA1,KLF1\n", "no header of the lines below"),
+        (b"My network\n\nsource,target\nKLF1,HBB\nGATA1,KLF1\n", "not a header of the lines below"),
     ],
 )
 @pytest.mark.parametrize("read", [lambda path: edges_of(path), scapp.resources.from_table, scapp.pp.read_effects])
@@ -487,7 +487,7 @@ def test_relations_of_pathway_commons_keep_their_direction(name, tmp_path):
 def test_codes_of_signs_that_cannot_be_told_are_refused(name, codes):
     table = pd.DataFrame({"TF": ["KLF1", "GATA1"], "target": ["HBB", "KLF1"], name: codes})
     for read in (edges_of, resources.from_table):
-        with pytest.raises(ValueError, match=rf"column '{name}' holds signs.*\n.*\n.*map"):
+        with pytest.raises(ValueError, match=rf"column '{name}' seems to hold signs.*\n.*\n.*map"):
             read(table)
 
 

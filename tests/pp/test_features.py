@@ -398,7 +398,7 @@ def test_the_first_gene_of_a_file_without_a_header_is_not_lost(tmp_path: Path, s
 
 def test_a_header_that_pandas_made_of_the_first_gene_is_named():
     table = pd.DataFrame({"KLF1": ["GATA1"], "0.25": [0.5], "-1.5": [1.0]})
-    with pytest.raises(ValueError, match="first gene was taken for a header.*header=None"):
+    with pytest.raises(ValueError, match="first gene was probably taken for a header.*header=None"):
         add_gene_features(data(["KLF1", "GATA1"]), table, key_added="f")
 
 

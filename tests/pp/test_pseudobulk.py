@@ -484,7 +484,7 @@ def test_guides_and_antibodies_among_the_genes_are_said():
     adata = screen()
     adata.var["feature_types"] = pd.Categorical(["Gene Expression"] * 28 + ["CRISPR Guide Capture", "Antibody Capture"])
     with pytest.warns(
-        UserWarning, match=r"2 of 30 features are no genes.*CRISPR Guide Capture.*Gene Expression"
+        UserWarning, match=r"2 of 30 features are not genes.*CRISPR Guide Capture.*Gene Expression"
     ) as caught:
         pseudobulk(adata)
     assert [w.filename for w in caught] == [__file__]

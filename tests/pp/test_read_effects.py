@@ -326,7 +326,7 @@ def test_results_of_scanpy_in_uns_are_read():
 BAD = {
     "twice": (lambda t: pd.concat([t, t.assign(lfc=t["lfc"] + 1)]), "9 effects are there more than once.*context_key="),
     "infinite": (lambda t: t.assign(lfc=np.inf), "9 effects are infinite, the first that of KLF1"),
-    "text": (lambda t: t.assign(lfc="high"), "9 of 9 values of 'lfc' .* are no numbers: 'high'"),
+    "text": (lambda t: t.assign(lfc="high"), "9 of 9 values of 'lfc' .* are not numbers: 'high'"),
     "negative error": (lambda t: t.assign(se=-1.0), "9 standard errors in 'se' are negative"),
     "missing label": (lambda t: t.assign(perturbation="nan"), "9 rows have no known perturbation: 'nan'"),
     "only controls": (lambda t: t.assign(perturbation="NTC_1"), "No perturbation is left"),
@@ -338,7 +338,7 @@ BAD = {
         lambda t: t.drop(columns="perturbation"),
         "its perturbations have no usual name.*perturbation=",
     ),
-    "ratios": (lambda t: t.rename(columns={"lfc": "fold_change"}), "holds ratios.*np.log"),
+    "ratios": (lambda t: t.rename(columns={"lfc": "fold_change"}), "seems to hold ratios.*np.log"),
     "only z": (
         lambda t: t.drop(columns=["lfc", "se"]).assign(z_score=1.0),
         "has 'z_score' but no effects.*lfc='z_score'",
@@ -476,7 +476,7 @@ def test_a_wide_table_lies_as_more_of_its_names_say():
     for table in (measured, measured.T):
         effects = read_effects(table, base="e")
         assert list(effects.obs_names) == list(LFC.index) and effects.n_vars == 12
-    with pytest.raises(ValueError, match=r"rows of adata are genes.*adata\.T\.copy\(\)"):
+    with pytest.raises(ValueError, match=r"rows of adata seem to be genes.*adata\.T\.copy\(\)"):
         read_effects(ad.AnnData(measured.T), base="e")
 
 

@@ -47,7 +47,7 @@ NOT_LOGGED = {
     "to 300": (lambda a: cp10k(a, 300), "not logged .each cell sums to 300"),
     "percent": (lambda a: cp10k(a, 100), "not logged .each cell sums to 100"),
     "per million": (lambda a: cp10k(a, 1e6), "not logged .each cell sums to 1e.06"),
-    "times 0.93": (lambda a: a.X.toarray() * 0.93, "counts times 0.93, it seems, but not logged"),
+    "times 0.93": (lambda a: a.X.toarray() * 0.93, "probably counts times 0.93, but not logged"),
     "square root": (lambda a: np.sqrt(cp10k(a)), "square root of normalised counts"),
     "inverse hyperbolic sine": (lambda a: np.arcsinh(cp10k(a)), "inverse hyperbolic sine of normalised counts"),
     "logged twice": (lambda a: np.log1p(np.log1p(cp10k(a))), "natural log, taken twice"),

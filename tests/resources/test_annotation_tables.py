@@ -153,7 +153,7 @@ def test_ids_and_positions_are_no_features(name, tmp_path):
         ("NA", "1 values of the feature table are missing or infinite, in the genes KLF1"),
         ("", "1 values of the feature table are missing or infinite, in the genes KLF1"),
         ("1e4099999999", "1 values of the feature table are missing or infinite, in the genes KLF1"),
-        ("high", "1 values of the feature table are no numbers, the first: 'high' of KLF1 in 'd0'"),
+        ("high", "1 values of the feature table are not numbers, the first: 'high' of KLF1 in 'd0'"),
     ],
 )
 def test_a_value_that_is_no_number_does_not_make_annotations_of_features(value, said, tmp_path):

@@ -404,7 +404,7 @@ def test_gaf_files_are_read_without_an_ontology_and_refused_if_they_are_none(tmp
         resources.from_gaf(path)
     path.write_text(GAF)
     (tmp_path / "none.obo").write_text("format-version: 1.2\n")
-    with pytest.raises(ValueError, match="holds no term of an ontology"):
+    with pytest.raises(ValueError, match="holds no terms of an ontology"):
         resources.from_gaf(path, ontology=tmp_path / "none.obo")
     (tmp_path / "a.gaf.gz").write_bytes(gzip.compress(GAF.encode() * 50)[:-12])
     with pytest.raises(ValueError, match="cannot be read to its end"):

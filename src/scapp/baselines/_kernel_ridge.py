@@ -131,7 +131,7 @@ class KernelRidge(SimilarityBaseline):
         values = np.linalg.eigvalsh(kernel)
         if values[0] < -1e-4 * values[-1]:
             raise ValueError(
-                "The similarities are no kernel: the matrix of the training genes has the negative eigenvalue "
+                "The similarities are not a kernel: the matrix of the training genes has the negative eigenvalue "
                 f"{values[0]:.3g} (the largest is {values[-1]:.3g}). Pass a network of nearest neighbours as network_key, whose "
                 "random walks make a kernel of it, or all similarities of a positive semi-definite measure such as a cosine."
             )

@@ -121,7 +121,7 @@ class Expression:
             key = max(larger, key=lambda name: larger[name])
             warn_user(
                 f"adata.obs[{key!r}] is {larger[key]:.3g} times the sum of the counts of a cell in {self.name}, at the median: it "
-                f"holds a part of the genes, it seems. Normalised by the {len(self.genes)} genes here, effects come out too large or "
+                f"seems to hold only a part of the genes. Normalised by the {len(self.genes)} genes here, effects come out too large or "
                 f"too small; pass total_counts_key={key!r}, or drop this column if it counts something else."
             )
 
@@ -274,7 +274,7 @@ class Expression:
         if not findings.n_fractions:
             if findings.largest == 1 and len(self.genes) >= MIN_GENES:
                 warn_user(
-                    f"{self.name} holds only 0 and 1: whether genes were detected, it seems, and not counts. They are taken as counts; "
+                    f"{self.name} holds only 0 and 1, which seem to say whether genes were detected and not to be counts. They are taken as counts; "
                     "name the layer of the counts with layer=… if there is one."
                 )
             return Scale.COUNTS
@@ -318,7 +318,7 @@ class Expression:
             what = f"counts times {found.step:.4g}" if stepped else "values that were normalised"
             how = f"values as large as {largest:.4g}" if found.transform is None or stepped else sums
             raise ValueError(
-                f"{name} holds fractions: {what}, it seems, but not logged ({how}). Name the layer of the raw counts with "
+                f"{name} holds fractions, probably {what}, but not logged ({how}). Name the layer of the raw counts with "
                 f"{layer}, or call {normalise} first. If these are counts that were estimated or corrected, "
                 "round them to whole numbers."
             )

@@ -230,7 +230,7 @@ def _rows_of_genes(adata: AnnData, genes: Sequence[str], values: np.ndarray) -> 
     rows = adata.var_names.get_indexer(list(genes))
     if (rows < 0).any():
         raise ValueError(
-            f"These are no genes of adata: {shorten(g for g, row in zip(genes, rows, strict=True) if row < 0)}."
+            f"These are not genes of adata: {shorten(g for g, row in zip(genes, rows, strict=True) if row < 0)}."
         )
     if not np.isfinite(values[rows]).all():
         nothing = adata.var_names[rows][~np.isfinite(values[rows])]

@@ -50,7 +50,7 @@ from scapp._warn import warn_user
 
 logger = logging.getLogger(__name__)
 
-# Far more rows than columns are genes by perturbations, it seems.
+# A table with far more rows than columns probably has genes as rows.
 MANY_ROWS, MUCH_LONGER = 1000, 5
 _MISSING = {"", "na", "nan", "n/a", "none", "null", "<na>", "-", "#n/a", "."}
 # Perturbations are on the side of which more names are those of the other side, by at least this share.
@@ -202,7 +202,7 @@ def from_table(table: pd.DataFrame, options: Options) -> FoundEffects:
     folds = find_column(table, FOLDS)
     if folds is not None and found.gene is not None:
         raise ValueError(
-            f"The column {folds!r} holds ratios, it seems; expected are their logarithms. Take them first, as in "
+            f"The column {folds!r} seems to hold ratios; expected are their logarithms. Take them first, as in "
             f"`table.assign(lfc=np.log(table[{folds!r}]))`, and pass base='e'."
         )
     others = found.statistic or found.p_value
@@ -262,7 +262,7 @@ def _numbers(column: pd.Series, what: str | None = None) -> pd.Series:
     if what is not None and wrong.any():
         first = ", ".join(map(repr, text[wrong].unique()[:3]))
         raise ValueError(
-            f"{int(wrong.sum())} of {len(text)} values of {column.name!r} ({what}) are no numbers: {first}. Correct them, or name "
+            f"{int(wrong.sum())} of {len(text)} values of {column.name!r} ({what}) are not numbers: {first}. Correct them, or name "
             "another column."
         )
     return numbers

@@ -250,7 +250,7 @@ def add_network(
     rows, columns, values = rows[keep], columns[keep], values[keep]
     if not len(rows):
         raise ValueError(
-            f"No edge is left. Of {len(table.edges)} edges, {n_outside} have an end that is no gene of adata, "
+            f"No edge is left. Of {len(table.edges)} edges, {n_outside} have an end that is not a gene of adata, "
             f"{n_self_loops} join a gene to itself, and {n_weak} are of zero weight or below min_weight={min_weight}. "
             "Lower min_weight, or add the missing genes first with `adata = scapp.pp.add_unmeasured_genes(adata, genes=[...])`."
         )

@@ -284,7 +284,7 @@ def _warn_of_other_features(var: pd.DataFrame) -> None:
     other = types[types != GENE_EXPRESSION]
     if len(other) and len(other) < len(types):
         warn_user(
-            f"{len(other)} of {len(var)} features are no genes by var[{FEATURE_TYPES!r}] ({shorten(other.unique())}). They "
+            f"{len(other)} of {len(var)} features are not genes by var[{FEATURE_TYPES!r}] ({shorten(other.unique())}). They "
             "are taken for genes, in the total of a cell too. Leave them out with "
             f"`adata = adata[:, adata.var[{FEATURE_TYPES!r}] == {GENE_EXPRESSION!r}].copy()`."
         )

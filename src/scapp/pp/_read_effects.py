@@ -247,7 +247,7 @@ def _from_anndata(adata: AnnData, options: Options) -> FoundEffects:
     # Few genes may be measured of many perturbed ones: whoever names the perturbations knows where they are.
     if key is None and options.rows != "perturbations" and of_columns - of_rows > CLEARLY:
         raise ValueError(
-            "The rows of adata are genes, it seems, and its columns perturbations. Expected the other way round: pass `adata.T.copy()`, "
+            "The rows of adata seem to be genes, and its columns perturbations. Expected the other way round: pass `adata.T.copy()`, "
             "or rows='perturbations' if they are not."
         )
     matrix = adata.X if layer is None else adata.layers[layer]
@@ -411,6 +411,6 @@ def _check_values(found: FoundEffects) -> None:
         )
     if smallest >= 0 and largest > 0 and found.lfc.size >= MANY_VALUES:
         raise ValueError(
-            f"None of {found.lfc.size:,} effects is negative: these are expression, ratios or magnitudes, it seems, and no "
+            f"None of {found.lfc.size:,} effects is negative: these seem to be expression, ratios or magnitudes, and not "
             "log-fold-changes. Name their column or layer with lfc=… or layer=…; for cells, use `scapp.pp.pseudobulk`."
         )

@@ -382,7 +382,7 @@ def read_obo(path: Path) -> Ontology:
         related = (value.split() for value in stanza.get("relationship", ()))
         edges += [(term, words[1], words[0]) for words in related if len(words) > 1]
     if not ontology.names:
-        raise ValueError(f"{str(path)!r} holds no term of an ontology. Expected is a file such as go-basic.obo.")
+        raise ValueError(f"{str(path)!r} holds no terms of an ontology. Expected a file such as go-basic.obo.")
     ontology.parents = pd.DataFrame(edges, columns=["child", "parent", "relationship"], dtype=object)
     return ontology
 

@@ -218,7 +218,7 @@ def _check_header(table: pd.DataFrame) -> None:
     ]
     if numbers:
         raise ValueError(
-            f"The table has no header, it seems: its columns are {', '.join(map(repr, table.columns))}. Read it with "
+            f"The table seems to have no header: its columns are {', '.join(map(repr, table.columns))}. Read it with "
             "`pd.read_csv(path, sep='\\t', header=None, names=['source', 'target', 'weight'])`, or names=['gene', 'term']."
         )
     measured = [name for name in table.columns[:2] if pd.api.types.is_float_dtype(table[name])]
